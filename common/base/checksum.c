@@ -1,0 +1,53 @@
+#include "common/base/checksum.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+
+__attribute__((target("sse4.2"))) static uint32_t
+crc32c_hardware(uint32_t crc, const uint8_t *data, size_t size)
+{
+    uint64_t wide = crc;
+    while (size >= 8) {
+        uint64_t word;
+        memcpy(&word, data, sizeof(word));
+        wide = _mm_crc32_u64(wide, word);
+        data += 8;
+        size -= 8;
+    }
+    crc = (uint32_t)wide;
+    while (size-- > 0) {
+        crc = _mm_crc32_u8(crc, *data++);
+    }
+    return crc;
+}
+#endif
+
+static uint32_t crc32c_portable(uint32_t crc, const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (0x82F63B78u & -(crc & 1)); /* reflected Castagnoli polynomial */
+        }
+    }
+    return crc;
+}
+
+uint32_t crc32c(uint32_t crc, const void *data, size_t size)
+{
+    crc = ~crc;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("sse4.2")) {
+        return ~crc32c_hardware(crc, data, size);
+    }
+#endif
+    return ~crc32c_portable(crc, data, size);
+}
+
+uint64_t hash64(const void *data, size_t size, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, size, seed);
+}

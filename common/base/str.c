@@ -1,0 +1,45 @@
+#include "common/base/str.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+err_t str_copy(char *to, size_t to_size, const char *from, struct errmsg *msg)
+{
+    size_t size = strlen(from) + 1;
+    if (size > to_size) {
+        to[0] = '\0';
+        return err_set(
+            msg, ERR_INVALID, "text of %zu bytes is longer than the limit of %zu: \"%.40s...\"",
+            size - 1, to_size - 1, from);
+    }
+    memcpy(to, from, size);
+    return ERR_OK;
+}
+
+err_t str_format(char *to, size_t to_size, struct errmsg *msg, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int needed = vsnprintf(to, to_size, format, args);
+    va_end(args);
+    if (needed < 0 || (size_t)needed >= to_size) {
+        to[0] = '\0';
+        return err_set(
+            msg, ERR_INVALID, "text of %d bytes is longer than the limit of %zu", needed,
+            to_size - 1);
+    }
+    return ERR_OK;
+}
+
+bool str_starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+bool str_ends_with(const char *text, const char *suffix)
+{
+    size_t text_size = strlen(text);
+    size_t suffix_size = strlen(suffix);
+    return text_size >= suffix_size && strcmp(text + text_size - suffix_size, suffix) == 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * executor.h - worker threads for blocking work (files, RocksDB, redo), and ordered lanes on them.
+ */
+#pragma once
+
+#include "common/base/job.h"
+#include "common/io/loop.h"
+
+struct executor;
+
+NODISCARD err_t executor_create(
+    struct loop *loop, unsigned threads, struct executor **ret_executor, struct errmsg *msg);
+void executor_destroy(struct executor *executor); /* waits for running jobs; drops none */
+
+/* job->run on a worker, then job->done on the loop; never from inside this call. */
+void executor_submit(struct executor *executor, struct job *job);
+size_t executor_queued(const struct executor *executor);
+
+/* Jobs of one lane run one after the other, in order of submission, on any worker. */
+struct lane {
+    struct executor *executor;
+    struct list waiting;
+    struct job *running;
+};
+
+void lane_init(struct lane *lane, struct executor *executor);
+void lane_submit(struct lane *lane, struct job *job);
+bool lane_is_idle(const struct lane *lane);

@@ -1,0 +1,50 @@
+/*
+ * http_client.h - HTTP calls (libcurl multi inside the loop). One struct a call; embed it.
+ */
+#pragma once
+
+#include "common/io/loop.h"
+#include "common/json/doc.h"
+
+struct http_client;
+struct http_call;
+
+NODISCARD err_t
+http_client_create(struct loop *loop, struct http_client **ret_client, struct errmsg *msg);
+void http_client_destroy(struct http_client *client); /* cancels what is open */
+
+typedef void (*http_call_done_fn)(struct http_call *call);
+
+struct http_call {
+    /* request: filled in by the caller; the texts are copied by http_call_start */
+    const char *method;
+    const char *url;
+    struct bytes body; /* sent as application/json when not empty */
+    const char *token; /* bearer token, may be NULL */
+    uint64_t timeout_ms;
+    size_t response_max; /* bytes; 0: 64 MiB */
+    const char *save_path; /* when set, a 2xx body goes to this file instead of `response` */
+    http_call_done_fn done; /* once, never from inside start; then the call is the caller's */
+
+    /* answer */
+    err_t result;    /* ERR_OK: an HTTP answer with any status; else no answer (msg says why) */
+    struct errmsg msg;
+    unsigned status;
+    struct buf response; /* http_call_deinit frees */
+
+    void *client_private;
+};
+
+void http_call_start(struct http_client *client, struct http_call *call);
+void http_call_cancel(struct http_call *call); /* done(ERR_CANCELED) follows */
+void http_call_deinit(struct http_call *call);
+
+/*
+ * ERR_OK for a 2xx answer with JSON (or empty: `*ret_body` is an empty object); otherwise an error
+ * made from the problem+json body. Frees nothing; `*ret_body` is the caller's (doc_unref).
+ */
+NODISCARD err_t
+http_call_json(const struct http_call *call, struct doc **ret_body, struct errmsg *msg);
+
+/* The same call, blocking, for command line tools and tests: start, wait, return. No loop needed. */
+NODISCARD err_t http_call_blocking(struct http_call *call, struct errmsg *msg);

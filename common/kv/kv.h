@@ -1,0 +1,71 @@
+/*
+ * kv.h - an ordered key-value store in a folder (RocksDB), the only place that includes rocksdb/c.h.
+ *
+ * Keys order by memcmp. All calls block: use them from workers or at start. Threads: [any] on one
+ * kv, but an iterator belongs to one thread. Destroy every iterator before kv_close().
+ */
+#pragma once
+
+#include "common/base/bytes.h"
+
+struct kv;
+struct kv_batch;
+struct kv_iter;
+
+struct kv_options {
+    size_t prefix_size;       /* 0: none; else bloom/ribbon filters on this fixed key prefix */
+    size_t block_cache_bytes; /* 0: 32 MiB; shared by all kvs that were opened with cache NULL */
+    size_t write_buffer_bytes; /* 0: 4 MiB */
+};
+
+NODISCARD err_t
+kv_open(const char *path, const struct kv_options *options, struct kv **ret_kv, struct errmsg *msg);
+void kv_close(struct kv *kv); /* NULL is fine */
+
+enum kv_durability {
+    KV_SYNCED,   /* in the write-ahead log and synced before it returns; group commit inside */
+    KV_VOLATILE, /* no log: durable only after kv_flush; a crash loses a suffix, never the middle */
+};
+
+struct kv_batch *kv_batch_create(void);
+void kv_batch_destroy(struct kv_batch *batch);
+void kv_batch_clear(struct kv_batch *batch);
+void kv_batch_put(struct kv_batch *batch, struct bytes key, struct bytes value);
+void kv_batch_delete(struct kv_batch *batch, struct bytes key);
+void kv_batch_delete_range(struct kv_batch *batch, struct bytes begin, struct bytes end);
+size_t kv_batch_count(const struct kv_batch *batch);
+size_t kv_batch_bytes(const struct kv_batch *batch);
+
+/* All of the batch or nothing. */
+NODISCARD err_t
+kv_write(struct kv *kv, struct kv_batch *batch, enum kv_durability durability, struct errmsg *msg);
+NODISCARD err_t kv_put(struct kv *kv, struct bytes key, struct bytes value, struct errmsg *msg);
+NODISCARD err_t kv_delete(struct kv *kv, struct bytes key, struct errmsg *msg);
+
+/* ERR_NOT_FOUND when absent. The value is appended to `to`. */
+NODISCARD err_t kv_get(struct kv *kv, struct bytes key, struct buf *to, struct errmsg *msg);
+
+/* Make everything that was written before durable (memtable to disk, synced). */
+NODISCARD err_t kv_flush(struct kv *kv, struct errmsg *msg);
+
+/*
+ * within_prefix: only keys that share the first prefix_size bytes with the seek key are seen, and
+ * filters are used; else total order.
+ */
+struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix);
+void kv_iter_destroy(struct kv_iter *iter);
+void kv_iter_seek(struct kv_iter *iter, struct bytes key);          /* first key >= key */
+void kv_iter_seek_for_prev(struct kv_iter *iter, struct bytes key); /* last key <= key */
+void kv_iter_next(struct kv_iter *iter);
+void kv_iter_prev(struct kv_iter *iter);
+bool kv_iter_valid(const struct kv_iter *iter);
+struct bytes kv_iter_key(const struct kv_iter *iter); /* a view until the iterator moves */
+struct bytes kv_iter_value(const struct kv_iter *iter);
+/* Check after the iterator became invalid: a failed read also looks like the end. */
+NODISCARD err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg);
+
+/* Drop [begin, end) now: whole files at once, the rest by a range delete and a compaction. */
+NODISCARD err_t
+kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg);
+/* Bytes on disk in [begin, end), approximate. */
+uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);

@@ -1,0 +1,93 @@
+/*
+ * wal_proto.h - what a proposer and an acceptor say to each other.
+ *
+ * The consensus messages carry the membership generation and the term; a receiver refuses another
+ * generation. Roles and rules: safekeeper/consensus/acceptor.h and proposer.h. Positions: write_lsn
+ * >= flush_lsn >= record_lsn >= commit_lsn, see docs/protocol/wal.md. All record positions are
+ * record ends ("EndRecPtr" of Postgres): 8-byte aligned, and at a page boundary before its header.
+ */
+#pragma once
+
+#include "common/wire/frame.h"
+
+/* One leadership in the history of a log: `term` wrote from `lsn` on. Ascending in both. */
+struct term_start {
+    term_t term;
+    lsn_t lsn;
+};
+
+/* The oldest entries are dropped when it is full: see safekeeper/consensus/term_history.h. */
+#define TERM_HISTORY_MAX 256
+
+struct term_history {
+    uint32_t count;
+    struct term_start items[TERM_HISTORY_MAX];
+};
+
+typedef struct term_history term_history_t;
+size_t size_term_history(struct term_history value);
+void put_term_history(struct writer *out, struct term_history value);
+struct term_history get_term_history(struct reader *in);
+void print_term_history(struct buf *to, const char *name, struct term_history value);
+
+#define WAL_APPEND_MAX (128 * KIB) /* WAL bytes in one append or read_wal_reply */
+
+#define VOTE_REQUEST_FIELDS(X)                                                                     \
+    X(u32, generation)                                                                             \
+    X(u64, term)                                                                                   \
+    X(u64, proposer_id)
+
+#define VOTE_REPLY_FIELDS(X)                                                                       \
+    X(u32, generation)                                                                             \
+    X(u64, term)        /* the acceptor's, after the request */                                    \
+    X(u8, granted)                                                                                 \
+    X(u64, flush_lsn)                                                                              \
+    X(u64, record_lsn)  /* end of the last complete record that is on disk */                      \
+    X(u64, commit_lsn)                                                                             \
+    X(u64, start_lsn)   /* where this timeline's log begins at this safekeeper */                  \
+    X(term_history, history) /* clipped to record_lsn */
+
+/* The winner tells each acceptor from where it will stream: the log is cut there. */
+#define ELECTED_FIELDS(X)                                                                          \
+    X(u32, generation)                                                                             \
+    X(u64, term)                                                                                   \
+    X(u64, stream_lsn)                                                                             \
+    X(term_history, history) /* the last entry is {term, term_start_lsn} */
+
+/* An append without WAL is a heartbeat or carries a new commit_lsn. */
+#define APPEND_FIELDS(X)                                                                           \
+    X(u32, generation)                                                                             \
+    X(u64, term)                                                                                   \
+    X(u64, begin_lsn)                                                                              \
+    X(u64, record_lsn)  /* end of the last record that ends in or before this append */            \
+    X(u64, commit_lsn)                                                                             \
+    X(bytes, wal)
+
+#define APPEND_REPLY_FIELDS(X)                                                                     \
+    X(u32, generation)                                                                             \
+    X(u64, term)                                                                                   \
+    X(u64, flush_lsn)                                                                              \
+    X(u64, record_lsn)                                                                             \
+    X(u64, commit_lsn)                                                                             \
+    X(u64, received_lsn) /* feedback of the pageservers, 0: none yet */                            \
+    X(u64, durable_lsn)                                                                            \
+    X(u64, remote_lsn)
+
+/* Log bytes of a donor, uncommitted ones too, while its term stays `term` (0: committed only). */
+#define READ_WAL_FIELDS(X)                                                                         \
+    X(u64, term)                                                                                   \
+    X(u64, begin_lsn)                                                                              \
+    X(u32, size) /* at most WAL_APPEND_MAX */
+
+#define READ_WAL_REPLY_FIELDS(X)                                                                   \
+    X(u64, begin_lsn)                                                                              \
+    X(u64, flush_lsn)                                                                              \
+    X(bytes, wal)
+
+WIRE_DECLARE(vote_request, VOTE_REQUEST_FIELDS);
+WIRE_DECLARE(vote_reply, VOTE_REPLY_FIELDS);
+WIRE_DECLARE(elected, ELECTED_FIELDS);
+WIRE_DECLARE(append, APPEND_FIELDS);
+WIRE_DECLARE(append_reply, APPEND_REPLY_FIELDS);
+WIRE_DECLARE(read_wal, READ_WAL_FIELDS);
+WIRE_DECLARE(read_wal_reply, READ_WAL_REPLY_FIELDS);
