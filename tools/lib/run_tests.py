@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Run test suites and add them up: `run_tests.py --build DIR SUITE...`.
+
+Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
+program; Python suites (redo, e2e, chaos) print one line a test, `ok NAME` or `FAILED NAME`. The last line is
+`N passed, N failed`; the exit code is 1 when anything failed.
+"""
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CHECKS = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.M)
+
+
+class Tally:
+    def __init__(self):
+        self.passed, self.failures, self.seconds = 0, [], {}
+
+    def add(self, passed, failed_names):
+        self.passed += passed
+        self.failures += failed_names
+
+
+def run_meson(tally, build, suite):
+    """One meson suite; every libcheck check counts, a program without them counts as one."""
+    logs = build / "meson-logs" / "testlog.json"
+    logs.unlink(missing_ok=True)
+    command = ["meson", "test", "-C", str(build), "--suite", suite, "--no-rebuild", "--quiet",
+               "--num-processes", "2"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if not logs.exists():
+        if "No suitable tests" in result.stdout:
+            print(f"   {suite}: no tests in {build.name}")
+            return
+        print(result.stdout)
+        tally.add(0, [f"{suite}: meson test did not run"])
+        return
+    for line in logs.read_text().splitlines():
+        test = json.loads(line)
+        output = test.get("stdout", "") + test.get("stderr", "")
+        good = test["result"] in ("OK", "EXPECTEDFAIL")
+        checks = [tuple(map(int, m)) for m in CHECKS.findall(output)]
+        count = sum(c for c, _, _ in checks)
+        bad = sum(f + e for _, f, e in checks)
+        if good:
+            tally.add(max(count, 1), [])
+            print(f"ok {test['name']} ({max(count, 1)}, {test['duration']:.1f} s)")
+        else:
+            tally.add(max(count - bad, 0), [f"{build.name}: {test['name']}"] * max(bad, 1))
+            print(f"FAILED {test['name']} ({test['result']})\n{output[-6000:]}")
+
+
+def run_python(tally, suite, command):
+    """A suite of our own: prints `ok NAME` and `FAILED NAME` lines, and what else it likes."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               bufsize=1)
+    failed, passed = [], 0
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if line.startswith("ok "):
+            passed += 1
+        elif line.startswith("FAILED "):
+            failed.append(f"{suite}: {line.split()[1]}")
+    if process.wait() != 0 and not failed:
+        failed.append(f"{suite}: exit code {process.returncode}")
+    if passed + len(failed) == 0:
+        failed.append(f"{suite}: ran nothing")
+    tally.add(passed, failed)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True, type=pathlib.Path)
+    parser.add_argument("suites", nargs="+")
+    args = parser.parse_args()
+    python_suites = {
+        "redo": [sys.executable, "tests/oracle/redo_twin.py", "--build", str(args.build)],
+        "e2e": [sys.executable, "tests/e2e/run.py", "--build", str(args.build)],
+        "chaos": [sys.executable, "tests/chaos/suite.py", "--build", str(args.build)],
+    }
+    tally = Tally()
+    for suite in args.suites:
+        print(f"== suite {suite}", flush=True)
+        start = time.monotonic()
+        if suite == "asan":
+            for part in ("unit", "flow", "sim"):
+                run_meson(tally, ROOT / "build-asan", part)
+        elif suite in python_suites:
+            run_python(tally, suite, python_suites[suite])
+        else:
+            run_meson(tally, args.build, suite)
+        tally.seconds[suite] = time.monotonic() - start
+    print("== time: " + ", ".join(f"{s} {t:.0f} s" for s, t in tally.seconds.items()))
+    for name in tally.failures:
+        print(f"failed: {name}")
+    print(f"{tally.passed} passed, {len(tally.failures)} failed")
+    return 1 if tally.failures or tally.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
