@@ -1,0 +1,510 @@
+#include "safekeeper/consensus/acceptor.h"
+
+#include "common/base/mark.h"
+#include "safekeeper/consensus/mutant.h"
+#include "safekeeper/consensus/term_history.h"
+
+/* After so much committed WAL its position is persisted: it bounds the scan at the next start. */
+#define COMMIT_PERSIST_STEP (16 * MIB)
+
+static_assert((ACCEPTOR_ENDS_MAX & (ACCEPTOR_ENDS_MAX - 1)) == 0, "indexes are masked");
+
+static bool peer_equal(struct acceptor_peer a, struct acceptor_peer b)
+{
+    return a.proposer_id == b.proposer_id && a.connection == b.connection;
+}
+
+static struct acceptor_action *emit(
+    struct acceptor_actions *out, enum acceptor_action_kind kind, struct acceptor_peer to)
+{
+    ASSERT(out->count < ACCEPTOR_ACTIONS_MAX);
+    struct acceptor_action *action = &out->items[out->count++];
+    action->kind = kind;
+    action->to = to;
+    return action;
+}
+
+static void check_invariants(const struct acceptor *acceptor)
+{
+    ASSERT(acceptor->flush_lsn <= acceptor->write_lsn);
+    ASSERT(acceptor->record_lsn <= acceptor->flush_lsn);
+    ASSERT(MUTANT(22) || MUTANT(34) || acceptor->state.commit_lsn <= acceptor->record_lsn);
+    ASSERT(acceptor->state.start_lsn <= acceptor->state.commit_lsn);
+    ASSERT(acceptor->durable_sequence <= acceptor->state.sequence);
+    ASSERT(acceptor->wal_epoch_done <= acceptor->wal_epoch);
+}
+
+static void refuse(
+    struct acceptor_actions *out, struct acceptor_peer to, err_t err, const char *why)
+{
+    struct acceptor_action *action = emit(out, ACCEPTOR_REFUSE, to);
+    action->refuse.err = err;
+    action->refuse.why = why;
+}
+
+static void persist(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    acceptor->state.sequence++;
+    acceptor->commit_persist_lsn = acceptor->state.commit_lsn;
+    emit(out, ACCEPTOR_PERSIST_STATE, (struct acceptor_peer){0})->state = &acceptor->state;
+}
+
+static void send_vote(
+    struct acceptor *acceptor, struct acceptor_actions *out, struct acceptor_peer to, bool granted)
+{
+    ASSERT(MUTANT(1) || IMPLIES(granted, acceptor->durable_sequence >= acceptor->vote_sequence));
+    struct vote_reply *reply = &acceptor->vote_reply;
+    reply->generation = acceptor->state.generation;
+    reply->term = acceptor->state.term;
+    reply->granted = granted;
+    reply->flush_lsn = MUTANT(18) ? acceptor->write_lsn : acceptor->flush_lsn;
+    reply->record_lsn = MUTANT(18) ? acceptor->received_record_lsn : acceptor->record_lsn;
+    reply->commit_lsn = acceptor->state.commit_lsn;
+    reply->start_lsn = acceptor->state.start_lsn;
+    reply->history = acceptor->state.history;
+    if (!MUTANT(13)) {
+        term_history_clip(&reply->history, acceptor->record_lsn);
+    }
+    emit(out, ACCEPTOR_SEND_VOTE, to)->vote = reply;
+}
+
+static void send_appended(
+    struct acceptor *acceptor, struct acceptor_actions *out, struct acceptor_peer to)
+{
+    emit(out, ACCEPTOR_SEND_APPENDED, to)->appended = (struct append_reply){
+        .generation = acceptor->state.generation,
+        .term = acceptor->state.term,
+        .flush_lsn = MUTANT(3) ? acceptor->write_lsn : acceptor->flush_lsn,
+        .record_lsn = MUTANT(3) ? acceptor->received_record_lsn : acceptor->record_lsn,
+        .commit_lsn = acceptor->state.commit_lsn,
+    };
+}
+
+/* What the leader committed, as far as we hold it durably. */
+static void advance_commit(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    lsn_t held_lsn = MUTANT(22) ? acceptor->received_record_lsn : acceptor->record_lsn;
+    lsn_t commit_lsn = MIN_OF(acceptor->leader_commit_lsn, held_lsn);
+    if (MUTANT(34)) {
+        commit_lsn = acceptor->leader_commit_lsn;
+    }
+    if (commit_lsn <= acceptor->state.commit_lsn) {
+        return;
+    }
+    const struct term_history *history = &acceptor->state.history;
+    lsn_t term_start_lsn = history->items[history->count - 1].lsn;
+    acceptor->state.commit_lsn = commit_lsn;
+    emit(out, ACCEPTOR_RELEASE_COMMITTED, acceptor->leader)->commit_lsn = commit_lsn;
+
+    /* That a term has become effective is remembered at once: a compute starts from there. */
+    bool effective = acceptor->commit_persist_lsn < term_start_lsn && commit_lsn >= term_start_lsn;
+    if (effective || commit_lsn - acceptor->commit_persist_lsn >= COMMIT_PERSIST_STEP) {
+        MARK("acceptor.commit.persisted");
+        persist(acceptor, out);
+    }
+}
+
+/* ---- votes ---- */
+
+static void on_vote_requested(
+    struct acceptor *acceptor,
+    const struct vote_request *vote,
+    struct acceptor_peer from,
+    struct acceptor_actions *out)
+{
+    if (!MUTANT(30) && vote->generation != acceptor->state.generation) {
+        MARK("acceptor.vote.generation");
+        refuse(out, from, ERR_STALE, "vote request of another membership generation");
+        return;
+    }
+    bool newer = MUTANT(2) ? vote->term >= acceptor->state.term : vote->term > acceptor->state.term;
+    if (!newer) {
+        /* Also how an elected proposer on a new connection learns where we are. */
+        MARK("acceptor.vote.denied");
+        send_vote(acceptor, out, from, /* granted */ false);
+        return;
+    }
+    struct acceptor_peer rival = acceptor->vote_to;
+    bool rival_waits = acceptor->vote_pending;
+    acceptor->state.term = vote->term;
+    acceptor->phase = ACCEPTOR_IDLE; /* the old term is over; a truncation may still be running */
+    acceptor->vote_pending = true;
+    acceptor->vote_to = from;
+    if (rival_waits) {
+        MARK("acceptor.vote.overtaken");
+        send_vote(acceptor, out, rival, /* granted */ false);
+    }
+    persist(acceptor, out);
+    acceptor->vote_sequence = acceptor->state.sequence;
+    if (MUTANT(1)) {
+        acceptor->vote_pending = false;
+        /* the granted reply would overwrite the denied one, they share a buffer */
+        if (!rival_waits) {
+            send_vote(acceptor, out, from, /* granted */ true);
+        }
+    }
+}
+
+/* ---- elected ---- */
+
+static void follow(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    acceptor->phase = ACCEPTOR_FOLLOWING;
+    acceptor->leader_commit_lsn = LSN_NONE;
+    send_appended(acceptor, out, acceptor->leader); /* "stream" */
+}
+
+/* The log is the winner's now. Only from here on may it be called by the winner's history. */
+static void adopt(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    acceptor->phase = ACCEPTOR_ADOPTING;
+    if (!term_history_equal(&acceptor->state.history, &acceptor->elected_history)) {
+        acceptor->state.history = acceptor->elected_history;
+        persist(acceptor, out);
+    }
+    acceptor->adopt_sequence = acceptor->state.sequence;
+    if (acceptor->durable_sequence >= acceptor->adopt_sequence) {
+        MARK("acceptor.elected.known_already");
+        follow(acceptor, out);
+    }
+}
+
+static void truncate_log(struct acceptor *acceptor, lsn_t lsn, struct acceptor_actions *out)
+{
+    acceptor->wal_epoch++;
+    acceptor->write_lsn = lsn;
+    acceptor->flush_lsn = lsn;
+    acceptor->record_lsn = lsn;
+    acceptor->received_record_lsn = lsn;
+    acceptor->ends_count = 0;
+    struct acceptor_action *action = emit(out, ACCEPTOR_TRUNCATE_WAL, acceptor->leader);
+    action->truncate.lsn = lsn;
+    action->truncate.epoch = acceptor->wal_epoch;
+}
+
+/* ERR_OK, or why this winner must not touch the log. */
+static err_t check_elected(
+    struct acceptor *acceptor, const struct elected *elected, const char **ret_why)
+{
+    if (elected->generation != acceptor->state.generation) {
+        MARK("acceptor.elected.generation");
+        *ret_why = "elected under another membership generation";
+        return ERR_STALE;
+    }
+    if (!term_history_is_valid(&elected->history) ||
+        term_history_last_term(&elected->history) != elected->term) {
+        MARK("acceptor.elected.bad_history");
+        *ret_why = "the history of the elected proposer does not end with its term";
+        return ERR_INVALID;
+    }
+    /*
+     * The proposer computed stream_lsn from an earlier vote reply. If it is not what our log says
+     * now, the message was overtaken: since then the same proposer may have streamed on another
+     * connection, and truncating would lose bytes that we have acknowledged.
+     */
+    struct term_history clipped = acceptor->state.history;
+    term_history_clip(&clipped, acceptor->record_lsn);
+    lsn_t common_lsn = term_history_common_lsn(
+        &elected->history, &clipped, acceptor->record_lsn, acceptor->state.commit_lsn);
+    if (!MUTANT(10) && common_lsn != elected->stream_lsn) {
+        MARK("acceptor.elected.overtaken");
+        *ret_why = "stream_lsn is not where the logs part: ask again";
+        return ERR_STALE;
+    }
+    if (!MUTANT(10) && elected->stream_lsn < acceptor->state.commit_lsn) {
+        MARK("acceptor.elected.below_commit");
+        *ret_why = "stream_lsn would truncate committed WAL";
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
+static void on_elected(
+    struct acceptor *acceptor,
+    const struct elected *elected,
+    struct acceptor_peer from,
+    struct acceptor_actions *out)
+{
+    if (elected->term < acceptor->state.term) {
+        MARK("acceptor.elected.stale");
+        send_appended(acceptor, out, from); /* tells it the newer term */
+        return;
+    }
+    const char *why = NULL;
+    err_t err = check_elected(acceptor, elected, &why);
+    if (err != ERR_OK) {
+        refuse(out, from, err, why);
+        return;
+    }
+    acceptor->state.term = elected->term;
+    acceptor->vote_pending = false; /* decided without us */
+    acceptor->leader = from;
+    acceptor->elected_history = elected->history;
+    acceptor->phase = ACCEPTOR_TRUNCATING;
+    if (elected->stream_lsn < acceptor->write_lsn && !MUTANT(11)) {
+        MARK("acceptor.elected.truncated");
+        truncate_log(acceptor, elected->stream_lsn, out);
+    }
+    if (acceptor->wal_epoch_done == acceptor->wal_epoch || MUTANT(12)) {
+        adopt(acceptor, out);
+    }
+}
+
+/* ---- appends ---- */
+
+static uint32_t end_slot(const struct acceptor *acceptor, uint32_t index)
+{
+    return (acceptor->ends_first + index) & (ACCEPTOR_ENDS_MAX - 1);
+}
+
+static void remember_end(struct acceptor *acceptor, lsn_t record_lsn)
+{
+    if (record_lsn <= acceptor->received_record_lsn) {
+        return;
+    }
+    acceptor->received_record_lsn = record_lsn;
+    if (acceptor->ends_count == ACCEPTOR_ENDS_MAX) {
+        MARK("acceptor.append.ends_coarsened");
+        acceptor->ends[end_slot(acceptor, ACCEPTOR_ENDS_MAX - 1)] = record_lsn;
+        return;
+    }
+    acceptor->ends[end_slot(acceptor, acceptor->ends_count++)] = record_lsn;
+}
+
+/* NULL, or what is wrong with an append of our term. */
+static const char *check_append(
+    const struct acceptor *acceptor, const struct append *append, struct acceptor_peer from)
+{
+    bool followed = acceptor->phase == ACCEPTOR_FOLLOWING && append->term == acceptor->state.term &&
+                    peer_equal(acceptor->leader, from);
+    if (!followed && !MUTANT(5)) {
+        MARK("acceptor.append.before_elected");
+        return "append before the reply to elected on this connection";
+    }
+    if (append->begin_lsn != acceptor->write_lsn && !MUTANT(17)) {
+        MARK("acceptor.append.gap");
+        return "append does not begin where the log ends";
+    }
+    if (append->wal.size > WAL_APPEND_MAX || append->wal.size > UINT64_MAX - append->begin_lsn) {
+        MARK("acceptor.append.size");
+        return "append is too large";
+    }
+    if (append->record_lsn > append->begin_lsn + append->wal.size) {
+        MARK("acceptor.append.record_lsn");
+        return "the record end of an append lies behind its bytes";
+    }
+    return NULL;
+}
+
+static void on_append_requested(
+    struct acceptor *acceptor,
+    const struct append *append,
+    struct acceptor_peer from,
+    struct acceptor_actions *out)
+{
+    if (append->generation != acceptor->state.generation) {
+        MARK("acceptor.append.generation");
+        refuse(out, from, ERR_STALE, "append of another membership generation");
+        return;
+    }
+    if (append->term < acceptor->state.term && !MUTANT(4)) {
+        MARK("acceptor.append.stale");
+        send_appended(acceptor, out, from); /* tells it the newer term */
+        return;
+    }
+    const char *why = check_append(acceptor, append, from);
+    if (why != NULL) {
+        refuse(out, from, ERR_INVALID, why);
+        return;
+    }
+    if (append->wal.size > 0) {
+        acceptor->write_lsn = append->begin_lsn + append->wal.size;
+        remember_end(acceptor, append->record_lsn);
+        struct acceptor_action *action = emit(out, ACCEPTOR_WRITE_WAL, from);
+        action->write.begin_lsn = append->begin_lsn;
+        action->write.wal = append->wal;
+        action->write.epoch = acceptor->wal_epoch;
+    }
+    acceptor->leader_commit_lsn = MAX_OF(acceptor->leader_commit_lsn, append->commit_lsn);
+    advance_commit(acceptor, out);
+    if (append->wal.size == 0 || MUTANT(3)) {
+        send_appended(acceptor, out, from); /* one with WAL is answered when it is on disk */
+    }
+}
+
+/* ---- the disk reports ---- */
+
+static void on_state_persisted(
+    struct acceptor *acceptor, uint64_t sequence, struct acceptor_actions *out)
+{
+    ASSERT(sequence <= acceptor->state.sequence);
+    acceptor->durable_sequence = MAX_OF(acceptor->durable_sequence, sequence);
+    if (acceptor->vote_pending && acceptor->durable_sequence >= acceptor->vote_sequence) {
+        acceptor->vote_pending = false;
+        send_vote(acceptor, out, acceptor->vote_to, /* granted */ true);
+    }
+    if (acceptor->phase == ACCEPTOR_ADOPTING &&
+        acceptor->durable_sequence >= acceptor->adopt_sequence) {
+        follow(acceptor, out);
+    }
+}
+
+static void on_wal_flushed(
+    struct acceptor *acceptor, lsn_t lsn, uint64_t epoch, struct acceptor_actions *out)
+{
+    ASSERT(epoch <= acceptor->wal_epoch);
+    if (epoch != acceptor->wal_epoch) {
+        MARK("acceptor.flushed.before_truncation");
+        return;
+    }
+    ASSERT(MUTANT(17) || lsn <= acceptor->write_lsn);
+    if (lsn <= acceptor->flush_lsn) {
+        return;
+    }
+    acceptor->flush_lsn = lsn;
+    while (acceptor->ends_count > 0 && acceptor->ends[acceptor->ends_first] <= lsn) {
+        acceptor->record_lsn = acceptor->ends[acceptor->ends_first];
+        acceptor->ends_first = end_slot(acceptor, 1);
+        acceptor->ends_count--;
+    }
+    if (acceptor->phase == ACCEPTOR_FOLLOWING) {
+        advance_commit(acceptor, out);
+        send_appended(acceptor, out, acceptor->leader);
+    }
+}
+
+static void on_wal_truncated(
+    struct acceptor *acceptor, uint64_t epoch, struct acceptor_actions *out)
+{
+    ASSERT(epoch <= acceptor->wal_epoch);
+    acceptor->wal_epoch_done = MAX_OF(acceptor->wal_epoch_done, epoch);
+    if (acceptor->phase == ACCEPTOR_TRUNCATING && acceptor->wal_epoch_done == acceptor->wal_epoch) {
+        adopt(acceptor, out);
+    }
+}
+
+/* ---- public ---- */
+
+void acceptor_state_init(struct acceptor_state *state, generation_t generation, lsn_t start_lsn)
+{
+    ASSERT(generation != 0 && start_lsn != LSN_NONE);
+    *state = (struct acceptor_state){
+        .sequence = 1,
+        .generation = generation,
+        .start_lsn = start_lsn,
+        .commit_lsn = start_lsn,
+        .history = {.count = 1, .items = {{.term = 0, .lsn = start_lsn}}},
+    };
+}
+
+err_t acceptor_init(
+    struct acceptor *acceptor,
+    const struct acceptor_state *durable,
+    lsn_t flush_lsn,
+    lsn_t record_lsn,
+    struct errmsg *msg)
+{
+    if (!term_history_is_valid(&durable->history) || durable->generation == 0 ||
+        term_history_last_term(&durable->history) > durable->term) {
+        return err_set(msg, ERR_CORRUPT, "the consensus state contradicts itself");
+    }
+    if (durable->start_lsn == LSN_NONE || durable->start_lsn > durable->commit_lsn ||
+        durable->commit_lsn > record_lsn || record_lsn > flush_lsn) {
+        return err_set(
+            msg, ERR_CORRUPT,
+            "positions contradict: start " LSN_FMT " commit " LSN_FMT " record " LSN_FMT
+            " flush " LSN_FMT,
+            LSN_ARGS(durable->start_lsn), LSN_ARGS(durable->commit_lsn), LSN_ARGS(record_lsn),
+            LSN_ARGS(flush_lsn));
+    }
+    *acceptor = (struct acceptor){
+        .state = *durable,
+        .durable_sequence = durable->sequence,
+        .write_lsn = flush_lsn,
+        .flush_lsn = flush_lsn,
+        .record_lsn = record_lsn,
+        .received_record_lsn = record_lsn,
+        .commit_persist_lsn = durable->commit_lsn,
+    };
+    check_invariants(acceptor);
+    return ERR_OK;
+}
+
+static void on_message(
+    struct acceptor *acceptor, const struct acceptor_event *event, struct acceptor_actions *out)
+{
+    if (acceptor->phase == ACCEPTOR_FAILED) {
+        refuse(out, event->from, ERR_FAILED, "storage of this timeline is out of service");
+        return;
+    }
+    if (event->kind == ACCEPTOR_VOTE_REQUESTED) {
+        on_vote_requested(acceptor, event->vote, event->from, out);
+    } else if (event->kind == ACCEPTOR_ELECTED) {
+        on_elected(acceptor, event->elected, event->from, out);
+    } else {
+        on_append_requested(acceptor, event->append, event->from, out);
+    }
+}
+
+static void on_disk_event(
+    struct acceptor *acceptor, const struct acceptor_event *event, struct acceptor_actions *out)
+{
+    if (acceptor->phase == ACCEPTOR_FAILED) {
+        return; /* what finishes now is not to be believed */
+    }
+    if (event->kind == ACCEPTOR_STATE_PERSISTED) {
+        on_state_persisted(acceptor, event->sequence, out);
+    } else if (event->kind == ACCEPTOR_WAL_FLUSHED) {
+        on_wal_flushed(acceptor, event->wal.lsn, event->wal.epoch, out);
+    } else if (event->kind == ACCEPTOR_WAL_TRUNCATED) {
+        on_wal_truncated(acceptor, event->wal.epoch, out);
+    } else if (acceptor->commit_persist_lsn < acceptor->state.commit_lsn) {
+        persist(acceptor, out);
+    }
+}
+
+void acceptor_step(
+    struct acceptor *acceptor, const struct acceptor_event *event, struct acceptor_actions *out)
+{
+    check_invariants(acceptor);
+    out->count = 0;
+    switch (event->kind) {
+    case ACCEPTOR_VOTE_REQUESTED:
+    case ACCEPTOR_ELECTED:
+    case ACCEPTOR_APPEND_REQUESTED: on_message(acceptor, event, out); break;
+    case ACCEPTOR_STATE_PERSISTED:
+    case ACCEPTOR_WAL_FLUSHED:
+    case ACCEPTOR_WAL_TRUNCATED:
+    case ACCEPTOR_PERSIST_WANTED: on_disk_event(acceptor, event, out); break;
+    case ACCEPTOR_STORAGE_FAILED:
+        MARK("acceptor.storage.failed");
+        acceptor->phase = ACCEPTOR_FAILED;
+        acceptor->vote_pending = false;
+        break;
+    }
+    check_invariants(acceptor);
+}
+
+err_t acceptor_readable_lsn(const struct acceptor *acceptor, term_t term, lsn_t *ret_lsn)
+{
+    if (acceptor->phase == ACCEPTOR_FAILED) {
+        return ERR_FAILED;
+    }
+    if (term != 0 && term != acceptor->state.term && !MUTANT(38)) {
+        return ERR_STALE;
+    }
+    *ret_lsn = term == 0 ? acceptor->state.commit_lsn : acceptor->record_lsn;
+    return ERR_OK;
+}
+
+const char *acceptor_phase_name(enum acceptor_phase phase)
+{
+    switch (phase) {
+    case ACCEPTOR_IDLE: return "idle";
+    case ACCEPTOR_TRUNCATING: return "truncating";
+    case ACCEPTOR_ADOPTING: return "adopting";
+    case ACCEPTOR_FOLLOWING: return "following";
+    case ACCEPTOR_FAILED: return "failed";
+    }
+    return "unknown";
+}

@@ -1,0 +1,186 @@
+/*
+ * acceptor.h - one safekeeper's half of the WAL consensus of one timeline, as a pure state machine.
+ *
+ * It opens no file, socket or clock, allocates nothing and knows no random number: events go in,
+ * actions come out. The daemon runs the actions with real disks and links, the simulator with
+ * virtual ones. A reply that promises durability is emitted only after the event that reports it.
+ *
+ * A proposer on one connection: FRAME_VOTE_REQUEST -> vote; FRAME_ELECTED -> the log is cut to the
+ * winner's, then its history is persisted, then one append_reply says "stream"; FRAME_APPEND from
+ * then on, on that connection only. Whoever breaks the order is refused and its connection closed;
+ * a new connection asks for the positions with the same vote request and heals.
+ *
+ * Positions: write_lsn (handed to the disk) >= flush_lsn (on disk) >= record_lsn (end of the last
+ * complete record on disk) >= commit_lsn. Bytes behind record_lsn are never committed; the next
+ * elected proposer truncates them.
+ *
+ * What the driver owes (the simulator checks the core under exactly these rules):
+ *  - events are fed one at a time; the actions of one step are carried out in their order;
+ *  - PERSIST_STATE: make `state` durable as a whole, in the order of `sequence`; when several wait,
+ *    only the newest has to be written. Then STATE_PERSISTED with the sequence that is on disk.
+ *    Copy or encode the state before the next step: the pointer is into the acceptor.
+ *  - WAL actions (WRITE_WAL, TRUNCATE_WAL) happen in order among themselves. Writes go on while a
+ *    sync is under way. WAL_FLUSHED: everything up to `lsn` that was written under `epoch` has been
+ *    synced by a sync that began after the write ended. WAL_TRUNCATED: nothing at or behind the LSN
+ *    will ever be read again, also after a crash at any moment from now on.
+ *  - A failed write, sync or state write: STORAGE_FAILED; nothing is retried and believed. A full
+ *    disk is not a failure: delay the event and the connection until there is space.
+ *  - SEND_* to a connection that is gone is dropped.
+ *
+ * Threads: one owner (the loop).
+ */
+#pragma once
+
+#include "common/wire/wal_proto.h"
+
+/* A connection of a proposer, as long as it lasts: never reused in this process. */
+struct acceptor_peer {
+    node_id_t proposer_id; /* node_id of its hello */
+    uint64_t connection;   /* number that the driver gave to this connection and channel */
+};
+
+/* What must be on disk before anybody hears of it: the contents of the control file. */
+struct acceptor_state {
+    uint64_t sequence; /* grows by one with every PERSIST_STATE */
+    generation_t generation;
+    term_t term; /* highest promised */
+    lsn_t start_lsn;
+    lsn_t commit_lsn; /* lags: persisted now and then, it only bounds the scan at the start */
+    struct term_history history;
+};
+
+/* The state of a timeline that was just created; the driver makes it durable before acceptor_init.
+ */
+void acceptor_state_init(struct acceptor_state *state, generation_t generation, lsn_t start_lsn);
+
+enum acceptor_phase {
+    ACCEPTOR_IDLE,       /* no proposer of this term was followed since the start or the vote */
+    ACCEPTOR_TRUNCATING, /* elected: the log is being cut to the winner's */
+    ACCEPTOR_ADOPTING,   /* elected: its history is being persisted */
+    ACCEPTOR_FOLLOWING,  /* appends are welcome */
+    ACCEPTOR_FAILED,     /* storage failed: everything is refused until re-opened and verified */
+};
+
+#define ACCEPTOR_ENDS_MAX 64 /* power of two */
+
+struct acceptor {
+    struct acceptor_state state; /* wanted; durable when durable_sequence == state.sequence */
+    uint64_t durable_sequence;
+    enum acceptor_phase phase;
+
+    lsn_t write_lsn;         /* end of WAL handed to the disk */
+    lsn_t flush_lsn;         /* end of WAL known to be on disk */
+    lsn_t record_lsn;        /* end of the last record known to be on disk */
+    uint64_t wal_epoch;      /* grows with every TRUNCATE_WAL: events of older writes are void */
+    uint64_t wal_epoch_done; /* of the last truncation that is done */
+
+    /* Ends of records that are written and not flushed; the newest is coarsened when it is full. */
+    lsn_t ends[ACCEPTOR_ENDS_MAX];
+    uint32_t ends_first, ends_count;
+    lsn_t received_record_lsn; /* newest record end that was received */
+
+    struct acceptor_peer leader;         /* valid from TRUNCATING to FOLLOWING */
+    lsn_t leader_commit_lsn;             /* what it last said; we may not have those bytes yet */
+    struct term_history elected_history; /* while TRUNCATING: to be adopted */
+    uint64_t adopt_sequence;             /* while ADOPTING: following begins when it is durable */
+
+    bool vote_pending; /* granted as soon as vote_sequence is durable */
+    struct acceptor_peer vote_to;
+    uint64_t vote_sequence;
+    lsn_t commit_persist_lsn; /* commit_lsn of the last PERSIST_STATE */
+
+    struct vote_reply vote_reply; /* what SEND_VOTE points to */
+};
+
+enum acceptor_event_kind {
+    ACCEPTOR_VOTE_REQUESTED,   /* from, vote */
+    ACCEPTOR_ELECTED,          /* from, elected */
+    ACCEPTOR_APPEND_REQUESTED, /* from, append */
+    ACCEPTOR_STATE_PERSISTED,  /* sequence */
+    ACCEPTOR_WAL_FLUSHED,      /* wal */
+    ACCEPTOR_WAL_TRUNCATED,    /* wal */
+    ACCEPTOR_PERSIST_WANTED,   /* persist commit_lsn if it moved: now and then, and before a stop */
+    ACCEPTOR_STORAGE_FAILED,
+};
+
+/* Pointers inside an event need to live only until acceptor_step() returns. */
+struct acceptor_event {
+    enum acceptor_event_kind kind;
+    struct acceptor_peer from;
+    union {
+        const struct vote_request *vote;
+        const struct elected *elected;
+        const struct append *append;
+        uint64_t sequence;
+        struct {
+            lsn_t lsn;
+            uint64_t epoch;
+        } wal;
+    };
+};
+
+enum acceptor_action_kind {
+    ACCEPTOR_PERSIST_STATE,     /* state; then report STATE_PERSISTED */
+    ACCEPTOR_TRUNCATE_WAL,      /* truncate; then report WAL_TRUNCATED */
+    ACCEPTOR_WRITE_WAL,         /* write; sync soon, then report WAL_FLUSHED */
+    ACCEPTOR_SEND_VOTE,         /* to, vote */
+    ACCEPTOR_SEND_APPENDED,     /* to, appended: the driver adds the pageservers' feedback */
+    ACCEPTOR_REFUSE,            /* to, refuse: send FRAME_ERROR, then close the connection */
+    ACCEPTOR_RELEASE_COMMITTED, /* WAL up to commit_lsn may be streamed to pageservers */
+};
+
+/* Pointers are valid until the next step; write.wal points into the event. */
+struct acceptor_action {
+    enum acceptor_action_kind kind;
+    struct acceptor_peer to;
+    union {
+        const struct acceptor_state *state;
+        struct {
+            lsn_t lsn; /* new end of the log */
+            uint64_t epoch;
+        } truncate;
+        struct {
+            lsn_t begin_lsn;
+            struct bytes wal;
+            uint64_t epoch;
+        } write;
+        const struct vote_reply *vote;
+        struct append_reply appended;
+        struct {
+            err_t err;
+            const char *why; /* static text */
+        } refuse;
+        lsn_t commit_lsn;
+    };
+};
+
+#define ACCEPTOR_ACTIONS_MAX 6
+
+struct acceptor_actions {
+    size_t count;
+    struct acceptor_action items[ACCEPTOR_ACTIONS_MAX];
+};
+
+/*
+ * After a start: `durable` as read from the control file, the end of the bytes that are certainly
+ * on disk, and the end of the last complete record among them (found by reading records from
+ * durable->commit_lsn on). ERR_CORRUPT: they contradict each other; the timeline is out of service.
+ */
+NODISCARD err_t acceptor_init(
+    struct acceptor *acceptor,
+    const struct acceptor_state *durable,
+    lsn_t flush_lsn,
+    lsn_t record_lsn,
+    struct errmsg *msg);
+
+/* Feed one event; `out` is overwritten with what the caller must now do, in order. */
+void acceptor_step(
+    struct acceptor *acceptor, const struct acceptor_event *event, struct acceptor_actions *out);
+
+/*
+ * READ_WAL: up to where a reader may read. `term` 0: committed WAL, for anybody. Otherwise the
+ * proposer of `term` reads its donor, uncommitted bytes too: ERR_STALE once we promised another.
+ */
+NODISCARD err_t acceptor_readable_lsn(const struct acceptor *acceptor, term_t term, lsn_t *ret_lsn);
+
+const char *acceptor_phase_name(enum acceptor_phase phase);
