@@ -1,0 +1,119 @@
+"""What dies comes back with everything that was acknowledged."""
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import tempfile
+import threading
+
+import pq
+import run as chaos_run
+from cluster import ApiError, Cluster, http, wait_for
+from ledger import Ledger
+
+
+def test_kill_each_process_in_turn_under_load(fresh_cluster):
+    """The chaos runner with a fixed plan: every process once, each acknowledged commit found again."""
+    plan = [{"t": 2 + 4 * i, "action": "kill", "target": target, "down_s": 0.5}
+            for i, target in enumerate(chaos_run.TARGETS)]
+    with tempfile.TemporaryDirectory() as folder:
+        args = argparse.Namespace(seed=0, writers=4, output=folder)
+        chaos = chaos_run.Run(fresh_cluster, args, plan)
+        chaos.execute()
+        code, word = chaos.verdict()
+    assert code == 0 and not chaos.blunt, (word, chaos.blunt, chaos.violations)
+
+
+def test_wiped_pageserver_is_rebuilt_from_safekeepers_and_bootstrap_image(fresh_cluster):
+    project = fresh_cluster.create_project("wiped")
+    main = project.main()
+    with main.connect() as db:
+        db.query("CREATE TABLE kept AS SELECT i, md5(i::text) AS t FROM generate_series(1, 20000) i")
+        db.query("CREATE INDEX ON kept (t)")
+        db.query("DELETE FROM kept WHERE i % 3 = 0")
+    branch = project.create_branch("child", main)
+    with branch.connect() as db:
+        db.query("UPDATE kept SET t = 'branch' WHERE i < 100")
+    queries = ["SELECT md5(string_agg(i || t, ',' ORDER BY i)) FROM kept", "SELECT count(*) FROM kept WHERE t < 'b'"]
+    before = [[b.value(q) for q in queries] for b in (main, branch)]
+    pageserver = fresh_cluster.pageserver
+    pageserver.kill()
+    for entry in pageserver.folder.iterdir():
+        if entry.name == "tenants":
+            shutil.rmtree(entry)
+    assert not (pageserver.folder / "tenants").exists()
+    pageserver.start()
+    for b in (main, branch): # a new compute reads everything from the pageserver
+        b.suspend()
+        b.start()
+    assert [[b.value(q) for q in queries] for b in (main, branch)] == before
+
+
+def test_two_computes_on_one_branch_the_older_is_fenced(fresh_cluster):
+    project = fresh_cluster.create_project("fenced")
+    main = project.main()
+    old = main.connect()
+    old.query("CREATE TABLE fenced (n int)")
+    old.query("INSERT INTO fenced VALUES (1)")
+    endpoint = main.endpoint()["id"]
+    agent = fresh_cluster.agent.http_url
+    spec = http("GET", f"{agent}/v1/computes/{endpoint}/spec")
+    spec["port"] = 0
+    http("PUT", f"{agent}/v1/computes/second", spec)
+    try:
+        def running():
+            state = http("GET", f"{agent}/v1/computes/second")
+            assert state["state"] not in ("failed", "fenced"), state
+            return state["state"] == "running" and state
+        state = wait_for("the second compute runs", running)
+        wait_for("the older compute is fenced", lambda: main.compute()["state"] == "fenced")
+        try:
+            old.query("INSERT INTO fenced VALUES (2)")
+            raise AssertionError("a fenced compute acknowledged a commit")
+        except pq.Error:
+            pass
+        uri = main.uri()
+        port = uri.rsplit(":", 1)[1].split("/")[0]
+        with wait_for("connect", lambda: pq.connect(uri.replace(f":{port}/", f":{state['port']}/"))) as db:
+            db.query("INSERT INTO fenced VALUES (3)")
+            assert db.query("SELECT n FROM fenced ORDER BY n") == [("1",), ("3",)]
+    finally:
+        http("DELETE", f"{agent}/v1/computes/second")
+
+
+def test_restart_of_everything(fresh_cluster):
+    project = fresh_cluster.create_project("restart")
+    main = project.main()
+    with main.connect() as db:
+        db.query("CREATE TABLE kept AS SELECT generate_series(1, 5000) AS n")
+    branch = project.create_branch("b", main)
+    branch.sql("INSERT INTO kept VALUES (99999)")
+    fresh_cluster.cli("local", "down")
+    fresh_cluster.up()
+    for b in (main, branch):
+        b.start()
+    assert main.value("SELECT count(*) FROM kept") == "5000"
+    assert branch.value("SELECT count(*), max(n) FROM kept") == "5001"
+    main.sql("INSERT INTO kept VALUES (1)")
+
+
+def test_everything_killed_at_once_keeps_acknowledged_commits(fresh_cluster):
+    project = fresh_cluster.create_project("power")
+    main = project.main()
+    uri = main.uri()
+    ledger = Ledger(lambda: uri, 3, 5)
+    ledger.create(main.connect)
+    ledger.start()
+    wait_for("some commits", lambda: ledger.count("ok") > 100)
+    pids = [row["pid"] for row in fresh_cluster.rows()] + list(main.compute()["pids"].values())
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    fresh_cluster.up()
+    wait_for("commits go on", lambda n=ledger.count("ok"): ledger.count("ok") > n + 20, 120)
+    assert ledger.stop() == 0
+    with main.connect() as db:
+        assert ledger.judge(db) == []

@@ -1,0 +1,75 @@
+"""The command line, the settings files and the README: what they promise works as printed."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+from cluster import ROOT, http, wait_for
+
+
+def test_cli_walks_through_a_project(cluster):
+    def cli(*args):
+        return json.loads(cluster.cli("-o", "json", *args).stdout)
+    project = cli("projects", "create", "--name", "cli")["project"]["id"]
+    assert project in [p["id"] for p in cli("projects", "list")["projects"]]
+    branch = cli("branches", "create", "--project", project, "--name", "dev")["branch"]
+    assert {b["name"] for b in cli("branches", "list", "--project", project)["branches"]} == {"main", "dev"}
+    uri = cluster.cli("connection-string", "dev", "--project", project).stdout.strip()
+    assert uri.startswith("postgresql://"), uri
+    psql = cluster.postgres / "bin/psql"
+    def answers():
+        done = subprocess.run([psql, uri, "-Atc", "SELECT 6 * 7"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return done.stdout.strip() == "42"
+    wait_for("psql answers", answers)
+    cli("branches", "delete", branch["id"], "--project", project)
+    assert {b["name"] for b in cli("branches", "list", "--project", project)["branches"]} == {"main"}
+    cli("projects", "delete", project)
+    unknown = cluster.cli("branches", "list", "--project", "no-such-1", check=False)
+    assert unknown.returncode != 0 and "no-such-1" in unknown.stdout
+
+
+def test_settings_files_are_current_and_every_daemon_starts_with_its_own(cluster):
+    import tempfile
+    daemons = {"safekeeper": "safekeeper/serve/safekeeper", "pageserver": "pageserver/serve/pageserver",
+               "control": "control/control", "compute-agent": "compute/agent/compute-agent"}
+    for name, binary in daemons.items():
+        path = cluster.build / binary
+        printed = subprocess.run([path, "--print-config"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        committed = (ROOT / f"configs/local/{name}.conf")
+        assert committed.read_text() == printed, f"{committed}: run tools/dev configs"
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            settings = [f"--data_dir={folder}/data", "--http_port=0"]
+            if "listen_port" in printed:
+                settings.append("--listen_port=0")
+            process = subprocess.Popen([path, "--config", committed, *settings], stderr=subprocess.PIPE, text=True)
+            try:
+                ports = wait_for(f"{name} listens", lambda: json.loads(pathlib.Path(folder, "data/ports.json").read_text()), 20)
+                assert http("GET", f"http://127.0.0.1:{ports['http_port']}/healthz", raw=True) is not None
+                metrics = http("GET", f"http://127.0.0.1:{ports['http_port']}/metrics", raw=True).decode()
+                assert "# TYPE" in metrics
+            finally:
+                process.terminate()
+                assert process.wait(20) == 0, process.stderr.read()
+
+
+def test_unknown_setting_is_refused_by_name(cluster):
+    for binary in ("safekeeper/serve/safekeeper", "control/control"):
+        done = subprocess.run([cluster.build / binary, "--no_such_setting=1"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        assert done.returncode != 0 and "no_such_setting" in done.stdout, done.stdout
+
+
+def test_curl_examples_of_the_readme_work_as_printed(cluster):
+    text = (ROOT / "README.md").read_text()
+    section = text.split("## First steps")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.S)
+    assert blocks, "no examples"
+    script = "set -euo pipefail\n" + "\n".join(blocks)
+    env = {**os.environ, "ANABRANCH_API": cluster.control.http_url + "/api/v2", "ANABRANCH_DATA": str(cluster.data),
+           "PATH": f"{cluster.postgres}/bin:{cluster.build}/tools/anabranch:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=180, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "old data" in done.stdout, done.stdout
