@@ -1,0 +1,403 @@
+#include "common/kv/kv.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+
+#define BLOCK_CACHE_DEFAULT  (32 * MIB)
+#define WRITE_BUFFER_DEFAULT (4 * MIB)
+#define BLOCK_SIZE           (16 * KIB)
+#define FILTER_BITS          10.0
+#define OPEN_FILES_MAX       512
+#define CHECKSUM_XXH3        4
+
+/* Options that have no setter in the C API; they must come before all setters. */
+#define OPTIONS_TEXT                                                                               \
+    "periodic_compaction_seconds=172800;compaction_pri=kMinOverlappingRatio;"                      \
+    "avoid_unnecessary_blocking_io=true"
+
+struct kv {
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_writeoptions_t *write_synced, *write_volatile;
+    rocksdb_readoptions_t *read_total, *read_prefix;
+    rocksdb_flushoptions_t *flush;
+    char *path;
+};
+
+struct kv_batch {
+    rocksdb_writebatch_t *writes;
+    size_t bytes;
+};
+
+struct kv_iter {
+    rocksdb_iterator_t *iter;
+    const struct kv *kv;
+};
+
+/* What all stores of the process share: made by the first kv_open, never freed. */
+static pthread_once_t shared_once = PTHREAD_ONCE_INIT;
+static rocksdb_env_t *shared_env;
+static rocksdb_cache_t *shared_cache;
+static _Atomic size_t shared_cache_bytes;
+
+static void shared_init(void)
+{
+    shared_env = rocksdb_create_default_env();
+    rocksdb_env_set_background_threads(shared_env, 2);               /* compactions */
+    rocksdb_env_set_high_priority_background_threads(shared_env, 1); /* flushes */
+    rocksdb_lru_cache_options_t *options = rocksdb_lru_cache_options_create();
+    rocksdb_lru_cache_options_set_capacity(options, shared_cache_bytes);
+    rocksdb_lru_cache_options_set_num_shard_bits(options, 4);
+    shared_cache = rocksdb_cache_create_lru_opts(options);
+    rocksdb_lru_cache_options_destroy(options);
+}
+
+/*
+ * RocksDB describes a failure as text only. Takes over `text`. A full disk is back-pressure and
+ * ends by itself: RocksDB resumes when there is room again.
+ */
+static err_t take_error(const struct kv *kv, char *text, struct errmsg *msg)
+{
+    if (text == NULL) {
+        return ERR_OK;
+    }
+    err_t err = ERR_IO;
+    if (strstr(text, "No space left") != NULL || strstr(text, "quota exceeded") != NULL) {
+        err = ERR_FULL;
+    } else if (strncmp(text, "Corruption", strlen("Corruption")) == 0) {
+        err = ERR_CORRUPT;
+    } else if (strstr(text, "/LOCK: ") != NULL) {
+        err = ERR_BUSY;
+    }
+    err = err_set(msg, err, "store %s: %s", kv->path, text);
+    rocksdb_free(text);
+    return err;
+}
+
+static void set_table_options(rocksdb_options_t *options, size_t prefix_size)
+{
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_format_version(table, 5);
+    rocksdb_block_based_options_set_checksum(table, CHECKSUM_XXH3);
+    rocksdb_block_based_options_set_block_size(table, BLOCK_SIZE);
+    rocksdb_block_based_options_set_filter_policy(
+        table, rocksdb_filterpolicy_create_ribbon_hybrid(FILTER_BITS, 1));
+    rocksdb_block_based_options_set_whole_key_filtering(table, prefix_size == 0);
+    rocksdb_block_based_options_set_block_cache(table, shared_cache);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
+    rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1);
+    rocksdb_options_set_block_based_table_factory(options, table); /* copies */
+    rocksdb_block_based_options_destroy(table);
+}
+
+static void set_options(rocksdb_options_t *options, const struct kv_options *wanted)
+{
+    size_t write_buffer =
+        wanted->write_buffer_bytes == 0 ? WRITE_BUFFER_DEFAULT : wanted->write_buffer_bytes;
+    rocksdb_options_set_create_if_missing(options, 1);
+    rocksdb_options_set_env(options, shared_env);
+    rocksdb_options_set_max_open_files(options, OPEN_FILES_MAX);
+    rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
+    rocksdb_options_set_max_file_opening_threads(options, 1);
+    rocksdb_options_set_table_cache_numshardbits(options, 2);
+    rocksdb_options_set_write_buffer_size(options, write_buffer);
+    rocksdb_options_set_max_write_buffer_number(options, 2); /* flushes stay in order */
+    rocksdb_options_set_compaction_style(options, rocksdb_level_compaction);
+    rocksdb_options_set_num_levels(options, 7);
+    rocksdb_options_set_level_compaction_dynamic_level_bytes(options, 1);
+    rocksdb_options_set_level0_file_num_compaction_trigger(options, 4);
+    rocksdb_options_set_target_file_size_base(options, 64 * MIB);
+    rocksdb_options_set_max_bytes_for_level_base(options, 512 * MIB);
+    rocksdb_options_set_max_compaction_bytes(options, 2 * GIB);
+    rocksdb_options_set_max_subcompactions(options, 1);
+    rocksdb_options_set_max_background_jobs(options, 2);
+    rocksdb_options_set_compression(options, rocksdb_lz4_compression);
+    rocksdb_options_set_bytes_per_sync(options, MIB);
+    rocksdb_options_compaction_readahead_size(options, 2 * MIB);
+    rocksdb_options_set_optimize_filters_for_hits(options, 0);
+    rocksdb_options_set_enable_blob_files(options, 0);
+    rocksdb_options_set_stats_dump_period_sec(options, 0);
+    rocksdb_options_set_stats_persist_period_sec(options, 0);
+    rocksdb_options_set_keep_log_file_num(options, 2);
+    rocksdb_options_set_max_log_file_size(options, 4 * MIB);
+    rocksdb_options_set_info_log_level(options, 2);
+    rocksdb_options_set_max_manifest_file_size(options, 8 * MIB);
+    if (wanted->prefix_size > 0) {
+        rocksdb_options_set_prefix_extractor(
+            options, rocksdb_slicetransform_create_fixed_prefix(wanted->prefix_size));
+        rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.02);
+    }
+    set_table_options(options, wanted->prefix_size);
+}
+
+static err_t open_db(struct kv *kv, const struct kv_options *wanted, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_options_t *base = rocksdb_options_create();
+    kv->options = rocksdb_options_create();
+    rocksdb_get_options_from_string(base, OPTIONS_TEXT, kv->options, &text);
+    rocksdb_options_destroy(base);
+    if (text != NULL) {
+        return take_error(kv, text, msg);
+    }
+    set_options(kv->options, wanted);
+    kv->db = rocksdb_open(kv->options, kv->path, &text);
+    return take_error(kv, text, msg);
+}
+
+err_t kv_open(
+    const char *path, const struct kv_options *options, struct kv **ret_kv, struct errmsg *msg)
+{
+    size_t cache =
+        options->block_cache_bytes == 0 ? BLOCK_CACHE_DEFAULT : options->block_cache_bytes;
+    size_t none = 0;
+    atomic_compare_exchange_strong(&shared_cache_bytes, &none, cache);
+    pthread_once(&shared_once, shared_init);
+
+    struct kv *kv = MEM_NEW(struct kv);
+    kv->path = mem_strdup(path);
+    err_t err = open_db(kv, options, msg);
+    if (err != ERR_OK) {
+        kv_close(kv);
+        return err;
+    }
+    kv->write_synced = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_set_sync(kv->write_synced, 1);
+    kv->write_volatile = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(kv->write_volatile, 1);
+    kv->read_total = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_total_order_seek(kv->read_total, 1);
+    kv->read_prefix = rocksdb_readoptions_create();
+    if (options->prefix_size > 0) {
+        rocksdb_readoptions_set_prefix_same_as_start(kv->read_prefix, 1);
+    }
+    kv->flush = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(kv->flush, 1);
+    *ret_kv = kv;
+    return ERR_OK;
+}
+
+void kv_close(struct kv *kv)
+{
+    if (kv == NULL) {
+        return;
+    }
+    if (kv->db != NULL) {
+        rocksdb_close(kv->db);
+        rocksdb_writeoptions_destroy(kv->write_synced);
+        rocksdb_writeoptions_destroy(kv->write_volatile);
+        rocksdb_readoptions_destroy(kv->read_total);
+        rocksdb_readoptions_destroy(kv->read_prefix);
+        rocksdb_flushoptions_destroy(kv->flush);
+    }
+    rocksdb_options_destroy(kv->options);
+    mem_free(kv->path);
+    mem_free(kv);
+}
+
+struct kv_batch *kv_batch_create(void)
+{
+    struct kv_batch *batch = MEM_NEW(struct kv_batch);
+    batch->writes = rocksdb_writebatch_create();
+    return batch;
+}
+
+void kv_batch_destroy(struct kv_batch *batch)
+{
+    if (batch != NULL) {
+        rocksdb_writebatch_destroy(batch->writes);
+        mem_free(batch);
+    }
+}
+
+void kv_batch_clear(struct kv_batch *batch)
+{
+    rocksdb_writebatch_clear(batch->writes);
+    batch->bytes = 0;
+}
+
+/* RocksDB wants a pointer even for nothing. */
+static const char *chars(struct bytes bytes)
+{
+    return bytes.data == NULL ? "" : (const char *)bytes.data;
+}
+
+void kv_batch_put(struct kv_batch *batch, struct bytes key, struct bytes value)
+{
+    rocksdb_writebatch_put(batch->writes, chars(key), key.size, chars(value), value.size);
+    batch->bytes += key.size + value.size;
+}
+
+void kv_batch_delete(struct kv_batch *batch, struct bytes key)
+{
+    rocksdb_writebatch_delete(batch->writes, chars(key), key.size);
+    batch->bytes += key.size;
+}
+
+void kv_batch_delete_range(struct kv_batch *batch, struct bytes begin, struct bytes end)
+{
+    rocksdb_writebatch_delete_range(batch->writes, chars(begin), begin.size, chars(end), end.size);
+    batch->bytes += begin.size + end.size;
+}
+
+size_t kv_batch_count(const struct kv_batch *batch)
+{
+    return (size_t)rocksdb_writebatch_count(batch->writes);
+}
+
+size_t kv_batch_bytes(const struct kv_batch *batch)
+{
+    return batch->bytes;
+}
+
+err_t kv_write(
+    struct kv *kv, struct kv_batch *batch, enum kv_durability durability, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_write(
+        kv->db, durability == KV_SYNCED ? kv->write_synced : kv->write_volatile, batch->writes,
+        &text);
+    return take_error(kv, text, msg);
+}
+
+err_t kv_put(struct kv *kv, struct bytes key, struct bytes value, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_put(kv->db, kv->write_synced, chars(key), key.size, chars(value), value.size, &text);
+    return take_error(kv, text, msg);
+}
+
+err_t kv_delete(struct kv *kv, struct bytes key, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_delete(kv->db, kv->write_synced, chars(key), key.size, &text);
+    return take_error(kv, text, msg);
+}
+
+err_t kv_get(struct kv *kv, struct bytes key, struct buf *to, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_pinnableslice_t *value =
+        rocksdb_get_pinned(kv->db, kv->read_total, chars(key), key.size, &text);
+    if (text != NULL) {
+        return take_error(kv, text, msg);
+    }
+    if (value == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "store %s: no such key", kv->path);
+    }
+    size_t size;
+    const char *data = rocksdb_pinnableslice_value(value, &size);
+    buf_append(to, data, size);
+    rocksdb_pinnableslice_destroy(value);
+    return ERR_OK;
+}
+
+err_t kv_flush(struct kv *kv, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_flush(kv->db, kv->flush, &text);
+    return take_error(kv, text, msg);
+}
+
+struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix)
+{
+    struct kv_iter *iter = MEM_NEW(struct kv_iter);
+    iter->kv = kv;
+    iter->iter = rocksdb_create_iterator(kv->db, within_prefix ? kv->read_prefix : kv->read_total);
+    return iter;
+}
+
+void kv_iter_destroy(struct kv_iter *iter)
+{
+    if (iter != NULL) {
+        rocksdb_iter_destroy(iter->iter);
+        mem_free(iter);
+    }
+}
+
+void kv_iter_seek(struct kv_iter *iter, struct bytes key)
+{
+    rocksdb_iter_seek(iter->iter, chars(key), key.size);
+}
+
+void kv_iter_seek_for_prev(struct kv_iter *iter, struct bytes key)
+{
+    rocksdb_iter_seek_for_prev(iter->iter, chars(key), key.size);
+}
+
+void kv_iter_next(struct kv_iter *iter)
+{
+    ASSERT(kv_iter_valid(iter));
+    rocksdb_iter_next(iter->iter);
+}
+
+void kv_iter_prev(struct kv_iter *iter)
+{
+    ASSERT(kv_iter_valid(iter));
+    rocksdb_iter_prev(iter->iter);
+}
+
+bool kv_iter_valid(const struct kv_iter *iter)
+{
+    return rocksdb_iter_valid(iter->iter) != 0;
+}
+
+struct bytes kv_iter_key(const struct kv_iter *iter)
+{
+    size_t size;
+    const char *data = rocksdb_iter_key(iter->iter, &size);
+    return bytes_of(data, size);
+}
+
+struct bytes kv_iter_value(const struct kv_iter *iter)
+{
+    size_t size;
+    const char *data = rocksdb_iter_value(iter->iter, &size);
+    return bytes_of(data, size);
+}
+
+err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_iter_get_error(iter->iter, &text);
+    return take_error(iter->kv, text, msg);
+}
+
+/*
+ * Files that lie wholly inside go at once. The range tombstone comes after them: it is in the log
+ * and synced, so that the erased keys do not come back after a crash; the compaction then makes
+ * room.
+ */
+err_t kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_delete_file_in_range(kv->db, chars(begin), begin.size, chars(end), end.size, &text);
+    TRY(take_error(kv, text, msg));
+    struct kv_batch *batch = kv_batch_create();
+    kv_batch_delete_range(batch, begin, end);
+    err_t err = kv_write(kv, batch, KV_SYNCED, msg);
+    kv_batch_destroy(batch);
+    TRY(err);
+    TRY(kv_flush(kv, msg));
+    rocksdb_compact_range(kv->db, chars(begin), begin.size, chars(end), end.size);
+    return ERR_OK;
+}
+
+uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end)
+{
+    const char *begins[] = {chars(begin)};
+    const char *ends[] = {chars(end)};
+    size_t begin_sizes[] = {begin.size};
+    size_t end_sizes[] = {end.size};
+    uint64_t sizes[] = {0};
+    char *text = NULL;
+    rocksdb_approximate_sizes(kv->db, 1, begins, begin_sizes, ends, end_sizes, sizes, &text);
+    err_ignore(take_error(kv, text, NULL), "an estimate for people; 0 says that there is none");
+    return sizes[0];
+}

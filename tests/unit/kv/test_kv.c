@@ -1,0 +1,249 @@
+#include "common/kv/kv.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PREFIX 4
+
+static char path[64];
+static struct kv *store;
+static struct errmsg msg;
+
+static struct kv *open_store(void)
+{
+    struct kv *kv = NULL;
+    struct kv_options options = {.prefix_size = PREFIX};
+    ck_assert_msg(kv_open(path, &options, &kv, &msg) == ERR_OK, "%s", msg.text);
+    return kv;
+}
+
+static void make_folder(void)
+{
+    (void)snprintf(path, sizeof(path), "/tmp/test_kv.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+}
+
+static void setup(void)
+{
+    make_folder();
+    store = open_store();
+}
+
+static void teardown(void)
+{
+    kv_close(store);
+    char command[128];
+    (void)snprintf(command, sizeof(command), "rm -rf %s", path);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void reopen(void)
+{
+    kv_close(store);
+    store = open_store();
+}
+
+static struct bytes text(const char *chars)
+{
+    return bytes_of_str(chars);
+}
+
+static const char *value_of(const char *key)
+{
+    static struct buf value;
+    buf_clear(&value);
+    return kv_get(store, text(key), &value, &msg) == ERR_OK ? buf_cstr(&value) : NULL;
+}
+
+START_TEST(test_put_survives_reopen)
+{
+    ck_assert_int_eq(kv_put(store, text("aaaa1"), text("one"), &msg), ERR_OK);
+    reopen();
+    ck_assert_str_eq(value_of("aaaa1"), "one");
+}
+END_TEST
+
+START_TEST(test_missing_key_is_not_found)
+{
+    struct buf value = {0};
+    ck_assert_int_eq(kv_get(store, text("none"), &value, &msg), ERR_NOT_FOUND);
+    ck_assert_uint_eq(value.size, 0);
+}
+END_TEST
+
+START_TEST(test_deleted_key_is_not_found)
+{
+    ck_assert_int_eq(kv_put(store, text("aaaa1"), text("one"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_delete(store, text("aaaa1"), &msg), ERR_OK);
+    ck_assert_ptr_null(value_of("aaaa1"));
+}
+END_TEST
+
+/*
+ * A child process writes and dies without closing: what a crash leaves behind. It forks before the
+ * first kv_open, because RocksDB's threads do not live on in a child.
+ */
+static void write_and_crash(void)
+{
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        struct kv *kv = open_store();
+        struct kv_batch *batch = kv_batch_create();
+        kv_batch_put(batch, text("aaaa1"), text("flushed"));
+        err_t err = kv_write(kv, batch, KV_VOLATILE, &msg);
+        err = err == ERR_OK ? kv_flush(kv, &msg) : err;
+        kv_batch_clear(batch);
+        kv_batch_put(batch, text("aaaa2"), text("volatile"));
+        err = err == ERR_OK ? kv_write(kv, batch, KV_VOLATILE, &msg) : err;
+        err = err == ERR_OK ? kv_put(kv, text("aaaa3"), text("synced"), &msg) : err;
+        _exit(err == ERR_OK ? 0 : 1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    store = open_store();
+}
+
+START_TEST(test_crash_keeps_synced_and_flushed_and_loses_volatile)
+{
+    write_and_crash();
+    ck_assert_str_eq(value_of("aaaa1"), "flushed");
+    ck_assert_str_eq(value_of("aaaa3"), "synced");
+    ck_assert_ptr_null(value_of("aaaa2"));
+}
+END_TEST
+
+START_TEST(test_batch_counts_entries_and_bytes)
+{
+    struct kv_batch *batch = kv_batch_create();
+    kv_batch_put(batch, text("aaaa1"), text("123"));
+    kv_batch_delete(batch, text("aaaa2"));
+    ck_assert_uint_eq(kv_batch_count(batch), 2);
+    ck_assert_uint_eq(kv_batch_bytes(batch), 13);
+    kv_batch_clear(batch);
+    ck_assert_uint_eq(kv_batch_count(batch), 0);
+    ck_assert_uint_eq(kv_batch_bytes(batch), 0);
+    kv_batch_destroy(batch);
+}
+END_TEST
+
+static void put_some(void)
+{
+    const char *keys[] = {"aaaa1", "aaaa3", "bbbb1", "bbbb2", "cccc1"};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        ck_assert_int_eq(kv_put(store, text(keys[i]), text("v"), &msg), ERR_OK);
+    }
+}
+
+static void assert_at(const struct kv_iter *iter, const char *key)
+{
+    ck_assert(kv_iter_valid(iter));
+    ck_assert(bytes_equal(kv_iter_key(iter), text(key)));
+}
+
+START_TEST(test_iterator_within_prefix_ends_with_the_prefix)
+{
+    put_some();
+    struct kv_iter *iter = kv_iter_create(store, true);
+    kv_iter_seek(iter, text("aaaa2"));
+    assert_at(iter, "aaaa3");
+    kv_iter_next(iter);
+    ck_assert(!kv_iter_valid(iter));
+    ck_assert_int_eq(kv_iter_error(iter, &msg), ERR_OK);
+    kv_iter_seek(iter, text("bbbb1")); /* the same iterator serves another prefix */
+    assert_at(iter, "bbbb1");
+    kv_iter_destroy(iter);
+}
+END_TEST
+
+START_TEST(test_total_order_iterator_walks_both_ways)
+{
+    put_some();
+    struct kv_iter *iter = kv_iter_create(store, false);
+    kv_iter_seek(iter, text("aaaa4"));
+    assert_at(iter, "bbbb1");
+    kv_iter_prev(iter);
+    assert_at(iter, "aaaa3");
+    kv_iter_seek_for_prev(iter, text("bbbb9"));
+    assert_at(iter, "bbbb2");
+    kv_iter_next(iter);
+    assert_at(iter, "cccc1");
+    kv_iter_destroy(iter);
+}
+END_TEST
+
+START_TEST(test_erased_range_is_gone_after_reopen_and_neighbours_stay)
+{
+    put_some();
+    ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
+    ck_assert_int_eq(kv_erase_range(store, text("bbbb"), text("cccc"), &msg), ERR_OK);
+    reopen();
+    ck_assert_ptr_null(value_of("bbbb1"));
+    ck_assert_ptr_null(value_of("bbbb2"));
+    ck_assert_str_eq(value_of("aaaa3"), "v");
+    ck_assert_str_eq(value_of("cccc1"), "v");
+}
+END_TEST
+
+START_TEST(test_erasing_gives_the_space_back)
+{
+    struct kv_batch *batch = kv_batch_create();
+    uint8_t noise[1024];
+    uint32_t seed = 1;
+    for (unsigned i = 0; i < 2000; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof(key), "bbbb%06u", i);
+        for (size_t at = 0; at < sizeof(noise); at++) {
+            seed = seed * 1664525 + 1013904223;
+            noise[at] = (uint8_t)(seed >> 24);
+        }
+        kv_batch_put(batch, text(key), bytes_of(noise, sizeof(noise)));
+    }
+    ck_assert_int_eq(kv_write(store, batch, KV_VOLATILE, &msg), ERR_OK);
+    kv_batch_destroy(batch);
+    ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
+    ck_assert_uint_gt(kv_size_of_range(store, text("bbbb"), text("bbbc")), MIB);
+    ck_assert_int_eq(kv_erase_range(store, text("bbbb"), text("bbbc"), &msg), ERR_OK);
+    ck_assert_uint_lt(kv_size_of_range(store, text("bbbb"), text("bbbc")), 64 * KIB);
+}
+END_TEST
+
+START_TEST(test_second_open_of_one_folder_is_busy)
+{
+    struct kv *second = NULL;
+    struct kv_options options = {0};
+    ck_assert_int_eq(kv_open(path, &options, &second, &msg), ERR_BUSY);
+    ck_assert_ptr_null(second);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tcase = tcase_create("kv");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_put_survives_reopen);
+    tcase_add_test(tcase, test_missing_key_is_not_found);
+    tcase_add_test(tcase, test_deleted_key_is_not_found);
+    tcase_add_test(tcase, test_batch_counts_entries_and_bytes);
+    tcase_add_test(tcase, test_iterator_within_prefix_ends_with_the_prefix);
+    tcase_add_test(tcase, test_total_order_iterator_walks_both_ways);
+    tcase_add_test(tcase, test_erased_range_is_gone_after_reopen_and_neighbours_stay);
+    tcase_add_test(tcase, test_erasing_gives_the_space_back);
+    tcase_add_test(tcase, test_second_open_of_one_folder_is_busy);
+    TCase *crash = tcase_create("crash");
+    tcase_add_checked_fixture(crash, make_folder, teardown);
+    tcase_add_test(crash, test_crash_keeps_synced_and_flushed_and_loses_volatile);
+    Suite *suite = suite_create("kv");
+    suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, crash);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
