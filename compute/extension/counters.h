@@ -1,0 +1,56 @@
+/*
+ * counters.h - what the extension counted since the server started.
+ *
+ * Shared memory, relaxed atomics: cheap enough for every page. Read through
+ * the view anabranch_stat.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+
+#define COUNTERS(X) \
+	X(COUNTER_READ_REMOTE, "read_remote_blocks") \
+	X(COUNTER_READ_AHEAD, "read_ahead_blocks") \
+	X(COUNTER_READ_AHEAD_HIT, "read_ahead_hit_blocks") \
+	X(COUNTER_READ_AHEAD_STALE, "read_ahead_stale_blocks") \
+	X(COUNTER_READ_SPILL, "read_spill_blocks") \
+	X(COUNTER_READ_ZERO, "read_zero_blocks") \
+	X(COUNTER_SIZE_REMOTE, "size_requests") \
+	X(COUNTER_WRITE_DROP, "write_dropped_blocks") \
+	X(COUNTER_WRITE_ZERO, "write_zero_blocks") \
+	X(COUNTER_SPILL_UNACKED, "spill_unacked_blocks") \
+	X(COUNTER_SPILL_UNLOGGED, "spill_unlogged_blocks") \
+	X(COUNTER_SPILL_CID, "spill_command_id_blocks") \
+	X(COUNTER_SPILL_SEQUENCE, "spill_sequence_blocks") \
+	X(COUNTER_SPILL_BTREE, "spill_btree_cycle_blocks") \
+	X(COUNTER_SPILL_FSM, "spill_fsm_blocks") \
+	X(COUNTER_SPILL_SWEPT, "spill_swept_blocks") \
+	X(COUNTER_REL_EVICT, "relation_cache_evictions") \
+	X(COUNTER_UNLOGGED_CONVERT, "unlogged_conversions") \
+	X(COUNTER_WAIT_US, "pageserver_wait_us") \
+	X(COUNTER_WAITS, "pageserver_waits") \
+	X(COUNTER_CONNECT, "pageserver_connects") \
+	X(COUNTER_RETRY, "pageserver_retries") \
+	X(COUNTER_THROTTLE, "throttled_statements") \
+	X(COUNTER_THROTTLE_US, "throttled_us")
+
+typedef enum Counter
+{
+#define X(name, text) name,
+	COUNTERS(X)
+#undef X
+	COUNTER_COUNT
+} Counter;
+
+extern pg_atomic_uint64 *counters;
+
+extern Size counters_shmem_size(void);
+extern void counters_shmem_init(void);
+
+static inline void
+counter_add(Counter counter, uint64 value)
+{
+	pg_atomic_fetch_add_u64(&counters[counter], value);
+}

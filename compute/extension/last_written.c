@@ -1,0 +1,54 @@
+#include "compute/extension/last_written.h"
+
+#include "common/hashfn.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
+
+#define SLOT_COUNT (512 * 1024) /* 4 MB */
+#define BLOCKS_PER_SLOT 16		/* neighbours are written together */
+
+static pg_atomic_uint64 *slots;
+
+Size
+last_written_shmem_size(void)
+{
+	return sizeof(pg_atomic_uint64) * SLOT_COUNT;
+}
+
+void
+last_written_shmem_init(void)
+{
+	bool		found;
+
+	slots = ShmemInitStruct("anabranch last written", last_written_shmem_size(), &found);
+	if (found)
+		return;
+	for (int i = 0; i < SLOT_COUNT; i++)
+		pg_atomic_init_u64(&slots[i], InvalidXLogRecPtr);
+}
+
+static pg_atomic_uint64 *
+slot_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
+{
+	uint64		rel = ((uint64) rlocator->dbOid << 32) | rlocator->relNumber;
+	uint64		group = ((uint64) fork << 32) | (block / BLOCKS_PER_SLOT);
+
+	return &slots[hash_combine64(murmurhash64(rel), murmurhash64(group)) % SLOT_COUNT];
+}
+
+void
+last_written_raise(const RelFileLocator *rlocator, ForkNumber fork,
+				   BlockNumber block, XLogRecPtr lsn)
+{
+	pg_atomic_uint64 *slot = slot_of(rlocator, fork, block);
+	uint64		seen = pg_atomic_read_u64(slot);
+
+	while (seen < lsn && !pg_atomic_compare_exchange_u64(slot, &seen, lsn))
+		;
+}
+
+XLogRecPtr
+last_written_lookup(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
+{
+	return pg_atomic_read_u64(slot_of(rlocator, fork, block));
+}

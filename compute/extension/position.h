@@ -1,0 +1,33 @@
+/*
+ * position.h - the places in the WAL that storage decisions hang on.
+ *
+ * start   where this compute began: everything before it is in the pageserver
+ * acked   what the quorum has acknowledged, as the walsender of the
+ *         synchronous standby reported it; on a standby, what is replayed
+ * floor   relations of other than shared catalogs may have been created in
+ *         bulk up to here, by a file copy of a whole database
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "storage/relfilelocator.h"
+
+extern Size position_shmem_size(void);
+extern void position_shmem_init(void);
+
+extern XLogRecPtr position_start(void);
+extern XLogRecPtr position_acked(void);
+
+/* End of the last record inserted. Takes a spinlock; fine in a critical section. */
+extern XLogRecPtr position_inserted(void);
+
+/* A whole database was copied: flush, and remember it as floor. */
+extern void position_database_copied(void);
+
+/* The least LSN at which anything about this relation may be asked. */
+extern XLogRecPtr position_floor(const RelFileLocator *rlocator);
+
+/* For the `lsn` of a request: HEAD on a primary, the replay LSN on a standby. */
+extern XLogRecPtr position_request(void);

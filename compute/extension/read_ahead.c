@@ -1,0 +1,239 @@
+#include "compute/extension/read_ahead.h"
+
+#include "common/base/mem.h"
+#include "compute/extension/counters.h"
+#include "compute/extension/page_client.h"
+#include "compute/extension/position.h"
+
+#define SLOT_COUNT 64
+#define PARKED_BLOCKS_MAX 256	/* 2 MB a backend, under way and arrived */
+#define CHUNK_BLOCKS 16
+#define STREAM_COUNT 8
+#define STREAM_MIN_BLOCKS 3		/* read in order before it counts as a stream */
+
+int			read_ahead_blocks_max;
+
+typedef struct Slot
+{
+	uint64		request_id;		/* 0: free */
+	RelFileLocator rlocator;
+	ForkNumber	fork;
+	BlockNumber block;
+	int			count;
+	uint32		left;			/* bit i: block + i is not handed out yet */
+	XLogRecPtr	lsn;			/* read at; only once arrived */
+	char	   *pages;			/* NULL: under way */
+} Slot;
+
+typedef struct Stream
+{
+	RelFileLocator rlocator;
+	ForkNumber	fork;
+	BlockNumber next;			/* where the next read is expected */
+	BlockNumber asked_end;
+	uint32		run;			/* blocks read in order so far */
+	uint64		last_use;
+} Stream;
+
+static Slot slots[SLOT_COUNT];
+static int	oldest;				/* slots are reused in order */
+static int	parked_blocks;
+static Stream streams[STREAM_COUNT];
+static uint64 use_count;
+
+static void
+slot_free(Slot *slot)
+{
+	if (slot->request_id == 0)
+		return;
+	parked_blocks -= slot->count;
+	mem_free(slot->pages);
+	memset(slot, 0, sizeof(*slot));
+}
+
+static void
+on_reply(uint64 request_id, XLogRecPtr lsn, const char *pages, int count)
+{
+	for (int i = 0; i < SLOT_COUNT; i++)
+	{
+		Slot	   *slot = &slots[i];
+
+		if (slot->request_id != request_id)
+			continue;
+		if (count != slot->count)
+		{
+			slot_free(slot);	/* refused */
+			return;
+		}
+		slot->pages = mem_dup(pages, (size_t) count * BLCKSZ);
+		slot->lsn = lsn;
+		return;
+	}
+}
+
+static void
+on_lost(void)
+{
+	for (int i = 0; i < SLOT_COUNT; i++)
+		slot_free(&slots[i]);
+}
+
+void
+read_ahead_init(void)
+{
+	page_client_ahead_init(on_reply, on_lost);
+}
+
+static Slot *
+slot_find(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
+{
+	for (int i = 0; i < SLOT_COUNT; i++)
+	{
+		Slot	   *slot = &slots[i];
+
+		if (slot->request_id != 0 && RelFileLocatorEquals(slot->rlocator, *rlocator) &&
+			slot->fork == fork && block >= slot->block &&
+			block - slot->block < (BlockNumber) slot->count &&
+			(slot->left & (1U << (block - slot->block))) != 0)
+			return slot;
+	}
+	return NULL;
+}
+
+static void
+ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+		  BlockNumber block, int count)
+{
+	XLogRecPtr	since = rel_state_read_since(rlocator, fork, state, block, count);
+	uint64		request_id;
+	Slot	   *slot;
+
+	if (since > position_acked())
+		return;					/* do not make anyone wait for our own WAL */
+	while (parked_blocks + count > PARKED_BLOCKS_MAX || slots[oldest].request_id != 0)
+	{
+		slot_free(&slots[oldest]);
+		if (parked_blocks + count <= PARKED_BLOCKS_MAX)
+			break;
+		oldest = (oldest + 1) % SLOT_COUNT;
+	}
+	request_id = page_client_ahead(rlocator, fork, block, count, since);
+	if (request_id == 0)
+		return;
+	slot = &slots[oldest];
+	oldest = (oldest + 1) % SLOT_COUNT;
+	*slot = (Slot)
+	{
+		.request_id = request_id, .rlocator = *rlocator, .fork = fork, .block = block,
+			.count = count, .left = count == 32 ? UINT32_MAX : (1U << count) - 1
+	};
+	parked_blocks += count;
+}
+
+void
+read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
+			   const RelFork *state, BlockNumber block, int count)
+{
+	if (read_ahead_blocks_max == 0)
+		return;
+	while (count > 0)
+	{
+		int			chunk = Min(count, CHUNK_BLOCKS);
+
+		if (slot_find(rlocator, fork, block) == NULL)
+			ask_chunk(rlocator, fork, state, block, chunk);
+		block += (BlockNumber) chunk;
+		count -= chunk;
+	}
+}
+
+static Stream *
+stream_find(const RelFileLocator *rlocator, ForkNumber fork)
+{
+	Stream	   *least = &streams[0];
+
+	for (int i = 0; i < STREAM_COUNT; i++)
+	{
+		Stream	   *stream = &streams[i];
+
+		if (stream->last_use != 0 && RelFileLocatorEquals(stream->rlocator, *rlocator) &&
+			stream->fork == fork)
+			return stream;
+		if (stream->last_use < least->last_use)
+			least = stream;
+	}
+	*least = (Stream)
+	{
+		.rlocator = *rlocator, .fork = fork, .next = InvalidBlockNumber
+	};
+	return least;
+}
+
+/* The distance grows with the run, so that a short scan asks for little that nobody wants. */
+void
+read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
+				const RelFork *state, BlockNumber block, int count)
+{
+	Stream	   *stream;
+	BlockNumber distance;
+	BlockNumber end;
+
+	if (read_ahead_blocks_max == 0)
+		return;
+	stream = stream_find(rlocator, fork);
+	stream->last_use = ++use_count;
+	if (stream->next != block)
+	{
+		stream->next = block + (BlockNumber) count;
+		stream->asked_end = stream->next;
+		stream->run = (uint32) count;
+		return;
+	}
+	stream->next += (BlockNumber) count;
+	stream->run += (uint32) count;
+	if (stream->run < STREAM_MIN_BLOCKS)
+		return;
+
+	distance = Min(stream->run, (uint32) read_ahead_blocks_max);
+	end = Min(stream->next + distance, state->blocks);
+	stream->asked_end = Max(stream->asked_end, stream->next);
+	if (end <= stream->asked_end)
+		return;
+	/* not block by block, unless the relation ends */
+	if (end - stream->asked_end < Min(distance / 2, CHUNK_BLOCKS) && end < state->blocks)
+		return;
+	read_ahead_ask(rlocator, fork, state, stream->asked_end, (int) (end - stream->asked_end));
+	stream->asked_end = end;
+}
+
+bool
+read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
+				BlockNumber block, XLogRecPtr since, void *page)
+{
+	Slot	   *slot = slot_find(rlocator, fork, block);
+	uint64		request_id;
+	int			index;
+	bool		usable;
+
+	if (slot == NULL)
+		return false;
+	request_id = slot->request_id;
+	if (slot->pages == NULL)
+		page_client_ahead_wait(request_id);
+	if (slot->request_id != request_id)
+		return false;			/* refused, or lost with the connection */
+	if (slot->pages == NULL)
+	{
+		slot_free(slot);
+		return false;
+	}
+	index = (int) (block - slot->block);
+	usable = slot->lsn >= since;
+	if (usable)
+		memcpy(page, slot->pages + (size_t) index * BLCKSZ, BLCKSZ);
+	counter_add(usable ? COUNTER_READ_AHEAD_HIT : COUNTER_READ_AHEAD_STALE, 1);
+	slot->left &= ~(1U << index);
+	if (slot->left == 0)
+		slot_free(slot);
+	return usable;
+}

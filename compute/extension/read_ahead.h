@@ -1,0 +1,30 @@
+/*
+ * read_ahead.h - blocks that are asked for before they are wanted.
+ *
+ * Postgres prefetches in bitmap scans and ANALYZE only; sequential reads
+ * (table scans, VACUUM, index scans of a fresh index) are recognised here.
+ * Replies are parked in this process. A parked block may have been read,
+ * changed and written by another backend meanwhile: it is used only if the
+ * LSN it was read at covers what the caller demands.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "compute/extension/rel_state.h"
+
+extern int	read_ahead_blocks_max;
+
+extern void read_ahead_init(void);
+
+/* Postgres says that these blocks will be wanted. */
+extern void read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
+						   const RelFork *state, BlockNumber block, int count);
+
+/* These blocks are being read: if that goes on in order, ask for the next ones. */
+extern void read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
+							const RelFork *state, BlockNumber block, int count);
+
+/* Hand out a block that was asked for, waiting for it if need be. */
+extern bool read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
+							BlockNumber block, XLogRecPtr since, void *page);

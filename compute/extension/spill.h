@@ -1,0 +1,47 @@
+/*
+ * spill.h - pages that WAL cannot rebuild, or not yet, in a local file.
+ *
+ * A page in the spill is always its newest version outside the buffer pool.
+ * The file lives as long as the server and is as large as its limit allows;
+ * the index is in shared memory. A page is never dropped to stay within the
+ * limit: near it writers are held back (backpressure.h), at it the writing
+ * statement fails.
+ *
+ * Locks: one partition at a time, taken below a lock of rel_state.h.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "common/relpath.h"
+#include "storage/block.h"
+#include "storage/lwlock.h"
+#include "storage/relfilelocator.h"
+
+#include "compute/extension/page_rules.h"
+
+#define SPILL_PARTITIONS 64
+
+extern Size spill_shmem_size(int limit_mb);
+extern void spill_shmem_init(int limit_mb, LWLockPadded *partition_locks);
+
+extern void spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+					  const void *page, const PageVerdict *verdict);
+extern bool spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+					  void *page);
+
+/* All three only free memory: they are safe in a critical section. */
+extern void spill_forget(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block);
+extern void spill_truncate(const RelFileLocator *rlocator, ForkNumber fork,
+						   BlockNumber begin, BlockNumber end);
+extern void spill_forget_database(Oid database);
+
+/*
+ * Give up the pages whose reason is over, looking at `count` slots from where
+ * the last sweep ended. No partition lock may be held.
+ */
+extern void spill_sweep(int count, XLogRecPtr acked);
+
+extern uint32 spill_used(void);
+extern uint32 spill_capacity(void);
+extern uint32 spill_soft_limit(void);

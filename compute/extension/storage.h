@@ -1,0 +1,19 @@
+/*
+ * storage.h - the storage manager of a compute.
+ *
+ * Relations are read from the pageserver and never written to it: it builds
+ * pages from the WAL. A page that leaves the buffer pool is dropped, or kept
+ * in the spill when WAL cannot rebuild it (page_rules.h). Temporary and
+ * unlogged relations stay in md.c.
+ *
+ * What callbacks may do:
+ * - truncate runs in a critical section: no palloc, no ERROR, no network;
+ * - unlink only warns;
+ * - writev runs in any process with the buffer's content lock held.
+ */
+#pragma once
+
+#include "postgres.h"
+
+/* Put our functions in place of md.c's. Only while libraries are preloaded. */
+extern void storage_install(void);
