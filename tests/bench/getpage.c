@@ -37,7 +37,7 @@ struct target {
     uint32_t channel;
 };
 
-static void fail(const char *what)
+_Noreturn static void fail(const char *what)
 {
     (void)fprintf(stderr, "getpage: %s\n", what);
     exit(1);
