@@ -1,0 +1,103 @@
+/*
+ * wal_store.h - the WAL of one timeline on disk: Postgres' segment files, each with a sidecar.
+ *
+ * The unit of writing is the commit group: everything that arrived while the group before it was
+ * being synced. A group is one write to the segment and one sidecar record, both synced; the two
+ * halves touch different files and may run at the same time on two workers:
+ *
+ *   loop:    wal_store_group_begin
+ *   worker:  wal_store_write_segment  |  worker: wal_store_write_sidecar
+ *   loop:    wal_store_group_end      when both are done; only now flush_lsn moves
+ *
+ * One group is in flight at a time, and nothing else that writes. So each sidecar record proves
+ * that all groups before it are durable. At the start every group is checked: bytes of the last,
+ * unproven group that do not match were torn by a crash and are cut; a mismatch anywhere else is
+ * ERR_CORRUPT and the timeline stays out of service, because a shorter log would be amnesia.
+ *
+ * Errors: ERR_FULL (no space): nothing is lost, repeat the same half later. Anything else: the
+ * storage has failed until the store is closed, opened again and verified.
+ *
+ * Files are open only between the first write and wal_store_rest(); a timeline without WAL has
+ * none. Threads: one owner; the functions marked [worker] block.
+ */
+#pragma once
+
+#include "common/base/bytes.h"
+#include "common/base/id.h"
+#include "common/base/str.h"
+
+struct wal_store;
+
+struct wal_store_options {
+    const char *dir; /* of the segments; created when missing */
+    struct tenant_id tenant;
+    struct timeline_id timeline;
+    lsn_t start_lsn; /* of the timeline; a record end */
+    uint64_t system_id;
+    uint32_t segment_size;
+    lsn_t certified_lsn; /* known from elsewhere to have been durable; 0: nothing */
+};
+
+/* Verify everything, cut a torn end, leave zeros behind the end. [worker] */
+NODISCARD err_t wal_store_open(
+    const struct wal_store_options *options, struct wal_store **ret_store, struct errmsg *msg);
+void wal_store_close(struct wal_store *store); /* NULL is fine */
+
+lsn_t wal_store_flush_lsn(const struct wal_store *store);  /* end of the durable bytes */
+lsn_t wal_store_record_lsn(const struct wal_store *store); /* last record end at or before it */
+lsn_t wal_store_commit_lsn(const struct wal_store *store); /* newest that a record carries; or 0 */
+
+#define WAL_GROUP_MAX (1 * MIB)
+
+struct wal_group {
+    /* filled in by the caller; begin_lsn is flush_lsn; `wal` lives until group_end */
+    struct bytes wal;
+    lsn_t record_lsn; /* last record end at or before the end of `wal` */
+    lsn_t commit_lsn;
+
+    /* private */
+    lsn_t begin_lsn, end_lsn;
+    uint32_t slot;
+    uint64_t sequence;
+};
+
+/* How many bytes the next group may have: it ends at the end of its segment at the latest. */
+size_t wal_store_group_room(const struct wal_store *store);
+
+void wal_store_group_begin(struct wal_store *store, struct wal_group *group);
+NODISCARD err_t wal_store_write_segment(
+    struct wal_store *store, const struct wal_group *group, struct errmsg *msg); /* [worker] */
+NODISCARD err_t wal_store_write_sidecar(
+    struct wal_store *store, const struct wal_group *group, struct errmsg *msg); /* [worker] */
+void wal_store_group_end(struct wal_store *store, const struct wal_group *group);
+
+/*
+ * Cut the log to `lsn`, a record end in start_lsn .. flush_lsn; a group that was begun and never
+ * ended is dropped. When it answers ERR_OK the cut is durable and zeros stand behind it. [worker]
+ */
+NODISCARD err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg);
+
+/*
+ * The timeline became idle: prove the last group by a record of its own, keep commit_lsn, and close
+ * the files. [worker]
+ */
+NODISCARD err_t wal_store_rest(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg);
+
+/*
+ * Reads with verification, independent of the writer. A reader remembers where it was, so a
+ * sequential one opens each segment once.
+ */
+struct wal_store_reader;
+struct wal_store_reader *wal_store_reader_create(const struct wal_store_options *options);
+void wal_store_reader_destroy(struct wal_store_reader *reader); /* NULL is fine */
+
+/*
+ * Append [begin_lsn, end_lsn) to `to`; the caller knows that the range is durable and will not be
+ * truncated. ERR_RANGE: before the start of the timeline. ERR_CORRUPT: damaged. [worker]
+ */
+NODISCARD err_t wal_store_reader_read(
+    struct wal_store_reader *reader,
+    lsn_t begin_lsn,
+    lsn_t end_lsn,
+    struct buf *to,
+    struct errmsg *msg);
