@@ -78,12 +78,17 @@ struct wal_record {
 };
 
 /*
- * Take `bytes` apart (exactly one record, xl_tot_len bytes). ERR_CORRUPT names the field and offset.
- * The CRC is not checked here: wal_reader does that.
+ * Take `bytes` apart (exactly one record, xl_tot_len bytes). ERR_CORRUPT names the block reference
+ * and what is wrong with it; *ret_record is garbage then. Blocks from block_count on are not written.
+ * A block reference never names spc 0 (KEY_SPC_STATE), relation 0, a fork from FORK_COUNT on or
+ * block KEY_BLOCK_SIZE. The CRC is not checked here: wal_reader does that.
  */
 NODISCARD err_t wal_record_decode(
     struct bytes bytes, lsn_t lsn, lsn_t end_lsn, struct wal_record *ret_record,
     struct errmsg *msg);
+
+/* The CRC that belongs into xl_crc: over the data, then over the header before that field. */
+uint32_t wal_record_crc(struct bytes bytes);
 
 /* xl_crc over the record as in WAL. */
 NODISCARD err_t wal_record_check_crc(struct bytes bytes, struct errmsg *msg);
