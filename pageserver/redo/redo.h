@@ -15,15 +15,19 @@
 
 /*
  * Apply `record` to the page `key`, which is block reference `block_index` of the record, or
- * VALUE_BLOCK_IMPLIED for a page that the record changes without a reference: SLRU pages (key.spc ==
- * KEY_SPC_STATE), visibility map bits that a heap record clears.
+ * VALUE_BLOCK_IMPLIED for a page that the record changes without a reference: SLRU pages (key.spc
+ * == KEY_SPC_STATE), visibility map bits that a heap record clears.
  *
  * `page` is PAGE_SIZE bytes, in and out. For a record that initialises the page (VALUE_INIT) it
  * comes in zeroed. Images of the record are restored here too (apply_image). pd_lsn of a relation
  * page becomes record->end_lsn when the record changed it, as Postgres does; SLRU pages have none.
  *
- * ERR_UNSUPPORTED names resource manager and record; ERR_CORRUPT names record, LSN and what is wrong.
+ * ERR_UNSUPPORTED names resource manager and record; ERR_CORRUPT names record, LSN and what is
+ * wrong.
  */
 NODISCARD err_t redo_apply(
-    const struct wal_record *record, uint8_t block_index, struct page_key key, uint8_t *page,
+    const struct wal_record *record,
+    uint8_t block_index,
+    struct page_key key,
+    uint8_t *page,
     struct errmsg *msg);
