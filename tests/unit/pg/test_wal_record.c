@@ -120,8 +120,8 @@ START_TEST(test_cut_record_never_reads_beyond)
     for (size_t cut = 0; cut < size; cut++) {
         accepted += decode_bytes(bytes, cut) == ERR_OK;
     }
-    /* Cut so that the payload announced by the first headers is just what is left: two blocks, origin,
-     * top-level xid; and without anything behind the record header. */
+    /* Cut so that the payload announced by the first headers is just what is left: two blocks,
+     * origin, top-level xid; and without anything behind the record header. */
     ck_assert_uint_eq(accepted, 5);
     ck_assert_uint_gt(mark_hits("wal_record.bad_payload_size"), 0);
     ck_assert_uint_gt(mark_hits("wal_record.bad_total_size"), 0);
