@@ -44,7 +44,7 @@ const char *app_data_dir(const struct app *app);
 void app_set_listen_port(struct app *app, uint16_t port);
 void app_stopped(struct app *app);
 
-/* Settings that every daemon has; begin your list with APP_SETTINGS(X, "7400", "safekeeper"). */
+/* Settings that every daemon has; begin your list with APP_SETTINGS(X, "7400"). */
 #define APP_SETTINGS(X, http_port_default)                                                         \
     X(str, data_dir, "", RESTART, "folder of this process; created when missing; required")        \
     X(str, http_host, "127.0.0.1", RESTART, "address of the HTTP port")                            \

@@ -13,5 +13,8 @@ enum auth_scope { AUTH_PAGES, AUTH_WAL, AUTH_FEED, AUTH_MANAGE };
 
 /* ERR_DENIED with a message that never repeats the token. */
 NODISCARD err_t auth_check(
-    const char *secret, struct bytes token, enum auth_scope scope, struct tenant_id tenant,
+    const char *secret,
+    struct bytes token,
+    enum auth_scope scope,
+    struct tenant_id tenant,
     struct errmsg *msg);

@@ -7,11 +7,15 @@
 #pragma once
 
 #include "common/base/err.h"
+#include "common/base/list.h"
+
+struct lane;
 
 struct job {
-    err_t (*run)(struct job *job);  /* worker; may fill `msg` */
-    void (*done)(struct job *job);  /* loop */
-    err_t result;                   /* of run() */
+    err_t (*run)(struct job *job); /* worker; may fill `msg` */
+    void (*done)(struct job *job); /* loop */
+    err_t result;                  /* of run() */
     struct errmsg msg;
-    void *executor_private;
+    struct list_link link; /* private from here on: the executor's or the lane's queue */
+    struct lane *lane;
 };

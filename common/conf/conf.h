@@ -56,10 +56,17 @@ struct conf_setting {
 NODISCARD err_t conf_set_defaults(
     void *conf, const struct conf_setting *settings, size_t count, struct errmsg *msg);
 NODISCARD err_t conf_set(
-    void *conf, const struct conf_setting *settings, size_t count, const char *name,
-    const char *value, struct errmsg *msg);
+    void *conf,
+    const struct conf_setting *settings,
+    size_t count,
+    const char *name,
+    const char *value,
+    struct errmsg *msg);
 NODISCARD err_t conf_load_file(
-    void *conf, const struct conf_setting *settings, size_t count, const char *path,
+    void *conf,
+    const struct conf_setting *settings,
+    size_t count,
+    const char *path,
     struct errmsg *msg);
 
 /* A commented file with every setting, its unit, default and help; with the current values. */

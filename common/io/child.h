@@ -17,17 +17,19 @@ struct child_user {
 };
 
 struct child_options {
-    const char *const *argv;  /* argv[0] is the path of the program */
-    const char *const *env;   /* "NAME=value" added to ours; may be NULL */
-    const char *working_dir;  /* may be NULL */
-    const char *output_path;  /* stdout and stderr are appended here; NULL: ours */
-    const char *stdout_path;  /* stdout alone goes here (truncated); NULL: as output_path */
-    const char *user_name;    /* run as this user when we are root; NULL: as we are */
+    const char *const *argv; /* argv[0] is the path of the program */
+    const char *const *env;  /* "NAME=value" added to ours; may be NULL */
+    const char *working_dir; /* may be NULL */
+    const char *output_path; /* stdout and stderr are appended here; NULL: ours */
+    const char *stdout_path; /* stdout alone goes here (truncated); NULL: as output_path */
+    const char *user_name;   /* run as this user when we are root; NULL: as we are */
     bool dies_with_us;
 };
 
 NODISCARD err_t child_start(
-    struct loop *loop, const struct child_options *options, struct child_user *user,
+    struct loop *loop,
+    const struct child_options *options,
+    struct child_user *user,
     struct errmsg *msg);
 int child_pid(const struct child *child);
 void child_signal(struct child *child, int signal); /* the child itself */

@@ -58,10 +58,13 @@ NODISCARD err_t
 file_read_all(const char *path, size_t size_max, struct buf *ret_data, struct errmsg *msg);
 NODISCARD err_t file_write_durably(const char *path, struct bytes data, struct errmsg *msg);
 
-NODISCARD err_t dir_create(const char *path, struct errmsg *msg); /* with parents; exists is ERR_OK */
+NODISCARD err_t
+dir_create(const char *path, struct errmsg *msg); /* with parents; exists is ERR_OK */
 NODISCARD err_t dir_remove(const char *path, struct errmsg *msg); /* recursive; missing is ERR_OK */
 /* Names (not "." and ".."), sorted, each passed to `visit`; it stops at the first error. */
 NODISCARD err_t dir_list(
-    const char *path, err_t (*visit)(const char *name, void *context, struct errmsg *msg),
-    void *context, struct errmsg *msg);
+    const char *path,
+    err_t (*visit)(const char *name, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
 NODISCARD err_t dir_usage(const char *path, uint64_t *ret_bytes, struct errmsg *msg); /* on disk */

@@ -22,12 +22,12 @@ struct http_call {
     struct bytes body; /* sent as application/json when not empty */
     const char *token; /* bearer token, may be NULL */
     uint64_t timeout_ms;
-    size_t response_max; /* bytes; 0: 64 MiB */
-    const char *save_path; /* when set, a 2xx body goes to this file instead of `response` */
+    size_t response_max;    /* bytes; 0: 64 MiB */
+    const char *save_path;  /* when set, a 2xx body goes to this file instead of `response` */
     http_call_done_fn done; /* once, never from inside start; then the call is the caller's */
 
     /* answer */
-    err_t result;    /* ERR_OK: an HTTP answer with any status; else no answer (msg says why) */
+    err_t result; /* ERR_OK: an HTTP answer with any status; else no answer (msg says why) */
     struct errmsg msg;
     unsigned status;
     struct buf response; /* http_call_deinit frees */
@@ -46,5 +46,6 @@ void http_call_deinit(struct http_call *call);
 NODISCARD err_t
 http_call_json(const struct http_call *call, struct doc **ret_body, struct errmsg *msg);
 
-/* The same call, blocking, for command line tools and tests: start, wait, return. No loop needed. */
+/* The same call, blocking, for command line tools and tests: start, wait, return. No loop needed.
+ */
 NODISCARD err_t http_call_blocking(struct http_call *call, struct errmsg *msg);

@@ -30,41 +30,52 @@ struct http_route {
 
 struct http_options {
     size_t connections_max; /* 0: 1000 */
-    const char *token;      /* when set, routes that are not open want Authorization: Bearer TOKEN */
+    const char *token; /* when set, routes that are not open want Authorization: Bearer TOKEN */
+    unsigned idle_timeout_s; /* 0: 30; a connection that is silent for so long is closed */
 };
 
 NODISCARD err_t http_server_open(
-    struct loop *loop, const char *host, uint16_t port, const struct http_options *options,
-    struct http_server **ret_server, struct errmsg *msg);
+    struct loop *loop,
+    const char *host,
+    uint16_t port,
+    const struct http_options *options,
+    struct http_server **ret_server,
+    struct errmsg *msg);
 uint16_t http_server_port(const struct http_server *server);
 /* The table must live as long as the server. Several tables may be added; first match wins. */
 void http_server_add_routes(
-    struct http_server *server, const struct http_route *routes, size_t count,
+    struct http_server *server,
+    const struct http_route *routes,
+    size_t count,
     struct http_context *context);
 void http_server_close(struct http_server *server); /* open requests get 503 */
 
 /* All live until the request is answered. */
 const char *http_request_method(const struct http_request *request);
 const char *http_request_path(const struct http_request *request);
-const char *http_request_param(const struct http_request *request, const char *name); /* {name} */
-const char *http_request_query(const struct http_request *request, const char *name); /* or NULL */
+const char *http_request_param(const struct http_request *request, const char *name);  /* {name} */
+const char *http_request_query(const struct http_request *request, const char *name);  /* or NULL */
 const char *http_request_header(const struct http_request *request, const char *name); /* or NULL */
 const char *http_request_id(const struct http_request *request); /* for logs and errors */
 struct bytes http_request_body(const struct http_request *request);
 /* The body as a JSON object ({} when empty); owned by the request. ERR_INVALID says where. */
-NODISCARD err_t http_request_json(
-    struct http_request *request, struct doc **ret_body, struct errmsg *msg);
+NODISCARD err_t
+http_request_json(struct http_request *request, struct doc **ret_body, struct errmsg *msg);
 
 /* Takes over `body`. */
 void http_respond_json(struct http_request *request, unsigned status, struct doc *body);
 void http_respond_bytes(
     struct http_request *request, unsigned status, const char *content_type, struct bytes body);
+/* The same for large bodies: takes over the memory; `*body` is empty afterwards. */
+void http_respond_buf(
+    struct http_request *request, unsigned status, const char *content_type, struct buf *body);
 /* Add a header to the answer; before http_respond_*. */
 void http_response_header(struct http_request *request, const char *name, const char *value);
 
 /* problem+json: {type,title,status,detail,message,code,request_id}. */
 void http_respond_problem(
     struct http_request *request, unsigned status, const char *code, const char *message);
-/* The status and code that fit err_t: NOT_FOUND 404, EXISTS 409, INVALID 400, RANGE 416->400, ... */
+/* The status and code that fit err_t: NOT_FOUND 404, EXISTS 409, INVALID 400, RANGE 416->400, ...
+ */
 void http_respond_error(struct http_request *request, err_t err, const struct errmsg *msg);
 unsigned http_status_of(err_t err);

@@ -21,8 +21,8 @@ struct link_callbacks {
     /* The send queue fell below half of its limit after link_is_congested(). May be NULL. */
     void (*on_drained)(struct link_user *user);
     /*
-     * The last callback, exactly once, never from inside link_close(): the link is gone. ERR_OK when
-     * we closed it; otherwise why it ended (ERR_IO, ERR_CORRUPT, ERR_TIMEOUT, refused, ...).
+     * The last callback, exactly once, never from inside link_close(): the link is gone. ERR_OK
+     * when we closed it; otherwise why it ended (ERR_IO, ERR_CORRUPT, ERR_TIMEOUT, refused, ...).
      */
     void (*on_closed)(struct link_user *user, err_t reason, const struct errmsg *msg);
 };
@@ -41,10 +41,15 @@ struct link_options {
 
 /* Connect; on_open or on_closed follows. Fails at once only for a malformed host. */
 NODISCARD err_t link_connect(
-    struct loop *loop, const char *host, uint16_t port, const struct link_options *options,
-    struct link_user *user, struct errmsg *msg);
+    struct loop *loop,
+    const char *host,
+    uint16_t port,
+    const struct link_options *options,
+    struct link_user *user,
+    struct errmsg *msg);
 
-/* Queue a frame (or several, already encoded in `frames`); written in order, batched per loop turn. */
+/* Queue a frame (or several, already encoded in `frames`); written in order, batched per loop turn.
+ */
 void link_send(struct link *link, const struct frame *frame);
 void link_send_encoded(struct link *link, struct bytes frames);
 bool link_is_congested(const struct link *link); /* the sender should wait for on_drained */

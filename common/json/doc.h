@@ -32,7 +32,7 @@ struct doc *doc_set(struct doc *object, const char *key, struct doc *value);
 struct doc *doc_set_str(struct doc *object, const char *key, const char *value);
 struct doc *doc_set_int(struct doc *object, const char *key, int64_t value);
 struct doc *doc_set_bool(struct doc *object, const char *key, bool value);
-struct doc *doc_set_lsn(struct doc *object, const char *key, lsn_t lsn);      /* "0/16B3748" */
+struct doc *doc_set_lsn(struct doc *object, const char *key, lsn_t lsn);       /* "0/16B3748" */
 struct doc *doc_set_time(struct doc *object, const char *key, wall_us_t time); /* RFC 3339 */
 struct doc *doc_set_tenant(struct doc *object, const char *key, struct tenant_id id);
 struct doc *doc_set_timeline(struct doc *object, const char *key, struct timeline_id id);
@@ -43,7 +43,7 @@ bool doc_is_object(const struct doc *doc);
 bool doc_is_array(const struct doc *doc);
 bool doc_is_str(const struct doc *doc);
 bool doc_is_null(const struct doc *doc);
-size_t doc_count(const struct doc *array);                       /* 0 for anything else */
+size_t doc_count(const struct doc *array);                      /* 0 for anything else */
 struct doc *doc_at(const struct doc *array, size_t index);      /* borrowed */
 struct doc *doc_get(const struct doc *object, const char *key); /* borrowed; NULL: absent */
 const char *doc_value_str(const struct doc *doc);               /* NULL: not a string */
@@ -53,17 +53,17 @@ void *doc_iter_first(const struct doc *object);
 void *doc_iter_next(const struct doc *object, void *iter);
 const char *doc_iter_key(void *iter);
 struct doc *doc_iter_value(void *iter);
-#define DOC_FOR_EACH(object, key, value)                                                          \
-    for (void *doc_iter_ = doc_iter_first(object); doc_iter_ != NULL;                           \
-         doc_iter_ = doc_iter_next((object), doc_iter_))                                        \
-        for (const char *key = doc_iter_key(doc_iter_); key != NULL; key = NULL)                 \
+#define DOC_FOR_EACH(object, key, value)                                                           \
+    for (void *doc_iter_ = doc_iter_first(object); doc_iter_ != NULL;                              \
+         doc_iter_ = doc_iter_next((object), doc_iter_))                                           \
+        for (const char *key = doc_iter_key(doc_iter_); key != NULL; key = NULL)                   \
             for (struct doc *value = doc_iter_value(doc_iter_); value != NULL; value = NULL)
 
 /* Required members. The texts live as long as the object. */
-NODISCARD err_t doc_get_str(
-    const struct doc *object, const char *key, const char **ret_value, struct errmsg *msg);
 NODISCARD err_t
-json_get_u64(const struct doc *object, const char *key, uint64_t *ret_value, struct errmsg *msg);
+doc_get_str(const struct doc *object, const char *key, const char **ret_value, struct errmsg *msg);
+NODISCARD err_t
+doc_get_u64(const struct doc *object, const char *key, uint64_t *ret_value, struct errmsg *msg);
 NODISCARD err_t
 doc_get_bool(const struct doc *object, const char *key, bool *ret_value, struct errmsg *msg);
 NODISCARD err_t
@@ -74,10 +74,10 @@ NODISCARD err_t doc_get_array(
     const struct doc *object, const char *key, struct doc **ret_value, struct errmsg *msg);
 
 /* Optional members: absent or null leaves `*value` as it is; another type is ERR_INVALID. */
-NODISCARD err_t doc_opt_str(
-    const struct doc *object, const char *key, const char **value, struct errmsg *msg);
 NODISCARD err_t
-json_opt_u64(const struct doc *object, const char *key, uint64_t *value, struct errmsg *msg);
+doc_opt_str(const struct doc *object, const char *key, const char **value, struct errmsg *msg);
+NODISCARD err_t
+doc_opt_u64(const struct doc *object, const char *key, uint64_t *value, struct errmsg *msg);
 NODISCARD err_t
 doc_opt_bool(const struct doc *object, const char *key, bool *value, struct errmsg *msg);
 NODISCARD err_t

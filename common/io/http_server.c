@@ -1,0 +1,938 @@
+/*
+ * http_server.c - libmicrohttpd in its "external epoll" mode: its epoll descriptor is one more
+ * descriptor of our loop, and MHD_run() does all of its work on our thread.
+ *
+ * A request has two sides: MHD's (the connection) and the handler's (who owes the answer). Each may
+ * end first: a server that closes while a handler still works answers 503 and keeps the request
+ * until the handler is done with it.
+ */
+#include "common/io/http_server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/auth/auth.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/base/parse.h"
+#include "common/base/prng.h"
+#include "common/base/str.h"
+#include "common/io/link_private.h"
+
+METRIC_COUNTER(requests_total, "http_requests_total", "HTTP requests that reached a handler.");
+METRIC_COUNTER(errors_total, "http_errors_total", "HTTP answers with a status of 400 or more.");
+METRIC_HISTOGRAM(request_seconds, "http_request_seconds", "From the first header to the answer.");
+
+#define BODY_MAX          (8 * MIB)
+#define HEADERS_MAX       (32 * KIB)
+#define CONNECTIONS_MAX   1000
+#define IDLE_TIMEOUT_S    30
+#define RECEIVE_MAX_NS    (120 * NS_PER_S) /* a body that trickles in for longer is given up */
+#define SEGMENTS_MAX      24
+#define ADDED_HEADERS_MAX 8
+#define TABLES_MAX        16
+#define DRAIN_ROUNDS      50 /* of MHD_run() while closing, to get the last answers out */
+
+struct route_table {
+    const struct http_route *routes;
+    size_t count;
+    struct http_context *context;
+};
+
+struct http_server {
+    struct loop_object object;
+    struct loop *loop;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    struct timer timer;      /* MHD's own time-outs */
+    struct loop_task resume; /* run MHD after requests were answered */
+    bool resume_posted, running, closing;
+    uint16_t port;
+    char *token;
+    struct route_table tables[TABLES_MAX];
+    size_t table_count;
+    struct list requests;
+    uint64_t request_count;
+    char id_prefix[9]; /* of request ids; differs with every start */
+};
+
+struct added_header {
+    char name[64];
+    char value[256];
+};
+
+/* A decoded query argument, kept because http_request_query() hands out its text. */
+struct query_value {
+    struct list_link link;
+    char text[];
+};
+
+struct http_request {
+    struct list_link link; /* in server->requests */
+    struct http_server *server;
+    struct MHD_Connection *connection; /* NULL: MHD is done with it */
+    bool owed;                         /* a handler has it and did not answer yet */
+    bool suspended;
+    bool given_up; /* 503 was sent because the server closed: the handler's answer is dropped */
+    bool too_large;
+    mono_ns_t began;
+    const struct route_table *table;
+    const struct http_route *route;
+    char method[16];
+    char *path;     /* as it came, without the query */
+    char *segments; /* the path again, cut at slashes and percent-decoded */
+    const char *segment[SEGMENTS_MAX];
+    size_t segment_count;
+    char id[33];
+    struct buf body;
+    struct doc *json;
+    struct list query_values;
+
+    unsigned status; /* 0: no answer yet */
+    char content_type[64];
+    struct buf answer;
+    struct added_header headers[ADDED_HEADERS_MAX];
+    size_t header_count;
+};
+
+/* Requests. */
+
+static void request_free_if_done(struct http_request *request)
+{
+    if (request->connection != NULL || request->owed) {
+        return;
+    }
+    list_remove(&request->link);
+    for (struct list_link *link = list_pop_front(&request->query_values); link != NULL;
+         link = list_pop_front(&request->query_values)) {
+        mem_free(CONTAINER_OF(link, struct query_value, link));
+    }
+    doc_unref(request->json);
+    buf_deinit(&request->body);
+    buf_deinit(&request->answer);
+    mem_free(request->path);
+    mem_free(request->segments);
+    mem_free(request);
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decodes in place. False: a broken escape, or an escaped NUL. */
+static bool percent_decode(char *text, bool plus_is_space)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0'; from++, to++) {
+        *to = *from;
+        if (*from == '+' && plus_is_space) {
+            *to = ' ';
+        } else if (*from == '%') {
+            int high = hex_value(from[1]);
+            int low = high < 0 ? -1 : hex_value(from[2]);
+            if (low < 0 || (high == 0 && low == 0)) {
+                return false;
+            }
+            *to = (char)(high << 4 | low);
+            from += 2;
+        }
+    }
+    *to = '\0';
+    return true;
+}
+
+static bool split_path(struct http_request *request)
+{
+    request->segments = mem_strdup(request->path);
+    char *rest = request->segments;
+    for (char *segment = strsep(&rest, "/"); segment != NULL; segment = strsep(&rest, "/")) {
+        if (segment[0] == '\0') {
+            continue; /* the first one, a doubled slash, or one at the end */
+        }
+        if (request->segment_count == SEGMENTS_MAX || !percent_decode(segment, false)) {
+            return false;
+        }
+        request->segment[request->segment_count++] = segment;
+    }
+    return true;
+}
+
+/* Calls for each segment of a route's pattern; returns NULL at the end. */
+static const char *next_segment(const char **rest, size_t *ret_size)
+{
+    const char *begin = *rest;
+    while (*begin == '/') {
+        begin++;
+    }
+    if (*begin == '\0') {
+        return NULL;
+    }
+    *ret_size = strcspn(begin, "/");
+    *rest = begin + *ret_size;
+    return begin;
+}
+
+static bool is_param(const char *segment, size_t size)
+{
+    return size > 2 && segment[0] == '{' && segment[size - 1] == '}';
+}
+
+static bool path_matches(const struct http_route *route, const struct http_request *request)
+{
+    const char *rest = route->path;
+    size_t index = 0;
+    size_t size = 0;
+    for (const char *segment = next_segment(&rest, &size); segment != NULL;
+         segment = next_segment(&rest, &size), index++) {
+        if (index == request->segment_count) {
+            return false;
+        }
+        const char *given = request->segment[index];
+        if (!is_param(segment, size) &&
+            (strlen(given) != size || memcmp(given, segment, size) != 0)) {
+            return false;
+        }
+    }
+    return index == request->segment_count;
+}
+
+/* Sets the route, or leaves it NULL; `allow` gets the methods that the path has. */
+static void find_route(struct http_request *request, struct buf *allow)
+{
+    const struct http_server *server = request->server;
+    const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
+    for (size_t t = 0; t < server->table_count; t++) {
+        const struct route_table *table = &server->tables[t];
+        for (size_t i = 0; i < table->count; i++) {
+            const struct http_route *route = &table->routes[i];
+            if (!path_matches(route, request)) {
+                continue;
+            }
+            if (strcmp(route->method, method) == 0) {
+                request->table = table;
+                request->route = route;
+                return;
+            }
+            buf_printf(allow, "%s%s", allow->size > 0 ? ", " : "", route->method);
+        }
+    }
+}
+
+static bool is_printable_id(const char *id)
+{
+    size_t size = strlen(id);
+    if (size == 0 || size > 32) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (id[i] <= ' ' || id[i] > '~' || id[i] == '"' || id[i] == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static struct http_request *request_new(
+    struct http_server *server,
+    struct MHD_Connection *connection,
+    const char *method,
+    const char *path)
+{
+    struct http_request *request = MEM_NEW(struct http_request);
+    request->server = server;
+    request->connection = connection;
+    request->began = clock_mono();
+    request->path = mem_strdup(path);
+    list_init(&request->query_values);
+    (void)snprintf(request->method, sizeof(request->method), "%s", method);
+    const char *id = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "X-Request-Id");
+    if (id != NULL && is_printable_id(id)) {
+        (void)snprintf(request->id, sizeof(request->id), "%s", id);
+    } else {
+        (void)snprintf(
+            request->id, sizeof(request->id), "%s-%" PRIu64, server->id_prefix,
+            ++server->request_count);
+    }
+    list_push_back(&server->requests, &request->link);
+    return request;
+}
+
+/* Answers. */
+
+static void run_mhd(struct http_server *server);
+
+static void on_resume(struct loop_task *task)
+{
+    struct http_server *server = CONTAINER_OF(task, struct http_server, resume);
+    server->resume_posted = false;
+    run_mhd(server);
+}
+
+/* The answer is complete: MHD takes it when it asks again. */
+static void request_answered(struct http_request *request)
+{
+    request->owed = false;
+    metric_observe_ns(&request_seconds, clock_mono() - request->began);
+    if (request->status >= 400) {
+        metric_add(&errors_total, 1);
+    }
+    if (request->connection == NULL) {
+        request_free_if_done(request); /* the client is gone, or the server is closed */
+        return;
+    }
+    if (request->suspended) {
+        struct http_server *server = request->server;
+        request->suspended = false;
+        MHD_resume_connection(request->connection);
+        if (!server->resume_posted) {
+            server->resume_posted = true;
+            loop_post(server->loop, &server->resume);
+        }
+    }
+}
+
+static bool drop_answer(struct http_request *request)
+{
+    ASSERT(request->owed); /* exactly one answer */
+    if (request->given_up) {
+        request->owed = false;
+        request_free_if_done(request);
+        return true;
+    }
+    return false;
+}
+
+static void set_answer(struct http_request *request, unsigned status, const char *content_type)
+{
+    ASSERT(request->status == 0);
+    request->status = status;
+    (void)snprintf(request->content_type, sizeof(request->content_type), "%s", content_type);
+    buf_clear(&request->answer);
+}
+
+void http_respond_bytes(
+    struct http_request *request, unsigned status, const char *content_type, struct bytes body)
+{
+    if (drop_answer(request)) {
+        return;
+    }
+    set_answer(request, status, content_type);
+    buf_append(&request->answer, body.data, body.size);
+    request_answered(request);
+}
+
+void http_respond_buf(
+    struct http_request *request, unsigned status, const char *content_type, struct buf *body)
+{
+    if (drop_answer(request)) {
+        buf_deinit(body);
+        return;
+    }
+    set_answer(request, status, content_type);
+    buf_deinit(&request->answer);
+    request->answer = *body;
+    *body = (struct buf){0};
+    request_answered(request);
+}
+
+void http_respond_json(struct http_request *request, unsigned status, struct doc *body)
+{
+    if (drop_answer(request)) {
+        doc_unref(body);
+        return;
+    }
+    set_answer(request, status, status >= 400 ? "application/problem+json" : "application/json");
+    doc_print(body, false, &request->answer);
+    buf_append(&request->answer, "\n", 1);
+    doc_unref(body);
+    request_answered(request);
+}
+
+void http_response_header(struct http_request *request, const char *name, const char *value)
+{
+    ASSERT(request->header_count < ADDED_HEADERS_MAX);
+    struct added_header *header = &request->headers[request->header_count++];
+    (void)snprintf(header->name, sizeof(header->name), "%s", name);
+    (void)snprintf(header->value, sizeof(header->value), "%s", value);
+    for (char *next = header->value; *next != '\0'; next++) {
+        *next = (unsigned char)*next < ' ' ? ' ' : *next; /* a value cannot end the header */
+    }
+}
+
+static const char *status_title(unsigned status)
+{
+    switch (status) {
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 413: return "Content Too Large";
+    case 423: return "Locked";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    default: return "Error";
+    }
+}
+
+static struct doc *problem_doc(
+    const struct http_request *request, unsigned status, const char *code, const char *message)
+{
+    struct doc *body = doc_object();
+    (void)doc_set_str(body, "type", "about:blank");
+    (void)doc_set_str(body, "title", status_title(status));
+    (void)doc_set_int(body, "status", status);
+    (void)doc_set_str(body, "detail", message);
+    (void)doc_set_str(body, "message", message);
+    (void)doc_set_str(body, "code", code);
+    (void)doc_set_str(body, "request_id", request->id);
+    return body;
+}
+
+void http_respond_problem(
+    struct http_request *request, unsigned status, const char *code, const char *message)
+{
+    if (status >= 500) {
+        log_warn(
+            NULL, "%s %s answers %u: %s (request %s)", request->method, request->path, status,
+            message, request->id);
+    }
+    http_respond_json(request, status, problem_doc(request, status, code, message));
+}
+
+unsigned http_status_of(err_t err)
+{
+    switch (err) {
+    case ERR_OK: return 200;
+    case ERR_INVALID:
+    case ERR_RANGE: return 400;
+    case ERR_DENIED: return 403;
+    case ERR_NOT_FOUND: return 404;
+    case ERR_EXISTS:
+    case ERR_STALE: return 409;
+    case ERR_UNSUPPORTED: return 501;
+    case ERR_BUSY:
+    case ERR_FULL:
+    case ERR_FAILED:
+    case ERR_CANCELED: return 503;
+    case ERR_TIMEOUT: return 504;
+    case ERR_CORRUPT:
+    case ERR_IO:
+    case ERR_COUNT: break;
+    }
+    return 500;
+}
+
+void http_respond_error(struct http_request *request, err_t err, const struct errmsg *msg)
+{
+    ASSERT(err != ERR_OK);
+    if (err == ERR_BUSY || err == ERR_FULL) {
+        http_response_header(request, "Retry-After", "1");
+    }
+    http_respond_problem(
+        request, http_status_of(err), err_code(err),
+        msg != NULL && msg->text[0] != '\0' ? msg->text : err_name(err));
+}
+
+/* Reading a request. */
+
+const char *http_request_method(const struct http_request *request)
+{
+    return request->method;
+}
+
+const char *http_request_path(const struct http_request *request)
+{
+    return request->path;
+}
+
+const char *http_request_param(const struct http_request *request, const char *name)
+{
+    const char *rest = request->route->path;
+    size_t size = 0;
+    size_t index = 0;
+    for (const char *segment = next_segment(&rest, &size); segment != NULL;
+         segment = next_segment(&rest, &size), index++) {
+        if (is_param(segment, size) && strlen(name) == size - 2 &&
+            memcmp(segment + 1, name, size - 2) == 0) {
+            return request->segment[index];
+        }
+    }
+    fatal("route %s has no parameter {%s}", request->route->path, name);
+}
+
+const char *http_request_query(const struct http_request *request, const char *name)
+{
+    if (request->connection == NULL) {
+        return NULL;
+    }
+    const char *raw = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+    if (raw == NULL) {
+        return NULL;
+    }
+    struct query_value *value = mem_zalloc(sizeof(*value) + strlen(raw) + 1);
+    memcpy(value->text, raw, strlen(raw) + 1);
+    if (!percent_decode(value->text, true)) {
+        memcpy(value->text, raw, strlen(raw) + 1); /* not an escape: meant as it stands */
+    }
+    struct http_request *writable = (struct http_request *)(uintptr_t)request;
+    list_push_back(&writable->query_values, &value->link);
+    return value->text;
+}
+
+const char *http_request_header(const struct http_request *request, const char *name)
+{
+    return request->connection == NULL
+               ? NULL
+               : MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_request_id(const struct http_request *request)
+{
+    return request->id;
+}
+
+struct bytes http_request_body(const struct http_request *request)
+{
+    return buf_view(&request->body);
+}
+
+err_t http_request_json(struct http_request *request, struct doc **ret_body, struct errmsg *msg)
+{
+    if (request->json == NULL) {
+        if (request->body.size == 0) {
+            request->json = doc_object();
+        } else {
+            struct doc *parsed = NULL;
+            err_t err = doc_parse(buf_view(&request->body), &parsed, msg);
+            if (err != ERR_OK) {
+                return err_wrap(msg, err, "request body");
+            }
+            if (!doc_is_object(parsed)) {
+                doc_unref(parsed);
+                return err_set(msg, ERR_INVALID, "request body: expected a JSON object");
+            }
+            request->json = parsed;
+        }
+    }
+    *ret_body = request->json;
+    return ERR_OK;
+}
+
+/* The story of a request: headers (route, token, size), body, handler, answer. */
+
+static void answer_index(struct http_request *request)
+{
+    struct doc *routes = doc_array();
+    const struct http_server *server = request->server;
+    for (size_t t = 0; t < server->table_count; t++) {
+        for (size_t i = 0; i < server->tables[t].count; i++) {
+            const struct http_route *route = &server->tables[t].routes[i];
+            struct doc *row = doc_object();
+            (void)doc_set_str(row, "method", route->method);
+            (void)doc_set_str(row, "path", route->path);
+            (void)doc_set_str(row, "help", route->help);
+            (void)doc_push(routes, row);
+        }
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "routes", routes));
+}
+
+static bool has_token(const struct http_request *request)
+{
+    static const char scheme[] = "Bearer ";
+    const char *header = http_request_header(request, "Authorization");
+    struct bytes token = {0};
+    if (header != NULL && strncasecmp(header, scheme, strlen(scheme)) == 0) {
+        token = bytes_of_str(header + strlen(scheme));
+    }
+    return auth_check(request->server->token, token, AUTH_MANAGE, (struct tenant_id){0}, NULL) ==
+           ERR_OK;
+}
+
+/* Refuse what can be refused before the body is read. */
+static void refuse_early(struct http_request *request)
+{
+    struct buf allow = {0};
+    char message[400];
+    if (!split_path(request)) {
+        http_respond_problem(
+            request, 400, "ERR_INVALID", "the path has a broken %-escape or too many segments");
+        return;
+    }
+    bool is_index = request->segment_count == 0 &&
+                    (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0);
+    find_route(request, &allow);
+    if (request->route == NULL && !is_index) {
+        if (allow.size > 0) {
+            (void)snprintf(
+                message, sizeof(message), "%.200s has no method %s, only %.100s", request->path,
+                request->method, buf_cstr(&allow));
+            http_response_header(request, "Allow", buf_cstr(&allow));
+            http_respond_problem(request, 405, "ERR_UNSUPPORTED", message);
+        } else {
+            (void)snprintf(
+                message, sizeof(message), "there is no %s %.300s; GET / lists what there is",
+                request->method, request->path);
+            http_respond_problem(request, 404, "ERR_NOT_FOUND", message);
+        }
+    } else if (request->route != NULL && !request->route->open && !has_token(request)) {
+        http_response_header(request, "WWW-Authenticate", "Bearer");
+        http_respond_problem(
+            request, 401, "ERR_DENIED", "a valid token is needed: Authorization: Bearer TOKEN");
+    }
+    buf_deinit(&allow);
+}
+
+static void refuse_large(struct http_request *request)
+{
+    char message[80];
+    (void)snprintf(message, sizeof(message), "the body is larger than %zu bytes", BODY_MAX);
+    http_respond_problem(request, 413, "ERR_INVALID", message);
+}
+
+static enum MHD_Result queue_answer(struct http_request *request)
+{
+    ASSERT(request->status != 0);
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        request->answer.size, request->answer.data, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    request->answer = (struct buf){0}; /* MHD frees it: mem_alloc is malloc */
+    (void)MHD_add_response_header(response, "Content-Type", request->content_type);
+    (void)MHD_add_response_header(response, "X-Request-Id", request->id);
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    for (size_t i = 0; i < request->header_count; i++) {
+        (void)MHD_add_response_header(
+            response, request->headers[i].name, request->headers[i].value);
+    }
+    enum MHD_Result result = MHD_queue_response(request->connection, request->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result begin_request(
+    struct http_server *server,
+    struct MHD_Connection *connection,
+    const char *method,
+    const char *path,
+    struct http_request **ret_request)
+{
+    struct http_request *request = request_new(server, connection, method, path);
+    *ret_request = request;
+    request->owed = true;
+    refuse_early(request);
+    const char *length = http_request_header(request, "Content-Length");
+    uint64_t size = 0;
+    if (request->status == 0 && length != NULL &&
+        parse_u64(length, 0, UINT64_MAX, &size, NULL) == ERR_OK && size > BODY_MAX) {
+        refuse_large(request);
+    }
+    if (request->status != 0) {
+        return queue_answer(request); /* MHD closes the connection if a body was announced */
+    }
+    request->owed = false;
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct http_request *request, const char *data, size_t *size)
+{
+    if (clock_mono() - request->began > RECEIVE_MAX_NS) {
+        return MHD_NO;
+    }
+    if (request->body.size + *size > BODY_MAX) {
+        request->too_large = true; /* chunked: its size was not known before */
+        buf_deinit(&request->body);
+    }
+    if (!request->too_large) {
+        buf_append(&request->body, data, *size);
+    }
+    *size = 0;
+    return MHD_YES;
+}
+
+static void call_handler(struct http_request *request)
+{
+    metric_add(&requests_total, 1);
+    request->owed = true;
+    if (request->too_large) {
+        refuse_large(request);
+    } else if (request->server->closing) {
+        http_respond_problem(request, 503, "ERR_CANCELED", "the process is stopping");
+    } else if (request->route == NULL) {
+        answer_index(request);
+    } else {
+        request->route->handler(request->table->context, request);
+    }
+}
+
+static enum MHD_Result on_access(
+    void *context,
+    struct MHD_Connection *connection,
+    const char *path,
+    const char *method,
+    const char *version,
+    const char *data,
+    size_t *size,
+    void **slot)
+{
+    (void)version;
+    struct http_request *request = *slot;
+    if (request == NULL) {
+        enum MHD_Result result = begin_request(context, connection, method, path, &request);
+        *slot = request;
+        return result;
+    }
+    if (*size > 0) {
+        return take_body(request, data, size);
+    }
+    if (request->status == 0 && !request->owed) {
+        call_handler(request);
+        if (request->status == 0) {
+            request->suspended = true;
+            MHD_suspend_connection(connection);
+            return MHD_YES;
+        }
+    }
+    return request->status == 0 ? MHD_YES : queue_answer(request);
+}
+
+static void on_completed(
+    void *context,
+    struct MHD_Connection *connection,
+    void **slot,
+    enum MHD_RequestTerminationCode code)
+{
+    (void)context;
+    (void)connection;
+    (void)code;
+    struct http_request *request = *slot;
+    if (request != NULL) {
+        *slot = NULL;
+        request->connection = NULL;
+        request_free_if_done(request);
+    }
+}
+
+/* MHD would decode the path before we cut it at slashes: do nothing here, decode segments later. */
+static size_t keep_escapes(void *context, struct MHD_Connection *connection, char *text)
+{
+    (void)context;
+    (void)connection;
+    return strlen(text);
+}
+
+static void on_mhd_log(void *context, const char *format, va_list args) PRINTF_LIKE(2, 0);
+
+static void on_mhd_log(void *context, const char *format, va_list args)
+{
+    (void)context;
+    char text[400];
+    (void)vsnprintf(text, sizeof(text), format, args);
+    text[strcspn(text, "\n")] = '\0';
+    log_debug(NULL, "http: %s", text); /* what a broken client makes it say */
+}
+
+/* Running. */
+
+static void run_mhd(struct http_server *server)
+{
+    if (server->daemon == NULL || server->running) {
+        return; /* closed, or a handler answered another request: the outer run goes on */
+    }
+    server->running = true;
+    (void)MHD_run(server->daemon);
+    server->running = false;
+    MHD_UNSIGNED_LONG_LONG delay_ms = 0;
+    if (server->daemon != NULL && MHD_get_timeout(server->daemon, &delay_ms) == MHD_YES) {
+        timer_start(server->loop, &server->timer, delay_ms);
+    } else {
+        timer_stop(&server->timer);
+    }
+}
+
+static void on_timer(struct timer *timer)
+{
+    run_mhd(CONTAINER_OF(timer, struct http_server, timer));
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    run_mhd(CONTAINER_OF(poll, struct http_server, poll));
+}
+
+static err_t listen_socket(
+    const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port, struct errmsg *msg)
+{
+    struct sockaddr_storage address;
+    TRY(address_resolve(host, port, &address, msg));
+    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return err_set(msg, err_from_errno(errno), "create a socket: %m");
+    }
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    socklen_t size =
+        address.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (bind(fd, (const struct sockaddr *)&address, size) != 0 || listen(fd, 1024) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        err_t err = err_set(msg, err_from_errno(errno), "listen for HTTP on %s:%u: %m", host, port);
+        (void)close(fd);
+        return err;
+    }
+    *ret_fd = fd;
+    *ret_port = ntohs(
+        address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                      : ((struct sockaddr_in *)&address)->sin_port);
+    return ERR_OK;
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+    struct http_server *server = CONTAINER_OF((uv_poll_t *)handle, struct http_server, poll);
+    MHD_stop_daemon(server->daemon); /* only now: it closes the descriptor that uv polled */
+    server->daemon = NULL;
+    while (!list_is_empty(&server->requests)) {
+        struct http_request *request =
+            CONTAINER_OF(list_pop_front(&server->requests), struct http_request, link);
+        request->connection = NULL;
+        request_free_if_done(request); /* else its handler frees it by answering */
+    }
+    mem_free(server->token);
+    mem_free(server);
+}
+
+static void on_shut(struct loop_object *object)
+{
+    http_server_close(CONTAINER_OF(object, struct http_server, object));
+}
+
+err_t http_server_open(
+    struct loop *loop,
+    const char *host,
+    uint16_t port,
+    const struct http_options *options,
+    struct http_server **ret_server,
+    struct errmsg *msg)
+{
+    static const struct http_options defaults = {0};
+    options = options != NULL ? options : &defaults;
+    int listen_fd = -1;
+    uint16_t got_port = 0;
+    TRY(listen_socket(host, port, &listen_fd, &got_port, msg));
+    struct http_server *server = MEM_NEW(struct http_server);
+    uint8_t random[4];
+    prng_secure(random, sizeof(random));
+    format_hex(random, sizeof(random), server->id_prefix);
+    server->loop = loop;
+    server->port = got_port;
+    server->object.shut = on_shut;
+    server->timer.on_fire = on_timer;
+    server->resume.run = on_resume;
+    server->token = mem_strdup(options->token != NULL ? options->token : "");
+    list_init(&server->requests);
+    unsigned connections_max =
+        (unsigned)(options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX);
+    unsigned timeout_s = options->idle_timeout_s > 0 ? options->idle_timeout_s : IDLE_TIMEOUT_S;
+    /* The logger comes first, so that it is in place for what the other options say. */
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
+        server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
+        MHD_OPTION_CONNECTION_LIMIT, connections_max, MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+    const union MHD_DaemonInfo *info =
+        server->daemon == NULL ? NULL
+                               : MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    if (info == NULL) {
+        if (server->daemon == NULL) {
+            (void)close(listen_fd);
+        } else {
+            MHD_stop_daemon(server->daemon);
+        }
+        mem_free(server->token);
+        mem_free(server);
+        return err_set(msg, ERR_BUSY, "the HTTP server on port %u did not start: %m", got_port);
+    }
+    int rc = uv_poll_init(&loop->uv, &server->poll, info->epoll_fd);
+    rc = rc < 0 ? rc : uv_poll_start(&server->poll, UV_READABLE, on_readable);
+    ASSERT(rc == 0);
+    loop_add(loop, &server->object);
+    run_mhd(server);
+    *ret_server = server;
+    return ERR_OK;
+}
+
+uint16_t http_server_port(const struct http_server *server)
+{
+    return server->port;
+}
+
+void http_server_add_routes(
+    struct http_server *server,
+    const struct http_route *routes,
+    size_t count,
+    struct http_context *context)
+{
+    ASSERT(server->table_count < TABLES_MAX);
+    server->tables[server->table_count++] =
+        (struct route_table){.routes = routes, .count = count, .context = context};
+}
+
+/* 503 for a request whose handler still works; the handler's own answer is dropped later. */
+static void give_up(struct http_request *request)
+{
+    struct doc *body = problem_doc(request, 503, "ERR_CANCELED", "the process is stopping");
+    request->status = 503;
+    request->given_up = true;
+    (void)snprintf(
+        request->content_type, sizeof(request->content_type), "application/problem+json");
+    doc_print(body, false, &request->answer);
+    doc_unref(body);
+    if (request->suspended) {
+        request->suspended = false;
+        MHD_resume_connection(request->connection);
+    }
+}
+
+void http_server_close(struct http_server *server)
+{
+    if (server == NULL || server->closing) {
+        return;
+    }
+    server->closing = true;
+    LIST_FOR_EACH(&server->requests, link)
+    {
+        struct http_request *request = CONTAINER_OF(link, struct http_request, link);
+        if (request->owed && request->status == 0) {
+            give_up(request);
+        }
+    }
+    for (int i = 0; i < DRAIN_ROUNDS && !server->running && !list_is_empty(&server->requests);
+         i++) {
+        (void)MHD_run(server->daemon);
+    }
+    timer_stop(&server->timer);
+    loop_unpost(server->loop, &server->resume);
+    loop_remove(&server->object);
+    uv_close((uv_handle_t *)&server->poll, on_poll_closed);
+}
