@@ -63,25 +63,9 @@ check_timeline_id(char **value, void **extra, GucSource source)
 	return false;
 }
 
-/* Where storage is: the address may change while the server runs, the identity may not. */
 static void
-define_address_settings(void)
+define_identity_settings(void)
 {
-	DefineCustomStringVariable("anabranch.pageserver_host",
-							   "Address of the pageserver that serves this timeline.",
-							   NULL, &page_client_host, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("anabranch.pageserver_port",
-							"Port of the pageserver's page service.",
-							NULL, &page_client_port, 6400, 1, 65535, PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("anabranch.generation",
-							"Attachment generation that the pageserver must have, 0 for any.",
-							NULL, &page_client_generation, 0, 0, INT_MAX, PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
-	DefineCustomStringVariable("anabranch.token",
-							   "Authorisation shown to the pageserver.",
-							   NULL, &page_client_token, "", PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 	DefineCustomStringVariable("anabranch.tenant_id",
 							   "Tenant of this compute, 32 hex digits.",
 							   NULL, &page_client_tenant, "", PGC_POSTMASTER, 0,
@@ -159,7 +143,8 @@ _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		return;					/* CREATE EXTENSION elsewhere: functions say what is missing */
-	define_address_settings();
+	page_client_define_address();
+	define_identity_settings();
 	define_limit_settings();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "access/parallel.h"
 #include "access/xlog.h"
 #include "common/ip.h"
 #include "libpq/pqsignal.h"
@@ -33,13 +34,29 @@
 StaticAssertDecl(PAGE_READ_BLOCKS_MAX == GET_PAGE_COUNT_MAX, "one request is one call");
 StaticAssertDecl(BLCKSZ == PAGE_BYTES, "pages are as large as on the wire");
 
-char	   *page_client_host;
-int			page_client_port;
 char	   *page_client_tenant;
 char	   *page_client_timeline;
-int			page_client_generation;
-char	   *page_client_token;
 int			page_client_timeout_ms;
+
+static char *host_setting;
+static int	port_setting;
+static int	generation_setting;
+static char *token_setting;
+
+/*
+ * The settings, kept apart: while a parallel worker takes over its leader's
+ * settings they are all at their defaults for a moment, and pages are read in
+ * that moment.
+ */
+typedef struct Address
+{
+	char		host[256];
+	int			port;
+	int			generation;
+	char		token[4096];
+} Address;
+
+static Address target;
 
 typedef struct ClientShared
 {
@@ -56,9 +73,7 @@ static struct
 	WaitEventSet *events;
 	Latch	   *events_latch;	/* the latch that `events` watches */
 	bool		want_write;		/* `events` waits for writability, too */
-	char		host[256];		/* where it leads; the settings may have moved on */
-	int			port;
-	int			generation;
+	Address		address;		/* where it leads; the settings may have moved on */
 	uint32		channel;
 	uint64		serial;			/* counts connections, to notice a lost one */
 	struct buf	in;
@@ -110,10 +125,78 @@ page_client_shmem_init(void)
 	pg_atomic_init_u64(&shared->epoch, 0);
 }
 
+static void
+assign_host(const char *value, void *extra)
+{
+	if (!InitializingParallelWorker)
+		strlcpy(target.host, value, sizeof(target.host));
+}
+
+static void
+assign_port(int value, void *extra)
+{
+	if (!InitializingParallelWorker)
+		target.port = value;
+}
+
+static void
+assign_generation(int value, void *extra)
+{
+	if (!InitializingParallelWorker)
+		target.generation = value;
+}
+
+static void
+assign_token(const char *value, void *extra)
+{
+	if (!InitializingParallelWorker)
+		strlcpy(target.token, value, sizeof(target.token));
+}
+
+static bool
+check_host(char **value, void **extra, GucSource source)
+{
+	if (strlen(*value) < sizeof(target.host))
+		return true;
+	GUC_check_errdetail("A host name has at most %zu characters.", sizeof(target.host) - 1);
+	return false;
+}
+
+static bool
+check_token(char **value, void **extra, GucSource source)
+{
+	if (strlen(*value) < sizeof(target.token))
+		return true;
+	GUC_check_errdetail("A token has at most %zu characters.", sizeof(target.token) - 1);
+	return false;
+}
+
+void
+page_client_define_address(void)
+{
+	DefineCustomStringVariable("anabranch.pageserver_host",
+							   "Address of the pageserver that serves this timeline.",
+							   NULL, &host_setting, "", PGC_SIGHUP, 0,
+							   check_host, assign_host, NULL);
+	DefineCustomIntVariable("anabranch.pageserver_port",
+							"Port of the pageserver's page service.",
+							NULL, &port_setting, 6400, 1, 65535, PGC_SIGHUP, 0,
+							NULL, assign_port, NULL);
+	DefineCustomIntVariable("anabranch.generation",
+							"Attachment generation that the pageserver must have, 0 for any.",
+							NULL, &generation_setting, 0, 0, INT_MAX, PGC_SIGHUP, 0,
+							NULL, assign_generation, NULL);
+	DefineCustomStringVariable("anabranch.token",
+							   "Authorisation shown to the pageserver.",
+							   NULL, &token_setting, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL,
+							   check_token, assign_token, NULL);
+}
+
 bool
 page_client_is_configured(void)
 {
-	return page_client_host[0] != '\0' && page_client_tenant[0] != '\0' &&
+	return target.host[0] != '\0' && page_client_tenant[0] != '\0' &&
 		page_client_timeline[0] != '\0';
 }
 
@@ -266,13 +349,11 @@ conn_dial(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 	int			one = 1;
 	socklen_t	error_size = sizeof(error);
 
-	strlcpy(conn.host, page_client_host, sizeof(conn.host));
-	conn.port = page_client_port;
-	conn.generation = page_client_generation;
-	snprintf(service, sizeof(service), "%d", conn.port);
-	error = getaddrinfo(conn.host, service, &hints, &addresses);
+	conn.address = target;
+	snprintf(service, sizeof(service), "%d", conn.address.port);
+	error = getaddrinfo(conn.address.host, service, &hints, &addresses);
 	if (error != 0)
-		return err_set(msg, ERR_IO, "look up %s: %s", conn.host, gai_strerror(error));
+		return err_set(msg, ERR_IO, "look up %s: %s", conn.address.host, gai_strerror(error));
 	if (!AcquireExternalFD())
 	{
 		freeaddrinfo(addresses);
@@ -293,7 +374,7 @@ conn_dial(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 		int			events;
 
 		if (timeout <= 0)
-			return err_set(msg, ERR_TIMEOUT, "connect to %s:%d: timed out", conn.host, conn.port);
+			return err_set(msg, ERR_TIMEOUT, "connect to %s:%d: timed out", conn.address.host, conn.address.port);
 		events = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_CONNECTED | WL_TIMEOUT |
 								   WL_EXIT_ON_PM_DEATH, conn.fd, timeout, wait_event);
 		if (events & WL_LATCH_SET)
@@ -305,7 +386,7 @@ conn_dial(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 	if (error != 0)
 	{
 		errno = error;
-		return err_set(msg, ERR_IO, "connect to %s:%d: %m", conn.host, conn.port);
+		return err_set(msg, ERR_IO, "connect to %s:%d: %m", conn.address.host, conn.address.port);
 	}
 	(void) setsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	return ERR_OK;
@@ -321,10 +402,10 @@ conn_hello(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 		.shard_count = 1,
 		.pg_version = PG_VERSION_NUM,
 		.system_id = GetSystemIdentifier(),
-		.generation = (uint32) conn.generation,
+		.generation = (uint32) conn.address.generation,
 		.node_id = shared->node_id,
 		.connection_epoch = pg_atomic_add_fetch_u64(&shared->epoch, 1),
-		.token = bytes_of_str(page_client_token),
+		.token = bytes_of_str(conn.address.token),
 	};
 	struct frame frame;
 	size_t		size = 0;
@@ -342,7 +423,7 @@ conn_hello(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 		if (!conn_send(msg))
 			return ERR_IO;
 		if (!conn_wait(deadline, latch_seen))
-			return err_set(msg, ERR_TIMEOUT, "%s:%d does not answer", conn.host, conn.port);
+			return err_set(msg, ERR_TIMEOUT, "%s:%d does not answer", conn.address.host, conn.address.port);
 		got = conn_receive(msg);
 		if (got < 0)
 			return ERR_IO;
@@ -546,7 +627,7 @@ report(err_t err, const struct errmsg *msg)
 			(errcode(sqlstate_of(err)),
 			 errmsg("the pageserver could not be read: %s", err_name(err)),
 			 errdetail("%s", msg->text[0] != '\0' ? msg->text : "No details are known."),
-			 errcontext("pageserver %s:%d, timeline %s", conn.host, conn.port,
+			 errcontext("pageserver %s:%d, timeline %s", conn.address.host, conn.address.port,
 						page_client_timeline)));
 }
 
@@ -688,8 +769,8 @@ back_off(int *backoff_ms, TimestampTz deadline, bool *latch_seen, err_t err,
 static bool
 conn_leads_elsewhere(void)
 {
-	return conn.port != page_client_port || conn.generation != page_client_generation ||
-		strcmp(conn.host, page_client_host) != 0;
+	return conn.address.port != target.port || conn.address.generation != target.generation ||
+		strcmp(conn.address.host, target.host) != 0;
 }
 
 /* How a caller's requests get (again) into the out buffer. */

@@ -35,13 +35,12 @@ typedef struct PageRead
 	bool		done;
 } PageRead;
 
-extern char *page_client_host;
-extern int	page_client_port;
 extern char *page_client_tenant;
 extern char *page_client_timeline;
-extern int	page_client_generation;
-extern char *page_client_token;
 extern int	page_client_timeout_ms;
+
+/* anabranch.pageserver_host and the like; may change while the server runs */
+extern void page_client_define_address(void);
 
 extern Size page_client_shmem_size(void);
 extern void page_client_shmem_init(void);
