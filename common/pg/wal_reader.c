@@ -19,6 +19,7 @@ enum { OP_MASK = 0xF0, OP_XLOG_SWITCH = 0x40 };
 struct wal_reader {
     struct wal_reader_options options;
     err_t failed; /* sticky */
+    bool at_zeros;
 
     lsn_t lsn; /* of *at */
     const uint8_t *at, *end;
@@ -77,6 +78,11 @@ lsn_t wal_reader_record_lsn(const struct wal_reader *reader)
     return reader->record_lsn;
 }
 
+bool wal_reader_at_zeros(const struct wal_reader *reader)
+{
+    return reader->at_zeros;
+}
+
 static void take(struct wal_reader *reader, size_t size)
 {
     reader->at += size;
@@ -107,10 +113,11 @@ static err_t corrupt_record(
  * xl_tot_len as soon as it is there: what follows is found with its help. Zero is what a
  * preallocated segment holds behind the end of the WAL.
  */
-static err_t check_size(const struct wal_reader *reader, uint32_t size, struct errmsg *msg)
+static err_t check_size(struct wal_reader *reader, uint32_t size, struct errmsg *msg)
 {
     if (size == 0) {
         MARK("wal_reader.zeros");
+        reader->at_zeros = true;
         return corrupt_record(reader, "length (nothing was written here?)", size, msg);
     }
     if (size < WAL_RECORD_HEADER_SIZE || size > WAL_RECORD_SIZE_MAX) {

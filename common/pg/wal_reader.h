@@ -35,6 +35,9 @@ lsn_t wal_reader_next_lsn(const struct wal_reader *reader);
 /* End of the last complete record (EndRecPtr), or start_lsn. */
 lsn_t wal_reader_record_lsn(const struct wal_reader *reader);
 
+/* It failed where a record would begin, because there is nothing: the end of a preallocated file. */
+bool wal_reader_at_zeros(const struct wal_reader *reader);
+
 /*
  * Add WAL bytes that begin at wal_reader_next_lsn(); the reader copies what it has to keep, but may
  * also point into `wal` until wal_reader_next() said ERR_NOT_FOUND. Take all records before feeding

@@ -421,6 +421,7 @@ START_TEST(test_failure_is_sticky)
     const struct wal_record *record;
     ck_assert_int_eq(wal_reader_feed(reader, bytes_of(zeros, sizeof(zeros)), &msg), ERR_OK);
     ck_assert_int_eq(wal_reader_next(reader, &record, &msg), ERR_CORRUPT);
+    ck_assert(wal_reader_at_zeros(reader));
     ck_assert_int_eq(wal_reader_feed(reader, buf_view(&builder.wal), &msg), ERR_CORRUPT);
     ck_assert_int_eq(wal_reader_next(reader, &record, &msg), ERR_CORRUPT);
     ck_assert_uint_gt(mark_hits("wal_reader.sticky"), 0);
