@@ -1,0 +1,234 @@
+/*
+ * page_store.h - the versions of everything that one tenant's timelines keep, on one kv.
+ *
+ * Keys and values: common/pg/page_key.h. Versions are volatile until page_store_flush(); the batch
+ * that carries them carries the timeline's ingest position too, so that after a crash the position
+ * never lies beyond the versions: ingest goes on from it and writes the same keys again. What is no
+ * version (rows of timelines, counters) is a meta record under timeline number 0: synced at once.
+ *
+ * Threads: [any] for all but a page_reader and a page_batch, which belong to one thread at a time.
+ * All calls block.
+ */
+#pragma once
+
+#include "common/pg/page.h"
+#include "common/pg/page_key.h"
+
+#define TIMELINE_NUMBER_META 0u
+
+/*
+ * A shrink marker: written beside the size of a fork whenever it is truncated or dropped. A read of
+ * block b never takes a version from before the newest marker whose size is at or below b, so that
+ * a block that was cut off and came back begins as zeros again. Value: 'S', u32 blocks left.
+ */
+#define KEY_BLOCK_SHRINK (UINT32_MAX - 1)
+
+struct page_store;
+struct page_batch;
+struct page_reader;
+
+struct page_store_options {
+    size_t block_cache_bytes; /* shared by all stores of the process */
+    size_t write_buffer_bytes;
+};
+
+NODISCARD err_t page_store_open(
+    const char *path,
+    const struct page_store_options *options,
+    struct page_store **ret_store,
+    struct errmsg *msg);
+void page_store_close(struct page_store *store); /* NULL is fine; flush before */
+
+/* How far a timeline's WAL is in the store. */
+struct ingest_position {
+    lsn_t lsn;             /* end of the last record */
+    lsn_t prev_record_lsn; /* begin of that record: xl_prev of the next one */
+};
+
+/* A batch of versions, written all or nothing. */
+struct page_batch *page_batch_create(void);
+void page_batch_destroy(struct page_batch *batch);
+void page_batch_clear(struct page_batch *batch);
+size_t page_batch_bytes(const struct page_batch *batch);
+size_t page_batch_count(const struct page_batch *batch);
+/* `value` without tag and block index; the index is stored for VALUE_INIT and VALUE_DELTA only. */
+void page_batch_put(
+    struct page_batch *batch,
+    uint32_t timeline,
+    struct page_key key,
+    lsn_t lsn,
+    uint8_t tag,
+    uint8_t block_index,
+    struct bytes value);
+void page_batch_put_rel_size(
+    struct page_batch *batch,
+    uint32_t timeline,
+    struct page_key rel,
+    lsn_t lsn,
+    bool exists,
+    uint32_t blocks);
+void page_batch_put_shrink(
+    struct page_batch *batch, uint32_t timeline, struct page_key rel, lsn_t lsn, uint32_t blocks);
+void page_batch_put_position(
+    struct page_batch *batch, uint32_t timeline, struct ingest_position position);
+
+NODISCARD err_t
+page_store_write(struct page_store *store, struct page_batch *batch, struct errmsg *msg);
+/* Everything that was written before is durable when it returns. */
+NODISCARD err_t page_store_flush(struct page_store *store, struct errmsg *msg);
+/* Bytes written since the last flush began. */
+uint64_t page_store_unflushed_bytes(const struct page_store *store);
+
+/* ERR_NOT_FOUND when the timeline has none yet. */
+NODISCARD err_t page_store_position(
+    struct page_store *store,
+    uint32_t timeline,
+    struct ingest_position *ret_position,
+    struct errmsg *msg);
+
+/* Every version of the timeline goes, and its disk space comes back. */
+NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
+uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */
+
+/* Meta records: one synced write for the whole list; a value with data NULL deletes. */
+enum meta_kind {
+    META_TENANT = 1,      /* id 0 */
+    META_NEXT_NUMBER = 2, /* id 0: the next timeline number */
+    META_TIMELINE = 3,    /* id: timeline number */
+};
+
+struct meta_change {
+    enum meta_kind kind;
+    uint32_t id;
+    struct bytes value;
+};
+
+NODISCARD err_t page_store_meta_write(
+    struct page_store *store, const struct meta_change *changes, size_t count, struct errmsg *msg);
+/* The value is appended; ERR_NOT_FOUND. */
+NODISCARD err_t page_store_meta_get(
+    struct page_store *store, enum meta_kind kind, uint32_t id, struct buf *to, struct errmsg *msg);
+/* In order of id. */
+NODISCARD err_t page_store_meta_list(
+    struct page_store *store,
+    enum meta_kind kind,
+    err_t (*visit)(uint32_t id, struct bytes value, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
+
+/*
+ * Where a timeline finds its versions: itself first, then its ancestors, each only up to max_lsn
+ * (the branch LSN of its child on the path; UINT64_MAX for the timeline itself). Immutable.
+ */
+struct page_span {
+    uint32_t timeline;
+    lsn_t max_lsn;
+};
+
+struct page_path {
+    size_t count;
+    struct page_span spans[];
+};
+
+/* The versions that one read needs, newest first; reused from read to read. */
+struct page_version {
+    uint32_t timeline; /* where it lies */
+    lsn_t lsn;
+    uint8_t tag, block_index;
+    size_t begin, size; /* of the value (without tag and index) in `bytes` */
+};
+
+struct page_versions {
+    struct page_version *items;
+    size_t count, capacity;
+    struct buf bytes;
+};
+
+#define PAGE_VERSIONS_BYTES_MAX (256 * MIB) /* of one read; more is ERR_FULL */
+
+void page_versions_deinit(struct page_versions *versions);
+static inline struct bytes page_version_value(
+    const struct page_versions *versions, const struct page_version *version)
+{
+    return bytes_of(versions->bytes.data + version->begin, version->size);
+}
+
+/* Sees what was written before it was created. `path` must outlive it. */
+struct page_reader *page_reader_create(struct page_store *store, const struct page_path *path);
+void page_reader_destroy(struct page_reader *reader);
+
+/*
+ * Versions of `key` with floor <= LSN <= lsn, newest first, up to and including the one that ends a
+ * read. Nothing is fine: `count` 0. ERR_CORRUPT for a value that is none of ours.
+ */
+NODISCARD err_t page_reader_collect(
+    struct page_reader *reader,
+    struct page_key key,
+    lsn_t lsn,
+    lsn_t floor,
+    struct page_versions *versions,
+    struct errmsg *msg);
+
+/* The newest state of `key` at `lsn` without its tag, appended; ERR_NOT_FOUND when there is none.
+ */
+NODISCARD err_t page_reader_state(
+    struct page_reader *reader,
+    struct page_key key,
+    lsn_t lsn,
+    struct buf *to,
+    lsn_t *ret_lsn,
+    struct errmsg *msg);
+
+struct rel_size {
+    bool exists;
+    uint32_t blocks;
+    lsn_t lsn; /* of the version; 0: there is none */
+};
+
+/* A fork without any version does not exist: ERR_OK and exists false. */
+NODISCARD err_t page_reader_rel_size(
+    struct page_reader *reader,
+    struct page_key rel,
+    lsn_t lsn,
+    struct rel_size *ret_size,
+    struct errmsg *msg);
+
+/* The LSN of the newest shrink marker at `lsn` that cut off `key`'s block; 0: none. */
+NODISCARD err_t page_reader_floor(
+    struct page_reader *reader,
+    struct page_key key,
+    lsn_t lsn,
+    lsn_t *ret_floor,
+    struct errmsg *msg);
+
+typedef err_t (*page_relation_fn)(
+    struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg);
+
+/*
+ * Every fork that exists at `lsn`, in key order: of one database, or of all when spc is
+ * KEY_SPC_STATE.
+ */
+NODISCARD err_t page_reader_relations(
+    struct page_reader *reader,
+    uint32_t spc,
+    uint32_t db,
+    lsn_t lsn,
+    page_relation_fn visit,
+    void *context,
+    struct errmsg *msg);
+
+/* Every key of one kind of state that has a version at `lsn`, in key order. */
+NODISCARD err_t page_reader_state_keys(
+    struct page_reader *reader,
+    enum state_kind kind,
+    lsn_t lsn,
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
+
+/*
+ * The first key of STATE_COMMIT_TIME on the path whose time is > `time` (in LSN order, so the
+ * oldest ancestor first): the start LSN of its record. ERR_NOT_FOUND when none is.
+ */
+NODISCARD err_t page_reader_commit_after(
+    struct page_reader *reader, uint64_t time, lsn_t lsn, lsn_t *ret_lsn, struct errmsg *msg);

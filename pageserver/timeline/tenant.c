@@ -1,0 +1,1044 @@
+#include "pageserver/timeline/tenant.h"
+
+#include "common/base/assert.h"
+#include "common/base/clock.h"
+#include "common/base/fault.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/base/str.h"
+#include "common/io/file.h"
+
+METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
+METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those being deleted");
+
+#define TICK_MS        100
+#define TENANT_FORMAT  1
+#define DELETED_SUFFIX ".deleted"
+#define TIMELINES_MAX  100000 /* of one tenant */
+#define TENANTS_MAX    10000
+
+#define TENANT_ROW_FIELDS(X)                                                                       \
+    X(u16, format)                                                                                 \
+    X(tenant, id)                                                                                  \
+    X(u32, generation)
+WIRE_DECLARE(tenant_row, TENANT_ROW_FIELDS);
+WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
+
+/* A timeline as its tenant holds it. */
+struct member {
+    struct timeline *timeline;
+    struct list_link link;
+};
+
+/* Versions of a deleted timeline, until they are erased. */
+struct erasure {
+    struct tenant *tenant;
+    struct timeline *timeline; /* NULL after a restart: nobody can be reading */
+    uint32_t number;
+    struct timer timer;
+    struct job job;
+    struct list_link link;
+};
+
+struct tenant {
+    struct tenants *tenants;
+    struct tenant_id id;
+    struct log log;
+    generation_t generation;
+    struct page_store *store;
+    struct lane lane; /* rows, flushes and erasures, in order */
+    struct list members, requests, erasures;
+    size_t member_count;
+    uint32_t next_number;
+    char failure[sizeof(((struct errmsg *)NULL)->text)];
+    bool deleting;
+
+    struct job flush_job;
+    bool flushing;
+    mono_ns_t dirty_since; /* 0: nothing unflushed */
+    mono_ns_t retry_at;
+    struct list_link link;
+};
+
+struct tenants {
+    struct tenants_options options;
+    char folder[PATH_SIZE];
+    struct list list, requests;
+    size_t count;
+    struct timer tick;
+};
+
+/* -- finding things -- */
+
+struct loop *tenant_loop(const struct tenant *tenant)
+{
+    return tenant->tenants->options.loop;
+}
+
+struct tenant_id tenant_id(const struct tenant *tenant)
+{
+    return tenant->id;
+}
+
+generation_t tenant_generation(const struct tenant *tenant)
+{
+    return tenant->generation;
+}
+
+const char *tenant_failure(const struct tenant *tenant)
+{
+    return tenant->failure[0] == '\0' ? NULL : tenant->failure;
+}
+
+struct tenant *tenants_find(struct tenants *tenants, struct tenant_id id)
+{
+    LIST_FOR_EACH(&tenants->list, link)
+    {
+        struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
+        if (tenant_id_equal(tenant->id, id) && !tenant->deleting) {
+            return tenant;
+        }
+    }
+    return NULL;
+}
+
+struct tenant *tenants_first(struct tenants *tenants)
+{
+    struct list_link *first = list_first(&tenants->list);
+    return first == NULL ? NULL : CONTAINER_OF(first, struct tenant, link);
+}
+
+struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant)
+{
+    struct list_link *next = tenant->link.next;
+    return next == &tenants->list.head ? NULL : CONTAINER_OF(next, struct tenant, link);
+}
+
+static struct timeline *member_timeline(struct tenant *tenant, struct list_link *link)
+{
+    return link == &tenant->members.head ? NULL : CONTAINER_OF(link, struct member, link)->timeline;
+}
+
+static struct member *find_member(struct tenant *tenant, const struct timeline *tl)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        struct member *member = CONTAINER_OF(link, struct member, link);
+        if (member->timeline == tl) {
+            return member;
+        }
+    }
+    return NULL;
+}
+
+struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        struct timeline *tl = CONTAINER_OF(link, struct member, link)->timeline;
+        if (timeline_id_equal(timeline_info(tl)->id, id)) {
+            return tl;
+        }
+    }
+    return NULL;
+}
+
+struct timeline *tenant_first_timeline(struct tenant *tenant)
+{
+    return member_timeline(tenant, tenant->members.head.next);
+}
+
+struct timeline *tenant_next_timeline(struct tenant *tenant, struct timeline *tl)
+{
+    struct member *member = find_member(tenant, tl);
+    ASSERT(member != NULL);
+    return member_timeline(tenant, member->link.next);
+}
+
+static void add_member(struct tenant *tenant, struct timeline *tl)
+{
+    struct member *member = MEM_NEW(struct member);
+    member->timeline = tl;
+    list_push_back(&tenant->members, &member->link);
+    tenant->member_count++;
+    metric_add(&timeline_count, 1);
+}
+
+/* -- requests -- */
+
+static void request_finish(struct tenant_request *request, err_t result)
+{
+    list_remove(&request->link);
+    buf_deinit(&request->row);
+    request->done(request, result); /* the request is the caller's again */
+}
+
+static void on_answer_timer(struct timer *timer)
+{
+    struct tenant_request *request = CONTAINER_OF(timer, struct tenant_request, timer);
+    request_finish(request, request->result);
+}
+
+/* An answer that needs no work still comes from the loop, never from inside start. */
+static void answer_later(struct tenant_request *request, err_t result)
+{
+    request->result = result;
+    request->timer = (struct timer){.on_fire = on_answer_timer};
+    timer_start(request->tenants->options.loop, &request->timer, 0);
+}
+
+static void request_begin(
+    struct tenant_request *request, struct tenants *tenants, struct tenant *tenant)
+{
+    request->tenants = tenants;
+    request->tenant = tenant;
+    request->msg.text[0] = '\0';
+    request->created = false;
+    request->timeline = NULL;
+    request->row = (struct buf){0};
+    request->link = (struct list_link){0};
+    list_push_back(tenant == NULL ? &tenants->requests : &tenant->requests, &request->link);
+}
+
+/* -- erasing -- */
+
+static void on_erased(struct job *job)
+{
+    struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
+    struct tenant *tenant = erasure->tenant;
+    if (job->result != ERR_OK) {
+        /* The row still says "deleting": the next start tries again, and so do we. */
+        log_warn(
+            &tenant->log, "erasing timeline number %" PRIu32 ": %s; will retry", erasure->number,
+            job->msg.text);
+        timer_start(tenant_loop(tenant), &erasure->timer, 5000);
+        return;
+    }
+    log_info(&tenant->log, "erased timeline number %" PRIu32, erasure->number);
+    list_remove(&erasure->link);
+    timeline_unref(erasure->timeline);
+    mem_free(erasure);
+}
+
+static err_t erase(struct job *job)
+{
+    struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
+    struct meta_change change = {.kind = META_TIMELINE, .id = erasure->number};
+    TRY(page_store_erase(erasure->tenant->store, erasure->number, &job->msg));
+    return page_store_meta_write(erasure->tenant->store, &change, 1, &job->msg);
+}
+
+/* Reads that began before the deletion finish first: half an erased history looks like zeros. */
+static void on_erasure_timer(struct timer *timer)
+{
+    struct erasure *erasure = CONTAINER_OF(timer, struct erasure, timer);
+    if (erasure->timeline != NULL && timeline_has_readers(erasure->timeline)) {
+        timer_start(tenant_loop(erasure->tenant), timer, 10);
+        return;
+    }
+    erasure->job = (struct job){.run = erase, .done = on_erased};
+    lane_submit(&erasure->tenant->lane, &erasure->job);
+}
+
+static void start_erasing(struct tenant *tenant, uint32_t number, struct timeline *tl)
+{
+    struct erasure *erasure = MEM_NEW(struct erasure);
+    erasure->tenant = tenant;
+    erasure->number = number;
+    erasure->timeline = tl;
+    erasure->timer.on_fire = on_erasure_timer;
+    list_push_back(&tenant->erasures, &erasure->link);
+    timer_start(tenant_loop(tenant), &erasure->timer, 0);
+}
+
+/* -- opening -- */
+
+static void tenant_destroy(struct tenant *tenant)
+{
+    ASSERT(list_is_empty(&tenant->members));
+    page_store_close(tenant->store);
+    mem_free(tenant);
+}
+
+static struct tenant *tenant_create(
+    struct tenants *tenants, struct tenant_id id, struct page_store *store)
+{
+    struct tenant *tenant = MEM_NEW(struct tenant);
+    tenant->tenants = tenants;
+    tenant->id = id;
+    tenant->store = store;
+    tenant->next_number = 1;
+    log_name(&tenant->log, "tenant %s", tenant_id_text(id).text);
+    lane_init(&tenant->lane, tenants->options.executor);
+    list_init(&tenant->members);
+    list_init(&tenant->requests);
+    list_init(&tenant->erasures);
+    return tenant;
+}
+
+static void tenants_add(struct tenants *tenants, struct tenant *tenant)
+{
+    list_push_back(&tenants->list, &tenant->link);
+    tenants->count++;
+    metric_add(&tenant_count, 1);
+}
+
+static err_t read_u32(
+    struct page_store *store, enum meta_kind kind, uint32_t *value, struct errmsg *msg)
+{
+    struct buf row = {0};
+    err_t err = page_store_meta_get(store, kind, 0, &row, msg);
+    if (err == ERR_OK) {
+        struct reader in = reader_of(buf_view(&row));
+        uint32_t number = get_u32(&in);
+        if (in.bad || in.left > 0) {
+            err = err_set(msg, ERR_CORRUPT, "counter of timeline numbers is malformed");
+        } else {
+            *value = number;
+        }
+    }
+    buf_deinit(&row);
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+struct loading {
+    struct timeline_info *items;
+    size_t count;
+};
+
+static err_t load_row(uint32_t id, struct bytes value, void *context, struct errmsg *msg)
+{
+    struct loading *loading = context;
+    struct timeline_info info;
+    TRY(timeline_info_decode(id, value, &info, msg));
+    loading->items = mem_realloc(loading->items, (loading->count + 1) * sizeof(loading->items[0]));
+    loading->items[loading->count++] = info;
+    return ERR_OK;
+}
+
+/* Parents have smaller numbers than their children, so the order of numbers is a good one. */
+static err_t load_timeline(
+    struct tenant *tenant, const struct timeline_info *info, struct errmsg *msg)
+{
+    if (info->state == TIMELINE_DELETING) {
+        start_erasing(tenant, info->number, NULL);
+        return ERR_OK;
+    }
+    struct timeline *parent = NULL;
+    struct ingest_position position = {.lsn = 0};
+    if (!timeline_id_is_none(info->parent)) {
+        parent = tenant_find_timeline(tenant, info->parent);
+        if (parent == NULL) {
+            return err_set(
+                msg, ERR_CORRUPT, "timeline %s: its parent %s is missing",
+                timeline_id_text(info->id).text, timeline_id_text(info->parent).text);
+        }
+        position.lsn = info->start_lsn;
+    }
+    if (info->state == TIMELINE_ACTIVE) {
+        err_t err = page_store_position(tenant->store, info->number, &position, msg);
+        if (err != ERR_OK && !(err == ERR_NOT_FOUND && parent != NULL)) {
+            return err;
+        }
+    }
+    struct timeline *tl =
+        timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
+    add_member(tenant, tl);
+    tenant->next_number = MAX_OF(tenant->next_number, info->number + 1);
+    return ERR_OK;
+}
+
+static err_t load_timelines(struct tenant *tenant, struct errmsg *msg)
+{
+    struct loading loading = {0};
+    err_t err = page_store_meta_list(tenant->store, META_TIMELINE, load_row, &loading, msg);
+    for (size_t i = 0; i < loading.count && err == ERR_OK; i++) {
+        err = load_timeline(tenant, &loading.items[i], msg);
+    }
+    mem_free(loading.items);
+    return err;
+}
+
+static err_t load_tenant_row(struct tenant *tenant, struct errmsg *msg)
+{
+    struct buf row_bytes = {0};
+    struct tenant_row row = {0};
+    err_t err = page_store_meta_get(tenant->store, META_TENANT, 0, &row_bytes, msg);
+    if (err == ERR_NOT_FOUND) {
+        err = ERR_OK; /* it died before its first row: attached again with generation 0 */
+    } else if (err == ERR_OK) {
+        struct reader in = reader_of(buf_view(&row_bytes));
+        err = tenant_row_decode(&row, &in);
+        if (err != ERR_OK || row.format != TENANT_FORMAT || !tenant_id_equal(row.id, tenant->id)) {
+            err = err_set(msg, ERR_CORRUPT, "row of the tenant is malformed");
+        }
+        tenant->generation = row.generation;
+    }
+    buf_deinit(&row_bytes);
+    return err;
+}
+
+static void drop_members(struct tenant *tenant)
+{
+    /* Children come after their parents: from the back. */
+    while (!list_is_empty(&tenant->members)) {
+        struct member *member = CONTAINER_OF(tenant->members.head.prev, struct member, link);
+        list_remove(&member->link);
+        timeline_unref(member->timeline);
+        mem_free(member);
+        tenant->member_count--;
+        metric_add(&timeline_count, -1);
+    }
+}
+
+static err_t store_path(
+    struct tenants *tenants,
+    struct tenant_id id,
+    const char *suffix,
+    char to[PATH_SIZE],
+    struct errmsg *msg)
+{
+    return str_format(
+        to, PATH_SIZE, msg, "%s/%s%s", tenants->folder, tenant_id_text(id).text, suffix);
+}
+
+static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    struct page_store *store = NULL;
+    TRY(store_path(tenants, id, "", path, msg));
+    TRY(page_store_open(path, &tenants->options.store, &store, msg));
+    struct tenant *tenant = tenant_create(tenants, id, store);
+    err_t err = load_tenant_row(tenant, msg);
+    if (err == ERR_OK) {
+        err = read_u32(store, META_NEXT_NUMBER, &tenant->next_number, msg);
+    }
+    if (err == ERR_OK) {
+        err = load_timelines(tenant, msg);
+    }
+    if (err != ERR_OK) {
+        drop_members(tenant);
+        tenant_destroy(tenant);
+        return err_wrap(msg, err, "tenant %s", tenant_id_text(id).text);
+    }
+    tenants_add(tenants, tenant);
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        struct member *member = CONTAINER_OF(link, struct member, link);
+        tenants->options.user->on_timeline(tenants->options.user, member->timeline);
+    }
+    return ERR_OK;
+}
+
+static err_t open_entry(const char *name, void *context, struct errmsg *msg)
+{
+    struct tenants *tenants = context;
+    struct tenant_id id;
+    if (str_ends_with(name, DELETED_SUFFIX)) {
+        char path[PATH_SIZE];
+        TRY(str_format(path, sizeof(path), msg, "%s/%s", tenants->folder, name));
+        return dir_remove(path, msg);
+    }
+    if (tenant_id_parse(name, &id, NULL) != ERR_OK) {
+        log_warn(NULL, "%s/%s is no tenant: ignored", tenants->folder, name);
+        return ERR_OK;
+    }
+    return open_tenant(tenants, id, msg);
+}
+
+/* -- flushing -- */
+
+static void fail_all(struct tenant *tenant, const char *why)
+{
+    err_ignore(str_copy(tenant->failure, sizeof(tenant->failure), why, NULL), "errmsg texts fit");
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        timeline_fail(CONTAINER_OF(link, struct member, link)->timeline, why);
+    }
+}
+
+static err_t flush(struct job *job)
+{
+    return page_store_flush(CONTAINER_OF(job, struct tenant, flush_job)->store, &job->msg);
+}
+
+static void on_flushed(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
+    tenant->flushing = false;
+    if (job->result == ERR_OK) {
+        tenant->dirty_since = page_store_unflushed_bytes(tenant->store) > 0 ? clock_mono() : 0;
+        LIST_FOR_EACH(&tenant->members, link)
+        {
+            timeline_flush_succeeded(CONTAINER_OF(link, struct member, link)->timeline);
+        }
+        tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
+    } else if (job->result == ERR_FULL || job->result == ERR_BUSY) {
+        log_warn(&tenant->log, "flush: %s; will retry", job->msg.text);
+        tenant->retry_at = clock_mono() + NS_PER_S;
+    } else {
+        log_error(&tenant->log, "flush: %s; the tenant's storage is out of service", job->msg.text);
+        fail_all(tenant, job->msg.text);
+    }
+}
+
+static void start_flush(struct tenant *tenant)
+{
+    tenant->flushing = true;
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        timeline_flush_begins(CONTAINER_OF(link, struct member, link)->timeline);
+    }
+    tenant->flush_job = (struct job){.run = flush, .done = on_flushed};
+    lane_submit(&tenant->lane, &tenant->flush_job);
+}
+
+static void flush_if_due(struct tenant *tenant)
+{
+    uint64_t bytes = page_store_unflushed_bytes(tenant->store);
+    mono_ns_t now = clock_mono();
+    if (bytes == 0 || tenant->flushing || tenant->failure[0] != '\0' || now < tenant->retry_at) {
+        return;
+    }
+    if (tenant->dirty_since == 0) {
+        tenant->dirty_since = now;
+    }
+    const struct tenants_options *options = &tenant->tenants->options;
+    if (bytes >= options->flush_bytes ||
+        now - tenant->dirty_since >= options->flush_age_ms * NS_PER_MS) {
+        start_flush(tenant);
+    }
+}
+
+static void on_tick(struct timer *timer)
+{
+    struct tenants *tenants = CONTAINER_OF(timer, struct tenants, tick);
+    LIST_FOR_EACH(&tenants->list, link)
+    {
+        struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
+        if (!tenant->deleting) {
+            flush_if_due(tenant);
+        }
+    }
+    timer_start(tenants->options.loop, timer, TICK_MS);
+}
+
+err_t tenants_open(
+    const struct tenants_options *options, struct tenants **ret_tenants, struct errmsg *msg)
+{
+    struct tenants *tenants = MEM_NEW(struct tenants);
+    tenants->options = *options;
+    list_init(&tenants->list);
+    list_init(&tenants->requests);
+    err_t err =
+        str_format(tenants->folder, sizeof(tenants->folder), msg, "%s/tenants", options->data_dir);
+    if (err == ERR_OK) {
+        err = dir_create(tenants->folder, msg);
+    }
+    if (err == ERR_OK) {
+        err = dir_list(tenants->folder, open_entry, tenants, msg);
+    }
+    if (err != ERR_OK) {
+        tenants_close(tenants);
+        return err;
+    }
+    tenants->tick.on_fire = on_tick;
+    timer_start(options->loop, &tenants->tick, TICK_MS);
+    *ret_tenants = tenants;
+    return ERR_OK;
+}
+
+static void drop_erasures(struct tenant *tenant)
+{
+    struct list_link *first;
+    while ((first = list_pop_front(&tenant->erasures)) != NULL) {
+        struct erasure *erasure = CONTAINER_OF(first, struct erasure, link);
+        timer_stop(&erasure->timer);
+        timeline_unref(erasure->timeline);
+        mem_free(erasure);
+    }
+}
+
+void tenants_close(struct tenants *tenants)
+{
+    if (tenants == NULL) {
+        return;
+    }
+    timer_stop(&tenants->tick);
+    struct list_link *first;
+    while ((first = list_pop_front(&tenants->list)) != NULL) {
+        struct tenant *tenant = CONTAINER_OF(first, struct tenant, link);
+        struct errmsg msg;
+        if (page_store_flush(tenant->store, &msg) != ERR_OK) {
+            log_warn(&tenant->log, "last flush: %s; ingest repeats from the WAL", msg.text);
+        }
+        drop_erasures(tenant);
+        drop_members(tenant);
+        tenant_destroy(tenant);
+        metric_add(&tenant_count, -1);
+    }
+    mem_free(tenants);
+}
+
+/* -- attach and delete a tenant -- */
+
+static err_t write_tenant_row(
+    struct page_store *store, struct tenant_id id, generation_t generation, struct errmsg *msg)
+{
+    struct tenant_row row = {.format = TENANT_FORMAT, .id = id, .generation = generation};
+    struct buf bytes = {0};
+    size_t size = tenant_row_size(&row);
+    struct writer out = {.next = buf_extend(&bytes, size), .left = size};
+    tenant_row_encode(&row, &out);
+    struct meta_change change = {.kind = META_TENANT, .value = buf_view(&bytes)};
+    err_t err = page_store_meta_write(store, &change, 1, msg);
+    buf_deinit(&bytes);
+    return err;
+}
+
+static err_t attach_new(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    char path[PATH_SIZE];
+    struct page_store *store = NULL;
+    TRY(store_path(request->tenants, request->tenant_id, "", path, &job->msg));
+    TRY(dir_create(path, &job->msg));
+    TRY(page_store_open(path, &request->tenants->options.store, &store, &job->msg));
+    err_t err = write_tenant_row(store, request->tenant_id, request->generation, &job->msg);
+    if (err != ERR_OK) {
+        page_store_close(store);
+        return err;
+    }
+    /* Nobody else sees the tenant before on_attached_new links it. */
+    request->tenant = tenant_create(request->tenants, request->tenant_id, store);
+    request->tenant->generation = request->generation;
+    return ERR_OK;
+}
+
+static void on_attached_new(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    if (job->result == ERR_OK) {
+        tenants_add(request->tenants, request->tenant);
+        request->created = true;
+        log_info(&request->tenant->log, "attached, generation %" PRIu32, request->generation);
+    }
+    request->msg = job->msg;
+    request_finish(request, job->result);
+}
+
+static err_t attach_again(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    return write_tenant_row(
+        request->tenant->store, request->tenant_id, request->generation, &job->msg);
+}
+
+static void on_attached_again(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    if (job->result == ERR_OK) {
+        request->tenant->generation = MAX_OF(request->tenant->generation, request->generation);
+    }
+    request->msg = job->msg;
+    request_finish(request, job->result);
+}
+
+static bool tenant_is_under_way(struct tenants *tenants, struct tenant_id id)
+{
+    LIST_FOR_EACH(&tenants->requests, link)
+    {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, link);
+        if (tenant_id_equal(request->tenant_id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void tenant_attach(
+    struct tenants *tenants,
+    struct tenant_request *request,
+    struct tenant_id id,
+    generation_t generation)
+{
+    struct tenant *tenant = tenants_find(tenants, id);
+    bool under_way = tenant_is_under_way(tenants, id);
+    request_begin(request, tenants, tenant);
+    request->tenant_id = id;
+    request->generation = generation;
+    if (under_way) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+    } else if (tenant == NULL && tenants->count >= TENANTS_MAX) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "limit of %d tenants", TENANTS_MAX));
+    } else if (tenant == NULL) {
+        request->job = (struct job){.run = attach_new, .done = on_attached_new};
+        executor_submit(tenants->options.executor, &request->job);
+    } else if (generation < tenant->generation) {
+        answer_later(
+            request,
+            err_set(
+                &request->msg, ERR_STALE, "attached with generation %" PRIu32, tenant->generation));
+    } else if (generation == tenant->generation) {
+        answer_later(request, ERR_OK);
+    } else {
+        request->job = (struct job){.run = attach_again, .done = on_attached_again};
+        lane_submit(&tenant->lane, &request->job);
+    }
+}
+
+/* The rename is the moment of deletion; what it leaves is removed now or at the next start. */
+static err_t remove_tenant(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenants *tenants = request->tenants;
+    char path[PATH_SIZE], doomed[PATH_SIZE];
+    page_store_close(request->tenant->store);
+    request->tenant->store = NULL;
+    TRY(store_path(tenants, request->tenant_id, "", path, &job->msg));
+    TRY(store_path(tenants, request->tenant_id, DELETED_SUFFIX, doomed, &job->msg));
+    TRY(dir_remove(doomed, &job->msg));
+    TRY(file_rename_durably(path, doomed, &job->msg));
+    return dir_remove(doomed, &job->msg);
+}
+
+static void on_tenant_removed(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenant *tenant = request->tenant;
+    log_info(&tenant->log, "deleted%s%s", job->result == ERR_OK ? "" : ": ", job->msg.text);
+    list_remove(&tenant->link);
+    request->tenants->count--;
+    metric_add(&tenant_count, -1);
+    request->msg = job->msg;
+    request_finish(request, job->result);
+    tenant_destroy(tenant);
+}
+
+static bool tenant_is_quiet(struct tenant *tenant)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        if (timeline_has_readers(CONTAINER_OF(link, struct member, link)->timeline)) {
+            return false;
+        }
+    }
+    return !tenant->flushing && list_is_empty(&tenant->erasures) && lane_is_idle(&tenant->lane);
+}
+
+static void on_delete_timer(struct timer *timer)
+{
+    struct tenant_request *request = CONTAINER_OF(timer, struct tenant_request, timer);
+    if (!tenant_is_quiet(request->tenant)) {
+        timer_start(request->tenants->options.loop, timer, 10);
+        return;
+    }
+    drop_members(request->tenant);
+    request->job = (struct job){.run = remove_tenant, .done = on_tenant_removed};
+    executor_submit(request->tenants->options.executor, &request->job);
+}
+
+void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
+{
+    struct tenant *tenant = tenants_find(tenants, id);
+    request_begin(request, tenants, NULL);
+    request->tenant_id = id;
+    request->tenant = tenant;
+    if (tenant == NULL) {
+        answer_later(
+            request,
+            err_set(&request->msg, ERR_NOT_FOUND, "no tenant %s", tenant_id_text(id).text));
+    } else if (!list_is_empty(&tenant->requests)) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+    } else {
+        tenant->deleting = true;
+        LIST_FOR_EACH(&tenant->members, link)
+        {
+            struct timeline *tl = CONTAINER_OF(link, struct member, link)->timeline;
+            timeline_set_state(tl, TIMELINE_DELETING);
+            tenants->options.user->on_timeline_gone(tenants->options.user, tl);
+        }
+        request->timer = (struct timer){.on_fire = on_delete_timer};
+        timer_start(tenants->options.loop, &request->timer, 0);
+    }
+}
+
+/* -- create, import and delete a timeline -- */
+
+/* Is a request about this timeline, or one that needs it as parent, under way? */
+static bool timeline_is_under_way(struct tenant *tenant, struct timeline_id id)
+{
+    LIST_FOR_EACH(&tenant->requests, link)
+    {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, link);
+        if (timeline_id_equal(request->info.id, id) ||
+            timeline_id_equal(request->info.parent, id)) {
+            return true;
+        }
+    }
+    LIST_FOR_EACH(&tenant->erasures, link)
+    {
+        struct erasure *erasure = CONTAINER_OF(link, struct erasure, link);
+        if (erasure->timeline != NULL &&
+            timeline_id_equal(timeline_info(erasure->timeline)->id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static err_t write_new_row(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    uint32_t next = htole32(request->info.number + 1);
+    struct meta_change changes[] = {
+        {.kind = META_NEXT_NUMBER, .value = bytes_of(&next, sizeof(next))},
+        {.kind = META_TIMELINE, .id = request->info.number, .value = buf_view(&request->row)},
+    };
+    return page_store_meta_write(request->tenant->store, changes, ARRAY_LEN(changes), &job->msg);
+}
+
+static void on_new_row(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenant *tenant = request->tenant;
+    request->msg = job->msg;
+    if (job->result != ERR_OK) {
+        request_finish(request, job->result);
+        return;
+    }
+    const struct timeline_info *info = &request->info;
+    bool is_root = timeline_id_is_none(info->parent);
+    struct timeline *parent = is_root ? NULL : tenant_find_timeline(tenant, info->parent);
+    ASSERT(is_root || parent != NULL); /* a request that needs it keeps it from being deleted */
+    struct ingest_position position = {.lsn = is_root ? 0 : info->start_lsn};
+    struct timeline *tl =
+        timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
+    add_member(tenant, tl);
+    log_info(
+        timeline_log(tl), "created as number %" PRIu32 " at " LSN_FMT "%s%s", info->number,
+        LSN_ARGS(info->start_lsn), is_root ? "" : ", branch of ",
+        is_root ? "" : timeline_id_text(info->parent).text);
+    tenant->tenants->options.user->on_timeline(tenant->tenants->options.user, tl);
+    request->timeline = tl;
+    request->created = true;
+    request_finish(request, ERR_OK);
+}
+
+static err_t write_row(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct meta_change change = {
+        .kind = META_TIMELINE, .id = request->info.number, .value = buf_view(&request->row)};
+    return page_store_meta_write(request->tenant->store, &change, 1, &job->msg);
+}
+
+static void on_row_updated(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    request->msg = job->msg;
+    struct timeline *tl = tenant_find_timeline(request->tenant, request->info.id);
+    ASSERT(tl != NULL);
+    if (job->result == ERR_OK) {
+        timeline_update_info(tl, &request->info);
+        request->tenant->tenants->options.user->on_timeline(
+            request->tenant->tenants->options.user, tl);
+    }
+    request->timeline = tl;
+    request_finish(request, job->result);
+}
+
+static bool same_history(const struct timeline_info *a, const struct timeline_info *b)
+{
+    return timeline_id_equal(a->parent, b->parent) && a->pg_version == b->pg_version &&
+           a->system_id == b->system_id && a->start_lsn == b->start_lsn &&
+           strcmp(a->bootstrap_object, b->bootstrap_object) == 0;
+}
+
+/* A repeated PUT: the same again, or news about generation and safekeepers. */
+static void put_existing(
+    struct tenant_request *request, struct timeline *tl, const struct timeline_info *info)
+{
+    const struct timeline_info *have = timeline_info(tl);
+    if (!same_history(have, info)) {
+        answer_later(
+            request, err_set(
+                         &request->msg, ERR_EXISTS, "timeline %s exists with another content",
+                         timeline_id_text(info->id).text));
+        return;
+    }
+    if (info->generation < have->generation ||
+        info->membership_generation < have->membership_generation) {
+        answer_later(
+            request,
+            err_set(
+                &request->msg, ERR_STALE, "generation %" PRIu32 ", membership %" PRIu32 " are here",
+                have->generation, have->membership_generation));
+        return;
+    }
+    bool same_safekeepers = strcmp(have->safekeepers, info->safekeepers) == 0;
+    if (!same_safekeepers && info->membership_generation == have->membership_generation) {
+        answer_later(
+            request, err_set(
+                         &request->msg, ERR_EXISTS,
+                         "other safekeepers under the same membership generation"));
+        return;
+    }
+    request->timeline = tl;
+    if (same_safekeepers && info->generation == have->generation &&
+        info->membership_generation == have->membership_generation) {
+        answer_later(request, ERR_OK);
+        return;
+    }
+    request->info = *info;
+    request->info.number = have->number;
+    request->info.parent_number = have->parent_number;
+    request->info.state = have->state;
+    timeline_info_encode(&request->info, &request->row);
+    request->job = (struct job){.run = write_row, .done = on_row_updated};
+    lane_submit(&request->tenant->lane, &request->job);
+}
+
+static err_t check_new(
+    struct tenant *tenant,
+    const struct timeline_info *info,
+    uint32_t *ret_parent_number,
+    struct errmsg *msg)
+{
+    if (tenant->member_count >= TIMELINES_MAX || tenant->next_number >= UINT32_MAX - 1) {
+        return err_set(msg, ERR_BUSY, "limit of %d timelines of a tenant", TIMELINES_MAX);
+    }
+    *ret_parent_number = 0;
+    if (timeline_id_is_none(info->parent)) {
+        return ERR_OK;
+    }
+    struct timeline *parent = tenant_find_timeline(tenant, info->parent);
+    if (parent == NULL) {
+        return err_set(
+            msg, ERR_NOT_FOUND, "no parent timeline %s", timeline_id_text(info->parent).text);
+    }
+    if (info->start_lsn < timeline_root_start_lsn(parent)) {
+        return err_set(
+            msg, ERR_RANGE, "branch LSN " LSN_FMT " is below the begin of history " LSN_FMT,
+            LSN_ARGS(info->start_lsn), LSN_ARGS(timeline_root_start_lsn(parent)));
+    }
+    *ret_parent_number = timeline_number(parent);
+    return ERR_OK;
+}
+
+void tenant_put_timeline(
+    struct tenant *tenant, struct tenant_request *request, const struct timeline_info *info)
+{
+    bool under_way = timeline_is_under_way(tenant, info->id);
+    struct timeline *tl = tenant_find_timeline(tenant, info->id);
+    request_begin(request, tenant->tenants, tenant);
+    request->info = *info;
+    if (under_way) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
+        return;
+    }
+    if (tl != NULL) {
+        put_existing(request, tl, info);
+        return;
+    }
+    uint32_t parent_number;
+    err_t err = check_new(tenant, info, &parent_number, &request->msg);
+    if (err != ERR_OK) {
+        answer_later(request, err);
+        return;
+    }
+    request->info.number = tenant->next_number++;
+    request->info.parent_number = parent_number;
+    request->info.state = timeline_id_is_none(info->parent) ? TIMELINE_IMPORTING : TIMELINE_ACTIVE;
+    timeline_info_encode(&request->info, &request->row);
+    request->job = (struct job){.run = write_new_row, .done = on_new_row};
+    lane_submit(&tenant->lane, &request->job);
+}
+
+/* The image must be on disk before its row says that it is. */
+static err_t finish_import(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    TRY(page_store_flush(request->tenant->store, &job->msg));
+    return write_row(job);
+}
+
+static void on_import_finished(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    request->msg = job->msg;
+    struct timeline *tl = tenant_find_timeline(request->tenant, request->info.id);
+    if (job->result == ERR_OK && tl != NULL) {
+        timeline_advance(tl, request->position);
+        timeline_flush_begins(tl);
+        timeline_flush_succeeded(tl);
+        timeline_set_state(tl, TIMELINE_ACTIVE);
+        log_info(timeline_log(tl), "imported at " LSN_FMT, LSN_ARGS(request->position.lsn));
+    }
+    request->timeline = tl;
+    request_finish(request, job->result);
+}
+
+void tenant_timeline_imported(
+    struct tenant *tenant,
+    struct tenant_request *request,
+    struct timeline *tl,
+    struct ingest_position position)
+{
+    request_begin(request, tenant->tenants, tenant);
+    request->info = *timeline_info(tl);
+    request->info.state = TIMELINE_ACTIVE;
+    request->position = position;
+    timeline_info_encode(&request->info, &request->row);
+    request->job = (struct job){.run = finish_import, .done = on_import_finished};
+    lane_submit(&tenant->lane, &request->job);
+}
+
+static bool has_children(struct tenant *tenant, const struct timeline *tl)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        if (timeline_parent(CONTAINER_OF(link, struct member, link)->timeline) == tl) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_row_deleting(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenant *tenant = request->tenant;
+    request->msg = job->msg;
+    if (job->result == ERR_OK) {
+        struct timeline *tl = tenant_find_timeline(tenant, request->info.id);
+        ASSERT(tl != NULL);
+        struct member *member = find_member(tenant, tl);
+        list_remove(&member->link);
+        mem_free(member);
+        tenant->member_count--;
+        metric_add(&timeline_count, -1);
+        timeline_set_state(tl, TIMELINE_DELETING);
+        tenant->tenants->options.user->on_timeline_gone(tenant->tenants->options.user, tl);
+        start_erasing(tenant, request->info.number, tl); /* the member's reference goes with it */
+    }
+    request_finish(request, job->result);
+}
+
+void tenant_delete_timeline(
+    struct tenant *tenant, struct tenant_request *request, struct timeline *tl)
+{
+    bool under_way = timeline_is_under_way(tenant, timeline_info(tl)->id);
+    request_begin(request, tenant->tenants, tenant);
+    request->info = *timeline_info(tl);
+    if (under_way) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
+    } else if (has_children(tenant, tl)) {
+        answer_later(request, err_set(&request->msg, ERR_EXISTS, "the timeline has children"));
+    } else {
+        request->info.state = TIMELINE_DELETING;
+        timeline_info_encode(&request->info, &request->row);
+        request->job = (struct job){.run = write_row, .done = on_row_deleting};
+        lane_submit(&tenant->lane, &request->job);
+    }
+}

@@ -1,0 +1,112 @@
+/*
+ * tenant.h - the tenants of this pageserver: each one page store in a folder of its own, and the
+ * timelines in it. Creation, branching and deletion.
+ *
+ *   DATA_DIR/tenants/TENANT/          one kv
+ *   DATA_DIR/tenants/TENANT.deleted/  on its way out; removed at the next start as well
+ *
+ * A change is durable before it is visible: first the row is written (synced) on a worker, then the
+ * loop shows the timeline. Timeline numbers are never reused: the counter is written with the row.
+ * A deletion first makes its row say so, then the timeline disappears for everybody, and once
+ * nobody reads from it its versions are erased; after a crash the erasing goes on.
+ *
+ * Threads: loop only.
+ */
+#pragma once
+
+#include "common/io/executor.h"
+#include "pageserver/timeline/timeline.h"
+
+struct tenants;
+struct tenant;
+
+struct tenants_user {
+    /* A timeline is there (loaded or new): serve it. Inside tenants_open_all or a request. */
+    void (*on_timeline)(struct tenants_user *user, struct timeline *tl);
+    /* It is being deleted: stop what was started; timeline_read_end() says when that is done. */
+    void (*on_timeline_gone)(struct tenants_user *user, struct timeline *tl);
+    /* A flush moved durable_lsn of the tenant's timelines. */
+    void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
+};
+
+struct tenants_options {
+    struct loop *loop;
+    struct executor *executor;
+    const char *data_dir;
+    struct page_store_options store;
+    uint64_t flush_bytes;  /* flush a tenant when so much was written ... */
+    uint64_t flush_age_ms; /* ... or when the oldest of it is that old */
+    struct tenants_user *user;
+};
+
+/* Opens every tenant in the folder. Blocking: at start. */
+NODISCARD err_t tenants_open(
+    const struct tenants_options *options, struct tenants **ret_tenants, struct errmsg *msg);
+/* Flushes and closes everything; nothing may read or ingest any more. Blocking: at the end. */
+void tenants_close(struct tenants *tenants);
+
+struct tenant *tenants_find(struct tenants *tenants, struct tenant_id id); /* NULL: unknown */
+struct tenant *tenants_first(struct tenants *tenants);                     /* NULL: none */
+struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant);
+
+struct loop *tenant_loop(const struct tenant *tenant);
+struct tenant_id tenant_id(const struct tenant *tenant);
+generation_t tenant_generation(const struct tenant *tenant);
+const char *tenant_failure(
+    const struct tenant *tenant); /* its storage is out of service; or NULL */
+/* NULL: unknown or deleted. */
+struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id);
+struct timeline *tenant_first_timeline(struct tenant *tenant);
+struct timeline *tenant_next_timeline(struct tenant *tenant, struct timeline *tl);
+
+/*
+ * One management operation: embed it, fill in nothing, start one of the functions below. `done` is
+ * called once, never from inside start.
+ */
+struct tenant_request {
+    void (*done)(struct tenant_request *request, err_t result);
+    struct errmsg msg;
+    bool created;              /* false: it was there already, with the same content */
+    struct timeline *timeline; /* of put and imported: borrowed, valid in done() only */
+
+    /* private */
+    struct tenants *tenants;
+    struct tenant *tenant;
+    struct tenant_id tenant_id;
+    generation_t generation;
+    struct timeline_info info;
+    struct ingest_position position;
+    struct buf row;
+    struct job job;
+    struct timer timer;
+    err_t result;
+    struct list_link link;
+};
+
+/* Create the folder when missing. ERR_STALE: a newer generation was here. */
+void tenant_attach(
+    struct tenants *tenants,
+    struct tenant_request *request,
+    struct tenant_id id,
+    generation_t generation);
+/* Remove the tenant with everything in it. ERR_NOT_FOUND; ERR_BUSY: while requests are under way.
+ */
+void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
+
+/*
+ * Create a timeline: a root (info->parent none; it begins as TIMELINE_IMPORTING) or a branch. The
+ * same again is fine; newer generations replace the safekeepers of an existing one. ERR_EXISTS:
+ * there with another content; ERR_NOT_FOUND: no such parent; ERR_RANGE: start_lsn below the root's;
+ * ERR_STALE: an older generation; ERR_BUSY: another request for it is under way.
+ */
+void tenant_put_timeline(
+    struct tenant *tenant, struct tenant_request *request, const struct timeline_info *info);
+/* The bootstrap image is in the store up to `position`: flush, then make the timeline active. */
+void tenant_timeline_imported(
+    struct tenant *tenant,
+    struct tenant_request *request,
+    struct timeline *tl,
+    struct ingest_position position);
+/* ERR_EXISTS while it has children. Done when it is durable; the erasing goes on after that. */
+void tenant_delete_timeline(
+    struct tenant *tenant, struct tenant_request *request, struct timeline *tl);

@@ -1,0 +1,318 @@
+#include "pageserver/timeline/timeline.h"
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "common/base/str.h"
+#include "pageserver/timeline/tenant.h"
+#include "pageserver/timeline/timeline_private.h"
+
+WIRE_DEFINE(timeline_row, TIMELINE_ROW_FIELDS)
+
+void timeline_info_encode(const struct timeline_info *info, struct buf *to)
+{
+    struct timeline_row row = {
+        .format = TIMELINE_ROW_FORMAT,
+        .state = (uint8_t)info->state,
+        .id = info->id,
+        .parent = info->parent,
+        .parent_number = info->parent_number,
+        .pg_version = info->pg_version,
+        .system_id = info->system_id,
+        .start_lsn = info->start_lsn,
+        .generation = info->generation,
+        .membership_generation = info->membership_generation,
+        .bootstrap_object = bytes_of_str(info->bootstrap_object),
+        .safekeepers = bytes_of_str(info->safekeepers),
+    };
+    size_t size = timeline_row_size(&row);
+    struct writer out = {.next = buf_extend(to, size), .left = size};
+    timeline_row_encode(&row, &out);
+}
+
+static err_t copy_text(char to[TIMELINE_TEXT_MAX], struct bytes from, struct errmsg *msg)
+{
+    if (from.size >= TIMELINE_TEXT_MAX) {
+        return err_set(msg, ERR_CORRUPT, "a text of %zu bytes", from.size);
+    }
+    if (from.size > 0) {
+        memcpy(to, from.data, from.size);
+    }
+    to[from.size] = '\0';
+    return ERR_OK;
+}
+
+err_t timeline_info_decode(
+    uint32_t number, struct bytes bytes, struct timeline_info *ret_info, struct errmsg *msg)
+{
+    struct timeline_row row;
+    struct reader in = reader_of(bytes);
+    err_t err = timeline_row_decode(&row, &in);
+    if (err != ERR_OK || row.format != TIMELINE_ROW_FORMAT || row.state < TIMELINE_IMPORTING ||
+        row.state > TIMELINE_DELETING) {
+        return err_set(msg, ERR_CORRUPT, "row of timeline number %" PRIu32 " is malformed", number);
+    }
+    struct timeline_info info = {
+        .state = row.state,
+        .id = row.id,
+        .parent = row.parent,
+        .number = number,
+        .parent_number = row.parent_number,
+        .pg_version = row.pg_version,
+        .system_id = row.system_id,
+        .start_lsn = row.start_lsn,
+        .generation = row.generation,
+        .membership_generation = row.membership_generation,
+    };
+    TRY(copy_text(info.bootstrap_object, row.bootstrap_object, msg));
+    TRY(copy_text(info.safekeepers, row.safekeepers, msg));
+    *ret_info = info;
+    return ERR_OK;
+}
+
+/* Own span first, then the parent's spans, each cut at the branch LSN. */
+static struct page_path *make_path(const struct timeline_info *info, const struct timeline *parent)
+{
+    size_t count = 1 + (parent == NULL ? 0 : parent->path->count);
+    struct page_path *path =
+        mem_zalloc(sizeof(struct page_path) + count * sizeof(struct page_span));
+    path->count = count;
+    path->spans[0] = (struct page_span){.timeline = info->number, .max_lsn = UINT64_MAX};
+    for (size_t i = 1; i < count; i++) {
+        path->spans[i] = parent->path->spans[i - 1];
+        path->spans[i].max_lsn = MIN_OF(path->spans[i].max_lsn, info->start_lsn);
+    }
+    return path;
+}
+
+static void on_parent_reached(struct lsn_wait *wait, err_t result)
+{
+    struct timeline *tl = CONTAINER_OF(wait, struct timeline, parent_wait);
+    if (result == ERR_OK) {
+        tl->ancestors_ready = true;
+        timeline_wake_waiters(tl);
+    } else if (result == ERR_FAILED) {
+        timeline_fail(tl, "the parent's ingest failed before it reached the branch LSN");
+    }
+    /* ERR_CANCELED: the timeline itself is going away. */
+}
+
+static void watch_parent(struct timeline *tl)
+{
+    if (tl->parent == NULL || timeline_has_lsn(tl->parent, tl->info.start_lsn)) {
+        tl->ancestors_ready = true;
+        return;
+    }
+    lsn_wait_start(
+        &tl->parent_wait, tl->parent, tl->info.start_lsn, LSN_WAIT_FOREVER, on_parent_reached);
+}
+
+struct timeline *timeline_create(
+    struct tenant *tenant,
+    struct page_store *store,
+    const struct log *tenant_log,
+    const struct timeline_info *info,
+    struct timeline *parent,
+    struct ingest_position position)
+{
+    static uint64_t last_uid;
+    struct timeline *tl = MEM_NEW(struct timeline);
+    tl->references = 1;
+    tl->tenant = tenant;
+    tl->loop = tenant_loop(tenant);
+    tl->store = store;
+    tl->info = *info;
+    tl->parent = parent == NULL ? NULL : timeline_ref(parent);
+    tl->path = make_path(info, parent);
+    tl->uid = ++last_uid;
+    tl->root_start_lsn = parent == NULL ? info->start_lsn : parent->root_start_lsn;
+    tl->position = position;
+    tl->durable_lsn = position.lsn;
+    list_init(&tl->waiters);
+    log_name(&tl->log, "timeline %s of %s", timeline_id_text(info->id).text, tenant_log->name);
+    watch_parent(tl);
+    return tl;
+}
+
+struct timeline *timeline_ref(struct timeline *tl)
+{
+    ASSERT(tl->references > 0);
+    tl->references++;
+    return tl;
+}
+
+void timeline_unref(struct timeline *tl)
+{
+    if (tl == NULL || --tl->references > 0) {
+        return;
+    }
+    ASSERT(list_is_empty(&tl->waiters)); /* each waiter holds a reference */
+    ASSERT(tl->readers == 0);
+    lsn_wait_cancel(&tl->parent_wait);
+    timeline_unref(tl->parent);
+    rel_size_cache_deinit(&tl->sizes);
+    mem_free(tl->path);
+    mem_free(tl);
+}
+
+const struct timeline_info *timeline_info(const struct timeline *tl)
+{
+    return &tl->info;
+}
+
+void timeline_update_info(struct timeline *tl, const struct timeline_info *info)
+{
+    ASSERT(info->number == tl->info.number);
+    ASSERT(info->start_lsn == tl->info.start_lsn);
+    tl->info = *info;
+    timeline_wake_waiters(tl);
+}
+
+void timeline_set_state(struct timeline *tl, enum timeline_state state)
+{
+    tl->info.state = state;
+    timeline_wake_waiters(tl);
+}
+
+const struct log *timeline_log(const struct timeline *tl)
+{
+    return &tl->log;
+}
+
+struct tenant *timeline_tenant(const struct timeline *tl)
+{
+    return tl->tenant;
+}
+
+struct timeline *timeline_parent(const struct timeline *tl)
+{
+    return tl->parent;
+}
+
+uint32_t timeline_number(const struct timeline *tl)
+{
+    return tl->info.number;
+}
+
+uint64_t timeline_uid(const struct timeline *tl)
+{
+    return tl->uid;
+}
+
+struct page_store *timeline_store(const struct timeline *tl)
+{
+    return tl->store;
+}
+
+const struct page_path *timeline_path(const struct timeline *tl)
+{
+    return tl->path;
+}
+
+lsn_t timeline_root_start_lsn(const struct timeline *tl)
+{
+    return tl->root_start_lsn;
+}
+
+lsn_t timeline_last_lsn(const struct timeline *tl)
+{
+    return tl->position.lsn;
+}
+
+lsn_t timeline_prev_record_lsn(const struct timeline *tl)
+{
+    return tl->position.prev_record_lsn;
+}
+
+lsn_t timeline_durable_lsn(const struct timeline *tl)
+{
+    return tl->durable_lsn;
+}
+
+lsn_t timeline_commit_lsn(const struct timeline *tl)
+{
+    return tl->commit_lsn;
+}
+
+void timeline_saw_commit_lsn(struct timeline *tl, lsn_t lsn)
+{
+    tl->commit_lsn = MAX_OF(tl->commit_lsn, lsn);
+}
+
+void timeline_advance(struct timeline *tl, struct ingest_position position)
+{
+    ASSERT(position.lsn >= tl->position.lsn);
+    tl->position = position;
+    timeline_saw_commit_lsn(tl, position.lsn);
+    timeline_wake_waiters(tl);
+}
+
+void timeline_flush_begins(struct timeline *tl)
+{
+    tl->flushing_lsn = tl->position.lsn;
+}
+
+void timeline_flush_succeeded(struct timeline *tl)
+{
+    tl->durable_lsn = MAX_OF(tl->durable_lsn, tl->flushing_lsn);
+}
+
+void timeline_fail(struct timeline *tl, const char *why)
+{
+    if (tl->failure[0] == '\0') {
+        err_ignore(
+            str_copy(tl->failure, sizeof(tl->failure), why[0] == '\0' ? "unknown" : why, NULL),
+            "texts are errmsg texts: they fit");
+        log_error(&tl->log, "ingest stopped at " LSN_FMT ": %s", LSN_ARGS(tl->position.lsn), why);
+        timeline_wake_waiters(tl);
+    }
+}
+
+const char *timeline_failure(const struct timeline *tl)
+{
+    return tl->failure[0] == '\0' ? NULL : tl->failure;
+}
+
+bool timeline_is_ready(const struct timeline *tl)
+{
+    return tl->ancestors_ready && tl->info.state == TIMELINE_ACTIVE;
+}
+
+err_t timeline_read_begin(struct timeline *tl, struct errmsg *msg)
+{
+    if (tl->info.state == TIMELINE_DELETING) {
+        return err_set(
+            msg, ERR_NOT_FOUND, "timeline %s was deleted", timeline_id_text(tl->info.id).text);
+    }
+    timeline_ref(tl)->readers++;
+    return ERR_OK;
+}
+
+void timeline_read_end(struct timeline *tl)
+{
+    ASSERT(tl->readers > 0);
+    tl->readers--;
+    timeline_unref(tl);
+}
+
+bool timeline_has_readers(const struct timeline *tl)
+{
+    return tl->readers > 0;
+}
+
+bool timeline_cached_size(const struct timeline *tl, struct page_key rel, struct rel_size *ret_size)
+{
+    return rel_size_cache_get(&tl->sizes, rel, ret_size);
+}
+
+void timeline_cache_size(
+    struct timeline *tl, struct page_key rel, struct rel_size size, lsn_t as_of)
+{
+    if (as_of == tl->position.lsn) {
+        rel_size_cache_put(&tl->sizes, rel, size);
+    }
+}
+
+void timeline_size_changed(struct timeline *tl, struct page_key rel, struct rel_size size)
+{
+    rel_size_cache_put(&tl->sizes, rel, size);
+}

@@ -1,0 +1,148 @@
+/*
+ * timeline.h - one branch of history: its own WAL since start_lsn, older versions from its parent.
+ *
+ * A root starts from a bootstrap image at start_lsn; a branch shares everything up to start_lsn
+ * (its branch LSN) with its parent. The path to the versions (page_path) never changes, so workers
+ * read it without a lock.
+ *
+ * Positions: last_record_lsn is what readers may see; durable_lsn <= last_record_lsn survives a
+ * crash. A timeline is ready once every ancestor has ingested the LSN where its child branched off;
+ * until then reads wait.
+ *
+ * Threads: loop only, except what is marked [any].
+ */
+#pragma once
+
+#include "common/base/id.h"
+#include "common/base/log.h"
+#include "common/io/timer.h"
+#include "common/wire/codec.h"
+#include "pageserver/store/page_store.h"
+
+struct tenant;
+struct timeline; /* shared, reference-counted */
+
+enum timeline_state {
+    TIMELINE_IMPORTING = 1, /* a root whose bootstrap image is not in the store yet */
+    TIMELINE_ACTIVE = 2,
+    TIMELINE_DELETING = 3, /* gone for everybody; its versions are being erased */
+};
+
+/* The row in the store (META_TIMELINE): all that is not a version. */
+#define TIMELINE_ROW_FORMAT 1
+#define TIMELINE_ROW_FIELDS(X)                                                                     \
+    X(u16, format)                                                                                 \
+    X(u8, state)                                                                                   \
+    X(timeline, id)                                                                                \
+    X(timeline, parent) /* none: a root */                                                         \
+    X(u32, parent_number)                                                                          \
+    X(u32, pg_version)                                                                             \
+    X(u64, system_id)                                                                              \
+    X(u64, start_lsn)                                                                              \
+    X(u32, generation)                                                                             \
+    X(u32, membership_generation)                                                                  \
+    X(bytes, bootstrap_object) /* root only */                                                     \
+    X(bytes, safekeepers)      /* "1@127.0.0.1:7411,2@..." */
+WIRE_DECLARE(timeline_row, TIMELINE_ROW_FIELDS);
+
+#define TIMELINE_TEXT_MAX 1024 /* of bootstrap_object and of safekeepers */
+
+/* The row in memory, with texts of its own. */
+struct timeline_info {
+    enum timeline_state state;
+    struct timeline_id id, parent;
+    uint32_t number, parent_number;
+    uint32_t pg_version;
+    uint64_t system_id;
+    lsn_t start_lsn;
+    generation_t generation, membership_generation;
+    char bootstrap_object[TIMELINE_TEXT_MAX];
+    char safekeepers[TIMELINE_TEXT_MAX];
+};
+
+void timeline_info_encode(const struct timeline_info *info, struct buf *to);
+NODISCARD err_t timeline_info_decode(
+    uint32_t number, struct bytes row, struct timeline_info *ret_info, struct errmsg *msg);
+
+/* `parent` is NULL for a root. The timeline starts with `position`, all of it durable. */
+struct timeline *timeline_create(
+    struct tenant *tenant,
+    struct page_store *store,
+    const struct log *tenant_log,
+    const struct timeline_info *info,
+    struct timeline *parent,
+    struct ingest_position position);
+struct timeline *timeline_ref(struct timeline *tl);
+void timeline_unref(struct timeline *tl); /* NULL is fine */
+
+const struct timeline_info *timeline_info(const struct timeline *tl); /* [any] but state, lists */
+void timeline_update_info(struct timeline *tl, const struct timeline_info *info);
+void timeline_set_state(struct timeline *tl, enum timeline_state state);
+const struct log *timeline_log(const struct timeline *tl); /* [any] */
+struct tenant *timeline_tenant(const struct timeline *tl);
+struct timeline *timeline_parent(const struct timeline *tl); /* NULL: a root */
+uint32_t timeline_number(const struct timeline *tl);         /* [any] */
+uint64_t timeline_uid(const struct timeline *tl); /* [any] unique in this process, for caches */
+struct page_store *timeline_store(const struct timeline *tl);     /* [any] */
+const struct page_path *timeline_path(const struct timeline *tl); /* [any] */
+lsn_t timeline_root_start_lsn(const struct timeline *tl);         /* [any] oldest readable LSN */
+
+lsn_t timeline_last_lsn(const struct timeline *tl);
+lsn_t timeline_prev_record_lsn(const struct timeline *tl);
+lsn_t timeline_durable_lsn(const struct timeline *tl);
+lsn_t timeline_commit_lsn(const struct timeline *tl); /* seen from safekeepers */
+void timeline_saw_commit_lsn(struct timeline *tl, lsn_t lsn);
+
+/* Ingest reports that everything up to `position` is in the store: wakes readers. */
+void timeline_advance(struct timeline *tl, struct ingest_position position);
+/* A flush begins: remember how far it goes. It succeeded: that far is durable. */
+void timeline_flush_begins(struct timeline *tl);
+void timeline_flush_succeeded(struct timeline *tl);
+
+/* Ingest stopped for good: what is there stays readable, waits for more fail with `why`. */
+void timeline_fail(struct timeline *tl, const char *why);
+const char *timeline_failure(const struct timeline *tl); /* NULL: none */
+
+bool timeline_is_ready(
+    const struct timeline *tl); /* imported, and all ancestors reach their child */
+
+/*
+ * Between begin and end the versions are not erased. ERR_NOT_FOUND when the timeline was deleted.
+ */
+NODISCARD err_t timeline_read_begin(struct timeline *tl, struct errmsg *msg);
+void timeline_read_end(struct timeline *tl);
+bool timeline_has_readers(const struct timeline *tl);
+
+/* Sizes of forks as of last_record_lsn. A miss says nothing. */
+bool timeline_cached_size(
+    const struct timeline *tl, struct page_key rel, struct rel_size *ret_size);
+/* `as_of` is the LSN at which the size was read; ignored when ingest has moved on since. */
+void timeline_cache_size(
+    struct timeline *tl, struct page_key rel, struct rel_size size, lsn_t as_of);
+/* Ingest changed a size: before timeline_advance. */
+void timeline_size_changed(struct timeline *tl, struct page_key rel, struct rel_size size);
+
+/*
+ * Wait until the timeline is ready and last_record_lsn >= lsn. `done` is called once, never from
+ * inside start: ERR_OK; ERR_TIMEOUT; ERR_FAILED when ingest stopped; ERR_NOT_FOUND when it was
+ * deleted; ERR_CANCELED after lsn_wait_cancel.
+ */
+struct lsn_wait {
+    void (*done)(struct lsn_wait *wait, err_t result);
+    struct timeline *timeline; /* referenced while waiting */
+    lsn_t lsn;
+    err_t result;
+    struct timer timer;
+    struct list_link link;
+};
+
+#define LSN_WAIT_FOREVER UINT64_MAX
+void lsn_wait_start(
+    struct lsn_wait *wait,
+    struct timeline *tl,
+    lsn_t lsn,
+    uint64_t timeout_ms,
+    void (*done)(struct lsn_wait *wait, err_t result));
+void lsn_wait_cancel(struct lsn_wait *wait); /* nothing when it is not waiting */
+bool timeline_has_waiters(const struct timeline *tl);
+bool timeline_has_lsn(const struct timeline *tl, lsn_t lsn);

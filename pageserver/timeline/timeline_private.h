@@ -1,0 +1,33 @@
+/*
+ * timeline_private.h - shared by timeline.c and lsn_wait.c.
+ */
+#pragma once
+
+#include "pageserver/timeline/rel_size.h"
+#include "pageserver/timeline/timeline.h"
+
+struct timeline {
+    unsigned references;
+    struct tenant *tenant;
+    struct loop *loop;
+    struct page_store *store;
+    struct log log;
+    struct timeline_info info;
+    struct timeline *parent;
+    struct page_path *path;
+    uint64_t uid;
+    lsn_t root_start_lsn;
+
+    struct ingest_position position;
+    lsn_t durable_lsn, flushing_lsn, commit_lsn;
+    char failure[sizeof(((struct errmsg *)NULL)->text)]; /* empty: none */
+    unsigned readers;
+    struct list waiters;
+    struct rel_size_cache sizes;
+
+    bool ancestors_ready;
+    struct lsn_wait parent_wait; /* until the parent has ingested start_lsn */
+};
+
+/* Finish every wait whose end has come. */
+void timeline_wake_waiters(struct timeline *tl);
