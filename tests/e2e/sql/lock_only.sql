@@ -1,0 +1,23 @@
+CREATE TABLE ballast AS SELECT g AS i, repeat('b', 200) AS pad FROM generate_series(1, 20000) g;
+CREATE TABLE parent (id int PRIMARY KEY, pad text);
+CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent, pad text);
+INSERT INTO parent SELECT g, repeat('p', 300) FROM generate_series(1, 2000) g;
+INSERT INTO child SELECT g, 1 + g % 2000, repeat('c', 300) FROM generate_series(1, 6000) g;
+
+BEGIN;
+SELECT count(*) FROM (SELECT 1 FROM parent WHERE id <= 1000 FOR KEY SHARE) AS locked;
+SAVEPOINT a;
+SELECT count(*) FROM (SELECT 1 FROM parent WHERE id <= 500 FOR UPDATE) AS locked;
+UPDATE parent SET pad = 'new' WHERE id <= 100;
+SELECT count(*) FROM ballast;
+ROLLBACK TO a;
+UPDATE parent SET pad = 'kept' WHERE id BETWEEN 501 AND 600;
+SELECT count(*) FROM ballast;
+SELECT count(*) FILTER (WHERE pad = 'new'), count(*) FILTER (WHERE pad = 'kept') FROM parent;
+DELETE FROM child WHERE parent > 1900;
+DELETE FROM parent WHERE id > 1900;
+COMMIT;
+SELECT count(*) FROM ballast;
+SELECT count(*), count(*) FILTER (WHERE pad = 'kept') FROM parent;
+SELECT count(*) FROM child;
+SELECT count(*) FROM child c LEFT JOIN parent p ON p.id = c.parent WHERE p.id IS NULL;
