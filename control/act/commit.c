@@ -1,0 +1,252 @@
+/*
+ * commit.c - what the reconciler writes into the catalog: goals reached, generations, purges.
+ *
+ * Runs at the change's turn and plans each object once more, because other changes may have come
+ * first. A row is put at most once a commit: an object is in one list, an operation has one target.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "control/act/reconcile_private.h"
+
+#define COMMIT_OBJECTS_MAX 200 /* in one commit, so that a request never waits behind a huge one */
+
+struct committing {
+    struct reconciler *reconciler;
+    struct change *change;
+    wall_us_t now;
+};
+
+static void end_operation(
+    const struct committing *committing, const struct operation *operation,
+    enum operation_status status, const char *error)
+{
+    struct operation_row row = operation->row;
+    row.status = status;
+    snprintf(row.error, sizeof row.error, "%s", error);
+    store_put(committing->reconciler->store, committing->change, ROW_OPERATION, &row);
+}
+
+static bool is_expired(const struct committing *committing, const struct operation *operation)
+{
+    wall_us_t limit = (wall_us_t)committing->reconciler->options.operation_timeout_ms * 1000;
+    return committing->now - operation->row.created_at > limit;
+}
+
+/* Not reached: give up those that took too long. The reconciler itself goes on. */
+static void expire_operations(const struct committing *committing, struct list *running)
+{
+    LIST_FOR_EACH(running, link)
+    {
+        struct operation *operation = CONTAINER_OF(link, struct operation, in_target);
+        if (is_expired(committing, operation)) {
+            const char *error = operation->failure.text;
+            end_operation(
+                committing, operation, STATUS_FAILED, error[0] == '\0' ? "timed out" : error);
+        }
+    }
+}
+
+static void end_operations(
+    const struct committing *committing, struct list *running, enum operation_status status,
+    const char *error)
+{
+    LIST_FOR_EACH(running, link)
+    {
+        end_operation(
+            committing, CONTAINER_OF(link, struct operation, in_target), status, error);
+    }
+}
+
+static bool plan_has(const struct plan *plan, enum plan_step_kind kind)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->steps[i].kind == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the image ---- */
+
+static void commit_image(const struct committing *committing)
+{
+    struct reconciler *reconciler = committing->reconciler;
+    struct image_row *image = &reconciler->image_made;
+    image->version = reconciler->model->image.version;
+    image->seq = reconciler->model->image.seq;
+    store_put(reconciler->store, committing->change, ROW_IMAGE, image);
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        if (project->row.system_id[0] != '\0') {
+            continue;
+        }
+        struct project_row row = project->row;
+        snprintf(row.system_id, sizeof row.system_id, "%s", image->system_id);
+        snprintf(row.bootstrap_object, sizeof row.bootstrap_object, "%s", image->object);
+        store_put(reconciler->store, committing->change, ROW_PROJECT, &row);
+        FOR_EACH_BRANCH(project, branch)
+        {
+            struct branch_row root = branch->row;
+            if (branch->parent == NULL && root.start_lsn == LSN_NONE) {
+                root.start_lsn = image->start_lsn;
+                store_put(reconciler->store, committing->change, ROW_BRANCH, &root);
+            }
+        }
+    }
+    *image = (struct image_row){0};
+}
+
+/* ---- projects ---- */
+
+/* K3: the generation is durable before anybody hears of it, and never issued twice. */
+static void renew_generation(const struct committing *committing, const struct project *project)
+{
+    const struct node *node = nodes_find(
+        committing->reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
+    struct project_row row = project->row;
+    row.generation++;
+    snprintf(row.incarnation, sizeof row.incarnation, "%s", node->incarnation);
+    log_info(
+        NULL,
+        "project %s: the pageserver's disk is a new one, attaching with generation %" PRIu64,
+        row.id,
+        row.generation);
+    store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
+}
+
+static void purge_project(const struct committing *committing, struct project *project)
+{
+    FOR_EACH_OPERATION(project, operation)
+    {
+        store_delete(
+            committing->reconciler->store, committing->change, ROW_OPERATION, &operation->row);
+    }
+    store_delete(committing->reconciler->store, committing->change, ROW_PROJECT, &project->row);
+}
+
+static void commit_project(const struct committing *committing, struct project *project)
+{
+    struct plan_project_view view;
+    struct plan plan;
+    view_project(committing->reconciler, project, &view);
+    plan_project(&view, &plan);
+    if (plan_has(&plan, PLAN_RENEW_GENERATION)) {
+        renew_generation(committing, project);
+    } else if (plan_has(&plan, PLAN_COMMIT)) {
+        struct project_row row = project->row;
+        row.state = PROJECT_DELETED;
+        row.deleted_at = committing->now;
+        store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
+        end_operations(committing, &project->running, STATUS_FINISHED, "");
+    } else if (plan_has(&plan, PLAN_PURGE) && !project->attempt.running) {
+        purge_project(committing, project);
+    } else {
+        expire_operations(committing, &project->running);
+    }
+}
+
+/* ---- branches ---- */
+
+static bool branch_has_steps(const struct branch *branch)
+{
+    bool running = branch->pageserver_attempt.running;
+    for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
+        running = running || branch->safekeeper_attempts[i].running;
+    }
+    return running;
+}
+
+static void commit_branch(const struct committing *committing, struct branch *branch)
+{
+    struct plan_branch_view view;
+    struct plan plan;
+    view_branch(branch, &view);
+    plan_branch(&view, &plan);
+    if (plan_has(&plan, PLAN_COMMIT)) {
+        struct branch_row row = branch->row;
+        row.state = row.state == BRANCH_INIT ? BRANCH_READY : BRANCH_DELETED;
+        row.state_changed_at = committing->now;
+        store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
+        end_operations(committing, &branch->running, STATUS_FINISHED, "");
+    } else if (plan_has(&plan, PLAN_PURGE) && !branch_has_steps(branch)) {
+        store_delete(committing->reconciler->store, committing->change, ROW_BRANCH, &branch->row);
+    } else {
+        expire_operations(committing, &branch->running);
+    }
+}
+
+/* ---- endpoints ---- */
+
+static void give_way(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct endpoint_row row = endpoint->row;
+    row.wanted = ENDPOINT_IDLE;
+    row.suspended_at = committing->now;
+    snprintf(
+        row.last_error,
+        sizeof row.last_error,
+        "fenced: another compute writes to this branch; start the endpoint to take over");
+    log_warn(NULL, "endpoint %s: %s", row.id, row.last_error);
+    store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
+    end_operations(committing, &endpoint->running, STATUS_FAILED, row.last_error);
+}
+
+static void record_endpoint(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct endpoint_row row = endpoint->row;
+    if (row.wanted == ENDPOINT_ACTIVE) {
+        row.started_at = committing->now;
+        row.last_error[0] = '\0';
+    } else {
+        row.suspended_at = committing->now;
+    }
+    store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
+    end_operations(committing, &endpoint->running, STATUS_FINISHED, "");
+}
+
+static void commit_endpoint(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct plan_endpoint_view view;
+    struct plan plan;
+    view_endpoint(endpoint, &view);
+    plan_endpoint(&view, &plan);
+    if (plan_has(&plan, PLAN_GIVE_WAY)) {
+        give_way(committing, endpoint);
+    } else if (plan_has(&plan, PLAN_COMMIT)) {
+        record_endpoint(committing, endpoint);
+    } else if (plan_has(&plan, PLAN_PURGE) && !endpoint->attempt.running) {
+        end_operations(committing, &endpoint->running, STATUS_FINISHED, "");
+        store_delete(
+            committing->reconciler->store, committing->change, ROW_ENDPOINT, &endpoint->row);
+    } else {
+        expire_operations(committing, &endpoint->running);
+    }
+}
+
+err_t commit_prepare(struct change *change, struct errmsg *msg)
+{
+    (void)msg;
+    struct reconciler *reconciler = CONTAINER_OF(change, struct reconciler, commit);
+    struct committing committing = {
+        .reconciler = reconciler, .change = change, .now = clock_wall()};
+    struct list_link *link = NULL;
+    if (reconciler->image_made.id[0] != '\0') {
+        commit_image(&committing); /* alone: it touches rows that may also be in the lists */
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < COMMIT_OBJECTS_MAX; i++) {
+        if ((link = list_pop_front(&reconciler->commit_endpoints)) != NULL) {
+            commit_endpoint(&committing, CONTAINER_OF(link, struct endpoint, in_commit));
+        } else if ((link = list_pop_front(&reconciler->commit_branches)) != NULL) {
+            commit_branch(&committing, CONTAINER_OF(link, struct branch, in_commit));
+        } else if ((link = list_pop_front(&reconciler->commit_projects)) != NULL) {
+            commit_project(&committing, CONTAINER_OF(link, struct project, in_commit));
+        } else {
+            break;
+        }
+    }
+    return ERR_OK;
+}

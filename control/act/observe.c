@@ -1,0 +1,300 @@
+/*
+ * observe.c - polls of the nodes: what they hold against what the catalog says.
+ *
+ * A poll that crossed a step may be older than the step's answer. The worst that comes of it is one
+ * more idempotent request.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "control/act/reconcile_private.h"
+
+/* ---- timelines, as listed by a safekeeper or a pageserver ---- */
+
+struct listing {
+    struct reconciler *reconciler;
+    struct node *node;
+    size_t unknown;
+};
+
+/* Index in seen_poll: 0 pageserver, then the safekeepers of the branch; -1: not on this node. */
+static int slot_of(const struct branch *branch, const struct node *node)
+{
+    if (node->kind == NODE_PAGESERVER) {
+        return branch->project->row.pageserver == node->id ? 0 : -1;
+    }
+    for (size_t i = 0; i < branch->row.safekeepers.count; i++) {
+        if (branch->row.safekeepers.ids[i] == node->id) {
+            return (int)i + 1;
+        }
+    }
+    return -1;
+}
+
+static void note_timeline(struct listing *listing, const char *timeline)
+{
+    struct branch *branch = model_branch_of_timeline(listing->reconciler->model, timeline);
+    int slot = branch == NULL ? -1 : slot_of(branch, listing->node);
+    if (slot < 0) {
+        listing->unknown++; /* not ours to delete: the catalog may be the one that is wrong */
+        return;
+    }
+    branch->seen_poll[slot] = listing->node->polls;
+}
+
+static void note_tenant(struct listing *listing, const char *tenant)
+{
+    struct project *project = model_project_of_tenant(listing->reconciler->model, tenant);
+    if (project != NULL && listing->node->kind == NODE_PAGESERVER &&
+        project->row.pageserver == listing->node->id) {
+        project->seen_poll = listing->node->polls;
+    }
+}
+
+/* "HEX", {"timeline": "HEX"} or {"timeline_id": "HEX"}; the same for tenants. */
+static const char *id_in(const struct doc *value, const char *key, const char *long_key)
+{
+    const char *text = doc_value_str(value);
+    if (text == NULL) {
+        text = doc_value_str(doc_get(value, key));
+    }
+    return text != NULL ? text : doc_value_str(doc_get(value, long_key));
+}
+
+static void note_timelines(struct listing *listing, const struct doc *timelines)
+{
+    for (size_t i = 0; i < doc_count(timelines); i++) {
+        const char *timeline = id_in(doc_at(timelines, i), "timeline", "timeline_id");
+        if (timeline != NULL) {
+            note_timeline(listing, timeline);
+        }
+    }
+}
+
+static void note_body(struct listing *listing, const struct doc *body)
+{
+    const struct doc *tenants = doc_is_array(body) ? body : doc_get(body, "tenants");
+    note_timelines(listing, doc_get(body, "timelines"));
+    for (size_t i = 0; i < doc_count(tenants); i++) {
+        const struct doc *tenant = doc_at(tenants, i);
+        const char *id = id_in(tenant, "tenant", "tenant_id");
+        if (id != NULL) {
+            note_tenant(listing, id);
+        }
+        if (doc_is_object(tenant)) {
+            note_timelines(listing, doc_get(tenant, "timelines"));
+        }
+    }
+}
+
+static void compare_project(struct listing *listing, struct project *project)
+{
+    if (listing->node->kind == NODE_PAGESERVER && !project->attempt.running) {
+        bool listed = project->seen_poll == listing->node->polls;
+        project->on_pageserver = listed ? SEEN_PRESENT : SEEN_ABSENT;
+    }
+    work_project(listing->reconciler, project);
+}
+
+static void compare_branch(struct listing *listing, struct branch *branch)
+{
+    int slot = slot_of(branch, listing->node);
+    if (slot < 0) {
+        return;
+    }
+    enum seen *seen =
+        slot == 0 ? &branch->on_pageserver : &branch->on_safekeeper[slot - 1];
+    const struct attempt *attempt =
+        slot == 0 ? &branch->pageserver_attempt : &branch->safekeeper_attempts[slot - 1];
+    bool listed = branch->seen_poll[slot] == listing->node->polls;
+    if (!attempt->running) {
+        *seen = listed ? SEEN_PRESENT : SEEN_ABSENT;
+    }
+    bool as_wanted = branch_is_live(branch) == (*seen == SEEN_PRESENT);
+    if (!as_wanted || branch->row.state != BRANCH_READY) {
+        work_branch(listing->reconciler, branch);
+    }
+}
+
+static void observe_timelines(
+    struct reconciler *reconciler, struct node *node, const struct doc *body)
+{
+    struct listing listing = {.reconciler = reconciler, .node = node};
+    note_body(&listing, body);
+    if (listing.unknown > 0 && node->polls == 1) {
+        log_warn(
+            NULL,
+            "%s %" PRIu64 " holds %zu timelines that the catalog does not know; they are left alone",
+            node_kind_name(node->kind),
+            node->id,
+            listing.unknown);
+    }
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        compare_project(&listing, project);
+        FOR_EACH_BRANCH(project, branch)
+        {
+            compare_branch(&listing, branch);
+        }
+    }
+}
+
+/* ---- computes, as listed by an agent ---- */
+
+static enum compute_seen compute_state(const char *text)
+{
+    static const struct {
+        const char *text;
+        enum compute_seen seen;
+    } states[] = {
+        {"starting", COMPUTE_STARTING},
+        {"running", COMPUTE_RUNNING},
+        {"stopping", COMPUTE_STOPPING},
+        {"stopped", COMPUTE_STOPPED},
+        {"failed", COMPUTE_FAILED},
+        {"fenced", COMPUTE_FENCED},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        if (text != NULL && strcmp(states[i].text, text) == 0) {
+            return states[i].seen;
+        }
+    }
+    return COMPUTE_UNKNOWN;
+}
+
+void observe_compute(struct endpoint *endpoint, const struct doc *status)
+{
+    enum compute_seen before = endpoint->seen;
+    const char *step = doc_value_str(doc_get(status, "step"));
+    const char *error = doc_value_str(doc_get(status, "error"));
+    endpoint->seen = compute_state(doc_value_str(doc_get(status, "state")));
+    snprintf(
+        endpoint->seen_step, sizeof endpoint->seen_step, "%s", step == NULL ? "" : step);
+    snprintf(
+        endpoint->seen_error, sizeof endpoint->seen_error, "%s", error == NULL ? "" : error);
+    if (endpoint->seen != COMPUTE_FAILED || before == COMPUTE_FAILED) {
+        return;
+    }
+    /* It came up and fell, or never came up: start it again, but not in a circle. */
+    endpoint->attempt.failures = (uint8_t)MIN_OF(endpoint->attempt.failures + 1, 200);
+    uint64_t delay_ms = MIN_OF((uint64_t)200 << MIN_OF(endpoint->attempt.failures, 6), 10000);
+    endpoint->attempt.next = clock_mono() + delay_ms * NS_PER_MS;
+    log_warn(NULL, "%s: compute failed: %s", endpoint->row.id, endpoint->seen_error);
+    LIST_FOR_EACH(&endpoint->running, link)
+    {
+        struct operation *operation = CONTAINER_OF(link, struct operation, in_target);
+        operation->failures_count++;
+        operation->retry_at = clock_wall() + (wall_us_t)delay_ms * 1000;
+        snprintf(
+            operation->failure.text, sizeof operation->failure.text, "%s", endpoint->seen_error);
+    }
+}
+
+struct orphan_stop {
+    struct node_call call;
+    struct reconciler *reconciler;
+};
+
+static void on_orphan_stopped(struct node_call *call)
+{
+    struct orphan_stop *stop = CONTAINER_OF(call, struct orphan_stop, call);
+    stop->reconciler->orphan_running = false;
+    stop->reconciler->steps_running--;
+    mem_free(stop);
+}
+
+/*
+ * A compute of one of our tenants under an id that looks like ours but is in no row. Others are
+ * left alone: somebody started them by hand, and the terms keep them harmless.
+ */
+static void
+stop_orphan(struct reconciler *reconciler, struct node *node, const char *id, const char *tenant)
+{
+    if (reconciler->orphan_running || reconciler->stopping || !str_starts_with(id, "ep-") ||
+        tenant == NULL || model_project_of_tenant(reconciler->model, tenant) == NULL ||
+        strlen(id) >= ROW_ID_SIZE) {
+        return;
+    }
+    char path[ROW_ID_SIZE + 32];
+    snprintf(path, sizeof path, "/v1/computes/%s", id);
+    log_warn(NULL, "agent %" PRIu64 " runs compute %s, which is not wanted: deleting it", node->id, id);
+    struct orphan_stop *stop = MEM_NEW(struct orphan_stop);
+    stop->reconciler = reconciler;
+    stop->call.done = on_orphan_stopped;
+    reconciler->orphan_running = true;
+    reconciler->steps_running++;
+    node_call_start(&stop->call, node, "DELETE", path, NULL, 20000);
+}
+
+static void
+observe_computes(struct reconciler *reconciler, struct node *node, const struct doc *body)
+{
+    const struct doc *computes = doc_is_array(body) ? body : doc_get(body, "computes");
+    for (size_t i = 0; i < doc_count(computes); i++) {
+        const struct doc *status = doc_at(computes, i);
+        const char *id = id_in(status, "id", "compute_id");
+        struct endpoint *endpoint = id == NULL ? NULL : model_endpoint(reconciler->model, id);
+        if (endpoint != NULL && endpoint->row.agent == node->id) {
+            endpoint->seen_poll = node->polls;
+            if (!endpoint->attempt.running) {
+                observe_compute(endpoint, status);
+            }
+        } else if (id != NULL && endpoint == NULL) {
+            stop_orphan(reconciler, node, id, doc_value_str(doc_get(status, "tenant")));
+        }
+    }
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        FOR_EACH_ENDPOINT(project, endpoint)
+        {
+            if (endpoint->row.agent != node->id) {
+                continue;
+            }
+            if (endpoint->seen_poll != node->polls && !endpoint->attempt.running) {
+                endpoint->seen = COMPUTE_ABSENT;
+            }
+            work_endpoint(reconciler, endpoint);
+            work_branch(reconciler, endpoint->branch);
+        }
+    }
+}
+
+/* Operations whose target cannot even be tried (a node is away) end by their time limit too. */
+static void mark_expired(struct reconciler *reconciler)
+{
+    wall_us_t oldest =
+        clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        FOR_EACH_OPERATION(project, operation)
+        {
+            if (operation->row.status != STATUS_RUNNING || operation->row.created_at > oldest) {
+                continue;
+            }
+            struct target target = {
+                .project = project,
+                .branch = model_branch(reconciler->model, operation->row.branch_id),
+                .endpoint = model_endpoint(reconciler->model, operation->row.endpoint_id)};
+            mark_for_commit(reconciler, &target);
+        }
+    }
+}
+
+void observe_poll(struct nodes_user *user, struct node *node, const struct doc *body)
+{
+    struct reconciler *reconciler = CONTAINER_OF(user, struct reconciler, nodes_user);
+    if (reconciler->stopping || reconciler->nodes == NULL) {
+        return;
+    }
+    if (node->kind == NODE_AGENT) {
+        observe_computes(reconciler, node, body);
+        if (reconciler->model->image.id[0] == '\0') {
+            image_ensure(reconciler); /* before the first project asks for it */
+        }
+        mark_expired(reconciler);
+    } else {
+        observe_timelines(reconciler, node, body);
+    }
+}

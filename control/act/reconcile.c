@@ -1,0 +1,438 @@
+#include "control/act/reconcile.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "control/act/reconcile_private.h"
+
+#define RETRY_TICK_MS 20
+
+static void on_work(struct loop_task *task);
+static void on_retry(struct timer *timer);
+static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object);
+static void
+on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
+static void on_commit_done(struct change *change, err_t result, const struct errmsg *msg);
+
+struct reconciler *reconciler_create(
+    struct loop *loop, struct store *store, const struct reconcile_options *options,
+    struct reconcile_user *user)
+{
+    struct reconciler *reconciler = MEM_NEW(struct reconciler);
+    reconciler->loop = loop;
+    reconciler->store = store;
+    reconciler->model = store_model(store);
+    reconciler->options = *options;
+    reconciler->user = user;
+    reconciler->watcher.on_applied = on_applied;
+    reconciler->watcher.on_removed = on_removed;
+    reconciler->nodes_user.on_poll = observe_poll;
+    reconciler->work.run = on_work;
+    reconciler->retry.on_fire = on_retry;
+    reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
+    list_init(&reconciler->work_projects);
+    list_init(&reconciler->work_branches);
+    list_init(&reconciler->work_endpoints);
+    list_init(&reconciler->retry_projects);
+    list_init(&reconciler->retry_branches);
+    list_init(&reconciler->retry_endpoints);
+    list_init(&reconciler->commit_projects);
+    list_init(&reconciler->commit_branches);
+    list_init(&reconciler->commit_endpoints);
+    store_watch(store, &reconciler->watcher);
+    return reconciler;
+}
+
+struct nodes_user *reconciler_nodes_user(struct reconciler *reconciler)
+{
+    return &reconciler->nodes_user;
+}
+
+void reconciler_start(struct reconciler *reconciler, struct nodes *nodes)
+{
+    reconciler->nodes = nodes;
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        work_all_of(reconciler, project);
+    }
+    nodes_start_polls(nodes);
+    timer_start(reconciler->loop, &reconciler->retry, RETRY_TICK_MS);
+}
+
+void reconciler_stop(struct reconciler *reconciler)
+{
+    reconciler->stopping = true;
+    timer_stop(&reconciler->retry);
+    if (reconciler->nodes != NULL) {
+        nodes_stop_polls(reconciler->nodes);
+    }
+}
+
+bool reconciler_is_idle(const struct reconciler *reconciler)
+{
+    return reconciler->steps_running == 0 && !reconciler->committing;
+}
+
+void reconciler_destroy(struct reconciler *reconciler)
+{
+    if (reconciler != NULL) {
+        store_watch(reconciler->store, NULL);
+        mem_free(reconciler);
+    }
+}
+
+/* ---- the queue of what is to be planned ---- */
+
+static void post_work(struct reconciler *reconciler)
+{
+    if (!reconciler->work_posted && !reconciler->stopping && reconciler->nodes != NULL) {
+        reconciler->work_posted = true;
+        loop_post(reconciler->loop, &reconciler->work);
+    }
+}
+
+static void enqueue(struct reconciler *reconciler, struct list *list, struct list_link *link)
+{
+    if (!list_link_is_in(link)) {
+        list_push_back(list, link);
+    }
+    post_work(reconciler);
+}
+
+void work_project(struct reconciler *reconciler, struct project *project)
+{
+    enqueue(reconciler, &reconciler->work_projects, &project->in_work);
+}
+
+void work_branch(struct reconciler *reconciler, struct branch *branch)
+{
+    enqueue(reconciler, &reconciler->work_branches, &branch->in_work);
+}
+
+void work_endpoint(struct reconciler *reconciler, struct endpoint *endpoint)
+{
+    enqueue(reconciler, &reconciler->work_endpoints, &endpoint->in_work);
+}
+
+void work_children(struct reconciler *reconciler, struct branch *branch)
+{
+    FOR_EACH_CHILD(branch, child)
+    {
+        work_branch(reconciler, child);
+    }
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        work_endpoint(reconciler, endpoint);
+    }
+}
+
+void work_all_of(struct reconciler *reconciler, struct project *project)
+{
+    work_project(reconciler, project);
+    FOR_EACH_BRANCH(project, branch)
+    {
+        work_branch(reconciler, branch);
+    }
+    FOR_EACH_ENDPOINT(project, endpoint)
+    {
+        work_endpoint(reconciler, endpoint);
+    }
+}
+
+static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object)
+{
+    struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
+    if (kind == ROW_PROJECT) {
+        work_project(reconciler, object);
+    } else if (kind == ROW_BRANCH) {
+        struct branch *branch = object;
+        work_branch(reconciler, branch);
+        work_children(reconciler, branch);
+        work_project(reconciler, branch->project);
+    } else if (kind == ROW_ENDPOINT) {
+        struct endpoint *endpoint = object;
+        endpoint->asks = 0;
+        endpoint->attempt.next = 0; /* whatever it backed off from: the wish is a new one */
+        work_endpoint(reconciler, endpoint);
+    } else if (kind == ROW_OPERATION) {
+        struct operation *operation = object;
+        if (operation->row.status != STATUS_RUNNING) {
+            reconciler->user->on_operation_ended(reconciler->user, operation);
+        }
+    }
+}
+
+/* What waited for it to go. */
+static void
+on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row)
+{
+    struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
+    if (kind != ROW_BRANCH && kind != ROW_ENDPOINT) {
+        return;
+    }
+    const char *above = kind == ROW_BRANCH ? row->branch.parent_id : row->endpoint.branch_id;
+    struct branch *branch = model_branch(reconciler->model, above);
+    struct project *project = model_project(reconciler->model, row->head.project_id);
+    if (branch != NULL) {
+        work_branch(reconciler, branch);
+    }
+    if (project != NULL) {
+        work_project(reconciler, project);
+    }
+}
+
+/* ---- views: what plan.h wants to know ---- */
+
+void view_project(
+    struct reconciler *reconciler, const struct project *project, struct plan_project_view *ret)
+{
+    const struct node *node =
+        nodes_find(reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
+    wall_us_t keep_us = (wall_us_t)reconciler->options.project_keep_ms * 1000;
+    *ret = (struct plan_project_view){
+        .state = project->row.state,
+        .image_known = project->row.system_id[0] != '\0',
+        .incarnation_known = node != NULL && node->answered,
+        .incarnation_matches =
+            node != NULL && strcmp(node->incarnation, project->row.incarnation) == 0,
+        .on_pageserver = project->on_pageserver,
+        .branches_left = project->branch_count,
+        .endpoints_left = project->endpoint_count,
+        .kept = clock_wall() - project->row.deleted_at < keep_us,
+    };
+    if (project->row.state != PROJECT_ACTIVE) {
+        FOR_EACH_BRANCH(project, branch)
+        {
+            ret->branches_on_safekeepers += branch->row.state != BRANCH_DELETED;
+        }
+    }
+}
+
+void view_branch(const struct branch *branch, struct plan_branch_view *ret)
+{
+    *ret = (struct plan_branch_view){
+        .state = branch->row.state,
+        .is_root = branch->parent == NULL,
+        .start_known = branch->row.start_lsn != LSN_NONE,
+        .tenant = branch->project->on_pageserver,
+        .tenant_leaves = branch->project->row.state != PROJECT_ACTIVE,
+        .parent = branch->parent == NULL ? SEEN_PRESENT : branch->parent->on_pageserver,
+        .on_pageserver = branch->on_pageserver,
+        .safekeeper_count = branch->row.safekeepers.count,
+    };
+    for (size_t i = 0; i < ret->safekeeper_count; i++) {
+        ret->on_safekeeper[i] = branch->on_safekeeper[i];
+    }
+    if (branch_is_live(branch)) {
+        return; /* the rest is only asked when it goes */
+    }
+    FOR_EACH_CHILD(branch, child)
+    {
+        ret->children_left += child->on_pageserver != SEEN_ABSENT;
+        ret->rows_left++;
+    }
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        ret->endpoints_left += endpoint->seen != COMPUTE_ABSENT;
+        ret->rows_left++;
+    }
+}
+
+void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret)
+{
+    *ret = (struct plan_endpoint_view){
+        .wanted = endpoint->row.wanted,
+        .branch_ready = endpoint->branch->row.state == BRANCH_READY,
+        .recreate = endpoint->recreate,
+        .recorded = list_is_empty((struct list *)(uintptr_t)&endpoint->running),
+        .seen = endpoint->seen,
+    };
+}
+
+/* ---- planning and starting ---- */
+
+static struct attempt *attempt_of(const struct target *target, const struct plan_step *step)
+{
+    if (target->endpoint != NULL) {
+        return &target->endpoint->attempt;
+    }
+    if (target->branch == NULL) {
+        return &target->project->attempt;
+    }
+    if (step->kind == PLAN_CREATE_ON_SAFEKEEPER || step->kind == PLAN_DELETE_ON_SAFEKEEPER) {
+        return &target->branch->safekeeper_attempts[step->safekeeper];
+    }
+    return &target->branch->pageserver_attempt;
+}
+
+static void keep_for_retry(struct reconciler *reconciler, const struct target *target)
+{
+    struct list *list = &reconciler->retry_projects;
+    struct list_link *link = &target->project->in_retry;
+    if (target->endpoint != NULL) {
+        list = &reconciler->retry_endpoints;
+        link = &target->endpoint->in_retry;
+    } else if (target->branch != NULL) {
+        list = &reconciler->retry_branches;
+        link = &target->branch->in_retry;
+    }
+    if (!list_link_is_in(link)) {
+        list_push_back(list, link);
+    }
+}
+
+void mark_for_commit(struct reconciler *reconciler, const struct target *target)
+{
+    struct list *list = &reconciler->commit_projects;
+    struct list_link *link = &target->project->in_commit;
+    if (target->endpoint != NULL) {
+        list = &reconciler->commit_endpoints;
+        link = &target->endpoint->in_commit;
+    } else if (target->branch != NULL) {
+        list = &reconciler->commit_branches;
+        link = &target->branch->in_commit;
+    }
+    if (!list_link_is_in(link)) {
+        list_push_back(list, link);
+    }
+    commit_soon(reconciler);
+}
+
+static void
+start(struct reconciler *reconciler, const struct target *target, const struct plan_step *planned)
+{
+    struct attempt *attempt = attempt_of(target, planned);
+    struct node *node = step_node(reconciler, planned, target);
+    if (attempt->running) {
+        return; /* planned again when it ends */
+    }
+    if (node == NULL || !node->reachable) {
+        return; /* planned again when a poll is answered */
+    }
+    if (clock_mono() < attempt->next) {
+        keep_for_retry(reconciler, target);
+        return;
+    }
+    struct step *step = MEM_NEW(struct step);
+    step->reconciler = reconciler;
+    step->kind = planned->kind;
+    step->safekeeper = planned->safekeeper;
+    step->attempt = attempt;
+    step->target = *target;
+    attempt->running = true;
+    reconciler->steps_running++;
+    step_start(step);
+}
+
+static void
+run_plan(struct reconciler *reconciler, const struct target *target, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        switch (plan->steps[i].kind) {
+        case PLAN_MAKE_IMAGE: image_ensure(reconciler); break;
+        case PLAN_RENEW_GENERATION:
+        case PLAN_GIVE_WAY:
+        case PLAN_COMMIT:
+        case PLAN_PURGE: mark_for_commit(reconciler, target); break;
+        case PLAN_ATTACH_TENANT:
+        case PLAN_DETACH_TENANT:
+        case PLAN_CREATE_ON_PAGESERVER:
+        case PLAN_CREATE_ON_SAFEKEEPER:
+        case PLAN_DELETE_ON_PAGESERVER:
+        case PLAN_DELETE_ON_SAFEKEEPER:
+        case PLAN_START_COMPUTE:
+        case PLAN_STOP_COMPUTE:
+        case PLAN_DELETE_COMPUTE:
+        case PLAN_ASK_COMPUTE: start(reconciler, target, &plan->steps[i]); break;
+        }
+    }
+}
+
+static void plan_and_run_project(struct reconciler *reconciler, struct project *project)
+{
+    struct plan_project_view view;
+    struct plan plan;
+    view_project(reconciler, project, &view);
+    plan_project(&view, &plan);
+    run_plan(reconciler, &(struct target){.project = project}, &plan);
+}
+
+static void plan_and_run_branch(struct reconciler *reconciler, struct branch *branch)
+{
+    struct plan_branch_view view;
+    struct plan plan;
+    view_branch(branch, &view);
+    plan_branch(&view, &plan);
+    run_plan(
+        reconciler, &(struct target){.project = branch->project, .branch = branch}, &plan);
+}
+
+static void plan_and_run_endpoint(struct reconciler *reconciler, struct endpoint *endpoint)
+{
+    struct plan_endpoint_view view;
+    struct plan plan;
+    view_endpoint(endpoint, &view);
+    plan_endpoint(&view, &plan);
+    struct target target = {
+        .project = endpoint->project, .branch = endpoint->branch, .endpoint = endpoint};
+    run_plan(reconciler, &target, &plan);
+}
+
+static void on_work(struct loop_task *task)
+{
+    struct reconciler *reconciler = CONTAINER_OF(task, struct reconciler, work);
+    reconciler->work_posted = false;
+    struct list_link *link = NULL;
+    while ((link = list_pop_front(&reconciler->work_projects)) != NULL) {
+        plan_and_run_project(reconciler, CONTAINER_OF(link, struct project, in_work));
+    }
+    while ((link = list_pop_front(&reconciler->work_branches)) != NULL) {
+        plan_and_run_branch(reconciler, CONTAINER_OF(link, struct branch, in_work));
+    }
+    while ((link = list_pop_front(&reconciler->work_endpoints)) != NULL) {
+        plan_and_run_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_work));
+    }
+}
+
+/* Everything whose attempt backed off is planned again on each tick; what is not due stays. */
+static void on_retry(struct timer *timer)
+{
+    struct reconciler *reconciler = CONTAINER_OF(timer, struct reconciler, retry);
+    struct list_link *link = NULL;
+    while ((link = list_pop_front(&reconciler->retry_projects)) != NULL) {
+        work_project(reconciler, CONTAINER_OF(link, struct project, in_retry));
+    }
+    while ((link = list_pop_front(&reconciler->retry_branches)) != NULL) {
+        work_branch(reconciler, CONTAINER_OF(link, struct branch, in_retry));
+    }
+    while ((link = list_pop_front(&reconciler->retry_endpoints)) != NULL) {
+        work_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_retry));
+    }
+    timer_start(reconciler->loop, timer, RETRY_TICK_MS);
+}
+
+/* ---- commits: see commit.c for what is written ---- */
+
+void commit_soon(struct reconciler *reconciler)
+{
+    if (!reconciler->committing && !reconciler->stopping) {
+        reconciler->committing = true;
+        store_submit(reconciler->store, &reconciler->commit);
+    }
+}
+
+static void on_commit_done(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct reconciler *reconciler = CONTAINER_OF(change, struct reconciler, commit);
+    reconciler->committing = false;
+    if (result != ERR_OK) {
+        /* Nothing was applied; the next poll of any node plans the same again. */
+        log_warn(NULL, "the state of operations could not be recorded, trying again: %s", msg->text);
+        return;
+    }
+    if (!list_is_empty(&reconciler->commit_projects) ||
+        !list_is_empty(&reconciler->commit_branches) ||
+        !list_is_empty(&reconciler->commit_endpoints)) {
+        commit_soon(reconciler);
+    }
+}

@@ -1,0 +1,76 @@
+/* reconcile_private.h - shared by reconcile.c, step.c and observe.c only. */
+#pragma once
+
+#include "control/act/reconcile.h"
+#include "control/plan/plan.h"
+
+struct reconciler {
+    struct loop *loop;
+    struct store *store;
+    struct model *model;
+    struct nodes *nodes;
+    struct reconcile_options options;
+    struct reconcile_user *user;
+    struct store_watcher watcher;
+    struct nodes_user nodes_user;
+    bool stopping;
+
+    /* Objects to plan, soon; objects to plan when their attempt is due; objects to commit. */
+    struct list work_projects, work_branches, work_endpoints;
+    struct list retry_projects, retry_branches, retry_endpoints;
+    struct list commit_projects, commit_branches, commit_endpoints;
+    struct loop_task work;
+    bool work_posted;
+    struct timer retry;
+
+    struct change commit;
+    bool committing;
+
+    struct attempt image_attempt;
+    struct image_row image_made; /* to be committed; id is empty otherwise */
+    size_t steps_running;
+    bool orphan_running;
+};
+
+/* What is planned or what a step is about. */
+struct target {
+    struct project *project;   /* always */
+    struct branch *branch;     /* or NULL: the project itself */
+    struct endpoint *endpoint; /* or NULL: the branch itself */
+};
+
+/* One step under way. */
+struct step {
+    struct node_call call;
+    struct reconciler *reconciler;
+    enum plan_step_kind kind;
+    unsigned safekeeper;
+    struct attempt *attempt;
+    struct target target; /* empty for the image */
+};
+
+/* reconcile.c */
+void work_project(struct reconciler *reconciler, struct project *project);
+void work_branch(struct reconciler *reconciler, struct branch *branch);
+void work_endpoint(struct reconciler *reconciler, struct endpoint *endpoint);
+void work_children(struct reconciler *reconciler, struct branch *branch); /* and its computes */
+void work_all_of(struct reconciler *reconciler, struct project *project);
+void view_project(
+    struct reconciler *reconciler, const struct project *project, struct plan_project_view *ret);
+void view_branch(const struct branch *branch, struct plan_branch_view *ret);
+void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret);
+void commit_soon(struct reconciler *reconciler);
+void mark_for_commit(struct reconciler *reconciler, const struct target *target);
+
+/* step.c */
+struct node *step_node(
+    struct reconciler *reconciler, const struct plan_step *planned, const struct target *target);
+void step_start(struct step *step); /* takes over `step`, which has everything but `call` */
+void image_ensure(struct reconciler *reconciler);
+
+/* observe.c */
+void observe_poll(struct nodes_user *user, struct node *node, const struct doc *body);
+void observe_compute(struct endpoint *endpoint, const struct doc *status);
+
+/* commit.c */
+err_t commit_prepare(struct change *change, struct errmsg *msg);

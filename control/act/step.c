@@ -1,0 +1,475 @@
+/*
+ * step.c - one step of a plan: which node, which request, what its answer means.
+ *
+ * Every request is idempotent. An answer only updates what was seen; then the target is planned
+ * again, and so is what waited for it.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "control/act/reconcile_private.h"
+
+#define STEP_TIMEOUT_MS    20000
+#define IMAGE_TIMEOUT_MS   180000
+#define BACKOFF_FIRST_MS   50
+#define BACKOFF_MAX_MS     5000
+#define ASK_FAST_MS        20 /* a compute that is starting is asked so often .. */
+#define ASK_FAST_COUNT     50 /* .. for the first second, then */
+#define ASK_SLOW_MS        200
+#define WAL_SEGMENT_SIZE   (16 * MIB)
+#define COMPUTE_STOP_MODE  "fast"
+
+METRIC_COUNTER(steps_total, "control_steps_total", "steps sent to nodes");
+METRIC_COUNTER(steps_failed_total, "control_steps_failed_total", "steps that failed and are retried");
+
+struct node *step_node(
+    struct reconciler *reconciler, const struct plan_step *planned, const struct target *target)
+{
+    switch (planned->kind) {
+    case PLAN_ATTACH_TENANT:
+    case PLAN_DETACH_TENANT:
+    case PLAN_CREATE_ON_PAGESERVER:
+    case PLAN_DELETE_ON_PAGESERVER:
+        return nodes_find(reconciler->nodes, NODE_PAGESERVER, target->project->row.pageserver);
+    case PLAN_CREATE_ON_SAFEKEEPER:
+    case PLAN_DELETE_ON_SAFEKEEPER:
+        return nodes_find(
+            reconciler->nodes,
+            NODE_SAFEKEEPER,
+            target->branch->row.safekeepers.ids[planned->safekeeper]);
+    case PLAN_START_COMPUTE:
+    case PLAN_STOP_COMPUTE:
+    case PLAN_DELETE_COMPUTE:
+    case PLAN_ASK_COMPUTE:
+        return nodes_find(reconciler->nodes, NODE_AGENT, target->endpoint->row.agent);
+    case PLAN_MAKE_IMAGE: return nodes_first(reconciler->nodes, NODE_AGENT);
+    case PLAN_RENEW_GENERATION:
+    case PLAN_GIVE_WAY:
+    case PLAN_COMMIT:
+    case PLAN_PURGE: break;
+    }
+    return NULL;
+}
+
+/* ---- bodies ---- */
+
+/* [{id, host, port}], with the HTTP address too when `with_http`. */
+static struct doc *
+safekeepers_doc(struct reconciler *reconciler, const struct branch *branch, bool with_http)
+{
+    struct doc *array = doc_array();
+    for (size_t i = 0; i < branch->row.safekeepers.count; i++) {
+        uint64_t id = branch->row.safekeepers.ids[i];
+        const struct node *node = nodes_find(reconciler->nodes, NODE_SAFEKEEPER, id);
+        struct doc *member = doc_set_int(doc_object(), "id", (int64_t)id);
+        doc_set_str(member, "host", node == NULL ? "" : node->host);
+        doc_set_int(member, "port", node == NULL ? 0 : node->port);
+        if (with_http) {
+            doc_set_str(member, "http_host", node == NULL ? "" : node->host);
+            doc_set_int(member, "http_port", node == NULL ? 0 : node->http_port);
+        }
+        doc_push(array, member);
+    }
+    return array;
+}
+
+static struct doc *tenant_body(const struct project *project)
+{
+    return doc_set_int(doc_object(), "generation", (int64_t)project->row.generation);
+}
+
+static struct doc *
+pageserver_timeline_body(struct reconciler *reconciler, const struct branch *branch)
+{
+    const struct project *project = branch->project;
+    struct doc *body = tenant_body(project);
+    doc_set_int(body, "pg_version", (int64_t)project->row.pg_version);
+    doc_set_str(body, "system_id", project->row.system_id);
+    if (branch->parent == NULL) {
+        doc_set_lsn(body, "start_lsn", branch->row.start_lsn);
+        doc_set_str(body, "bootstrap_object", project->row.bootstrap_object);
+    } else {
+        doc_set_timeline(body, "parent", branch->parent->row.timeline);
+        doc_set_lsn(body, "branch_lsn", branch->row.start_lsn);
+    }
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, false));
+    doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
+    return body;
+}
+
+static struct doc *
+safekeeper_timeline_body(struct reconciler *reconciler, const struct branch *branch)
+{
+    struct doc *body = doc_set_lsn(doc_object(), "start_lsn", branch->row.start_lsn);
+    doc_set_int(body, "pg_version", (int64_t)branch->project->row.pg_version);
+    doc_set_str(body, "system_id", branch->project->row.system_id);
+    doc_set_int(body, "segment_size", (int64_t)WAL_SEGMENT_SIZE);
+    struct doc *membership = doc_object();
+    doc_set_int(membership, "generation", (int64_t)branch->row.membership_generation);
+    doc_set(membership, "members", safekeepers_doc(reconciler, branch, true));
+    return doc_set(body, "membership", membership);
+}
+
+static struct doc *compute_body(struct reconciler *reconciler, const struct endpoint *endpoint)
+{
+    const struct branch *branch = endpoint->branch;
+    const struct project *project = endpoint->project;
+    const struct node *pageserver =
+        nodes_find(reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
+    struct doc *body = doc_set_tenant(doc_object(), "tenant", project->row.tenant);
+    doc_set_timeline(body, "timeline", branch->row.timeline);
+    doc_set_str(body, "system_id", project->row.system_id);
+    doc_set_int(body, "pg_version", (int64_t)project->row.pg_version);
+    doc_set_int(body, "port", (int64_t)endpoint->row.port);
+    doc_set_str(body, "listen_host", reconciler->options.compute_listen_host);
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, false));
+    doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
+    doc_set_int(body, "generation", (int64_t)project->row.generation);
+    if (pageserver != NULL) {
+        char url[NODE_HOST_SIZE + 32];
+        snprintf(
+            url, sizeof url, "http://%s:%u", pageserver->host, (unsigned)pageserver->http_port);
+        struct doc *address = doc_set_str(doc_object(), "host", pageserver->host);
+        doc_set_int(address, "port", pageserver->port);
+        doc_set_str(address, "http_url", url);
+        doc_set(body, "pageserver", address);
+    }
+    doc_set(
+        body,
+        "settings",
+        endpoint->row.settings == NULL ? doc_object() : doc_copy(endpoint->row.settings));
+    doc_set(body, "roles", branch->row.roles == NULL ? doc_array() : doc_copy(branch->row.roles));
+    doc_set(
+        body,
+        "databases",
+        branch->row.databases == NULL ? doc_array() : doc_copy(branch->row.databases));
+    return body;
+}
+
+/* ---- answers ---- */
+
+static bool is_success(const struct step *step)
+{
+    unsigned status = step->call.status;
+    switch (step->kind) {
+    case PLAN_DETACH_TENANT:
+    case PLAN_DELETE_ON_PAGESERVER:
+    case PLAN_DELETE_ON_SAFEKEEPER:
+    case PLAN_DELETE_COMPUTE:
+    case PLAN_STOP_COMPUTE:
+    case PLAN_ASK_COMPUTE:
+        return status / 100 == 2 || status == 404 || status == 410; /* it is gone */
+    case PLAN_START_COMPUTE: return status / 100 == 2 || status == 409;
+    case PLAN_ATTACH_TENANT:
+    case PLAN_CREATE_ON_PAGESERVER:
+    case PLAN_CREATE_ON_SAFEKEEPER:
+    case PLAN_MAKE_IMAGE:
+    case PLAN_RENEW_GENERATION:
+    case PLAN_GIVE_WAY:
+    case PLAN_COMMIT:
+    case PLAN_PURGE: break;
+    }
+    return status / 100 == 2;
+}
+
+static void take_compute_answer(struct step *step)
+{
+    struct endpoint *endpoint = step->target.endpoint;
+    unsigned status = step->call.status;
+    if (step->kind == PLAN_START_COMPUTE && status == 409) {
+        endpoint->recreate = true; /* it is there with other settings */
+    } else if (status == 404 || status == 410) {
+        endpoint->seen = COMPUTE_ABSENT;
+        endpoint->recreate = false;
+    } else if (step->kind == PLAN_DELETE_COMPUTE) {
+        /* Gone only when the agent says 404: it may have to stop Postgres first. */
+        endpoint->seen = COMPUTE_STOPPING;
+    } else {
+        observe_compute(endpoint, step->call.body);
+    }
+}
+
+/* A compute that was asked to go somewhere is asked again until it is there. */
+static void pace_compute(struct step *step)
+{
+    struct endpoint *endpoint = step->target.endpoint;
+    endpoint->asks = step->kind == PLAN_ASK_COMPUTE ? endpoint->asks + 1 : 0;
+    bool moving = endpoint->seen == COMPUTE_STARTING || endpoint->seen == COMPUTE_STOPPING;
+    if (moving) {
+        uint64_t delay_ms = endpoint->asks < ASK_FAST_COUNT ? ASK_FAST_MS : ASK_SLOW_MS;
+        step->attempt->next = clock_mono() + delay_ms * NS_PER_MS;
+    }
+}
+
+static void forget_timelines(struct reconciler *reconciler, struct project *project)
+{
+    FOR_EACH_BRANCH(project, branch)
+    {
+        branch->on_pageserver = SEEN_ABSENT;
+        work_branch(reconciler, branch);
+    }
+}
+
+static void take_answer(struct step *step)
+{
+    struct reconciler *reconciler = step->reconciler;
+    struct project *project = step->target.project;
+    struct branch *branch = step->target.branch;
+    switch (step->kind) {
+    case PLAN_ATTACH_TENANT:
+        project->on_pageserver = SEEN_PRESENT;
+        work_all_of(reconciler, project);
+        break;
+    case PLAN_DETACH_TENANT:
+        project->on_pageserver = SEEN_ABSENT;
+        forget_timelines(reconciler, project);
+        break;
+    case PLAN_CREATE_ON_PAGESERVER:
+        branch->on_pageserver = SEEN_PRESENT;
+        work_children(reconciler, branch);
+        break;
+    case PLAN_DELETE_ON_PAGESERVER:
+        branch->on_pageserver = SEEN_ABSENT;
+        if (branch->parent != NULL) {
+            work_branch(reconciler, branch->parent);
+        }
+        break;
+    case PLAN_CREATE_ON_SAFEKEEPER:
+        branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT;
+        break;
+    case PLAN_DELETE_ON_SAFEKEEPER:
+        branch->on_safekeeper[step->safekeeper] = SEEN_ABSENT;
+        break;
+    case PLAN_START_COMPUTE:
+    case PLAN_STOP_COMPUTE:
+    case PLAN_DELETE_COMPUTE:
+    case PLAN_ASK_COMPUTE:
+        take_compute_answer(step);
+        pace_compute(step);
+        work_branch(reconciler, branch); /* one that leaves waits for its computes */
+        work_project(reconciler, project);
+        break;
+    case PLAN_MAKE_IMAGE:
+    case PLAN_RENEW_GENERATION:
+    case PLAN_GIVE_WAY:
+    case PLAN_COMMIT:
+    case PLAN_PURGE: break;
+    }
+}
+
+static void back_off(struct attempt *attempt)
+{
+    uint64_t delay_ms = BACKOFF_FIRST_MS << MIN_OF(attempt->failures, 7);
+    attempt->failures = (uint8_t)MIN_OF(attempt->failures + 1, 200);
+    attempt->next = clock_mono() + MIN_OF(delay_ms, BACKOFF_MAX_MS) * NS_PER_MS;
+}
+
+static void tell_operations(struct step *step, struct list *running)
+{
+    uint64_t delay_ns = step->attempt->next - clock_mono();
+    LIST_FOR_EACH(running, link)
+    {
+        struct operation *operation = CONTAINER_OF(link, struct operation, in_target);
+        operation->failures_count++;
+        operation->retry_at = clock_wall() + (wall_us_t)(delay_ns / 1000);
+        operation->failure = step->call.msg;
+    }
+}
+
+static void take_failure(struct step *step)
+{
+    struct target *target = &step->target;
+    struct attempt *attempt = step->attempt;
+    back_off(attempt);
+    metric_add(&steps_failed_total, 1);
+    /* The first of a row, then ever more rarely: a node may be away for hours. */
+    if ((attempt->failures & (attempt->failures - 1)) == 0) {
+        log_warn(
+            NULL,
+            "%s: %s (attempt %u, goes on)",
+            target->endpoint != NULL ? target->endpoint->row.id
+            : target->branch != NULL ? target->branch->row.id
+                                     : target->project->row.id,
+            step->call.msg.text,
+            (unsigned)attempt->failures);
+    }
+    if (target->endpoint != NULL) {
+        snprintf(
+            target->endpoint->seen_error,
+            sizeof target->endpoint->seen_error,
+            "%s",
+            step->call.msg.text);
+    }
+    tell_operations(
+        step,
+        target->endpoint != NULL ? &target->endpoint->running
+        : target->branch != NULL ? &target->branch->running
+                                 : &target->project->running);
+}
+
+static void on_step_done(struct node_call *call)
+{
+    struct step *step = CONTAINER_OF(call, struct step, call);
+    struct reconciler *reconciler = step->reconciler;
+    step->attempt->running = false;
+    reconciler->steps_running--;
+    if (is_success(step)) {
+        step->attempt->failures = 0;
+        step->attempt->next = 0;
+        take_answer(step);
+    } else {
+        take_failure(step);
+    }
+    if (step->target.endpoint != NULL) {
+        work_endpoint(reconciler, step->target.endpoint);
+    } else if (step->target.branch != NULL) {
+        work_branch(reconciler, step->target.branch);
+    } else {
+        work_project(reconciler, step->target.project);
+    }
+    mem_free(step);
+}
+
+/* ---- requests ---- */
+
+struct request {
+    const char *method;
+    struct buf path;
+    struct doc *body;
+};
+
+static void timeline_path(struct buf *to, const struct branch *branch)
+{
+    buf_printf(
+        to,
+        "/v1/tenants/%s/timelines/%s",
+        tenant_id_text(branch->project->row.tenant).text,
+        timeline_id_text(branch->row.timeline).text);
+}
+
+static void make_storage_request(const struct step *step, struct request *ret)
+{
+    const struct project *project = step->target.project;
+    const struct branch *branch = step->target.branch;
+    if (branch == NULL) {
+        buf_printf(&ret->path, "/v1/tenants/%s", tenant_id_text(project->row.tenant).text);
+    } else {
+        timeline_path(&ret->path, branch);
+    }
+    if (step->kind == PLAN_ATTACH_TENANT) {
+        ret->body = tenant_body(project);
+    } else if (step->kind == PLAN_CREATE_ON_PAGESERVER) {
+        ret->body = pageserver_timeline_body(step->reconciler, branch);
+    } else if (step->kind == PLAN_CREATE_ON_SAFEKEEPER) {
+        ret->body = safekeeper_timeline_body(step->reconciler, branch);
+    } else {
+        bool is_wal = step->kind == PLAN_DELETE_ON_SAFEKEEPER;
+        ret->method = "DELETE";
+        buf_printf(
+            &ret->path,
+            "?generation=%" PRIu64,
+            is_wal ? branch->row.membership_generation : project->row.generation);
+    }
+}
+
+static void make_compute_request(const struct step *step, struct request *ret)
+{
+    const struct endpoint *endpoint = step->target.endpoint;
+    buf_printf(&ret->path, "/v1/computes/%s", endpoint->row.id);
+    if (step->kind == PLAN_START_COMPUTE) {
+        ret->body = compute_body(step->reconciler, endpoint);
+    } else if (step->kind == PLAN_STOP_COMPUTE) {
+        ret->method = "POST";
+        buf_printf(&ret->path, "/stop");
+        ret->body = doc_set_str(doc_object(), "mode", COMPUTE_STOP_MODE);
+    } else {
+        ret->method = step->kind == PLAN_ASK_COMPUTE ? "GET" : "DELETE";
+    }
+}
+
+void step_start(struct step *step)
+{
+    struct request request = {.method = "PUT"};
+    struct plan_step planned = {.kind = step->kind, .safekeeper = step->safekeeper};
+    struct node *node = step_node(step->reconciler, &planned, &step->target);
+    if (step->target.endpoint != NULL) {
+        make_compute_request(step, &request);
+    } else {
+        make_storage_request(step, &request);
+    }
+    metric_add(&steps_total, 1);
+    step->call.done = on_step_done;
+    node_call_start(
+        &step->call, node, request.method, buf_cstr(&request.path), request.body, STEP_TIMEOUT_MS);
+    buf_deinit(&request.path);
+}
+
+/* ---- the bootstrap image: one step for all projects ---- */
+
+static err_t read_image(const struct doc *body, struct image_row *ret_image, struct errmsg *msg)
+{
+    const char *object = NULL, *system_id = NULL;
+    TRY(doc_get_str(body, "object", &object, msg));
+    TRY(doc_get_str(body, "system_id", &system_id, msg));
+    TRY(doc_get_u64(body, "pg_version", &ret_image->pg_version, msg));
+    TRY(doc_get_lsn(body, "start_lsn", &ret_image->start_lsn, msg));
+    TRY(str_copy(ret_image->object, sizeof ret_image->object, object, msg));
+    TRY(str_copy(ret_image->system_id, sizeof ret_image->system_id, system_id, msg));
+    if (ret_image->start_lsn == LSN_NONE) {
+        return err_set(msg, ERR_INVALID, "start_lsn is 0/0");
+    }
+    snprintf(ret_image->id, sizeof ret_image->id, "pg%" PRIu64, ret_image->pg_version);
+    return ERR_OK;
+}
+
+static void on_image_made(struct node_call *call)
+{
+    struct step *step = CONTAINER_OF(call, struct step, call);
+    struct reconciler *reconciler = step->reconciler;
+    struct image_row image = {0};
+    err_t err = ERR_IO;
+    reconciler->image_attempt.running = false;
+    reconciler->steps_running--;
+    if (call->status / 100 == 2) {
+        err = read_image(call->body, &image, &call->msg);
+    }
+    if (err == ERR_OK) {
+        reconciler->image_attempt.failures = 0;
+        reconciler->image_made = image;
+        log_info(NULL, "bootstrap image %s", image.object);
+        commit_soon(reconciler);
+    } else {
+        back_off(&reconciler->image_attempt);
+        log_warn(NULL, "bootstrap image: %s (goes on)", call->msg.text);
+    }
+    mem_free(step);
+}
+
+void image_ensure(struct reconciler *reconciler)
+{
+    struct node *node = nodes_first(reconciler->nodes, NODE_AGENT);
+    bool known = reconciler->model->image.id[0] != '\0';
+    if (known && reconciler->image_made.id[0] == '\0') {
+        reconciler->image_made = reconciler->model->image; /* for projects that came before it */
+        commit_soon(reconciler);
+        return;
+    }
+    if (known || reconciler->image_made.id[0] != '\0' || reconciler->image_attempt.running ||
+        reconciler->stopping || node == NULL || !node->reachable ||
+        clock_mono() < reconciler->image_attempt.next) {
+        return; /* polls of the agent come back to it */
+    }
+    struct step *step = MEM_NEW(struct step);
+    step->reconciler = reconciler;
+    step->kind = PLAN_MAKE_IMAGE;
+    step->call.done = on_image_made;
+    reconciler->image_attempt.running = true;
+    reconciler->steps_running++;
+    struct doc *body =
+        doc_set_int(doc_object(), "pg_version", (int64_t)reconciler->options.pg_version);
+    doc_set_str(body, "locale", reconciler->options.locale);
+    node_call_start(&step->call, node, "POST", "/v1/bootstrap_images", body, IMAGE_TIMEOUT_MS);
+}

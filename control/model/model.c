@@ -1,0 +1,387 @@
+#include "control/model/model.h"
+
+#include "common/base/mem.h"
+
+void model_init(struct model *model)
+{
+    *model = (struct model){0};
+    list_init(&model->project_list);
+}
+
+static bool operation_has_ended(const struct operation *operation)
+{
+    return operation->row.status != STATUS_RUNNING;
+}
+
+/* ---- one kind after the other: insert, update, free ---- */
+
+static err_t
+apply_project(struct model *model, const struct project_row *row, void **ret, struct errmsg *msg)
+{
+    struct project *project = model_project(model, row->id);
+    if (project == NULL) {
+        struct id_text tenant = tenant_id_text(row->tenant);
+        if (index_find(&model->tenants, tenant.text) != NULL) {
+            return err_set(msg, ERR_CORRUPT, "project %s: tenant %s twice", row->id, tenant.text);
+        }
+        project = MEM_NEW(struct project);
+        list_init(&project->branches);
+        list_init(&project->endpoints);
+        list_init(&project->operations);
+        list_init(&project->running);
+        project->row = *row;
+        index_insert(&model->projects, &project->by_id, project->row.id);
+        index_insert(&model->tenants, &project->by_tenant, mem_strdup(tenant.text));
+        list_push_back(&model->project_list, &project->in_model);
+    } else {
+        row_unref(ROW_PROJECT, &project->row);
+        project->row = *row;
+    }
+    row_ref(ROW_PROJECT, &project->row);
+    *ret = project;
+    return ERR_OK;
+}
+
+static void unindex(struct index *index, struct index_link *link)
+{
+    char *key = (char *)(uintptr_t)link->key; /* ours: see apply_project, insert_branch */
+    index_remove(index, link);
+    mem_free(key);
+}
+
+static void free_project(struct model *model, struct project *project)
+{
+    ASSERT(list_is_empty(&project->branches));
+    ASSERT(list_is_empty(&project->endpoints));
+    ASSERT(list_is_empty(&project->operations));
+    unindex(&model->tenants, &project->by_tenant);
+    index_remove(&model->projects, &project->by_id);
+    list_remove(&project->in_model);
+    list_remove(&project->in_work);
+    list_remove(&project->in_retry);
+    list_remove(&project->in_commit);
+    index_deinit(&project->names);
+    row_unref(ROW_PROJECT, &project->row);
+    mem_free(project);
+}
+
+static err_t insert_branch(
+    struct model *model, const struct branch_row *row, struct branch **ret, struct errmsg *msg)
+{
+    struct project *project = model_project(model, row->project_id);
+    struct branch *parent = model_branch(model, row->parent_id);
+    struct id_text timeline = timeline_id_text(row->timeline);
+    if (project == NULL) {
+        return err_set(msg, ERR_CORRUPT, "branch %s: no project %s", row->id, row->project_id);
+    }
+    if (parent == NULL && row->parent_id[0] != '\0') {
+        return err_set(msg, ERR_CORRUPT, "branch %s: no parent %s", row->id, row->parent_id);
+    }
+    if (index_find(&model->timelines, timeline.text) != NULL) {
+        return err_set(msg, ERR_CORRUPT, "branch %s: timeline %s twice", row->id, timeline.text);
+    }
+    struct branch *branch = MEM_NEW(struct branch);
+    list_init(&branch->children);
+    list_init(&branch->endpoints);
+    list_init(&branch->running);
+    branch->project = project;
+    branch->parent = parent;
+    branch->row = *row;
+    index_insert(&model->branches, &branch->by_id, branch->row.id);
+    index_insert(&model->timelines, &branch->by_timeline, mem_strdup(timeline.text));
+    list_push_back(&project->branches, &branch->in_project);
+    project->branch_count++;
+    if (parent != NULL) {
+        list_push_back(&parent->children, &branch->in_parent);
+    }
+    *ret = branch;
+    return ERR_OK;
+}
+
+static err_t
+apply_branch(struct model *model, const struct branch_row *row, void **ret, struct errmsg *msg)
+{
+    struct branch *branch = model_branch(model, row->id);
+    if (branch == NULL) {
+        TRY(insert_branch(model, row, &branch, msg));
+    } else {
+        index_remove(&branch->project->names, &branch->by_name);
+        row_unref(ROW_BRANCH, &branch->row);
+        branch->row = *row;
+    }
+    row_ref(ROW_BRANCH, &branch->row);
+    if (branch_is_live(branch) && project_branch_named(branch->project, row->name) == NULL) {
+        index_insert(&branch->project->names, &branch->by_name, branch->row.name);
+    }
+    *ret = branch;
+    return ERR_OK;
+}
+
+static void free_branch(struct model *model, struct branch *branch)
+{
+    ASSERT(list_is_empty(&branch->children));
+    ASSERT(list_is_empty(&branch->endpoints));
+    LIST_FOR_EACH(&branch->running, item) {
+        list_remove(item);
+    }
+    index_remove(&model->branches, &branch->by_id);
+    unindex(&model->timelines, &branch->by_timeline);
+    index_remove(&branch->project->names, &branch->by_name);
+    list_remove(&branch->in_project);
+    list_remove(&branch->in_parent);
+    list_remove(&branch->in_work);
+    list_remove(&branch->in_retry);
+    list_remove(&branch->in_commit);
+    branch->project->branch_count--;
+    row_unref(ROW_BRANCH, &branch->row);
+    mem_free(branch);
+}
+
+static err_t
+apply_endpoint(struct model *model, const struct endpoint_row *row, void **ret, struct errmsg *msg)
+{
+    struct endpoint *endpoint = model_endpoint(model, row->id);
+    if (endpoint == NULL) {
+        struct branch *branch = model_branch(model, row->branch_id);
+        if (branch == NULL) {
+            return err_set(msg, ERR_CORRUPT, "endpoint %s: no branch %s", row->id, row->branch_id);
+        }
+        endpoint = MEM_NEW(struct endpoint);
+        list_init(&endpoint->running);
+        endpoint->branch = branch;
+        endpoint->project = branch->project;
+        endpoint->row = *row;
+        index_insert(&model->endpoints, &endpoint->by_id, endpoint->row.id);
+        list_push_back(&branch->project->endpoints, &endpoint->in_project);
+        list_push_back(&branch->endpoints, &endpoint->in_branch);
+        branch->project->endpoint_count++;
+    } else {
+        row_unref(ROW_ENDPOINT, &endpoint->row);
+        endpoint->row = *row;
+    }
+    row_ref(ROW_ENDPOINT, &endpoint->row);
+    *ret = endpoint;
+    return ERR_OK;
+}
+
+static void free_endpoint(struct model *model, struct endpoint *endpoint)
+{
+    LIST_FOR_EACH(&endpoint->running, item) {
+        list_remove(item);
+    }
+    index_remove(&model->endpoints, &endpoint->by_id);
+    list_remove(&endpoint->in_project);
+    list_remove(&endpoint->in_branch);
+    list_remove(&endpoint->in_work);
+    list_remove(&endpoint->in_retry);
+    list_remove(&endpoint->in_commit);
+    endpoint->project->endpoint_count--;
+    row_unref(ROW_ENDPOINT, &endpoint->row);
+    mem_free(endpoint);
+}
+
+/* The list of what the operation is about; its target may be gone already. */
+static struct list *target_of(struct model *model, const struct operation *operation)
+{
+    if (operation->row.endpoint_id[0] != '\0') {
+        struct endpoint *endpoint = model_endpoint(model, operation->row.endpoint_id);
+        return endpoint == NULL ? NULL : &endpoint->running;
+    }
+    if (operation->row.branch_id[0] != '\0') {
+        struct branch *branch = model_branch(model, operation->row.branch_id);
+        return branch == NULL ? NULL : &branch->running;
+    }
+    return &operation->project->running;
+}
+
+static err_t apply_operation(
+    struct model *model, const struct operation_row *row, void **ret, struct errmsg *msg)
+{
+    struct operation *operation = model_operation(model, row->id);
+    if (operation == NULL) {
+        struct project *project = model_project(model, row->project_id);
+        if (project == NULL) {
+            return err_set(
+                msg, ERR_CORRUPT, "operation %s: no project %s", row->id, row->project_id);
+        }
+        operation = MEM_NEW(struct operation);
+        list_init(&operation->waiters);
+        operation->project = project;
+        operation->row = *row;
+        index_insert(&model->operations, &operation->by_id, operation->row.id);
+        list_push_back(&project->operations, &operation->in_project);
+        project->operation_count++;
+    } else {
+        operation->row = *row;
+    }
+    list_remove(&operation->in_target);
+    struct list *target = operation_has_ended(operation) ? NULL : target_of(model, operation);
+    if (target != NULL) {
+        list_push_back(target, &operation->in_target);
+    }
+    *ret = operation;
+    return ERR_OK;
+}
+
+static void free_operation(struct model *model, struct operation *operation)
+{
+    ASSERT(list_is_empty(&operation->waiters));
+    index_remove(&model->operations, &operation->by_id);
+    list_remove(&operation->in_project);
+    list_remove(&operation->in_target);
+    operation->project->operation_count--;
+    mem_free(operation);
+}
+
+err_t model_apply(
+    struct model *model, enum row_kind kind, const union any_row *row, void **ret_object,
+    struct errmsg *msg)
+{
+    model->seq_last = MAX_OF(model->seq_last, row->head.seq);
+    switch (kind) {
+    case ROW_IMAGE:
+        model->image = row->image;
+        *ret_object = NULL;
+        return ERR_OK;
+    case ROW_PROJECT: return apply_project(model, &row->project, ret_object, msg);
+    case ROW_BRANCH: return apply_branch(model, &row->branch, ret_object, msg);
+    case ROW_ENDPOINT: return apply_endpoint(model, &row->endpoint, ret_object, msg);
+    case ROW_OPERATION: return apply_operation(model, &row->operation, ret_object, msg);
+    case ROW_KIND_COUNT: break;
+    }
+    ASSERT(false);
+    return ERR_INVALID;
+}
+
+void model_remove(struct model *model, enum row_kind kind, const char *id)
+{
+    struct project *project = kind == ROW_PROJECT ? model_project(model, id) : NULL;
+    struct branch *branch = kind == ROW_BRANCH ? model_branch(model, id) : NULL;
+    struct endpoint *endpoint = kind == ROW_ENDPOINT ? model_endpoint(model, id) : NULL;
+    struct operation *operation = kind == ROW_OPERATION ? model_operation(model, id) : NULL;
+    if (project != NULL) {
+        free_project(model, project);
+    }
+    if (branch != NULL) {
+        free_branch(model, branch);
+    }
+    if (endpoint != NULL) {
+        free_endpoint(model, endpoint);
+    }
+    if (operation != NULL) {
+        free_operation(model, operation);
+    }
+}
+
+void model_deinit(struct model *model)
+{
+    FOR_EACH_PROJECT(model, project)
+    {
+        FOR_EACH_OPERATION(project, operation)
+        {
+            free_operation(model, operation);
+        }
+        FOR_EACH_ENDPOINT(project, endpoint)
+        {
+            free_endpoint(model, endpoint);
+        }
+        /* Children come after their parents, so from the last to the first. */
+        while (!list_is_empty(&project->branches)) {
+            struct list_link *last = project->branches.head.prev;
+            free_branch(model, CONTAINER_OF(last, struct branch, in_project));
+        }
+        free_project(model, project);
+    }
+    index_deinit(&model->projects);
+    index_deinit(&model->tenants);
+    index_deinit(&model->branches);
+    index_deinit(&model->timelines);
+    index_deinit(&model->endpoints);
+    index_deinit(&model->operations);
+}
+
+/* ---- looking things up ---- */
+
+#define FIND(index, key, type, member)                                                             \
+    struct index_link *link = index_find(index, key);                                              \
+    return link == NULL ? NULL : CONTAINER_OF(link, type, member)
+
+struct project *model_project(const struct model *model, const char *id)
+{
+    FIND(&model->projects, id, struct project, by_id);
+}
+
+struct project *model_project_of_tenant(const struct model *model, const char *tenant_hex)
+{
+    FIND(&model->tenants, tenant_hex, struct project, by_tenant);
+}
+
+struct branch *model_branch(const struct model *model, const char *id)
+{
+    FIND(&model->branches, id, struct branch, by_id);
+}
+
+struct branch *model_branch_of_timeline(const struct model *model, const char *timeline_hex)
+{
+    FIND(&model->timelines, timeline_hex, struct branch, by_timeline);
+}
+
+struct endpoint *model_endpoint(const struct model *model, const char *id)
+{
+    FIND(&model->endpoints, id, struct endpoint, by_id);
+}
+
+struct operation *model_operation(const struct model *model, const char *id)
+{
+    FIND(&model->operations, id, struct operation, by_id);
+}
+
+bool branch_is_live(const struct branch *branch)
+{
+    return branch->row.state == BRANCH_INIT || branch->row.state == BRANCH_READY;
+}
+
+bool endpoint_is_live(const struct endpoint *endpoint)
+{
+    return endpoint->row.wanted != ENDPOINT_DELETING;
+}
+
+struct branch *project_default_branch(const struct project *project)
+{
+    FOR_EACH_BRANCH(project, branch)
+    {
+        if (branch->row.is_default && branch_is_live(branch)) {
+            return branch;
+        }
+    }
+    return NULL;
+}
+
+struct branch *project_branch_named(const struct project *project, const char *name)
+{
+    FIND(&project->names, name, struct branch, by_name);
+}
+
+size_t branch_live_children(const struct branch *branch)
+{
+    size_t count = 0;
+    FOR_EACH_CHILD(branch, child)
+    {
+        count += branch_is_live(child);
+    }
+    return count;
+}
+
+bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port)
+{
+    FOR_EACH_PROJECT(model, project)
+    {
+        FOR_EACH_ENDPOINT(project, endpoint)
+        {
+            if (endpoint->row.agent == agent && endpoint->row.port == port) {
+                return true;
+            }
+        }
+    }
+    return false;
+}

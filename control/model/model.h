@@ -1,0 +1,164 @@
+/*
+ * model.h - what control knows, in memory: the catalog's rows, linked, and what was seen of them on
+ * the nodes.
+ *
+ * Rows change only through model_apply() and model_remove(), after the catalog has them. `seen` and
+ * the attempts are memory only: they belong to control/act and start from "unknown" in every
+ * process. Threads: loop only.
+ */
+#pragma once
+
+#include "common/base/list.h"
+#include "control/model/index.h"
+#include "control/model/row.h"
+
+enum seen { SEEN_UNKNOWN, SEEN_ABSENT, SEEN_PRESENT };
+
+enum compute_seen {
+    COMPUTE_UNKNOWN,
+    COMPUTE_ABSENT,
+    COMPUTE_STARTING,
+    COMPUTE_RUNNING,
+    COMPUTE_STOPPING,
+    COMPUTE_STOPPED,
+    COMPUTE_FAILED,
+    COMPUTE_FENCED,
+};
+
+/* One place where a step of an object may be under way; it backs off after a failure. */
+struct attempt {
+    bool running;
+    uint8_t failures;
+    mono_ns_t next; /* not before */
+};
+
+struct project {
+    struct project_row row;
+    struct index_link by_id, by_tenant;
+    struct list_link in_model;
+    struct list branches, endpoints, operations; /* in order of creation */
+    size_t branch_count, endpoint_count, operation_count;
+    struct index names; /* of its live branches */
+    struct list running; /* operations of the project itself that have not ended */
+
+    enum seen on_pageserver;
+    uint64_t seen_poll; /* number of the poll that listed it */
+    struct attempt attempt;
+    struct list_link in_work, in_retry, in_commit;
+};
+
+struct branch {
+    struct branch_row row;
+    struct project *project;
+    struct branch *parent; /* NULL: a root */
+    struct index_link by_id, by_timeline, by_name;
+    struct list_link in_project, in_parent;
+    struct list children, endpoints;
+    struct list running;
+
+    enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
+    uint64_t seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
+    struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
+    struct list_link in_work, in_retry, in_commit;
+};
+
+struct endpoint {
+    struct endpoint_row row;
+    struct project *project;
+    struct branch *branch;
+    struct index_link by_id;
+    struct list_link in_project, in_branch;
+    struct list running;
+
+    enum compute_seen seen;
+    row_long_t seen_error;
+    row_text_t seen_step;
+    unsigned asks; /* since the last step: how often we looked */
+    bool recreate; /* the agent holds it with other settings: delete, then start */
+    uint64_t seen_poll;
+    struct attempt attempt;
+    struct list_link in_work, in_retry, in_commit;
+};
+
+struct operation {
+    struct operation_row row;
+    struct project *project;
+    struct index_link by_id;
+    struct list_link in_project, in_target; /* in_target: `running` of what it is about */
+    struct list waiters;                    /* of control/api: long polls */
+    unsigned failures_count;
+    wall_us_t retry_at;
+    struct errmsg failure; /* of the last step that failed; memory only */
+};
+
+struct model {
+    struct index projects, tenants, branches, timelines, endpoints, operations;
+    struct list project_list; /* in order of creation */
+    uint64_t seq_last;
+    struct image_row image; /* id is empty until initdb has run */
+};
+
+void model_init(struct model *model);
+void model_deinit(struct model *model);
+
+/*
+ * Create or update the object of a row; the model keeps its own references. What the row refers to
+ * must be there (ERR_CORRUPT otherwise). Returns the object: struct project, branch, endpoint,
+ * operation, or NULL for an image.
+ */
+NODISCARD err_t model_apply(
+    struct model *model, enum row_kind kind, const union any_row *row, void **ret_object,
+    struct errmsg *msg);
+/* The object is freed. Nothing may refer to it any more. An unknown id is fine. */
+void model_remove(struct model *model, enum row_kind kind, const char *id);
+
+/* NULL: there is none. */
+struct project *model_project(const struct model *model, const char *id);
+struct project *model_project_of_tenant(const struct model *model, const char *tenant_hex);
+struct branch *model_branch(const struct model *model, const char *id);
+struct branch *model_branch_of_timeline(const struct model *model, const char *timeline_hex);
+struct endpoint *model_endpoint(const struct model *model, const char *id);
+struct operation *model_operation(const struct model *model, const char *id);
+
+bool branch_is_live(const struct branch *branch);     /* not deleted, not being deleted */
+bool endpoint_is_live(const struct endpoint *endpoint);
+struct branch *project_default_branch(const struct project *project); /* NULL: none */
+struct branch *project_branch_named(const struct project *project, const char *name);
+size_t branch_live_children(const struct branch *branch);
+bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
+
+#define FOR_EACH_PROJECT(model, item)                                                              \
+    LIST_FOR_EACH(&(model)->project_list, item##_at)                                               \
+        for (struct project *item = CONTAINER_OF(item##_at, struct project, in_model);             \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_BRANCH(project, item)                                                             \
+    LIST_FOR_EACH(&(project)->branches, item##_at)                                                 \
+        for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_project);             \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_CHILD(branch, item)                                                               \
+    LIST_FOR_EACH(&(branch)->children, item##_at)                                                  \
+        for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_parent);              \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_ENDPOINT(project, item)                                                           \
+    LIST_FOR_EACH(&(project)->endpoints, item##_at)                                                \
+        for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_project);         \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_ENDPOINT_OF(branch, item)                                                         \
+    LIST_FOR_EACH(&(branch)->endpoints, item##_at)                                                 \
+        for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_branch);          \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_OPERATION(project, item)                                                          \
+    LIST_FOR_EACH(&(project)->operations, item##_at)                                               \
+        for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_project);       \
+             item != NULL;                                                                         \
+             item = NULL)
+#define FOR_EACH_RUNNING(target, item)                                                             \
+    LIST_FOR_EACH(&(target)->running, item##_at)                                                   \
+        for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_target);        \
+             item != NULL;                                                                         \
+             item = NULL)

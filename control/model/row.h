@@ -1,0 +1,157 @@
+/*
+ * row.h - the rows of the catalog as plain structs, and their JSON.
+ *
+ * One field list a kind gives struct, encoder and decoder. A field that is missing in the JSON is
+ * zero, a field that we do not know is dropped: rows of a neighbouring release can be read.
+ * Rows with doc fields hold references: row_ref after a struct copy, row_unref at the end.
+ */
+#pragma once
+
+#include "common/base/bytes.h"
+#include "common/base/id.h"
+#include "common/json/doc.h"
+
+#define ROW_ID_SIZE     64
+#define SAFEKEEPERS_MAX 5
+
+typedef char row_id_t[ROW_ID_SIZE];
+typedef char row_text_t[128];
+typedef char row_long_t[sizeof(struct errmsg)];
+typedef uint64_t row_u64_t;
+typedef bool row_bool_t;
+typedef lsn_t row_lsn_t;
+typedef wall_us_t row_time_t;
+typedef struct tenant_id row_tenant_t;
+typedef struct timeline_id row_timeline_t;
+typedef uint32_t row_choice_t; /* an enum, written by name */
+typedef struct doc *row_doc_t; /* immutable once in a row: shared by reference */
+typedef struct node_set {
+    uint64_t ids[SAFEKEEPERS_MAX];
+    uint64_t count;
+} row_nodes_t;
+
+enum project_state { PROJECT_ACTIVE, PROJECT_DELETING, PROJECT_DELETED };
+enum branch_state { BRANCH_INIT, BRANCH_READY, BRANCH_DELETING, BRANCH_DELETED };
+enum endpoint_type { ENDPOINT_READ_WRITE, ENDPOINT_READ_ONLY };
+enum endpoint_wanted { ENDPOINT_ACTIVE, ENDPOINT_IDLE, ENDPOINT_DELETING };
+enum operation_action {
+    ACTION_CREATE_TIMELINE,
+    ACTION_CREATE_BRANCH,
+    ACTION_START_COMPUTE,
+    ACTION_SUSPEND_COMPUTE,
+    ACTION_DELETE_TIMELINE,
+    ACTION_TENANT_DETACH,
+    ACTION_APPLY_CONFIG,
+};
+enum operation_status { STATUS_RUNNING, STATUS_FINISHED, STATUS_FAILED, STATUS_CANCELLED };
+
+extern const char *const project_state_names[];
+extern const char *const branch_state_names[];
+extern const char *const endpoint_type_names[];
+extern const char *const endpoint_wanted_names[];
+extern const char *const operation_action_names[];
+extern const char *const operation_status_names[];
+
+/* seq: order of creation; version: counts the writes of the row, the catalog checks it. */
+#define ROW_HEAD_FIELDS(X)                                                                         \
+    X(id, id, NULL)                                                                                \
+    X(id, project_id, NULL)                                                                        \
+    X(u64, version, NULL)                                                                          \
+    X(u64, seq, NULL)                                                                              \
+    X(time, created_at, NULL)                                                                      \
+    X(time, updated_at, NULL)
+
+/* generation: of the attachment to `pageserver`, whose disk had this `incarnation`. */
+#define PROJECT_FIELDS(X)                                                                          \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(text, name, NULL)                                                                            \
+    X(choice, state, project_state_names)                                                          \
+    X(tenant, tenant, NULL)                                                                        \
+    X(u64, pg_version, NULL)                                                                       \
+    X(text, system_id, NULL)                                                                       \
+    X(text, bootstrap_object, NULL)                                                                \
+    X(u64, pageserver, NULL)                                                                       \
+    X(u64, generation, NULL)                                                                       \
+    X(text, incarnation, NULL)                                                                     \
+    X(u64, history_retention_seconds, NULL)                                                        \
+    X(text, region_id, NULL)                                                                       \
+    X(doc, settings, NULL)                                                                         \
+    X(time, deleted_at, NULL)
+
+/* start_lsn of a root is 0 until the bootstrap image is known. */
+#define BRANCH_FIELDS(X)                                                                           \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(text, name, NULL)                                                                            \
+    X(choice, state, branch_state_names)                                                           \
+    X(timeline, timeline, NULL)                                                                    \
+    X(id, parent_id, NULL)                                                                         \
+    X(lsn, start_lsn, NULL)                                                                        \
+    X(time, parent_timestamp, NULL)                                                                \
+    X(bool, is_default, NULL)                                                                      \
+    X(bool, is_protected, NULL)                                                                    \
+    X(u64, membership_generation, NULL)                                                            \
+    X(nodes, safekeepers, NULL)                                                                    \
+    X(doc, roles, NULL)                                                                            \
+    X(doc, databases, NULL)                                                                        \
+    X(time, state_changed_at, NULL)                                                                \
+    X(time, expires_at, NULL)
+
+#define ENDPOINT_FIELDS(X)                                                                         \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(id, branch_id, NULL)                                                                         \
+    X(text, name, NULL)                                                                            \
+    X(choice, type, endpoint_type_names)                                                           \
+    X(choice, wanted, endpoint_wanted_names)                                                       \
+    X(u64, agent, NULL)                                                                            \
+    X(u64, port, NULL)                                                                             \
+    X(doc, settings, NULL)                                                                         \
+    X(time, started_at, NULL)                                                                      \
+    X(time, suspended_at, NULL)                                                                    \
+    X(long, last_error, NULL)
+
+#define OPERATION_FIELDS(X)                                                                        \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(id, branch_id, NULL)                                                                         \
+    X(id, endpoint_id, NULL)                                                                       \
+    X(choice, action, operation_action_names)                                                      \
+    X(choice, status, operation_status_names)                                                      \
+    X(long, error, NULL)
+
+/* What initdb made once for a Postgres version: every root starts from it. */
+#define IMAGE_FIELDS(X)                                                                            \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(text, object, NULL)                                                                          \
+    X(text, system_id, NULL)                                                                       \
+    X(u64, pg_version, NULL)                                                                       \
+    X(lsn, start_lsn, NULL)
+
+#define ROW_MEMBER(type, name, names) row_##type##_t name;
+struct row_head { ROW_HEAD_FIELDS(ROW_MEMBER) };
+struct project_row { PROJECT_FIELDS(ROW_MEMBER) };
+struct branch_row { BRANCH_FIELDS(ROW_MEMBER) };
+struct endpoint_row { ENDPOINT_FIELDS(ROW_MEMBER) };
+struct operation_row { OPERATION_FIELDS(ROW_MEMBER) };
+struct image_row { IMAGE_FIELDS(ROW_MEMBER) };
+
+/* In the order in which they refer to each other: the earlier is loaded first. */
+enum row_kind { ROW_IMAGE, ROW_PROJECT, ROW_BRANCH, ROW_ENDPOINT, ROW_OPERATION, ROW_KIND_COUNT };
+
+union any_row {
+    struct row_head head;
+    struct project_row project;
+    struct branch_row branch;
+    struct endpoint_row endpoint;
+    struct operation_row operation;
+    struct image_row image;
+};
+
+const char *row_kind_name(enum row_kind kind); /* "branch" */
+size_t row_size(enum row_kind kind);
+
+struct doc *row_encode(enum row_kind kind, const void *row);
+/* On success `ret_row` holds references (row_unref); on failure nothing. */
+NODISCARD err_t
+row_decode(enum row_kind kind, const struct doc *doc, union any_row *ret_row, struct errmsg *msg);
+
+void row_ref(enum row_kind kind, void *row);   /* one more reference on every doc field */
+void row_unref(enum row_kind kind, void *row); /* and they are NULL */

@@ -1,0 +1,225 @@
+#include "control/plan/plan.h"
+
+static void add(struct plan *plan, enum plan_step_kind kind)
+{
+    ASSERT(plan->count < PLAN_STEPS_MAX);
+    plan->steps[plan->count++] = (struct plan_step){.kind = kind};
+}
+
+static void add_for_safekeeper(struct plan *plan, enum plan_step_kind kind, size_t index)
+{
+    add(plan, kind);
+    plan->steps[plan->count - 1].safekeeper = (unsigned)index;
+}
+
+/* ---- project ---- */
+
+static void plan_live_project(const struct plan_project_view *view, struct plan *plan)
+{
+    if (!view->image_known) {
+        add(plan, PLAN_MAKE_IMAGE);
+    }
+    if (!view->incarnation_known) {
+        plan->waits_for = "the pageserver to answer";
+    } else if (!view->incarnation_matches) {
+        /* A new generation first: the old one may have been used by the disk that is gone. */
+        add(plan, PLAN_RENEW_GENERATION);
+    } else if (view->on_pageserver != SEEN_PRESENT) {
+        add(plan, PLAN_ATTACH_TENANT);
+    }
+    plan->reached = plan->count == 0 && plan->waits_for == NULL;
+}
+
+static void plan_leaving_project(const struct plan_project_view *view, struct plan *plan)
+{
+    if (view->endpoints_left > 0) {
+        plan->waits_for = "its computes to stop";
+    } else if (view->on_pageserver != SEEN_ABSENT) {
+        add(plan, PLAN_DETACH_TENANT);
+    } else if (view->branches_on_safekeepers > 0) {
+        plan->waits_for = "a majority of its safekeepers to delete the WAL";
+    } else {
+        plan->reached = true;
+    }
+    if (plan->reached && view->state == PROJECT_DELETING) {
+        add(plan, PLAN_COMMIT);
+    } else if (plan->reached && view->branches_left == 0 && !view->kept) {
+        add(plan, PLAN_PURGE);
+    }
+}
+
+void plan_project(const struct plan_project_view *view, struct plan *ret_plan)
+{
+    *ret_plan = (struct plan){0};
+    if (view->state == PROJECT_ACTIVE) {
+        plan_live_project(view, ret_plan);
+    } else {
+        plan_leaving_project(view, ret_plan);
+    }
+}
+
+/* ---- branch ---- */
+
+static size_t count_seen(const struct plan_branch_view *view, enum seen wanted)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < view->safekeeper_count; i++) {
+        count += view->on_safekeeper[i] == wanted;
+    }
+    return count;
+}
+
+static bool is_majority(size_t count, size_t total)
+{
+    return count > total / 2;
+}
+
+/*
+ * A root gets its safekeepers first, so that the pageserver can follow its WAL from the first byte.
+ * A branch gets its pageserver row first: from then on its parent's history at the branch LSN is
+ * held, and nobody writes to the branch before. Once it is ready, the order no longer matters and
+ * each node is repaired on its own.
+ */
+static void plan_live_branch(const struct plan_branch_view *view, struct plan *plan)
+{
+    bool majority = is_majority(count_seen(view, SEEN_PRESENT), view->safekeeper_count);
+    bool on_pageserver = view->on_pageserver == SEEN_PRESENT;
+    bool ready = view->state == BRANCH_READY;
+    if (!view->start_known) {
+        plan->waits_for = "the bootstrap image";
+        return;
+    }
+    if (!on_pageserver && (ready || majority || !view->is_root)) {
+        if (view->tenant != SEEN_PRESENT) {
+            plan->waits_for = "its tenant on the pageserver";
+        } else if (view->parent != SEEN_PRESENT) {
+            plan->waits_for = "its parent on the pageserver";
+        } else {
+            add(plan, PLAN_CREATE_ON_PAGESERVER);
+        }
+    }
+    if (ready || view->is_root || on_pageserver) {
+        for (size_t i = 0; i < view->safekeeper_count; i++) {
+            if (view->on_safekeeper[i] != SEEN_PRESENT) {
+                add_for_safekeeper(plan, PLAN_CREATE_ON_SAFEKEEPER, i);
+            }
+        }
+    }
+    plan->reached = on_pageserver && majority;
+    if (plan->reached && !ready) {
+        add(plan, PLAN_COMMIT);
+    }
+}
+
+/* Computes, then pages, then WAL: each still needs the next one while it goes. */
+static void plan_leaving_branch(const struct plan_branch_view *view, struct plan *plan)
+{
+    size_t gone = count_seen(view, SEEN_ABSENT);
+    if (view->endpoints_left > 0) {
+        plan->waits_for = "its computes to stop";
+        return;
+    }
+    if (view->on_pageserver != SEEN_ABSENT) {
+        if (view->children_left > 0) {
+            plan->waits_for = "its children on the pageserver to go";
+        } else if (view->tenant_leaves) {
+            plan->waits_for = "its tenant on the pageserver to go";
+        } else {
+            add(plan, PLAN_DELETE_ON_PAGESERVER);
+        }
+        return;
+    }
+    for (size_t i = 0; i < view->safekeeper_count; i++) {
+        if (view->on_safekeeper[i] != SEEN_ABSENT) {
+            add_for_safekeeper(plan, PLAN_DELETE_ON_SAFEKEEPER, i);
+        }
+    }
+    plan->reached = is_majority(gone, view->safekeeper_count);
+    if (plan->reached && view->state == BRANCH_DELETING) {
+        add(plan, PLAN_COMMIT);
+    } else if (gone == view->safekeeper_count && view->rows_left == 0) {
+        add(plan, PLAN_PURGE);
+    }
+}
+
+void plan_branch(const struct plan_branch_view *view, struct plan *ret_plan)
+{
+    *ret_plan = (struct plan){0};
+    if (view->state == BRANCH_INIT || view->state == BRANCH_READY) {
+        plan_live_branch(view, ret_plan);
+    } else {
+        plan_leaving_branch(view, ret_plan);
+    }
+}
+
+/* ---- endpoint ---- */
+
+static void plan_wanted_compute(const struct plan_endpoint_view *view, struct plan *plan)
+{
+    if (!view->branch_ready) {
+        plan->waits_for = "its branch to be ready";
+        return;
+    }
+    if (view->recreate) {
+        add(plan, PLAN_DELETE_COMPUTE);
+        return;
+    }
+    switch (view->seen) {
+    case COMPUTE_UNKNOWN:
+    case COMPUTE_ABSENT:
+    case COMPUTE_STOPPED:
+    case COMPUTE_FAILED: add(plan, PLAN_START_COMPUTE); break;
+    case COMPUTE_STARTING:
+    case COMPUTE_STOPPING: add(plan, PLAN_ASK_COMPUTE); break;
+    case COMPUTE_FENCED: add(plan, PLAN_GIVE_WAY); break;
+    case COMPUTE_RUNNING: plan->reached = true; break;
+    }
+}
+
+static void plan_idle_compute(const struct plan_endpoint_view *view, struct plan *plan)
+{
+    switch (view->seen) {
+    case COMPUTE_UNKNOWN:
+    case COMPUTE_STOPPING: add(plan, PLAN_ASK_COMPUTE); break;
+    case COMPUTE_STARTING:
+    case COMPUTE_RUNNING: add(plan, PLAN_STOP_COMPUTE); break;
+    case COMPUTE_ABSENT:
+    case COMPUTE_STOPPED:
+    case COMPUTE_FAILED:
+    case COMPUTE_FENCED: plan->reached = true; break;
+    }
+}
+
+void plan_endpoint(const struct plan_endpoint_view *view, struct plan *ret_plan)
+{
+    *ret_plan = (struct plan){0};
+    switch (view->wanted) {
+    case ENDPOINT_ACTIVE: plan_wanted_compute(view, ret_plan); break;
+    case ENDPOINT_IDLE: plan_idle_compute(view, ret_plan); break;
+    case ENDPOINT_DELETING:
+        if (view->seen == COMPUTE_ABSENT) {
+            ret_plan->reached = true;
+            add(ret_plan, PLAN_PURGE);
+        } else {
+            add(ret_plan, PLAN_DELETE_COMPUTE);
+        }
+        return;
+    }
+    if (ret_plan->reached && !view->recorded) {
+        add(ret_plan, PLAN_COMMIT);
+    }
+}
+
+uint64_t plan_port(uint64_t first, uint64_t last, const uint64_t *taken, size_t taken_count)
+{
+    for (uint64_t port = first; port <= last; port++) {
+        bool is_taken = false;
+        for (size_t i = 0; i < taken_count && !is_taken; i++) {
+            is_taken = taken[i] == port;
+        }
+        if (!is_taken) {
+            return port;
+        }
+    }
+    return 0;
+}
