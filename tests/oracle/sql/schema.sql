@@ -1,0 +1,12 @@
+-- What exists before the base copy.
+CREATE TABLE account (id int PRIMARY KEY, branch int, balance bigint, note text) WITH (fillfactor = 80);
+INSERT INTO account SELECT i, i % 50, 0, repeat('x', i % 60) FROM generate_series(1, 20000) i;
+CREATE INDEX account_branch ON account (branch);
+CREATE TABLE parent (id int PRIMARY KEY, v int);
+INSERT INTO parent SELECT i, 0 FROM generate_series(1, 200) i;
+CREATE TABLE child (id bigserial PRIMARY KEY, parent int REFERENCES parent (id), v int);
+CREATE TABLE upsert (k int PRIMARY KEY, n int, t text);
+CREATE TABLE wide (id serial, a text, b text, c int);
+CREATE SEQUENCE counter;
+CREATE TABLE queue (id bigserial PRIMARY KEY, t text);
+VACUUM (FREEZE) account;

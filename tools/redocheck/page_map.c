@@ -1,0 +1,169 @@
+#include "tools/redocheck/page_map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+
+#define SEGMENT_BLOCKS      131072u
+#define SLRU_SEGMENT_BLOCKS 32u
+#define SPC_DEFAULT         1663u
+#define SPC_GLOBAL          1664u
+#define TABLESPACE_VERSION  "PG_17_202406281"
+
+struct entry {
+    struct page_key key;
+    uint8_t *page; /* NULL: free slot */
+};
+
+struct page_map {
+    const char *base_dir;
+    struct entry *entries;
+    size_t count, capacity; /* a power of two */
+};
+
+struct page_map *page_map_create(const char *base_dir)
+{
+    struct page_map *map = MEM_NEW(struct page_map);
+    map->base_dir = base_dir;
+    map->capacity = 1 << 16;
+    map->entries = MEM_ARRAY(struct entry, map->capacity);
+    return map;
+}
+
+void page_map_destroy(struct page_map *map)
+{
+    if (map == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < map->capacity; i++) {
+        mem_free(map->entries[i].page);
+    }
+    mem_free(map->entries);
+    mem_free(map);
+}
+
+static uint64_t key_hash(struct page_key key)
+{
+    uint64_t hash = (uint64_t)key.rel << 32 | key.block;
+    hash ^= (uint64_t)key.db << 17 ^ (uint64_t)key.spc << 45 ^ (uint64_t)key.fork << 61;
+    hash *= 0x9E3779B97F4A7C15u;
+    return hash ^ hash >> 29;
+}
+
+static struct entry *find(const struct page_map *map, struct page_key key)
+{
+    size_t at = key_hash(key) & (map->capacity - 1);
+    while (map->entries[at].page != NULL && !page_key_equal(map->entries[at].key, key)) {
+        at = (at + 1) & (map->capacity - 1);
+    }
+    return &map->entries[at];
+}
+
+static void grow(struct page_map *map)
+{
+    struct entry *old = map->entries;
+    size_t old_capacity = map->capacity;
+    map->capacity *= 2;
+    map->entries = MEM_ARRAY(struct entry, map->capacity);
+    for (size_t i = 0; i < old_capacity; i++) {
+        if (old[i].page != NULL) {
+            *find(map, old[i].key) = old[i];
+        }
+    }
+    mem_free(old);
+}
+
+static const char *slru_folder(uint32_t kind)
+{
+    switch (kind) {
+    case STATE_CLOG: return "pg_xact";
+    case STATE_MULTI_OFFSETS: return "pg_multixact/offsets";
+    case STATE_MULTI_MEMBERS: return "pg_multixact/members";
+    case STATE_COMMIT_TS: return "pg_commit_ts";
+    default: return "no_such_folder";
+    }
+}
+
+static void page_path(const char *dir, struct page_key key, char *to)
+{
+    static const char *const FORK_SUFFIX[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
+    char segment[16] = "";
+    if (key.spc == KEY_SPC_STATE) {
+        (void)snprintf(
+            to, PATH_SIZE, "%s/%s/%04X", dir, slru_folder(key.db),
+            key.block / SLRU_SEGMENT_BLOCKS);
+        return;
+    }
+    const char *fork = key.fork < FORK_COUNT ? FORK_SUFFIX[key.fork] : "_none";
+    if (key.block >= SEGMENT_BLOCKS) {
+        (void)snprintf(segment, sizeof(segment), ".%u", key.block / SEGMENT_BLOCKS);
+    }
+    if (key.spc == SPC_GLOBAL) {
+        (void)snprintf(to, PATH_SIZE, "%s/global/%u%s%s", dir, key.rel, fork, segment);
+    } else if (key.spc == SPC_DEFAULT) {
+        (void)snprintf(to, PATH_SIZE, "%s/base/%u/%u%s%s", dir, key.db, key.rel, fork, segment);
+    } else {
+        (void)snprintf(
+            to, PATH_SIZE, "%s/pg_tblspc/%u/%s/%u/%u%s%s", dir, key.spc, TABLESPACE_VERSION,
+            key.db, key.rel, fork, segment);
+    }
+}
+
+err_t page_file_read(const char *dir, struct page_key key, uint8_t *to, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    page_path(dir, key, path);
+    memset(to, 0, PAGE_SIZE);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT || errno == ENOTDIR ? ERR_OK
+                                                   : err_set(msg, ERR_IO, "open %s: %m", path);
+    }
+    uint32_t per_segment = key.spc == KEY_SPC_STATE ? SLRU_SEGMENT_BLOCKS : SEGMENT_BLOCKS;
+    ssize_t got = pread(fd, to, PAGE_SIZE, (off_t)(key.block % per_segment) * PAGE_SIZE);
+    (void)close(fd);
+    return got >= 0 ? ERR_OK : err_set(msg, ERR_IO, "read %s: %m", path);
+}
+
+err_t page_map_page(
+    struct page_map *map, struct page_key key, uint8_t **ret_page, struct errmsg *msg)
+{
+    struct entry *entry = find(map, key);
+    if (entry->page == NULL) {
+        uint8_t *page = mem_alloc(PAGE_SIZE);
+        err_t err = page_file_read(map->base_dir, key, page, msg);
+        if (err != ERR_OK) {
+            mem_free(page);
+            return err;
+        }
+        *entry = (struct entry){.key = key, .page = page};
+        map->count++;
+        *ret_page = page;
+        if (map->count * 2 > map->capacity) {
+            grow(map);
+        }
+        return ERR_OK;
+    }
+    *ret_page = entry->page;
+    return ERR_OK;
+}
+
+const uint8_t *page_map_touched(const struct page_map *map, struct page_key key)
+{
+    return find(map, key)->page;
+}
+
+void page_map_truncate(struct page_map *map, struct page_key rel, uint32_t blocks)
+{
+    for (size_t i = 0; i < map->capacity; i++) {
+        struct entry *entry = &map->entries[i];
+        struct page_key key = entry->key;
+        key.block = rel.block;
+        if (entry->page != NULL && page_key_equal(key, rel) && entry->key.block >= blocks) {
+            memset(entry->page, 0, PAGE_SIZE);
+        }
+    }
+}

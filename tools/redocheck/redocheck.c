@@ -1,0 +1,337 @@
+/*
+ * redocheck - replay WAL with the native redo and compare with what Postgres made of it.
+ *
+ *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--page SPC/DB/REL/FORK/BLOCK] [--strict]
+ *
+ * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
+ * --wal   pg_wal of the server that went on from there
+ * --twin  a copy of the base that stock Postgres recovered up to --end: compared byte for byte
+ * --end   stop behind the record that ends there (default: where the WAL ends)
+ * --page  print every record that touches this page
+ *
+ * WAL written with wal_consistency_checking=all carries images of pages as the primary had them:
+ * each is compared too, with masks. Exit code 1: something differs.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "common/base/parse.h"
+#include "common/pg/wal_reader.h"
+#include "pageserver/redo/redo.h"
+#include "tools/redocheck/page_map.h"
+#include "tools/redocheck/page_mask.h"
+#include "tools/redocheck/touched.h"
+#include "tools/redocheck/twin.h"
+
+#define SHOWN_MAX 20
+
+/* Offsets in pg_control of 17. */
+enum {
+    CONTROL_SYSTEM_ID = 0,
+    CONTROL_REDO = 40,
+    CONTROL_LOG_HINTS = 176,
+    CONTROL_COMMIT_TS = 200,
+    CONTROL_SEGMENT_SIZE = 228,
+    CONTROL_CHECKSUMS = 252
+};
+
+struct coverage {
+    uint64_t records, pages, images, refused, different;
+};
+
+struct check {
+    const char *base_dir, *wal_dir, *twin_dir;
+    lsn_t start_lsn, end_lsn;
+    uint64_t system_id;
+    uint32_t segment_size;
+    bool log_hints, commit_ts;
+    bool traces;
+    struct page_key traced;
+    struct page_map *map;
+    struct coverage coverage[RM_COUNT][16];
+    uint64_t records, record_bytes, shown;
+    uint64_t redo_ns, redo_pages;
+    lsn_t last_lsn;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static err_t read_control(struct check *check, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    uint8_t control[512];
+    (void)snprintf(path, sizeof(path), "%s/global/pg_control", check->base_dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, control, sizeof(control)) : -1;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (got != sizeof(control)) {
+        return err_set(msg, ERR_IO, "read %s: %m", path);
+    }
+    memcpy(&check->system_id, control + CONTROL_SYSTEM_ID, sizeof(uint64_t));
+    memcpy(&check->start_lsn, control + CONTROL_REDO, sizeof(uint64_t));
+    check->log_hints = control[CONTROL_LOG_HINTS] != 0 || page_u32(control, CONTROL_CHECKSUMS) != 0;
+    check->commit_ts = control[CONTROL_COMMIT_TS] != 0;
+    check->segment_size = page_u32(control, CONTROL_SEGMENT_SIZE);
+    return ERR_OK;
+}
+
+/* Compare our page with the image that the primary put beside the record. */
+static err_t check_image(
+    struct check *check, const struct wal_record *record, const struct touched_page *touched,
+    const uint8_t *page, struct coverage *coverage, struct errmsg *msg)
+{
+    uint8_t ours[PAGE_SIZE];
+    uint8_t theirs[PAGE_SIZE];
+    const struct wal_block *block = &record->blocks[touched->block_index];
+    TRY(wal_block_restore_image(block, theirs, msg));
+    memcpy(ours, page, PAGE_SIZE);
+    page_mask(ours, record->rmgr, touched->key);
+    page_mask(theirs, record->rmgr, touched->key);
+    coverage->images++;
+    if (memcmp(ours, theirs, PAGE_SIZE) == 0) {
+        return ERR_OK;
+    }
+    coverage->different++;
+    if (check->shown++ < SHOWN_MAX) {
+        printf("image differs: %s at " LSN_FMT ", block %u, %s:", wal_record_text(record).text,
+            LSN_ARGS(record->lsn), touched->block_index, page_key_text(touched->key).text);
+        int listed = 0;
+        for (size_t i = 0; i < PAGE_SIZE && listed < 16; i++) {
+            if (ours[i] != theirs[i]) {
+                printf(" %zu:%02x/%02x", i, ours[i], theirs[i]);
+                listed++;
+            }
+        }
+        printf("\n");
+    }
+    return ERR_OK;
+}
+
+static err_t apply_page(
+    struct check *check, const struct wal_record *record, const struct touched_page *touched,
+    struct coverage *coverage, struct errmsg *msg)
+{
+    uint8_t *page = NULL;
+    struct errmsg refusal = {.text = ""};
+    TRY(page_map_page(check->map, touched->key, &page, msg));
+    bool implied = touched->block_index == VALUE_BLOCK_IMPLIED;
+    const struct wal_block *block = implied ? NULL : &record->blocks[touched->block_index];
+    if (block != NULL && block->will_init) {
+        memset(page, 0, PAGE_SIZE);
+    }
+    lsn_t old_lsn = page_lsn(page);
+    uint64_t begin = now_ns();
+    err_t err = redo_apply(record, touched->block_index, touched->key, page, &refusal);
+    check->redo_ns += now_ns() - begin;
+    check->redo_pages++;
+    coverage->pages++;
+    if (check->traces && page_key_equal(touched->key, check->traced)) {
+        printf("trace: %s at " LSN_FMT " end " LSN_FMT " block %u: %s lower %u upper %u\n",
+            wal_record_text(record).text, LSN_ARGS(record->lsn), LSN_ARGS(record->end_lsn),
+            touched->block_index, err_name(err), page_u16(page, PAGE_LOWER),
+            page_u16(page, PAGE_UPPER));
+    }
+    if (err != ERR_OK) {
+        coverage->refused++;
+        if (check->shown++ < SHOWN_MAX) {
+            printf("refused: %s\n", refusal.text);
+        }
+    }
+    /* Without hint logging Postgres sets PD_ALL_VISIBLE but leaves pd_lsn; our redo always sets it. */
+    if (!check->log_hints && record->rmgr == RM_HEAP2 && (record->info & 0x70) == 0x40 &&
+        touched->block_index == 1) {
+        page_set_lsn(page, old_lsn);
+    }
+    if (block != NULL && block->has_image && !block->apply_image && err == ERR_OK) {
+        return check_image(check, record, touched, page, coverage, msg);
+    }
+    return ERR_OK;
+}
+
+static err_t apply_record(struct check *check, const struct wal_record *record, struct errmsg *msg)
+{
+    static struct touched touched;
+    if (record->rmgr >= RM_COUNT) {
+        return err_set(msg, ERR_UNSUPPORTED, "resource manager %u", record->rmgr);
+    }
+    struct coverage *coverage = &check->coverage[record->rmgr][record->info >> 4];
+    coverage->records++;
+    check->records++;
+    check->record_bytes += record->total_size;
+    touched_by(record, check->commit_ts, &touched);
+    if (touched.overflow) {
+        return err_set(msg, ERR_UNSUPPORTED, "a record touches more than %d pages", TOUCHED_MAX);
+    }
+    for (size_t i = 0; i < touched.count; i++) {
+        TRY(apply_page(check, record, &touched.pages[i], coverage, msg));
+    }
+    if (touched.truncates) {
+        page_map_truncate(check->map, touched.truncated, touched.truncated.block);
+    }
+    check->last_lsn = record->end_lsn;
+    return ERR_OK;
+}
+
+/* Feed one read's worth of WAL; ERR_NOT_FOUND: there is no more. */
+static err_t feed_more(struct check *check, struct wal_reader *reader, uint8_t *room, size_t size,
+    struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    lsn_t lsn = wal_reader_next_lsn(reader);
+    (void)snprintf(path, sizeof(path), "%s/%s", check->wal_dir,
+        wal_segment_name(lsn, check->segment_size).text);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return ERR_NOT_FOUND;
+    }
+    off_t at = (off_t)(lsn % check->segment_size);
+    size = MIN_OF(size, check->segment_size - (size_t)at);
+    ssize_t got = pread(fd, room, size, at);
+    (void)close(fd);
+    if (got <= 0) {
+        return ERR_NOT_FOUND;
+    }
+    return wal_reader_feed(reader, bytes_of(room, (size_t)got), msg);
+}
+
+static err_t replay(struct check *check, struct errmsg *msg)
+{
+    size_t room_size = 1 * MIB;
+    uint8_t *room = mem_alloc(room_size);
+    struct wal_reader_options options = {
+        .start_lsn = check->start_lsn,
+        .segment_size = check->segment_size,
+        .system_id = check->system_id,
+        .record_size_max = 64 * MIB,
+    };
+    struct wal_reader *reader = wal_reader_create(&options);
+    err_t err = ERR_OK;
+    while (err == ERR_OK) {
+        const struct wal_record *record = NULL;
+        err = wal_reader_next(reader, &record, msg);
+        if (err == ERR_NOT_FOUND) {
+            err = feed_more(check, reader, room, room_size, msg);
+            continue;
+        }
+        if (err == ERR_OK) {
+            err = apply_record(check, record, msg);
+        }
+        if (err == ERR_OK && check->end_lsn != 0 && check->last_lsn >= check->end_lsn) {
+            break;
+        }
+    }
+    if (check->end_lsn == 0 && (err == ERR_NOT_FOUND || err == ERR_CORRUPT)) {
+        printf("WAL ends behind " LSN_FMT "\n", LSN_ARGS(check->last_lsn));
+        err = ERR_OK;
+    } else if (err == ERR_NOT_FOUND) {
+        err = err_set(msg, ERR_NOT_FOUND, "the WAL ends before --end");
+    }
+    wal_reader_destroy(reader);
+    mem_free(room);
+    return err;
+}
+
+static bool report(const struct check *check)
+{
+    uint64_t bad = 0;
+    printf("%-24s %10s %10s %10s %9s %9s\n", "record", "records", "pages", "images", "differ",
+        "refused");
+    for (unsigned rmgr = 0; rmgr < RM_COUNT; rmgr++) {
+        for (unsigned op = 0; op < 16; op++) {
+            const struct coverage *coverage = &check->coverage[rmgr][op];
+            if (coverage->records == 0) {
+                continue;
+            }
+            struct wal_record record = {.rmgr = (uint8_t)rmgr, .info = (uint8_t)(op << 4)};
+            printf("%-24s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n",
+                wal_record_text(&record).text, coverage->records, coverage->pages,
+                coverage->images, coverage->different, coverage->refused);
+            bad += coverage->different + coverage->refused;
+        }
+    }
+    printf("%" PRIu64 " records, %" PRIu64 " bytes; %" PRIu64 " pages at %" PRIu64 " ns each\n",
+        check->records, check->record_bytes, check->redo_pages,
+        check->redo_pages > 0 ? check->redo_ns / check->redo_pages : 0);
+    return bad == 0;
+}
+
+static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
+{
+    TRY(read_control(check, msg));
+    printf("replay from " LSN_FMT ", hint logging %s, commit timestamps %s\n",
+        LSN_ARGS(check->start_lsn), check->log_hints ? "on" : "off",
+        check->commit_ts ? "on" : "off");
+    TRY(replay(check, msg));
+    bool same = report(check);
+    if (check->twin_dir != NULL) {
+        struct twin_result result;
+        TRY(twin_compare(
+            check->twin_dir, check->map, check->base_dir, check->commit_ts, &result, msg));
+        printf("twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n",
+            result.files, result.pages, result.different);
+        same = same && result.different == 0 && result.pages > 0;
+    }
+    *ret_same = same;
+    return ERR_OK;
+}
+
+static err_t parse_options(int argc, char **argv, struct check *check, struct errmsg *msg)
+{
+    static const struct option OPTIONS[] = {
+        {"base", required_argument, NULL, 'b'}, {"wal", required_argument, NULL, 'w'},
+        {"twin", required_argument, NULL, 't'}, {"end", required_argument, NULL, 'e'},
+        {"page", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0},
+    };
+    for (int option = 0; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
+        unsigned fork = 0;
+        switch (option) {
+        case 'b': check->base_dir = optarg; break;
+        case 'w': check->wal_dir = optarg; break;
+        case 't': check->twin_dir = optarg; break;
+        case 'e': TRY(parse_lsn(optarg, &check->end_lsn, msg)); break;
+        case 'p':
+            check->traces = sscanf(optarg, "%u/%u/%u/%u/%u", &check->traced.spc,
+                                &check->traced.db, &check->traced.rel, &fork,
+                                &check->traced.block) == 5;
+            check->traced.fork = (uint8_t)fork;
+            break;
+        default: return err_set(msg, ERR_INVALID, "unknown option");
+        }
+    }
+    return check->base_dir != NULL && check->wal_dir != NULL
+               ? ERR_OK
+               : err_set(msg, ERR_INVALID, "--base and --wal are needed");
+}
+
+int main(int argc, char **argv)
+{
+    struct errmsg msg = {.text = ""};
+    struct check *check = MEM_NEW(struct check);
+    bool same = false;
+    err_t err = parse_options(argc, argv, check, &msg);
+    if (err == ERR_OK) {
+        check->map = page_map_create(check->base_dir);
+        err = run(check, &same, &msg);
+        page_map_destroy(check->map);
+    }
+    mem_free(check);
+    if (err != ERR_OK) {
+        fprintf(stderr, "redocheck: %s\n", msg.text);
+        return 2;
+    }
+    return same ? 0 : 1;
+}
