@@ -6,8 +6,8 @@
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 
-__attribute__((target("sse4.2"))) static uint32_t
-crc32c_hardware(uint32_t crc, const uint8_t *data, size_t size)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(
+    uint32_t crc, const uint8_t *data, size_t size)
 {
     uint64_t wide = crc;
     while (size >= 8) {

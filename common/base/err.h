@@ -30,7 +30,7 @@ typedef enum err {
 #define X(code, text) code,
     ERR_CODES(X)
 #undef X
-    ERR_COUNT
+        ERR_COUNT
 } err_t;
 
 struct errmsg {

@@ -18,7 +18,7 @@ enum metric_kind { METRIC_KIND_COUNTER, METRIC_KIND_GAUGE, METRIC_KIND_HISTOGRAM
 struct metric {
     enum metric_kind kind;
     const char *name, *help;
-    _Atomic int64_t value;                   /* counter, gauge; histogram: sum in ns */
+    _Atomic int64_t value;                    /* counter, gauge; histogram: sum in ns */
     _Atomic uint64_t buckets[METRIC_BUCKETS]; /* histogram */
     struct metric *next;
 };
@@ -26,16 +26,18 @@ struct metric {
 void metric_register(struct metric *metric);
 
 #define METRIC_DEFINE(variable, metric_kind_, name_, help_)                                        \
-    static struct metric variable = {.kind = (metric_kind_), .name = (name_), .help = (help_)};     \
+    static struct metric variable = {.kind = (metric_kind_), .name = (name_), .help = (help_)};    \
     __attribute__((constructor)) static void variable##_register(void)                             \
     {                                                                                              \
         metric_register(&(variable));                                                              \
     }                                                                                              \
     static_assert(sizeof(name_) > 1, "a metric has a name")
 
-#define METRIC_COUNTER(variable, name, help)   METRIC_DEFINE(variable, METRIC_KIND_COUNTER, name, help)
-#define METRIC_GAUGE(variable, name, help)     METRIC_DEFINE(variable, METRIC_KIND_GAUGE, name, help)
-#define METRIC_HISTOGRAM(variable, name, help) METRIC_DEFINE(variable, METRIC_KIND_HISTOGRAM, name, help)
+#define METRIC_COUNTER(variable, name, help)                                                       \
+    METRIC_DEFINE(variable, METRIC_KIND_COUNTER, name, help)
+#define METRIC_GAUGE(variable, name, help) METRIC_DEFINE(variable, METRIC_KIND_GAUGE, name, help)
+#define METRIC_HISTOGRAM(variable, name, help)                                                     \
+    METRIC_DEFINE(variable, METRIC_KIND_HISTOGRAM, name, help)
 
 static inline void metric_add(struct metric *metric, int64_t amount)
 {

@@ -117,8 +117,7 @@ static err_t parse_with_unit(
 err_t parse_size(const char *text, uint64_t *ret_bytes, struct errmsg *msg)
 {
     static const struct unit units[] = {
-        {"", 1},      {"B", 1},     {"kB", KIB},    {"KB", KIB},
-        {"GB", GIB},  {"TB", 1024 * GIB}, {"MB", MIB},
+        {"", 1}, {"B", 1}, {"kB", KIB}, {"KB", KIB}, {"GB", GIB}, {"TB", 1024 * GIB}, {"MB", MIB},
     };
     return parse_with_unit(text, units, ARRAY_LEN(units), ret_bytes, msg);
 }

@@ -1,5 +1,6 @@
 /*
- * kv.h - an ordered key-value store in a folder (RocksDB), the only place that includes rocksdb/c.h.
+ * kv.h - an ordered key-value store in a folder (RocksDB), the only place that includes
+ * rocksdb/c.h.
  *
  * Keys order by memcmp. All calls block: use them from workers or at start. Threads: [any] on one
  * kv, but an iterator belongs to one thread. Destroy every iterator before kv_close().
@@ -13,8 +14,8 @@ struct kv_batch;
 struct kv_iter;
 
 struct kv_options {
-    size_t prefix_size;       /* 0: none; else bloom/ribbon filters on this fixed key prefix */
-    size_t block_cache_bytes; /* 0: 32 MiB; shared by all kvs that were opened with cache NULL */
+    size_t prefix_size;        /* 0: none; else bloom/ribbon filters on this fixed key prefix */
+    size_t block_cache_bytes;  /* 0: 32 MiB; shared by all kvs that were opened with cache NULL */
     size_t write_buffer_bytes; /* 0: 4 MiB */
 };
 

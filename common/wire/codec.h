@@ -166,11 +166,8 @@ WIRE_ID(timeline)
         FIELDS(WIRE_SIZE)                                                                          \
         return size;                                                                               \
     }                                                                                              \
-    void type##_encode(const struct type *msg, struct writer *out)                                 \
-    {                                                                                              \
-        FIELDS(WIRE_PUT)                                                                           \
-    }                                                                                              \
-    err_t type##_decode(struct type *msg, struct reader *in)                                       \
+    void type##_encode(const struct type *msg, struct writer *out){                                \
+        FIELDS(WIRE_PUT)} err_t type##_decode(struct type *msg, struct reader *in)                 \
     {                                                                                              \
         FIELDS(WIRE_GET)                                                                           \
         return in->bad || in->left > 0 ? ERR_CORRUPT : ERR_OK;                                     \

@@ -22,10 +22,10 @@
 #define FEED_STATUS_FIELDS(X) X(u64, commit_lsn)
 
 #define FEED_FEEDBACK_FIELDS(X)                                                                    \
-    X(u32, generation)    /* of the pageserver's attachment */                                     \
-    X(u64, received_lsn)  /* ingested into memory: readers see it */                               \
-    X(u64, durable_lsn)   /* survives a crash of the pageserver */                                 \
-    X(u64, remote_lsn)    /* survives the loss of the pageserver: WAL below may go */
+    X(u32, generation)   /* of the pageserver's attachment */                                      \
+    X(u64, received_lsn) /* ingested into memory: readers see it */                                \
+    X(u64, durable_lsn)  /* survives a crash of the pageserver */                                  \
+    X(u64, remote_lsn)   /* survives the loss of the pageserver: WAL below may go */
 
 WIRE_DECLARE(feed_start, FEED_START_FIELDS);
 WIRE_DECLARE(feed_wal, FEED_WAL_FIELDS);

@@ -26,21 +26,21 @@
 #define PROTOCOL_VERSION_MAX 1
 
 #define FRAME_TYPES(X)                                                                             \
-    X(FRAME_HELLO, 1)            /* hello_proto.h, any connection */                               \
+    X(FRAME_HELLO, 1) /* hello_proto.h, any connection */                                          \
     X(FRAME_HELLO_REPLY, 2)                                                                        \
-    X(FRAME_ERROR, 3)            /* reply to any request, or the reason before a close */          \
-    X(FRAME_VOTE_REQUEST, 16)    /* wal_proto.h: proposer -> acceptor */                           \
+    X(FRAME_ERROR, 3)         /* reply to any request, or the reason before a close */             \
+    X(FRAME_VOTE_REQUEST, 16) /* wal_proto.h: proposer -> acceptor */                              \
     X(FRAME_VOTE_REPLY, 17)                                                                        \
     X(FRAME_ELECTED, 18)                                                                           \
     X(FRAME_APPEND, 19)                                                                            \
     X(FRAME_APPEND_REPLY, 20)                                                                      \
-    X(FRAME_READ_WAL, 21)        /* proposer or peer reads a donor's log */                        \
+    X(FRAME_READ_WAL, 21) /* proposer or peer reads a donor's log */                               \
     X(FRAME_READ_WAL_REPLY, 22)                                                                    \
-    X(FRAME_FEED_START, 32)      /* feed_proto.h: pageserver -> safekeeper */                      \
+    X(FRAME_FEED_START, 32) /* feed_proto.h: pageserver -> safekeeper */                           \
     X(FRAME_FEED_WAL, 33)                                                                          \
     X(FRAME_FEED_STATUS, 34)                                                                       \
     X(FRAME_FEED_FEEDBACK, 35)                                                                     \
-    X(FRAME_GET_PAGE, 48)        /* page_proto.h: compute -> pageserver */                         \
+    X(FRAME_GET_PAGE, 48) /* page_proto.h: compute -> pageserver */                                \
     X(FRAME_GET_PAGE_REPLY, 49)                                                                    \
     X(FRAME_REL_SIZE, 50)                                                                          \
     X(FRAME_REL_SIZE_REPLY, 51)                                                                    \
@@ -63,7 +63,8 @@ struct frame {
     struct bytes payload; /* a view */
 };
 
-/* Append header + payload to `out`. The payload is at most FRAME_PAYLOAD_MAX (our side: asserted). */
+/* Append header + payload to `out`. The payload is at most FRAME_PAYLOAD_MAX (our side: asserted).
+ */
 void frame_append(struct buf *out, const struct frame *frame);
 
 /*
@@ -72,11 +73,11 @@ void frame_append(struct buf *out, const struct frame *frame);
  * ERR_OK: `*ret_frame` views into `in`, `*ret_size` is how many bytes it took; *ret_size == 0 means
  * that more bytes are needed. ERR_CORRUPT: bad magic, size, or checksum; the connection is lost.
  */
-NODISCARD err_t frame_parse(
-    struct bytes in, struct frame *ret_frame, size_t *ret_size, struct errmsg *msg);
+NODISCARD err_t
+frame_parse(struct bytes in, struct frame *ret_frame, size_t *ret_size, struct errmsg *msg);
 
-/* Encode a message of WIRE_DECLARE and append it as a frame: FRAME_APPEND_MESSAGE(out, vote_request,
- * &msg, .type = FRAME_VOTE_REQUEST, .channel = channel, .request_id = id). */
+/* Encode a message of WIRE_DECLARE and append it as a frame: FRAME_APPEND_MESSAGE(out,
+ * vote_request, &msg, .type = FRAME_VOTE_REQUEST, .channel = channel, .request_id = id). */
 #define FRAME_APPEND_MESSAGE(out, message_type, message, ...)                                      \
     do {                                                                                           \
         size_t frame_message_size = message_type##_size(message);                                  \
@@ -85,7 +86,8 @@ NODISCARD err_t frame_parse(
             .next = (out)->data + frame_begin + FRAME_HEADER_SIZE, .left = frame_message_size};    \
         message_type##_encode((message), &frame_writer);                                           \
         ASSERT(frame_writer.left == 0);                                                            \
-        frame_finish_((out), frame_begin, &(struct frame){.version = PROTOCOL_VERSION_MAX, __VA_ARGS__});                                \
+        frame_finish_(                                                                             \
+            (out), frame_begin, &(struct frame){.version = PROTOCOL_VERSION_MAX, __VA_ARGS__});    \
     } while (0)
 
 /* Private to the macro: reserve header + payload, later fill in the header. */

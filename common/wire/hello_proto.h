@@ -22,22 +22,22 @@ enum hello_role {
     X(u8, role)                                                                                    \
     X(tenant, tenant)                                                                              \
     X(timeline, timeline)                                                                          \
-    X(u16, shard_number)      /* 0 */                                                              \
-    X(u16, shard_count)       /* 1 */                                                              \
-    X(u32, pg_version)        /* 170011 style; 0: not known to the caller */                       \
-    X(u64, system_id)         /* of the cluster, from pg_control; 0: not known */                  \
-    X(u32, generation)        /* proposer, peer: membership; pages, feed: attachment; 0 any */     \
-    X(u64, node_id)           /* of the caller; a proposer's is random per process */              \
-    X(u64, connection_epoch)  /* grows with every connection of this caller to this peer */        \
-    X(bytes, token)           /* authorisation; empty while auth is off */
+    X(u16, shard_number)     /* 0 */                                                               \
+    X(u16, shard_count)      /* 1 */                                                               \
+    X(u32, pg_version)       /* 170011 style; 0: not known to the caller */                        \
+    X(u64, system_id)        /* of the cluster, from pg_control; 0: not known */                   \
+    X(u32, generation)       /* proposer, peer: membership; pages, feed: attachment; 0 any */      \
+    X(u64, node_id)          /* of the caller; a proposer's is random per process */               \
+    X(u64, connection_epoch) /* grows with every connection of this caller to this peer */         \
+    X(bytes, token)          /* authorisation; empty while auth is off */
 
 #define HELLO_REPLY_FIELDS(X)                                                                      \
     X(u16, protocol)                                                                               \
     X(u32, channel)                                                                                \
     X(u64, node_id)                                                                                \
     X(u32, generation)                                                                             \
-    X(u64, term)              /* safekeeper: highest term promised; else 0 */                      \
-    X(u64, lsn)               /* safekeeper: commit_lsn; pageserver: last_record_lsn */
+    X(u64, term) /* safekeeper: highest term promised; else 0 */                                   \
+    X(u64, lsn)  /* safekeeper: commit_lsn; pageserver: last_record_lsn */
 
 /* code is an err_t. Before the channel is known (hello refused) the frame's channel is 0. */
 #define ERROR_REPLY_FIELDS(X)                                                                      \

@@ -11,7 +11,7 @@
 
 #include "common/wire/frame.h"
 
-#define PAGE_BYTES        8192
+#define PAGE_BYTES         8192
 #define GET_PAGE_COUNT_MAX 32 /* blocks in one request */
 
 /* spc, db, rel, fork: RelFileLocator and ForkNumber of Postgres. */

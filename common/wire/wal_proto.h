@@ -39,12 +39,12 @@ void print_term_history(struct buf *to, const char *name, struct term_history va
 
 #define VOTE_REPLY_FIELDS(X)                                                                       \
     X(u32, generation)                                                                             \
-    X(u64, term)        /* the acceptor's, after the request */                                    \
+    X(u64, term) /* the acceptor's, after the request */                                           \
     X(u8, granted)                                                                                 \
     X(u64, flush_lsn)                                                                              \
-    X(u64, record_lsn)  /* end of the last complete record that is on disk */                      \
+    X(u64, record_lsn) /* end of the last complete record that is on disk */                       \
     X(u64, commit_lsn)                                                                             \
-    X(u64, start_lsn)   /* where this timeline's log begins at this safekeeper */                  \
+    X(u64, start_lsn)        /* where this timeline's log begins at this safekeeper */             \
     X(term_history, history) /* clipped to record_lsn */
 
 /* The winner tells each acceptor from where it will stream: the log is cut there. */
@@ -59,7 +59,7 @@ void print_term_history(struct buf *to, const char *name, struct term_history va
     X(u32, generation)                                                                             \
     X(u64, term)                                                                                   \
     X(u64, begin_lsn)                                                                              \
-    X(u64, record_lsn)  /* end of the last record that ends in or before this append */            \
+    X(u64, record_lsn) /* end of the last record that ends in or before this append */             \
     X(u64, commit_lsn)                                                                             \
     X(bytes, wal)
 

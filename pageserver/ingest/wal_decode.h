@@ -17,16 +17,21 @@ struct wal_state;
 struct wal_state_source {
     /* Size of a fork as of now: ERR_NOT_FOUND when it does not exist. */
     err_t (*rel_size)(
-        struct wal_state_source *source, struct page_key rel, uint32_t *ret_blocks,
+        struct wal_state_source *source,
+        struct page_key rel,
+        uint32_t *ret_blocks,
         struct errmsg *msg);
     /* Newest value of a state key, appended to `to`; ERR_NOT_FOUND when there is none. */
     err_t (*state)(
         struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg);
     /* All relation forks of a database (for drop and file copy), each passed to `visit`. */
     err_t (*relations)(
-        struct wal_state_source *source, uint32_t spc, uint32_t db,
+        struct wal_state_source *source,
+        uint32_t spc,
+        uint32_t db,
         err_t (*visit)(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg),
-        void *context, struct errmsg *msg);
+        void *context,
+        struct errmsg *msg);
     /* A page as of now (file copy). */
     err_t (*page)(
         struct wal_state_source *source, struct page_key key, uint8_t *to, struct errmsg *msg);
@@ -34,13 +39,17 @@ struct wal_state_source {
 
 /* Where the versions go: put copies. Every version has the LSN record->end_lsn. */
 struct wal_sink {
-    void (*put)(struct wal_sink *sink, struct page_key key, uint8_t tag, uint8_t block_index,
+    void (*put)(
+        struct wal_sink *sink,
+        struct page_key key,
+        uint8_t tag,
+        uint8_t block_index,
         struct bytes value); /* tag and block index as in page_key.h; value without them */
 };
 
 /* Load next xid, next multixact, checkpoint, newest commit time from the source. */
-NODISCARD err_t wal_state_create(
-    struct wal_state_source *source, struct wal_state **ret_state, struct errmsg *msg);
+NODISCARD err_t
+wal_state_create(struct wal_state_source *source, struct wal_state **ret_state, struct errmsg *msg);
 void wal_state_destroy(struct wal_state *state);
 
 /*
@@ -49,5 +58,7 @@ void wal_state_destroy(struct wal_state *state);
  * yet are stored; a read that needs them fails (redo_apply).
  */
 NODISCARD err_t wal_decode(
-    struct wal_state *state, const struct wal_record *record, struct wal_sink *sink,
+    struct wal_state *state,
+    const struct wal_record *record,
+    struct wal_sink *sink,
     struct errmsg *msg);

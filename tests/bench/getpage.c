@@ -1,11 +1,13 @@
 /*
- * getpage - latency and throughput of GetPage over a socket, one request at a time or many in flight.
+ * getpage - latency and throughput of GetPage over a socket, one request at a time or many in
+ * flight.
  *
  *   getpage HOST PORT TENANT TIMELINE SPC DB REL BLOCKS SECONDS IN_FLIGHT
  *
  * Reads random blocks of one relation at the newest LSN and prints one JSON line
- * {"count":..,"seconds":..,"p50_us":..,"p99_us":..}. Also the physical limit beside it: the same number of
- * bytes bounced over a loopback socket pair, interleaved, as "echo_p50_us" and "echo_p99_us".
+ * {"count":..,"seconds":..,"p50_us":..,"p99_us":..}. Also the physical limit beside it: the same
+ * number of bytes bounced over a loopback socket pair, interleaved, as "echo_p50_us" and
+ * "echo_p99_us".
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -162,7 +164,8 @@ static double percentile_us(struct samples *samples, double share)
     return samples->ns[(size_t)((double)(samples->count - 1) * share)] / 1000.0;
 }
 
-static int echo_fd = -1; /* the other end of the echo socket: written once before the thread starts */
+static int echo_fd =
+    -1; /* the other end of the echo socket: written once before the thread starts */
 
 static void *echo(void *unused)
 {
