@@ -241,7 +241,7 @@ err_t page_reader_state(
 
 struct size_getter {
     struct version_visitor visitor;
-    struct rel_size size;
+    struct fork_size size;
 };
 
 static err_t get_size(
@@ -259,7 +259,7 @@ static err_t get_size(
     if (in.bad || in.left > 0 || tag != VALUE_STATE) {
         return malformed(place->timeline, place->key, place->lsn, msg);
     }
-    getter->size = (struct rel_size){
+    getter->size = (struct fork_size){
         .exists = exists != 0, .blocks = exists != 0 ? blocks : 0, .lsn = place->lsn};
     *stop = true;
     return ERR_OK;
@@ -269,7 +269,7 @@ err_t page_reader_rel_size(
     struct page_reader *reader,
     struct page_key rel,
     lsn_t lsn,
-    struct rel_size *ret_size,
+    struct fork_size *ret_size,
     struct errmsg *msg)
 {
     struct size_getter getter = {.visitor.visit = get_size};
@@ -448,7 +448,7 @@ err_t page_reader_relations(
     }
     key_set_sort(&set);
     for (size_t i = 0; i < set.count && err == ERR_OK; i++) {
-        struct rel_size size = {0};
+        struct fork_size size = {0};
         err = page_reader_rel_size(reader, set.items[i], lsn, &size, msg);
         if (err == ERR_OK && size.exists) {
             err = visit(set.items[i], size.blocks, context, msg);

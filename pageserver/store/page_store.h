@@ -179,7 +179,7 @@ NODISCARD err_t page_reader_state(
     lsn_t *ret_lsn,
     struct errmsg *msg);
 
-struct rel_size {
+struct fork_size {
     bool exists;
     uint32_t blocks;
     lsn_t lsn; /* of the version; 0: there is none */
@@ -190,7 +190,7 @@ NODISCARD err_t page_reader_rel_size(
     struct page_reader *reader,
     struct page_key rel,
     lsn_t lsn,
-    struct rel_size *ret_size,
+    struct fork_size *ret_size,
     struct errmsg *msg);
 
 /* The LSN of the newest shrink marker at `lsn` that cut off `key`'s block; 0: none. */

@@ -8,7 +8,7 @@
 struct rel_size_entry {
     bool used;
     struct page_key rel;
-    struct rel_size size;
+    struct fork_size size;
 };
 
 void rel_size_cache_deinit(struct rel_size_cache *cache)
@@ -68,7 +68,7 @@ static void grow(struct rel_size_cache *cache)
 }
 
 bool rel_size_cache_get(
-    const struct rel_size_cache *cache, struct page_key rel, struct rel_size *ret_size)
+    const struct rel_size_cache *cache, struct page_key rel, struct fork_size *ret_size)
 {
     if (cache->capacity == 0) {
         return false;
@@ -80,7 +80,7 @@ bool rel_size_cache_get(
     return entry->used;
 }
 
-void rel_size_cache_put(struct rel_size_cache *cache, struct page_key rel, struct rel_size size)
+void rel_size_cache_put(struct rel_size_cache *cache, struct page_key rel, struct fork_size size)
 {
     if (cache->count == REL_SIZES_MAX) {
         rel_size_cache_clear(cache);

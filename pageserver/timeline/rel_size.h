@@ -17,5 +17,5 @@ struct rel_size_cache {
 void rel_size_cache_deinit(struct rel_size_cache *cache);
 void rel_size_cache_clear(struct rel_size_cache *cache);
 bool rel_size_cache_get(
-    const struct rel_size_cache *cache, struct page_key rel, struct rel_size *ret_size);
-void rel_size_cache_put(struct rel_size_cache *cache, struct page_key rel, struct rel_size size);
+    const struct rel_size_cache *cache, struct page_key rel, struct fork_size *ret_size);
+void rel_size_cache_put(struct rel_size_cache *cache, struct page_key rel, struct fork_size size);

@@ -299,20 +299,21 @@ bool timeline_has_readers(const struct timeline *tl)
     return tl->readers > 0;
 }
 
-bool timeline_cached_size(const struct timeline *tl, struct page_key rel, struct rel_size *ret_size)
+bool timeline_cached_size(
+    const struct timeline *tl, struct page_key rel, struct fork_size *ret_size)
 {
     return rel_size_cache_get(&tl->sizes, rel, ret_size);
 }
 
 void timeline_cache_size(
-    struct timeline *tl, struct page_key rel, struct rel_size size, lsn_t as_of)
+    struct timeline *tl, struct page_key rel, struct fork_size size, lsn_t as_of)
 {
     if (as_of == tl->position.lsn) {
         rel_size_cache_put(&tl->sizes, rel, size);
     }
 }
 
-void timeline_size_changed(struct timeline *tl, struct page_key rel, struct rel_size size)
+void timeline_size_changed(struct timeline *tl, struct page_key rel, struct fork_size size)
 {
     rel_size_cache_put(&tl->sizes, rel, size);
 }

@@ -115,12 +115,12 @@ bool timeline_has_readers(const struct timeline *tl);
 
 /* Sizes of forks as of last_record_lsn. A miss says nothing. */
 bool timeline_cached_size(
-    const struct timeline *tl, struct page_key rel, struct rel_size *ret_size);
+    const struct timeline *tl, struct page_key rel, struct fork_size *ret_size);
 /* `as_of` is the LSN at which the size was read; ignored when ingest has moved on since. */
 void timeline_cache_size(
-    struct timeline *tl, struct page_key rel, struct rel_size size, lsn_t as_of);
+    struct timeline *tl, struct page_key rel, struct fork_size size, lsn_t as_of);
 /* Ingest changed a size: before timeline_advance. */
-void timeline_size_changed(struct timeline *tl, struct page_key rel, struct rel_size size);
+void timeline_size_changed(struct timeline *tl, struct page_key rel, struct fork_size size);
 
 /*
  * Wait until the timeline is ready and last_record_lsn >= lsn. `done` is called once, never from

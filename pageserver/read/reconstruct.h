@@ -1,0 +1,39 @@
+/*
+ * reconstruct.h - the page of one key at one LSN: newest image + the records above it.
+ *
+ * Blocking: on workers. One `struct reconstruct` serves any number of reads of one thread, one
+ * after the other.
+ */
+#pragma once
+
+#include "pageserver/store/page_store.h"
+
+struct reconstruct {
+    struct page_store *store;
+    struct page_reader *reader;
+    lsn_t lsn;
+    struct page_versions versions;
+    /* Whether the relation of the last page was ever shrunk: most never are, and one look serves
+     * all blocks of a request. */
+    struct page_key floor_rel;
+    bool floor_known, floor_any;
+};
+
+void reconstruct_init(
+    struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn);
+void reconstruct_deinit(struct reconstruct *work);
+
+/*
+ * `page` is PAGE_SIZE bytes. *ret_lsn (may be NULL) is the LSN of the newest version, 0 when there
+ * is none: then the page is zeros. ERR_CORRUPT and ERR_UNSUPPORTED come from redo and name the
+ * record; ERR_FULL: too much history for one read.
+ *
+ * A page that took many records is written back as an image in place of its newest record, so that
+ * the next read is short.
+ */
+NODISCARD err_t reconstruct_page(
+    struct reconstruct *work,
+    struct page_key key,
+    uint8_t *page,
+    lsn_t *ret_lsn,
+    struct errmsg *msg);

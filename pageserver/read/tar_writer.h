@@ -1,0 +1,11 @@
+/*
+ * tar_writer.h - a tar archive (ustar) in memory: the base backup of a compute. [any]
+ */
+#pragma once
+
+#include "common/base/bytes.h"
+
+/* Names up to 100 bytes. The modification time is fixed, so that equal content is equal bytes. */
+void tar_add_dir(struct buf *tar, const char *name);
+void tar_add_file(struct buf *tar, const char *name, struct bytes data);
+void tar_finish(struct buf *tar);
