@@ -1,0 +1,93 @@
+/* main.c - the safekeeper: settings, and a server from them. */
+#include "common/app/app.h"
+#include "common/base/mem.h"
+#include "safekeeper/serve/server.h"
+
+#define SAFEKEEPER_SETTINGS(X)                                                                     \
+    APP_SETTINGS(X, "7421")                                                                        \
+    X(u64, node_id, "1", RESTART, "identity among the safekeepers; not 0, never reused")           \
+    X(str, listen_host, "127.0.0.1", RESTART, "address of the framed port")                        \
+    X(u64, listen_port, "7411", RESTART, "framed port; 0: any free one, see ports.json")           \
+    X(str, auth_token, "", RESTART, "token that every hello must show; empty: none")               \
+    X(u64, connections_max, "1000", RESTART, "framed connections; more are refused")               \
+    X(u64, timelines_max, "100000", RESTART, "timelines; more are refused")                        \
+    X(size, pending_wal_max, "8MB", RESTART, "WAL of one timeline that may wait for the disk")     \
+    X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
+    X(ms, full_disk_retry, "500ms", RESTART,                                                       \
+      "how often a write is repeated while there is no space")                                     \
+    X(ms, feed_status_interval, "1s", RESTART, "how often a pageserver hears of us")               \
+    X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")
+
+struct safekeeper_conf {
+    SAFEKEEPER_SETTINGS(CONF_FIELD)
+};
+#define CONF_OWNER struct safekeeper_conf
+static const struct conf_setting settings[] = {SAFEKEEPER_SETTINGS(CONF_ROW)};
+static struct safekeeper_conf conf;
+static struct server server;
+static struct app *app_of_server;
+
+static err_t start(struct app *app, struct errmsg *msg)
+{
+    struct timeline_env env = {
+        .loop = app_loop(app),
+        .executor = app_executor(app),
+        .idle_ms = conf.idle_timeout,
+        .retry_ms = conf.full_disk_retry,
+        .feed_status_ms = conf.feed_status_interval,
+        .pending_bytes_max = conf.pending_wal_max,
+    };
+    struct server_options options = {
+        .node_id = conf.node_id,
+        .host = conf.listen_host,
+        .port = (uint16_t)conf.listen_port,
+        .connections_max = conf.connections_max,
+        .timelines_max = conf.timelines_max,
+        .hello_timeout_ms = conf.hello_timeout,
+        .secret = conf.auth_token,
+    };
+    if (conf.node_id == 0 || conf.listen_port > UINT16_MAX) {
+        return err_set(msg, ERR_INVALID, "node_id 0 or listen_port above 65535");
+    }
+    TRY(str_copy(env.data_dir, sizeof(env.data_dir), app_data_dir(app), msg));
+    app_of_server = app;
+    TRY(server_start(&server, &env, &options, app_http(app), msg));
+    app_set_listen_port(app, server_port(&server));
+    return ERR_OK;
+}
+
+static void on_stopped(struct server *stopped)
+{
+    (void)stopped;
+    app_stopped(app_of_server);
+}
+
+static void stop(struct app *app)
+{
+    (void)app;
+    server_stop(&server, on_stopped);
+}
+
+static void not_ready(struct app *app, struct buf *reasons)
+{
+    (void)app;
+    server_not_ready(&server, reasons);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct app_spec spec = {
+        .name = "safekeeper",
+        .help = "One of the (three) servers that keep the WAL of timelines until a pageserver has "
+                "made it durable.",
+        .conf = &conf,
+        .settings = settings,
+        .settings_count = ARRAY_LEN(settings),
+        .start = start,
+        .stop = stop,
+        .not_ready = not_ready,
+    };
+    int status = app_main(argc, argv, &spec);
+    server_deinit(&server);
+    return status;
+}

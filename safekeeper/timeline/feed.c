@@ -1,0 +1,246 @@
+#include "safekeeper/timeline/feed.h"
+
+#include "common/base/mark.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "safekeeper/timeline/timeline_private.h"
+
+METRIC_COUNTER(sent_bytes, "safekeeper_feed_bytes_total", "WAL bytes sent to pageservers");
+METRIC_GAUGE(open_feeds, "safekeeper_feeds", "pageservers that are fed");
+
+struct feed {
+    struct timeline *tl;
+    struct link *link;
+    struct feed_owner *owner;
+    uint32_t channel;
+    struct feed_info info;
+    bool is_begun, is_broken;
+    bool is_destroyed; /* a worker still has `read`: freed when it comes back */
+    bool is_reading;   /* a worker has `read` */
+    bool is_rewound;   /* begun anew meanwhile: what the worker brings is dropped */
+    lsn_t next_lsn;
+    lsn_t told_commit_lsn;
+    struct timeline_read read;
+    struct timer status_timer;
+    struct list_link in_timeline;
+};
+
+static void advance(struct feed *feed);
+
+static lsn_t commit_lsn_of(const struct feed *feed)
+{
+    return feed->tl->acceptor.state.commit_lsn;
+}
+
+static void send_status(struct feed *feed)
+{
+    struct feed_status status = {.commit_lsn = commit_lsn_of(feed)};
+    LINK_SEND(
+        feed->link, feed_status, &status, .type = FRAME_FEED_STATUS, .channel = feed->channel);
+    feed->told_commit_lsn = status.commit_lsn;
+}
+
+static void break_feed(struct feed *feed, err_t err, const struct errmsg *msg)
+{
+    if (!feed->is_broken && !feed->is_destroyed) {
+        feed->is_broken = true;
+        timer_stop(&feed->status_timer);
+        link_send_error(feed->link, feed->channel, 0, err, msg);
+        feed->owner->on_broken(feed->owner); /* may destroy `feed` */
+    }
+}
+
+static void send_wal(struct feed *feed)
+{
+    struct feed_wal piece = {
+        .begin_lsn = feed->next_lsn,
+        .commit_lsn = commit_lsn_of(feed),
+        .wal = buf_view(&feed->read.wal),
+    };
+    LINK_SEND(feed->link, feed_wal, &piece, .type = FRAME_FEED_WAL, .channel = feed->channel);
+    feed->next_lsn += piece.wal.size;
+    feed->told_commit_lsn = piece.commit_lsn;
+    feed->info.sent_lsn = feed->next_lsn;
+    metric_add(&sent_bytes, (int64_t)piece.wal.size);
+}
+
+static void release(struct feed *feed)
+{
+    struct timeline *tl = feed->tl;
+    timeline_read_deinit(&feed->read);
+    mem_free(feed);
+    timeline_unref(tl);
+}
+
+static void on_read_done(struct timeline_read *read, err_t result)
+{
+    struct feed *feed = CONTAINER_OF(read, struct feed, read);
+    feed->is_reading = false;
+    if (feed->is_destroyed) {
+        release(feed);
+        return;
+    }
+    bool is_wanted = !feed->is_rewound;
+    feed->is_rewound = false;
+    if (result == ERR_BUSY || feed->is_broken) {
+        return; /* no file descriptor: the status timer tries again */
+    }
+    if (result != ERR_OK && is_wanted) {
+        break_feed(feed, result, &read->msg);
+        return;
+    }
+    if (result == ERR_OK && is_wanted) {
+        send_wal(feed);
+    }
+    advance(feed);
+}
+
+/* Send what is committed and not yet sent, as long as the link takes it. */
+static void advance(struct feed *feed)
+{
+    if (!feed->is_begun || feed->is_broken || feed->tl->state != TIMELINE_OPEN) {
+        return;
+    }
+    while (!feed->is_reading && !link_is_congested(feed->link) &&
+           feed->next_lsn < commit_lsn_of(feed)) {
+        feed->read.begin_lsn = feed->next_lsn;
+        feed->read.end_lsn = MIN_OF(commit_lsn_of(feed), feed->next_lsn + FEED_WAL_MAX);
+        if (timeline_read_cached(feed->tl, &feed->read)) {
+            send_wal(feed);
+            continue;
+        }
+        MARK("feed.reads_files");
+        feed->is_reading = true;
+        feed->read.done = on_read_done;
+        timeline_read_start(feed->tl, &feed->read);
+    }
+    if (!feed->is_reading && feed->next_lsn >= commit_lsn_of(feed) &&
+        feed->told_commit_lsn < commit_lsn_of(feed)) {
+        send_status(feed);
+    }
+}
+
+static void on_status_timer(struct timer *timer)
+{
+    struct feed *feed = CONTAINER_OF(timer, struct feed, status_timer);
+    if (!link_is_congested(feed->link)) {
+        send_status(feed);
+    }
+    timer_start(feed->tl->env->loop, &feed->status_timer, feed->tl->env->feed_status_ms);
+    advance(feed);
+}
+
+struct feed *feed_create(
+    struct timeline *tl,
+    struct link *link,
+    uint32_t channel,
+    node_id_t peer_id,
+    generation_t generation,
+    struct feed_owner *owner)
+{
+    ASSERT(tl->state == TIMELINE_OPEN);
+    struct feed *feed = MEM_NEW(struct feed);
+    feed->tl = timeline_ref(tl);
+    feed->link = link;
+    feed->channel = channel;
+    feed->owner = owner;
+    feed->info.peer_id = peer_id;
+    feed->info.feedback.generation = generation;
+    feed->status_timer.on_fire = on_status_timer;
+    list_push_back(&tl->feeds, &feed->in_timeline);
+    metric_add(&open_feeds, 1);
+    return feed;
+}
+
+void feed_destroy(struct feed *feed)
+{
+    if (feed == NULL) {
+        return;
+    }
+    ASSERT(!feed->is_destroyed);
+    metric_add(&open_feeds, -1);
+    list_remove(&feed->in_timeline);
+    timer_stop(&feed->status_timer);
+    feed->is_destroyed = true;
+    if (!feed->is_reading) {
+        release(feed);
+    }
+}
+
+err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg)
+{
+    lsn_t start_lsn = feed->tl->control.acceptor.start_lsn;
+    if (begin_lsn < start_lsn) {
+        return err_set(
+            msg, ERR_RANGE, "WAL from " LSN_FMT " is not here: this timeline begins at " LSN_FMT,
+            LSN_ARGS(begin_lsn), LSN_ARGS(start_lsn));
+    }
+    feed->is_begun = true;
+    feed->is_rewound = feed->is_reading;
+    feed->next_lsn = feed->info.sent_lsn = begin_lsn;
+    feed->told_commit_lsn = LSN_NONE;
+    timer_start(feed->tl->env->loop, &feed->status_timer, feed->tl->env->feed_status_ms);
+    advance(feed);
+    return ERR_OK;
+}
+
+/* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
+ */
+void feed_feedback(struct feed *feed, const struct feed_feedback *feedback)
+{
+    struct timeline_feedback *known = &feed->tl->feedback;
+    feed->info.feedback = (struct timeline_feedback){
+        .generation = feedback->generation,
+        .received_lsn = feedback->received_lsn,
+        .durable_lsn = feedback->durable_lsn,
+        .remote_lsn = feedback->remote_lsn,
+    };
+    if (feedback->generation < known->generation) {
+        MARK("feed.feedback.old_generation");
+        return;
+    }
+    *known = feed->info.feedback;
+}
+
+void feed_drained(struct feed *feed)
+{
+    advance(feed);
+}
+
+void feeds_on_commit(struct timeline *tl)
+{
+    LIST_FOR_EACH(&tl->feeds, link)
+    {
+        advance(CONTAINER_OF(link, struct feed, in_timeline));
+    }
+}
+
+void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)
+{
+    LIST_FOR_EACH(&tl->feeds, link)
+    {
+        break_feed(CONTAINER_OF(link, struct feed, in_timeline), err, msg);
+    }
+}
+
+size_t timeline_feed_count(const struct timeline *tl)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(&tl->feeds, link)
+    {
+        (void)link;
+        count++;
+    }
+    return count;
+}
+
+struct feed_info timeline_feed_info(const struct timeline *tl, size_t index)
+{
+    LIST_FOR_EACH(&tl->feeds, link)
+    {
+        if (index-- == 0) {
+            return CONTAINER_OF(link, struct feed, in_timeline)->info;
+        }
+    }
+    return (struct feed_info){0};
+}

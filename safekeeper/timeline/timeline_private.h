@@ -1,0 +1,123 @@
+/*
+ * timeline_private.h - shared by timeline.c (consensus), timeline_disk.c (writing), timeline_read.c
+ * and feed.c.
+ */
+#pragma once
+
+#include "common/base/log.h"
+#include "common/io/timer.h"
+#include "safekeeper/disk/wal_store.h"
+#include "safekeeper/timeline/feed.h"
+#include "safekeeper/timeline/timeline.h"
+#include "safekeeper/timeline/wal_tail.h"
+
+/* WAL that waits for the disk: exactly one commit group. */
+struct wal_block {
+    struct list_link link;
+    struct buf wal;
+    lsn_t begin_lsn, limit_lsn; /* where it begins; where it must end at the latest */
+    lsn_t record_lsn;           /* last record end in it, or an older one */
+    uint64_t epoch;
+    mono_ns_t arrived;
+};
+
+enum disk_op {
+    DISK_IDLE,
+    DISK_GROUP,
+    DISK_TRUNCATE,
+    DISK_REST,
+};
+
+struct timeline_disk {
+    struct wal_store *store;
+    enum disk_op op;
+    bool is_waiting_for_space; /* the op is repeated by the timer */
+
+    struct list blocks;   /* of wal_block, in order */
+    size_t pending_bytes; /* in blocks and in `writing` */
+    struct wal_block *writing;
+    struct wal_block *spare;
+    struct wal_group group;
+    struct job segment_job, sidecar_job; /* the two halves of a group */
+    bool is_segment_done, is_sidecar_done;
+    unsigned halves_running;
+    err_t group_result;
+    struct errmsg group_msg;
+    mono_ns_t group_begun;
+
+    struct job op_job; /* truncate, rest */
+    bool is_truncate_wanted, is_rest_wanted;
+    lsn_t truncate_lsn;
+    uint64_t truncate_epoch;
+    lsn_t rest_commit_lsn;
+
+    struct loop_task kick; /* end of the loop turn: write what arrived in it */
+    bool is_kick_posted;
+    struct timer retry;
+    struct timer idle;
+    mono_ns_t used_at;
+
+    struct job control_job;
+    bool is_control_running, is_control_wanted, is_control_waiting_for_space;
+    bool is_control_promise;              /* of what is being written */
+    struct control_state control_writing; /* the worker's copy */
+    mono_ns_t control_begun;
+};
+
+struct timeline {
+    const struct timeline_env *env;
+    struct log log;
+    unsigned refs;
+    unsigned jobs; /* that touch it */
+    enum timeline_state state;
+    err_t failure;
+    char dir[PATH_SIZE], wal_dir[PATH_SIZE];
+    struct tenant_id tenant;
+    struct timeline_id id;
+    char storage_text[sizeof(struct errmsg) + 16];
+
+    struct control_file control_file;
+    struct control_state control; /* wanted; acceptor.state is the newest of its part */
+    struct acceptor acceptor;     /* valid while OPEN or, for its positions, FAILED */
+    bool has_acceptor;
+    struct acceptor_state persisted; /* newest that is on disk: what is a promise and what is not */
+
+    struct job open_job;
+    bool is_created;
+    struct list waiters;
+    struct timeline_closing *closing;
+    struct loop_task close_task;
+
+    struct timeline_disk disk;
+    struct wal_tail tail;
+    struct list peers; /* of timeline_peer */
+    struct list feeds;
+    struct timeline_feedback feedback;
+};
+
+/* timeline.c */
+void timeline_step(struct timeline *tl, const struct acceptor_event *event);
+void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg);
+void timeline_job_begun(struct timeline *tl);
+void timeline_job_ended(struct timeline *tl); /* may free `tl` */
+void timeline_update_storage_text(struct timeline *tl);
+void timeline_update_pauses(struct timeline *tl); /* the queue grew or shrank */
+struct wal_store_options timeline_store_options(const struct timeline *tl);
+
+/* timeline_disk.c */
+void disk_init(struct timeline *tl);
+void disk_deinit(struct timeline *tl);
+void disk_write(
+    struct timeline *tl, lsn_t begin_lsn, struct bytes wal, lsn_t record_lsn, uint64_t epoch);
+void disk_truncate(struct timeline *tl, lsn_t lsn, uint64_t epoch);
+void disk_persist(struct timeline *tl, const struct acceptor_state *state);
+void disk_persist_addresses(struct timeline *tl);
+void disk_touch(struct timeline *tl); /* something happened: the idle time begins anew */
+void disk_rest(struct timeline *tl);
+bool disk_is_settled(const struct timeline *tl); /* nothing queued, nothing running */
+void disk_stop(struct timeline *tl);             /* forget what is queued */
+bool disk_is_full(const struct timeline *tl);
+
+/* feed.c */
+void feeds_on_commit(struct timeline *tl);
+void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg);
