@@ -90,6 +90,8 @@ static void deliver(struct executor *executor)
     struct list jobs;
     list_init(&jobs);
     (void)pthread_mutex_lock(&executor->lock);
+    /* Posted whenever `finished` is not empty: taken back when executor_destroy() came first. */
+    loop_unpost(executor->loop, &executor->deliver);
     for (struct list_link *link = list_pop_front(&executor->finished); link != NULL;
          link = list_pop_front(&executor->finished)) {
         list_push_back(&jobs, link);

@@ -31,6 +31,7 @@ METRIC_COUNTER(errors_total, "http_errors_total", "HTTP answers with a status of
 METRIC_HISTOGRAM(request_seconds, "http_request_seconds", "From the first header to the answer.");
 
 #define BODY_MAX          (8 * MIB)
+#define BODY_READ_MAX     (64 * MIB) /* announced more: not even read to the end for a clean 413 */
 #define HEADERS_MAX       (32 * KIB)
 #define CONNECTIONS_MAX   1000
 #define IDLE_TIMEOUT_S    30
@@ -54,6 +55,7 @@ struct http_server {
     struct timer timer;      /* MHD's own time-outs */
     struct loop_task resume; /* run MHD after requests were answered */
     bool resume_posted, running, closing;
+    size_t connections_max;
     uint16_t port;
     char *token;
     struct route_table tables[TABLES_MAX];
@@ -642,7 +644,7 @@ static enum MHD_Result begin_request(
     const char *length = http_request_header(request, "Content-Length");
     uint64_t size = 0;
     if (request->status == 0 && length != NULL &&
-        parse_u64(length, 0, UINT64_MAX, &size, NULL) == ERR_OK && size > BODY_MAX) {
+        parse_u64(length, 0, UINT64_MAX, &size, NULL) == ERR_OK && size > BODY_READ_MAX) {
         refuse_large(request);
     }
     if (request->status != 0) {
@@ -752,16 +754,27 @@ static void on_mhd_log(void *context, const char *format, va_list args)
 
 /* Running. */
 
+static size_t connection_count(const struct http_server *server)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    return info == NULL ? 0 : info->num_connections;
+}
+
 static void run_mhd(struct http_server *server)
 {
     if (server->daemon == NULL || server->running) {
         return; /* closed, or a handler answered another request: the outer run goes on */
     }
+    bool was_full = connection_count(server) >= server->connections_max;
     server->running = true;
     (void)MHD_run(server->daemon);
     server->running = false;
     MHD_UNSIGNED_LONG_LONG delay_ms = 0;
-    if (server->daemon != NULL && MHD_get_timeout(server->daemon, &delay_ms) == MHD_YES) {
+    if (was_full && connection_count(server) < server->connections_max) {
+        /* MHD looks at its listening socket again only when it runs once more. */
+        timer_start(server->loop, &server->timer, 0);
+    } else if (MHD_get_timeout(server->daemon, &delay_ms) == MHD_YES) {
         timer_start(server->loop, &server->timer, delay_ms);
     } else {
         timer_stop(&server->timer);
@@ -850,16 +863,17 @@ err_t http_server_open(
     server->resume.run = on_resume;
     server->token = mem_strdup(options->token != NULL ? options->token : "");
     list_init(&server->requests);
-    unsigned connections_max =
-        (unsigned)(options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX);
+    server->connections_max =
+        options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX;
     unsigned timeout_s = options->idle_timeout_s > 0 ? options->idle_timeout_s : IDLE_TIMEOUT_S;
     /* The logger comes first, so that it is in place for what the other options say. */
     server->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
         server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
-        MHD_OPTION_CONNECTION_LIMIT, connections_max, MHD_OPTION_CONNECTION_TIMEOUT, timeout_s,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->connections_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
     const union MHD_DaemonInfo *info =
         server->daemon == NULL ? NULL
                                : MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
