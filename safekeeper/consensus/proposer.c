@@ -50,6 +50,7 @@ static void check_invariants(const struct proposer *proposer)
 static void ask(struct proposer *proposer, uint32_t index, struct proposer_actions *out)
 {
     proposer->peers[index].phase = PEER_ASKED;
+    proposer->peers[index].asked_ms = proposer->now_ms;
     emit(out, PROPOSER_SEND_VOTE_REQUEST, index)->vote = (struct vote_request){
         .generation = proposer->options.membership.generation,
         .term = proposer->term,
@@ -145,6 +146,7 @@ static void tell(struct proposer *proposer, uint32_t index, struct proposer_acti
     peer->stream_lsn = term_history_common_lsn(
         &proposer->history, &peer->history, peer->vote_record_lsn, peer->vote_commit_lsn);
     peer->phase = PEER_TOLD;
+    peer->asked_ms = proposer->now_ms;
     struct proposer_action *action = emit(out, PROPOSER_SEND_ELECTED, index);
     action->elected.generation = proposer->options.membership.generation;
     action->elected.term = proposer->term;
@@ -192,8 +194,8 @@ static bool vote_is_valid(const struct proposer *proposer, const struct vote_rep
                          vote->commit_lsn <= vote->record_lsn &&
                          vote->record_lsn <= vote->flush_lsn;
     bool history_fits = MUTANT(13) || last->lsn <= vote->record_lsn;
-    bool term_fits = proposer->phase == PROPOSER_ELECTED ? last->term <= proposer->term
-                                                         : last->term < proposer->term;
+    /* A refusal may come from who follows another winner of our term already. */
+    bool term_fits = vote->granted ? last->term < proposer->term : last->term <= proposer->term;
     return positions_fit && history_fits && term_fits;
 }
 
@@ -251,16 +253,15 @@ static void on_vote_reply(
 /* The last record end that we know of at or before `end_lsn`. Too early is safe, only slower. */
 static lsn_t last_record_end(const struct proposer *proposer, lsn_t end_lsn)
 {
-    for (uint32_t i = proposer->ends_count; i > 0; i--) {
+    lsn_t best_lsn = LSN_NONE;
+    for (uint32_t i = proposer->ends_count; i > 0 && best_lsn == LSN_NONE; i--) {
         uint32_t slot = (proposer->ends_first + i - 1) & (PROPOSER_ENDS_MAX - 1);
-        if (proposer->ends[slot] <= end_lsn) {
-            return proposer->ends[slot];
-        }
+        best_lsn = proposer->ends[slot] <= end_lsn ? proposer->ends[slot] : LSN_NONE;
     }
-    if (proposer->commit_lsn <= end_lsn) {
-        return proposer->commit_lsn;
+    if (proposer->term_start_lsn <= end_lsn) {
+        best_lsn = MAX_OF(best_lsn, proposer->term_start_lsn);
     }
-    return proposer->term_start_lsn <= end_lsn ? proposer->term_start_lsn : LSN_NONE;
+    return proposer->commit_lsn <= end_lsn ? MAX_OF(best_lsn, proposer->commit_lsn) : best_lsn;
 }
 
 static void send_append(
@@ -571,6 +572,19 @@ static void on_peer_up(
     }
 }
 
+/* When something must be done about this one: a heartbeat, or its silence has lasted too long. */
+static uint64_t peer_deadline_ms(const struct proposer *proposer, const struct proposer_peer *peer)
+{
+    if (peer->phase == PEER_STREAMING) {
+        return peer->sent_at_ms + proposer->options.heartbeat_ms;
+    }
+    if (proposer->phase == PROPOSER_ELECTED &&
+        (peer->phase == PEER_ASKED || peer->phase == PEER_TOLD)) {
+        return peer->asked_ms + proposer->options.election_timeout_ms;
+    }
+    return UINT64_MAX;
+}
+
 static void on_tick(struct proposer *proposer, struct proposer_actions *out)
 {
     bool over = proposer->now_ms >= proposer->deadline_ms;
@@ -583,10 +597,17 @@ static void on_tick(struct proposer *proposer, struct proposer_actions *out)
         back_off(proposer);
     }
     for (uint32_t i = 0; i < member_count(proposer); i++) {
-        const struct proposer_peer *peer = &proposer->peers[i];
-        if (peer->phase == PEER_STREAMING &&
-            proposer->now_ms >= peer->sent_at_ms + proposer->options.heartbeat_ms) {
+        struct proposer_peer *peer = &proposer->peers[i];
+        if (proposer->now_ms < peer_deadline_ms(proposer, peer)) {
+            continue;
+        }
+        if (peer->phase == PEER_STREAMING) {
             send_empty_append(proposer, i, out);
+        } else {
+            /* It may have promised a newer term between question and answer: hello will tell. */
+            MARK("proposer.peer.silent");
+            peer->asked_ms = proposer->now_ms;
+            emit(out, PROPOSER_CLOSE, i)->why = "it does not answer";
         }
     }
 }
@@ -691,11 +712,9 @@ uint64_t proposer_deadline_ms(const struct proposer *proposer)
     }
     for (uint32_t i = 0; i < member_count(proposer); i++) {
         const struct proposer_peer *peer = &proposer->peers[i];
-        if (peer->phase == PEER_STREAMING) {
-            deadline_ms = MIN_OF(deadline_ms, peer->sent_at_ms + proposer->options.heartbeat_ms);
-            if (peer->read_retry_ms > proposer->now_ms) {
-                deadline_ms = MIN_OF(deadline_ms, peer->read_retry_ms);
-            }
+        deadline_ms = MIN_OF(deadline_ms, peer_deadline_ms(proposer, peer));
+        if (peer->read_retry_ms > proposer->now_ms) {
+            deadline_ms = MIN_OF(deadline_ms, peer->read_retry_ms);
         }
     }
     return deadline_ms;

@@ -39,6 +39,7 @@ enum proposer_peer_phase {
 struct proposer_peer {
     enum proposer_peer_phase phase;
     uint64_t connection; /* its number; 0: none. Messages of another connection are void. */
+    uint64_t asked_ms;   /* when the question of ASKED or TOLD was sent */
 
     /* From the vote reply of this term. */
     bool replied;
@@ -63,7 +64,7 @@ struct proposer_options {
     struct membership membership;
     node_id_t proposer_id;
     bool sync;                    /* elect, repair, commit the term start; stream nothing */
-    uint64_t election_timeout_ms; /* for the votes, and again for the repair */
+    uint64_t election_timeout_ms; /* for the votes, for progress of the repair, for an answer */
     uint64_t backoff_max_ms;
     uint64_t heartbeat_ms;
     size_t window_max;   /* bytes of local WAL that may be kept */

@@ -1,0 +1,232 @@
+#include "tests/sim/disk.h"
+
+#include "common/base/checksum.h"
+
+static uint8_t *at(uint8_t *wal, lsn_t lsn)
+{
+    return wal + (lsn - WAL_START);
+}
+
+size_t record_size_at(const uint8_t *wal, lsn_t lsn, lsn_t end_lsn)
+{
+    const uint8_t *record = wal + (lsn - WAL_START);
+    if (end_lsn - lsn < RECORD_SIZE_MIN) {
+        return 0;
+    }
+    uint16_t size = 0;
+    memcpy(&size, record, sizeof(size));
+    return size >= RECORD_SIZE_MIN && size <= RECORD_SIZE_MAX && size <= end_lsn - lsn ? size : 0;
+}
+
+bool record_is_intact(const uint8_t *record, size_t size)
+{
+    uint8_t copy[RECORD_SIZE_MAX];
+    uint32_t crc = 0;
+    memcpy(copy, record, size);
+    memcpy(&crc, copy + 4, sizeof(crc));
+    memset(copy + 4, 0, sizeof(crc));
+    return crc32c(0, copy, size) == crc;
+}
+
+uint32_t record_crc(const uint8_t *record)
+{
+    uint32_t crc = 0;
+    memcpy(&crc, record + 4, sizeof(crc));
+    return crc;
+}
+
+uint16_t record_link(const uint8_t *record)
+{
+    uint16_t link = 0;
+    memcpy(&link, record + 2, sizeof(link));
+    return link;
+}
+
+lsn_t record_end_before(const uint8_t *wal, lsn_t begin_lsn, lsn_t end_lsn)
+{
+    lsn_t lsn = begin_lsn;
+    for (size_t size; (size = record_size_at(wal, lsn, end_lsn)) > 0; lsn += size) {
+    }
+    return lsn;
+}
+
+void state_copy(struct acceptor_state *to, const struct acceptor_state *from)
+{
+    size_t items = from->history.count * sizeof(from->history.items[0]);
+    memcpy(to, from, offsetof(struct acceptor_state, history.items) + items);
+}
+
+void disk_init(struct disk *disk)
+{
+    memset(disk, 0, offsetof(struct disk, slots));
+    disk->slots[0].valid = disk->slots[1].valid = false;
+    disk->state_writing = disk->state_waiting = false;
+    disk->state_slot = 0;
+    disk->written_lsn = disk->durable_lsn = WAL_START;
+}
+
+void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch)
+{
+    memcpy(at(disk->cache, lsn), wal.data, wal.size);
+    if (disk->dirty_count == DIRTY_MAX) {
+        disk->dirty[DIRTY_MAX - 1].end_lsn = lsn + wal.size;
+    } else {
+        disk->dirty[disk->dirty_count].begin_lsn = lsn;
+        disk->dirty[disk->dirty_count].end_lsn = lsn + wal.size;
+        disk->dirty_count++;
+    }
+    disk->written_lsn = lsn + wal.size;
+    disk->written_epoch = epoch;
+}
+
+void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch)
+{
+    memset(at(disk->cache, lsn), 0, WAL_LIMIT - lsn);
+    disk->truncate_waiting = true;
+    disk->truncate_lsn = lsn;
+    disk->truncate_epoch = epoch;
+    disk->written_lsn = lsn;
+}
+
+void disk_persist(struct disk *disk, const struct acceptor_state *state)
+{
+    state_copy(&disk->waiting, state); /* an older one that waits has become unnecessary */
+    disk->state_waiting = true;
+}
+
+bool disk_begin_sync(struct disk *disk)
+{
+    if (disk->syncing || disk->truncating || disk->truncate_waiting || disk->dirty_count == 0) {
+        return false;
+    }
+    disk->syncing = true;
+    disk->sync_count = disk->dirty_count;
+    disk->sync_lsn = disk->written_lsn;
+    disk->sync_epoch = disk->written_epoch;
+    return true;
+}
+
+bool disk_begin_truncate(struct disk *disk)
+{
+    if (disk->syncing || disk->truncating || !disk->truncate_waiting) {
+        return false;
+    }
+    disk->truncating = true;
+    disk->truncate_waiting = false;
+    return true;
+}
+
+bool disk_begin_state(struct disk *disk)
+{
+    if (disk->state_writing || !disk->state_waiting) {
+        return false;
+    }
+    disk->state_writing = true;
+    disk->state_waiting = false;
+    state_copy(&disk->writing, &disk->waiting);
+    return true;
+}
+
+static void settle(struct disk *disk, lsn_t begin_lsn, lsn_t end_lsn)
+{
+    memcpy(at(disk->platter, begin_lsn), at(disk->cache, begin_lsn), end_lsn - begin_lsn);
+}
+
+void disk_end_sync(struct disk *disk)
+{
+    ASSERT(disk->syncing);
+    for (uint32_t i = 0; i < disk->sync_count; i++) {
+        settle(disk, disk->dirty[i].begin_lsn, disk->dirty[i].end_lsn);
+    }
+    disk->dirty_count -= disk->sync_count;
+    memmove(
+        &disk->dirty[0], &disk->dirty[disk->sync_count],
+        disk->dirty_count * sizeof(disk->dirty[0]));
+    disk->durable_lsn = disk->sync_lsn;
+    if (disk->truncate_waiting) {
+        disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
+    }
+    disk->syncing = false;
+}
+
+void disk_end_truncate(struct disk *disk)
+{
+    ASSERT(disk->truncating);
+    memset(at(disk->platter, disk->truncate_lsn), 0, WAL_LIMIT - disk->truncate_lsn);
+    disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
+    disk->truncating = false;
+}
+
+uint64_t disk_end_state(struct disk *disk)
+{
+    ASSERT(disk->state_writing);
+    struct disk_slot *slot = &disk->slots[disk->state_slot];
+    slot->valid = true;
+    state_copy(&slot->state, &disk->writing);
+    disk->state_slot ^= 1;
+    disk->state_writing = false;
+    return slot->state.sequence;
+}
+
+void disk_crash(struct disk *disk, struct prng *prng)
+{
+    for (uint32_t i = 0; i < disk->dirty_count; i++) {
+        lsn_t begin_lsn = disk->dirty[i].begin_lsn, end_lsn = disk->dirty[i].end_lsn;
+        uint64_t cut = prng_below(prng, end_lsn - begin_lsn + 1);
+        switch (prng_below(prng, 4)) {
+        case 0: break;
+        case 1: settle(disk, begin_lsn, end_lsn); break;
+        case 2: settle(disk, begin_lsn, begin_lsn + cut); break;
+        default: settle(disk, begin_lsn + cut, end_lsn); break;
+        }
+    }
+    if (disk->truncating) {
+        lsn_t from_lsn = disk->truncate_lsn;
+        from_lsn += prng_below(prng, WAL_LIMIT - from_lsn + 1);
+        memset(at(disk->platter, from_lsn), 0, WAL_LIMIT - from_lsn);
+    }
+    if (disk->state_writing) {
+        struct disk_slot *slot = &disk->slots[disk->state_slot];
+        uint64_t fate = prng_below(prng, 3);
+        if (fate == 0) {
+            slot->valid = false; /* torn: its checksum does not fit */
+        } else if (fate == 1) {
+            (void)disk_end_state(disk);
+        }
+    }
+    disk->dirty_count = 0;
+    disk->syncing = disk->truncating = disk->truncate_waiting = false;
+    disk->state_writing = disk->state_waiting = false;
+}
+
+const struct acceptor_state *disk_durable_state(const struct disk *disk)
+{
+    const struct acceptor_state *best = NULL;
+    for (int i = 0; i < 2; i++) {
+        const struct disk_slot *slot = &disk->slots[i];
+        if (slot->valid && (best == NULL || slot->state.sequence > best->sequence)) {
+            best = &slot->state;
+        }
+    }
+    return best;
+}
+
+void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn)
+{
+    const struct acceptor_state *state = disk_durable_state(disk);
+    ASSERT(state != NULL);
+    state_copy(ret_state, state);
+    disk->state_slot = state == &disk->slots[0].state ? 1 : 0;
+
+    lsn_t lsn = state->commit_lsn;
+    for (size_t size; (size = record_size_at(disk->platter, lsn, WAL_LIMIT)) > 0; lsn += size) {
+        if (!record_is_intact(at(disk->platter, lsn), size)) {
+            break;
+        }
+    }
+    memset(at(disk->platter, lsn), 0, WAL_LIMIT - lsn); /* durably, before anybody writes there */
+    memcpy(disk->cache, disk->platter, WAL_SIZE);
+    disk->written_lsn = disk->durable_lsn = lsn;
+    disk->written_epoch = 0;
+    *ret_end_lsn = lsn;
+}

@@ -1,0 +1,90 @@
+/*
+ * disk.h - the virtual disk of one simulated safekeeper: a WAL that can be torn, two state slots.
+ *
+ * A write changes the cache at once and the platter when a sync ends; writes go on while a sync is
+ * under way. A crash leaves of each unsynced write nothing, all, or any part of it. The disk is
+ * also the driver: it orders syncs and truncations as acceptor.h demands, and recovers after a
+ * crash.
+ */
+#pragma once
+
+#include "common/base/prng.h"
+#include "safekeeper/consensus/acceptor.h"
+
+#define WAL_START ((lsn_t)0x1000000)
+#define WAL_SIZE  8192
+#define WAL_LIMIT (WAL_START + WAL_SIZE)
+
+/*
+ * A record: u16 size (a multiple of 8), u16 link (the low half of the CRC of the record before),
+ * u32 CRC of the whole record with this field 0, then anything.
+ */
+#define RECORD_SIZE_MIN 16
+#define RECORD_SIZE_MAX 64
+
+/* Size of the whole record at `lsn` in a WAL of which [.., end_lsn) counts; 0: none, or damaged. */
+size_t record_size_at(const uint8_t *wal, lsn_t lsn, lsn_t end_lsn);
+bool record_is_intact(const uint8_t *record, size_t size);
+uint32_t record_crc(const uint8_t *record);
+uint16_t record_link(const uint8_t *record);
+/* End of the last whole record in [begin_lsn, end_lsn), reading from the record end begin_lsn. */
+lsn_t record_end_before(const uint8_t *wal, lsn_t begin_lsn, lsn_t end_lsn);
+
+#define DIRTY_MAX 32
+
+struct disk_slot {
+    bool valid;
+    struct acceptor_state state;
+};
+
+struct disk {
+    uint8_t cache[WAL_SIZE];
+    uint8_t platter[WAL_SIZE];
+    struct {
+        lsn_t begin_lsn, end_lsn;
+    } dirty[DIRTY_MAX];
+    uint32_t dirty_count;
+    lsn_t written_lsn;
+    uint64_t written_epoch;
+
+    bool syncing;
+    uint32_t sync_count; /* of dirty[] that this sync covers */
+    lsn_t sync_lsn;
+    uint64_t sync_epoch;
+
+    bool truncate_waiting, truncating;
+    lsn_t truncate_lsn;
+    uint64_t truncate_epoch;
+
+    lsn_t durable_lsn; /* everything below is on the platter */
+
+    struct disk_slot slots[2];
+    bool state_writing, state_waiting;
+    uint32_t state_slot;
+    struct acceptor_state writing, waiting;
+};
+
+void state_copy(struct acceptor_state *to, const struct acceptor_state *from);
+
+void disk_init(struct disk *disk);
+void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch);
+void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch);
+void disk_persist(struct disk *disk, const struct acceptor_state *state);
+
+/* What the driver has to begin next, if anything; each answers true when an operation was begun. */
+bool disk_begin_sync(struct disk *disk);
+bool disk_begin_truncate(struct disk *disk);
+bool disk_begin_state(struct disk *disk);
+
+/* The operation has ended: the platter changes. */
+void disk_end_sync(struct disk *disk);
+void disk_end_truncate(struct disk *disk);
+uint64_t disk_end_state(struct disk *disk); /* the sequence that is durable now */
+
+/* Power is gone: what was not synced is lost, torn or there. Then recover() before the next use. */
+void disk_crash(struct disk *disk, struct prng *prng);
+/* Read state and WAL back as the driver of a safekeeper does. */
+void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn);
+
+/* The state that would be read if the power went now. */
+const struct acceptor_state *disk_durable_state(const struct disk *disk);

@@ -1,0 +1,181 @@
+#include "tests/sim/oracle.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "safekeeper/consensus/term_history.h"
+
+void oracle_init(struct oracle *oracle)
+{
+    oracle->violation[0] = '\0';
+    oracle->commit_lsn = WAL_START;
+    oracle->winners_count = oracle->commits_count = 0;
+    oracle->link = 0;
+}
+
+void oracle_fail(struct oracle *oracle, const char *format, ...)
+{
+    if (oracle->violation[0] != '\0') {
+        return; /* the first one counts */
+    }
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(oracle->violation, sizeof(oracle->violation), format, args);
+    va_end(args);
+}
+
+static bool same_bytes(const uint8_t *a, const uint8_t *b, lsn_t begin_lsn, lsn_t end_lsn)
+{
+    size_t offset = begin_lsn - WAL_START;
+    return begin_lsn >= end_lsn || memcmp(a + offset, b + offset, end_lsn - begin_lsn) == 0;
+}
+
+void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const struct disk *donor)
+{
+    term_t term = proposer->term;
+    lsn_t start_lsn = proposer->term_start_lsn;
+    for (uint32_t i = 0; i < oracle->winners_count; i++) {
+        if (oracle->winners[i].term == term) {
+            oracle_fail(
+                oracle, "election safety: term %" PRIu64 " was won by %" PRIu64 " and %" PRIu64,
+                term, oracle->winners[i].proposer_id, proposer->options.proposer_id);
+        }
+    }
+    lsn_t committed_lsn = WAL_START;
+    for (uint32_t i = 0; i < oracle->commits_count; i++) {
+        if (oracle->commits[i].term < term) {
+            committed_lsn = MAX_OF(committed_lsn, oracle->commits[i].lsn);
+        }
+    }
+    if (start_lsn < committed_lsn) {
+        oracle_fail(
+            oracle,
+            "leader completeness: term %" PRIu64 " starts at +%" PRIu64
+            ", committed before: +%" PRIu64,
+            term, start_lsn - WAL_START, committed_lsn - WAL_START);
+    } else if (!same_bytes(donor->platter, oracle->wal, WAL_START, committed_lsn)) {
+        oracle_fail(
+            oracle, "leader completeness: the donor of term %" PRIu64 " has other bytes", term);
+    }
+    if (oracle->winners_count < WINNERS_MAX) {
+        oracle->winners[oracle->winners_count].term = term;
+        oracle->winners[oracle->winners_count].proposer_id = proposer->options.proposer_id;
+        oracle->winners[oracle->winners_count++].start_lsn = start_lsn;
+    }
+}
+
+/* Does a quorum hold the bytes of `wal` in [begin_lsn, lsn) for certain? */
+static bool quorum_holds(
+    const struct disk *const disks[NODES], const uint8_t *wal, lsn_t begin_lsn, lsn_t lsn)
+{
+    int holders = 0;
+    for (int i = 0; i < NODES; i++) {
+        holders +=
+            disks[i]->durable_lsn >= lsn && same_bytes(disks[i]->platter, wal, begin_lsn, lsn);
+    }
+    return holders > NODES / 2;
+}
+
+/* What is committed is a chain of whole records, as one Postgres after the other wrote them. */
+static void check_chain(struct oracle *oracle, lsn_t begin_lsn, lsn_t end_lsn)
+{
+    lsn_t lsn = begin_lsn;
+    for (size_t size; (size = record_size_at(oracle->wal, lsn, end_lsn)) > 0; lsn += size) {
+        const uint8_t *record = oracle->wal + (lsn - WAL_START);
+        if (!record_is_intact(record, size) || record_link(record) != oracle->link) {
+            oracle_fail(
+                oracle, "the committed record at +%" PRIu64 " is not what anybody wrote",
+                lsn - WAL_START);
+        }
+        oracle->link = (uint16_t)record_crc(record);
+    }
+    if (lsn != end_lsn) {
+        oracle_fail(
+            oracle, "committed WAL ends inside a record, at +%" PRIu64, end_lsn - WAL_START);
+    }
+}
+
+void oracle_on_committed(
+    struct oracle *oracle,
+    term_t term,
+    lsn_t begin_lsn,
+    lsn_t lsn,
+    const struct disk *const disks[NODES])
+{
+    const uint8_t *agreed = NULL;
+    for (int i = 0; i < NODES && agreed == NULL; i++) {
+        if (quorum_holds(disks, disks[i]->platter, begin_lsn, lsn)) {
+            agreed = disks[i]->platter;
+        }
+    }
+    if (agreed == NULL) {
+        oracle_fail(
+            oracle,
+            "durability: term %" PRIu64 " committed +%" PRIu64
+            ", which no quorum has on its platters",
+            term, lsn - WAL_START);
+        return;
+    }
+    if (!same_bytes(agreed, oracle->wal, begin_lsn, MIN_OF(lsn, oracle->commit_lsn))) {
+        oracle_fail(
+            oracle, "agreement: term %" PRIu64 " committed other bytes before +%" PRIu64, term,
+            lsn - WAL_START);
+    }
+    for (uint32_t i = 0; i < oracle->winners_count; i++) {
+        if (oracle->winners[i].term > term && oracle->winners[i].start_lsn < lsn) {
+            oracle_fail(
+                oracle,
+                "leader completeness: term %" PRIu64 " committed +%" PRIu64 ", which term %" PRIu64
+                " does not have",
+                term, lsn - WAL_START, oracle->winners[i].term);
+        }
+    }
+    if (lsn > oracle->commit_lsn) {
+        size_t offset = oracle->commit_lsn - WAL_START;
+        memcpy(oracle->wal + offset, agreed + offset, lsn - oracle->commit_lsn);
+        check_chain(oracle, oracle->commit_lsn, lsn);
+        oracle->commit_lsn = lsn;
+    }
+    uint32_t last = oracle->commits_count - 1;
+    if (oracle->commits_count > 0 && oracle->commits[last].term == term) {
+        oracle->commits[last].lsn = MAX_OF(oracle->commits[last].lsn, lsn);
+    } else if (oracle->commits_count < COMMITS_MAX) {
+        oracle->commits[oracle->commits_count].term = term;
+        oracle->commits[oracle->commits_count++].lsn = lsn;
+    }
+}
+
+void oracle_on_released(
+    struct oracle *oracle, const struct disk *disk, lsn_t begin_lsn, lsn_t commit_lsn)
+{
+    if (commit_lsn > oracle->commit_lsn) {
+        oracle_fail(
+            oracle, "a safekeeper released +%" PRIu64 ", committed is +%" PRIu64,
+            commit_lsn - WAL_START, oracle->commit_lsn - WAL_START);
+    } else if (commit_lsn > disk->durable_lsn) {
+        oracle_fail(
+            oracle, "a safekeeper released +%" PRIu64 ", on its platter is +%" PRIu64,
+            commit_lsn - WAL_START, disk->durable_lsn - WAL_START);
+    } else if (!same_bytes(disk->cache, oracle->wal, begin_lsn, commit_lsn)) {
+        oracle_fail(
+            oracle, "a safekeeper released other bytes before +%" PRIu64, commit_lsn - WAL_START);
+    }
+}
+
+void oracle_check_logs_match(
+    struct oracle *oracle,
+    const struct acceptor *a,
+    const struct disk *a_disk,
+    const struct acceptor *b,
+    const struct disk *b_disk)
+{
+    struct term_history a_history = a->state.history, b_history = b->state.history;
+    term_history_clip(&a_history, a->record_lsn);
+    term_history_clip(&b_history, b->record_lsn);
+    lsn_t common_lsn = term_history_common_lsn(&a_history, &b_history, b->record_lsn, WAL_START);
+    common_lsn = MIN_OF(common_lsn, a->record_lsn);
+    if (!same_bytes(a_disk->platter, b_disk->platter, WAL_START, common_lsn)) {
+        oracle_fail(
+            oracle, "log matching: two logs differ below +%" PRIu64, common_lsn - WAL_START);
+    }
+}

@@ -1,0 +1,130 @@
+/*
+ * world.h - safekeepers, rival walproposers, their disks and the network, in one thread and in
+ * virtual time. Everything random comes from the seed, so a seed replays a failure exactly.
+ *
+ * The cores are the object files of the daemons, and messages cross as encoded frames. A schedule
+ * has two parts: faults, then healing: one walproposer is left, everything works, and within a
+ * bound it must commit something new everywhere.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "tests/sim/oracle.h"
+
+#define COMPUTES   3
+#define CONNS_MAX  2048
+#define EVENTS_MAX 4096
+#define ARENA_SIZE (8 * MIB)
+#define STEPS_MAX  60000
+
+enum event_kind {
+    EV_CONNECT, /* a hello reaches a safekeeper */
+    EV_UP,      /* its answer reaches the walproposer */
+    EV_DOWN,    /* the walproposer learns that a connection is gone */
+    EV_TO_NODE,
+    EV_TO_COMPUTE,
+    EV_STATE_SYNCED,
+    EV_WAL_SYNCED,
+    EV_WAL_TRUNCATED,
+    EV_RECONNECT,
+    EV_TICK,
+    EV_LOCAL_WAL,
+    EV_CRASH,
+    EV_RESTART,
+    EV_FAIL_STORAGE,
+    EV_PERSIST_WANTED,
+    EV_KILL,
+    EV_START,
+    EV_HEAL,
+};
+
+struct sim_event {
+    uint64_t at_us, order;
+    enum event_kind kind;
+    uint32_t node, compute;
+    uint32_t conn;        /* index */
+    uint32_t incarnation; /* of whom the event is for: an older one is dead */
+    union {
+        term_t hello_term;
+        struct {
+            uint32_t offset, size; /* of a frame in the arena */
+        } frame;
+    };
+};
+
+struct conn {
+    uint32_t node, compute;
+    uint32_t node_incarnation, compute_incarnation;
+    bool client_closed, server_closed;
+    uint64_t last_to_node_us, last_to_compute_us; /* a connection delivers in order */
+};
+
+struct node {
+    struct acceptor acceptor;
+    struct disk disk;
+    bool up;
+    uint32_t incarnation;
+    term_t promised;        /* by a granted vote or an adopted history */
+    lsn_t acked_record_lsn; /* in `acked_term` */
+    term_t acked_term;
+    lsn_t released_lsn;
+};
+
+struct compute {
+    struct proposer proposer;
+    bool alive, won_seen, ready, local_due;
+    uint32_t incarnation;
+    uint32_t conn[NODES]; /* index + 1; 0: none */
+    lsn_t generated_lsn, wal_lsn, wal_record_lsn;
+    lsn_t committed_lsn;
+    uint64_t tick_us; /* the earliest tick that is scheduled */
+    uint64_t counter;
+    uint16_t link; /* of the last generated record */
+    uint8_t wal[WAL_SIZE];
+    uint8_t repair[NODES][WAL_SIZE]; /* what was read on behalf of each safekeeper */
+};
+
+/* What this schedule is like: drawn from the seed. */
+struct climate {
+    uint32_t computes;
+    uint64_t latency_us[COMPUTES][NODES];
+    uint64_t disk_us[NODES];
+    uint64_t reset_one_in, crash_one_in; /* 0: never */
+    uint64_t local_us;
+    uint64_t chunk_max, read_max;
+    size_t window_max, inflight_max;
+    bool old_bytes; /* what was sent on a connection that was reset still arrives */
+    uint64_t sync_one_in;
+    bool foreigner; /* the last compute has another membership generation */
+    uint64_t chaos_us;
+};
+
+struct world {
+    uint64_t seed;
+    FILE *chart; /* NULL: be quick */
+    struct prng net, disk_prng, crash, work;
+    struct climate climate;
+    uint64_t now_us, order;
+    bool healing;
+    uint64_t steps;
+    uint64_t digest; /* of everything that was delivered, in order */
+
+    uint32_t pending;
+    struct sim_event heap[EVENTS_MAX];
+    uint32_t conns_count;
+    struct conn conns[CONNS_MAX];
+    struct node nodes[NODES];
+    struct compute computes[COMPUTES];
+    struct oracle oracle;
+    struct buf scratch;
+    uint32_t arena_used;
+    uint8_t arena[ARENA_SIZE];
+    lsn_t healed_from_lsn; /* committed when healing began */
+};
+
+struct world *world_create(void);
+void world_destroy(struct world *world);
+
+/* Run one schedule. Answers NULL, or what was violated (valid until the next run). */
+const char *world_run(struct world *world, uint64_t seed, FILE *chart);
