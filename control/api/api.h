@@ -1,0 +1,34 @@
+/*
+ * api.h - the REST routes of control: /api/v2 for people, /v1 for the other parts.
+ *
+ * A request that changes something is a mutation: decided at its turn against the model, committed
+ * in one batch, answered with the objects and their operations. What then has to happen on nodes is
+ * the reconciler's. Every GET is a memory read. Threads: loop only.
+ */
+#pragma once
+
+#include "common/io/http_server.h"
+#include "control/act/reconcile.h"
+#include "control/act/store.h"
+
+struct api_options {
+    uint64_t pg_version;
+    uint64_t port_first, port_last; /* of computes */
+    const char *region_id;
+    uint64_t safekeepers_per_branch;
+};
+
+struct api {
+    struct http_context http;
+    struct loop *loop;
+    struct store *store;
+    struct model *model;
+    struct nodes *nodes;
+    struct reconciler *reconciler;
+    struct api_options options;
+};
+
+void api_add_routes(struct api *api, struct http_server *server);
+
+/* Answers the long polls of an operation that has ended. */
+void operations_ended(struct operation *operation);

@@ -1,0 +1,113 @@
+/* api_private.h - shared by the files of control/api only. */
+#pragma once
+
+#include "control/api/api.h"
+
+#define ROUTE(method_, path_, handler_, help_)                                                     \
+    {.method = (method_), .path = (path_), .handler = (handler_), .help = (help_)}
+
+#define OPERATIONS_PER_MUTATION_MAX 16
+
+struct mutation;
+typedef err_t (*mutation_decide_fn)(struct mutation *mutation, struct errmsg *msg);
+typedef struct doc *(*mutation_answer_fn)(struct mutation *mutation);
+
+/* A request that changes something. `decide` puts rows; `answer` reads them back from the model. */
+struct mutation {
+    struct api *api;
+    struct http_request *request;
+    struct doc *body; /* the request's; {} when there was none */
+    mutation_decide_fn decide;
+    mutation_answer_fn answer;
+    unsigned ok_status;
+
+    /* Filled in by decide, used by answer. */
+    row_id_t project_id, branch_id, endpoint_id;
+    row_id_t operations[OPERATIONS_PER_MUTATION_MAX];
+    size_t operation_count;
+
+    /* Of a branch that is created: where. */
+    lsn_t start_lsn;
+    wall_us_t parent_timestamp;
+    row_id_t parent_id;
+
+    /* private */
+    unsigned error_status;
+    const char *error_code;
+    size_t pruned;
+    uint64_t ports_taken;
+    struct change change;
+};
+
+/* mutation.c */
+struct api *api_of(struct http_context *context);
+struct mutation *mutation_create(
+    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
+    mutation_answer_fn answer, unsigned ok_status);
+void mutation_submit(struct mutation *mutation); /* it ends with an answer and frees itself */
+/* Answer with the error and free. */
+void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg);
+/* In decide: return mutation_refuse(mutation, 409, "BRANCH_EXISTS", msg, "..."). */
+NODISCARD err_t mutation_refuse(
+    struct mutation *mutation, unsigned status, const char *code, struct errmsg *msg,
+    const char *format, ...) PRINTF_LIKE(5, 6);
+void mutation_put(struct mutation *mutation, enum row_kind kind, void *row);
+/* A running operation; its target's ids may be "". Those of the target before it are cancelled. */
+void mutation_operation(
+    struct mutation *mutation, const char *project_id, enum operation_action action,
+    const char *branch_id, const char *endpoint_id);
+void mutation_cancel_running(struct mutation *mutation, struct list *running);
+
+/* Lookups that say 404 in the way of the API; live objects only. */
+NODISCARD err_t find_project(
+    const struct api *api, const char *id, struct project **ret_project, struct errmsg *msg);
+NODISCARD err_t find_branch(
+    const struct api *api, const char *project_id, const char *id, struct branch **ret_branch,
+    struct errmsg *msg);
+NODISCARD err_t find_endpoint(
+    const struct api *api, const char *project_id, const char *id, struct endpoint **ret_endpoint,
+    struct errmsg *msg);
+struct project *request_project(struct api *api, struct http_request *request); /* NULL: answered */
+struct branch *request_branch(struct api *api, struct http_request *request);   /* NULL: answered */
+void answer_not_found(struct http_request *request, const struct errmsg *msg);
+
+/* Limit and cursor of a list request. */
+struct page {
+    uint64_t limit;
+    const char *cursor; /* id of the last one that the client has; NULL: from the first */
+};
+NODISCARD err_t page_of(
+    struct http_request *request, uint64_t limit_default, uint64_t limit_max, struct page *ret_page,
+    struct errmsg *msg);
+
+/* view.c: objects as the API shows them */
+struct doc *view_project_doc(const struct api *api, const struct project *project);
+struct doc *view_branch_doc(const struct api *api, const struct branch *branch);
+struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endpoint);
+struct doc *view_operation_doc(const struct operation *operation);
+struct doc *view_roles(const struct branch *branch);
+struct doc *view_databases(const struct branch *branch);
+/* [{connection_uri, connection_parameters}] of a read-write endpoint, with the password. */
+struct doc *view_connection_uris(const struct api *api, const struct branch *branch);
+/* One URI; role and database NULL: the first of the branch. False: there is no such thing. */
+bool view_connection_uri(
+    const struct api *api, const struct endpoint *endpoint, const char *role, const char *database,
+    struct buf *to);
+struct doc *view_operations_of(const struct mutation *mutation);
+
+/* endpoints.c: used by projects and branches too */
+NODISCARD err_t put_new_endpoint(
+    struct mutation *mutation, const struct branch_row *branch, const struct doc *wish,
+    struct errmsg *msg);
+void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
+
+/* branches.c: used by projects too */
+NODISCARD err_t choose_safekeepers(
+    struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
+NODISCARD err_t check_name(
+    struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
+
+extern const struct http_route project_routes[], branch_routes[], endpoint_routes[],
+    operation_routes[], other_routes[];
+extern const size_t project_route_count, branch_route_count, endpoint_route_count,
+    operation_route_count, other_route_count;

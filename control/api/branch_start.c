@@ -1,0 +1,236 @@
+#include "control/api/branch_start.h"
+
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/base/parse.h"
+#include "common/pg/wal_reader.h"
+#include "control/act/head.h"
+
+#define PARENT_WAIT_MS   15000 /* a parent that is being created itself */
+#define PARENT_PAUSE_MS  20
+#define WAL_SEGMENT_SIZE (16 * 1024 * 1024)
+
+enum branch_start_state {
+    START_WAIT_PARENT, /* until it is ready: its safekeepers know it */
+    START_ASK_HEAD,    /* and the LSN of the time, if one was given */
+};
+
+struct branch_start {
+    enum branch_start_state state;
+    struct mutation *mutation;
+    struct head_query head;
+    struct timer timer;
+    mono_ns_t began;
+    lsn_t wanted_lsn;      /* canonical; LSN_NONE: head or time */
+    wall_us_t wanted_time; /* 0: none */
+};
+
+static void advance(struct branch_start *start);
+
+static void fail(struct branch_start *start, err_t err, const struct errmsg *msg)
+{
+    mutation_fail(start->mutation, err, msg);
+    mem_free(start);
+}
+
+static void
+refuse(struct branch_start *start, unsigned status, const char *code, const struct errmsg *text)
+{
+    struct errmsg msg = {0};
+    err_t err = mutation_refuse(start->mutation, status, code, &msg, "%s", text->text);
+    fail(start, err, &msg);
+}
+
+#define REFUSE(start, status, code, ...)                                                           \
+    do {                                                                                           \
+        struct errmsg refuse_msg = {0};                                                            \
+        err_ignore(err_set(&refuse_msg, ERR_INVALID, __VA_ARGS__), "only its text is used");       \
+        refuse((start), (status), (code), &refuse_msg);                                            \
+    } while (0)
+
+static struct branch *parent_of(const struct branch_start *start)
+{
+    const struct mutation *mutation = start->mutation;
+    struct branch *branch = NULL;
+    err_t err =
+        find_branch(mutation->api, mutation->project_id, mutation->parent_id, &branch, NULL);
+    return err == ERR_OK ? branch : NULL;
+}
+
+/* The branch itself or the nearest ancestor whose own history holds `lsn`; NULL: none does. */
+static const struct branch *covering(const struct branch *branch, lsn_t lsn)
+{
+    while (branch != NULL && lsn < branch->row.start_lsn) {
+        branch = branch->parent;
+    }
+    return branch;
+}
+
+static void submit(struct branch_start *start, const struct branch *parent, lsn_t lsn)
+{
+    struct mutation *mutation = start->mutation;
+    const struct branch *source = covering(parent, lsn);
+    if (source == NULL) {
+        const struct branch *root = parent;
+        while (root->parent != NULL) {
+            root = root->parent;
+        }
+        REFUSE(
+            start,
+            400,
+            "LSN_NOT_RETAINED",
+            "parent_lsn " LSN_FMT " is older than the history of the project, which begins at "
+            LSN_FMT,
+            LSN_ARGS(lsn),
+            LSN_ARGS(root->row.start_lsn));
+        return;
+    }
+    memcpy(mutation->parent_id, source->row.id, sizeof mutation->parent_id);
+    mutation->start_lsn = lsn;
+    mutation->parent_timestamp = start->wanted_time;
+    mem_free(start);
+    mutation_submit(mutation);
+}
+
+static void on_head(struct head_query *query, err_t result)
+{
+    struct branch_start *start = CONTAINER_OF(query, struct branch_start, head);
+    const struct branch *parent = parent_of(start);
+    if (result != ERR_OK) {
+        bool is_range = result == ERR_RANGE;
+        refuse(
+            start, is_range ? 400 : 503, is_range ? "TIME_NOT_RETAINED" : "TRY_AGAIN", &query->msg);
+        return;
+    }
+    if (parent == NULL) {
+        REFUSE(start, 404, "BRANCH_NOT_FOUND", "the parent branch was deleted meanwhile");
+        return;
+    }
+    if (start->wanted_lsn > query->head) {
+        REFUSE(
+            start,
+            400,
+            "LSN_AHEAD_OF_PARENT",
+            "parent_lsn " LSN_FMT " is ahead of the parent, whose head is " LSN_FMT,
+            LSN_ARGS(start->wanted_lsn),
+            LSN_ARGS(query->head));
+        return;
+    }
+    lsn_t lsn = query->head;
+    if (start->wanted_time != 0) {
+        lsn = lsn_canonical(query->time_lsn, WAL_SEGMENT_SIZE);
+    } else if (start->wanted_lsn != LSN_NONE) {
+        lsn = start->wanted_lsn;
+    }
+    submit(start, parent, lsn);
+}
+
+static void on_pause_over(struct timer *timer)
+{
+    advance(CONTAINER_OF(timer, struct branch_start, timer));
+}
+
+static void wait_for_parent(struct branch_start *start, const struct branch *parent)
+{
+    if (clock_mono() - start->began > PARENT_WAIT_MS * NS_PER_MS) {
+        REFUSE(
+            start,
+            423,
+            "BRANCH_NOT_READY",
+            "branch %s is still being created, try again",
+            parent->row.id);
+        return;
+    }
+    start->timer.on_fire = on_pause_over;
+    timer_start(start->mutation->api->loop, &start->timer, PARENT_PAUSE_MS);
+}
+
+static void advance(struct branch_start *start)
+{
+    const struct api *api = start->mutation->api;
+    const struct branch *parent = parent_of(start);
+    if (parent == NULL) {
+        REFUSE(start, 404, "BRANCH_NOT_FOUND", "branch %s not found", start->mutation->parent_id);
+        return;
+    }
+    switch (start->state) {
+    case START_WAIT_PARENT:
+        if (parent->row.state != BRANCH_READY) {
+            wait_for_parent(start, parent);
+            return;
+        }
+        if (start->wanted_lsn != LSN_NONE && start->wanted_lsn <= parent->row.start_lsn) {
+            submit(start, parent, start->wanted_lsn); /* no head can lie below it */
+            return;
+        }
+        start->state = START_ASK_HEAD;
+        start->head.done = on_head;
+        head_query_start(&start->head, api->loop, api->nodes, parent, start->wanted_time);
+        break;
+    case START_ASK_HEAD: ASSERT(false); /* on_head ends it */
+    }
+}
+
+/* ---- the request ---- */
+
+static err_t read_time(struct branch_start *start, const char *text, struct errmsg *msg)
+{
+    TRY(parse_time(text, &start->wanted_time, msg));
+    if (start->wanted_time > clock_wall()) {
+        return mutation_refuse(
+            start->mutation, 400, "TIME_IN_FUTURE", msg,
+            "parent_timestamp %s lies in the future", text);
+    }
+    return ERR_OK;
+}
+
+static err_t read_wish(struct branch_start *start, struct errmsg *msg)
+{
+    struct mutation *mutation = start->mutation;
+    const struct doc *wish = doc_get(mutation->body, "branch");
+    const char *parent_id = NULL, *time = NULL;
+    struct project *project = NULL;
+    struct branch *parent = NULL;
+    TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    TRY(doc_opt_str(wish, "parent_id", &parent_id, msg));
+    TRY(doc_opt_str(wish, "parent_timestamp", &time, msg));
+    if (doc_get(wish, "parent_lsn") != NULL && !doc_is_null(doc_get(wish, "parent_lsn"))) {
+        TRY(doc_get_lsn(wish, "parent_lsn", &start->wanted_lsn, msg));
+        start->wanted_lsn = MAX_OF(lsn_canonical(start->wanted_lsn, WAL_SEGMENT_SIZE), 8);
+    }
+    if (time != NULL && start->wanted_lsn != LSN_NONE) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg,
+            "parent_lsn and parent_timestamp exclude each other");
+    }
+    if (time != NULL) {
+        TRY(read_time(start, time, msg));
+    }
+    if (parent_id != NULL) {
+        TRY(find_branch(mutation->api, mutation->project_id, parent_id, &parent, msg));
+    } else {
+        parent = project_default_branch(project);
+    }
+    if (parent == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "branch: the project has no default branch");
+    }
+    memcpy(mutation->parent_id, parent->row.id, sizeof mutation->parent_id);
+    return ERR_OK;
+}
+
+void branch_start_find(struct mutation *mutation)
+{
+    struct branch_start *start = MEM_NEW(struct branch_start);
+    struct errmsg msg = {0};
+    start->mutation = mutation;
+    start->began = clock_mono();
+    start->state = START_WAIT_PARENT;
+    err_t err = read_wish(start, &msg);
+    if (err != ERR_OK) {
+        fail(start, err, &msg);
+        return;
+    }
+    advance(start);
+}

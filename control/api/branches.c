@@ -1,0 +1,367 @@
+/*
+ * branches.c - branches: create, list, get, update, set as default, delete.
+ *
+ * Creating: parent and LSN first (branch_start.c: it may ask safekeepers and the pageserver), then
+ * one commit of the branch with its LSN, its endpoints and operations. The parent may have changed
+ * in between, so the commit checks it again.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/parse.h"
+#include "control/api/api_private.h"
+#include "control/api/branch_start.h"
+#include "control/model/name.h"
+
+#define BRANCHES_PER_PROJECT_MAX 200000
+
+err_t check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg)
+{
+    if (name[0] == '\0' || strlen(name) >= sizeof(row_text_t)) {
+        return mutation_refuse(
+            mutation, 400, "NAME_INVALID", msg, "%s name: expected 1 to %zu bytes", what,
+            sizeof(row_text_t) - 1);
+    }
+    return ERR_OK;
+}
+
+err_t choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg)
+{
+    const struct api *api = mutation->api;
+    struct node_set set = {0};
+    uint64_t wanted = MIN_OF(api->options.safekeepers_per_branch, SAFEKEEPERS_MAX);
+    for (size_t i = 0; i < nodes_count(api->nodes) && set.count < wanted; i++) {
+        const struct node *node = nodes_at(api->nodes, i);
+        if (node->kind == NODE_SAFEKEEPER) {
+            set.ids[set.count++] = node->id;
+        }
+    }
+    if (set.count < wanted) {
+        return mutation_refuse(
+            mutation, 503, "NOT_ENOUGH_SAFEKEEPERS", msg,
+            "a branch needs %" PRIu64 " safekeepers, the cluster has %" PRIu64
+            ": set `safekeepers` of control",
+            wanted, set.count);
+    }
+    *ret_set = set;
+    return ERR_OK;
+}
+
+/* ---- create: the commit ---- */
+
+static err_t check_new_branch(
+    struct mutation *mutation, const struct project *project, const char *name,
+    struct errmsg *msg)
+{
+    TRY(check_name(mutation, "branch", name, msg));
+    if (project_branch_named(project, name) != NULL) {
+        return mutation_refuse(
+            mutation, 409, "BRANCH_ALREADY_EXISTS", msg, "branch \"%s\" already exists", name);
+    }
+    if (project->branch_count >= BRANCHES_PER_PROJECT_MAX) {
+        return mutation_refuse(
+            mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg,
+            "a project has at most %d branches", BRANCHES_PER_PROJECT_MAX);
+    }
+    return ERR_OK;
+}
+
+static err_t fill_branch(
+    struct mutation *mutation, const struct branch *parent, struct branch_row *row,
+    struct errmsg *msg)
+{
+    const struct doc *wish = doc_get(mutation->body, "branch");
+    const char *name = row->id, *expires_at = NULL;
+    TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(doc_opt_str(wish, "expires_at", &expires_at, msg));
+    TRY(doc_opt_bool(wish, "protected", &row->is_protected, msg));
+    if (expires_at != NULL) {
+        TRY(parse_time(expires_at, &row->expires_at, msg));
+    }
+    TRY(check_new_branch(mutation, parent->project, name, msg));
+    snprintf(row->name, sizeof row->name, "%s", name);
+    memcpy(row->project_id, parent->row.project_id, sizeof row->project_id);
+    memcpy(row->parent_id, parent->row.id, sizeof row->parent_id);
+    row->roles = parent->row.roles; /* borrowed: mutation_put takes its own references */
+    row->databases = parent->row.databases;
+    return choose_safekeepers(mutation, &row->safekeepers, msg);
+}
+
+static err_t put_endpoints(
+    struct mutation *mutation, const struct branch_row *branch, struct errmsg *msg)
+{
+    const struct doc *wishes = doc_get(mutation->body, "endpoints");
+    if (doc_count(wishes) > 1) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg,
+            "endpoints: a branch has one read_write endpoint, others are not supported yet");
+    }
+    for (size_t i = 0; i < doc_count(wishes); i++) {
+        TRY(put_new_endpoint(mutation, branch, doc_at(wishes, i), msg));
+    }
+    return ERR_OK;
+}
+
+static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *parent = NULL;
+    TRY(find_branch(
+        mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    struct branch_row row = {
+        .state = BRANCH_INIT,
+        .timeline = name_timeline(),
+        .start_lsn = mutation->start_lsn,
+        .parent_timestamp = mutation->parent_timestamp,
+        .membership_generation = 1,
+        .state_changed_at = clock_wall(),
+    };
+    name_branch(row.id);
+    TRY(fill_branch(mutation, parent, &row, msg));
+    if (row.start_lsn < parent->row.start_lsn) {
+        return mutation_refuse(
+            mutation, 409, "PARENT_CHANGED", msg, "the parent has changed meanwhile, try again");
+    }
+    memcpy(mutation->branch_id, row.id, sizeof row.id);
+    mutation_put(mutation, ROW_BRANCH, &row);
+    mutation_operation(mutation, row.project_id, ACTION_CREATE_BRANCH, row.id, "");
+    return put_endpoints(mutation, &row, msg);
+}
+
+static struct doc *answer_create(struct mutation *mutation)
+{
+    const struct api *api = mutation->api;
+    const struct branch *branch = model_branch(api->model, mutation->branch_id);
+    struct doc *endpoints = doc_array();
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        doc_push(endpoints, view_endpoint_doc(api, endpoint));
+    }
+    struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(api, branch));
+    doc_set(doc, "endpoints", endpoints);
+    doc_set(doc, "operations", view_operations_of(mutation));
+    doc_set(doc, "roles", view_roles(branch));
+    doc_set(doc, "databases", view_databases(branch));
+    return doc_set(doc, "connection_uris", view_connection_uris(api, branch));
+}
+
+static void post_branch(struct http_context *context, struct http_request *request)
+{
+    struct mutation *mutation =
+        mutation_create(context, request, decide_create, answer_create, 201);
+    if (mutation != NULL) {
+        snprintf(
+            mutation->project_id,
+            sizeof mutation->project_id,
+            "%s",
+            http_request_param(request, "project"));
+        branch_start_find(mutation); /* then mutation_submit */
+    }
+}
+
+/* ---- read ---- */
+
+static bool matches(const struct branch *branch, const char *search)
+{
+    return search == NULL || strstr(branch->row.name, search) != NULL ||
+        strstr(branch->row.id, search) != NULL;
+}
+
+/* Without a limit all of them: clients look up names in this list. */
+static void list_branches(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct project *project = request_project(api, request);
+    struct page page;
+    struct errmsg msg = {0};
+    if (project == NULL) {
+        return;
+    }
+    if (page_of(request, UINT64_MAX, 10000, &page, &msg) != ERR_OK) {
+        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
+        return;
+    }
+    const char *search = http_request_query(request, "search");
+    struct doc *array = doc_array();
+    const char *last = NULL;
+    bool past_cursor = page.cursor == NULL, more = false;
+    FOR_EACH_BRANCH(project, branch)
+    {
+        if (past_cursor && branch_is_live(branch) && matches(branch, search)) {
+            more = doc_count(array) >= page.limit;
+            if (more) {
+                break;
+            }
+            doc_push(array, view_branch_doc(api, branch));
+            last = branch->row.id;
+        }
+        past_cursor = past_cursor || strcmp(branch->row.id, page.cursor) == 0;
+    }
+    struct doc *doc = doc_set(doc_object(), "branches", array);
+    doc_set(doc, "annotations", doc_object());
+    if (more && last != NULL) {
+        doc_set(doc, "pagination", doc_set_str(doc_object(), "next", last));
+    }
+    http_respond_json(request, 200, doc);
+}
+
+static void get_branch(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct branch *branch = request_branch(api, request);
+    if (branch != NULL) {
+        struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(api, branch));
+        http_respond_json(request, 200, doc_set(doc, "annotation", doc_object()));
+    }
+}
+
+/* ---- update, set as default, delete ---- */
+
+static struct doc *answer_branch(struct mutation *mutation)
+{
+    const struct branch *branch = model_branch(mutation->api->model, mutation->branch_id);
+    struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(mutation->api, branch));
+    return doc_set(doc, "operations", view_operations_of(mutation));
+}
+
+static void start_mutation(
+    struct http_context *context, struct http_request *request, mutation_decide_fn decide)
+{
+    struct mutation *mutation = mutation_create(context, request, decide, answer_branch, 200);
+    if (mutation == NULL) {
+        return;
+    }
+    snprintf(
+        mutation->project_id,
+        sizeof mutation->project_id,
+        "%s",
+        http_request_param(request, "project"));
+    snprintf(
+        mutation->branch_id,
+        sizeof mutation->branch_id,
+        "%s",
+        http_request_param(request, "branch"));
+    mutation_submit(mutation);
+}
+
+/* null clears, absent keeps. */
+static err_t update_expiry(const struct doc *wish, struct branch_row *row, struct errmsg *msg)
+{
+    const struct doc *value = doc_get(wish, "expires_at");
+    const char *text = NULL;
+    if (value == NULL) {
+        return ERR_OK;
+    }
+    if (doc_is_null(value)) {
+        row->expires_at = 0;
+        return ERR_OK;
+    }
+    TRY(doc_get_str(wish, "expires_at", &text, msg));
+    return parse_time(text, &row->expires_at, msg);
+}
+
+static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    struct doc *wish = NULL;
+    TRY(doc_get_object(mutation->body, "branch", &wish, msg));
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    struct branch_row row = branch->row;
+    const char *name = branch->row.name;
+    TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(doc_opt_bool(wish, "protected", &row.is_protected, msg));
+    TRY(update_expiry(wish, &row, msg));
+    if (strcmp(name, branch->row.name) != 0) {
+        TRY(check_new_branch(mutation, branch->project, name, msg));
+        snprintf(row.name, sizeof row.name, "%s", name);
+    }
+    mutation_put(mutation, ROW_BRANCH, &row);
+    return ERR_OK;
+}
+
+static err_t decide_default(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    FOR_EACH_BRANCH(branch->project, other)
+    {
+        if (other->row.is_default != (other == branch) && branch_is_live(other)) {
+            struct branch_row row = other->row;
+            row.is_default = other == branch;
+            mutation_put(mutation, ROW_BRANCH, &row);
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t check_deletion(
+    struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
+{
+    size_t children = branch_live_children(branch);
+    if (children > 0) {
+        return mutation_refuse(
+            mutation, 422, "BRANCH_HAS_CHILDREN", msg,
+            "branch %s has %zu child branches, their history lies in it: delete them first",
+            branch->row.id, children);
+    }
+    if (branch->row.is_default) {
+        return mutation_refuse(
+            mutation, 422, "BRANCH_IS_DEFAULT", msg,
+            "branch %s is the default branch: make another one the default first, or delete the "
+            "project",
+            branch->row.id);
+    }
+    if (branch->row.is_protected) {
+        return mutation_refuse(
+            mutation, 422, "BRANCH_IS_PROTECTED", msg,
+            "branch %s is protected: remove the protection first", branch->row.id);
+    }
+    return ERR_OK;
+}
+
+static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    TRY(check_deletion(mutation, branch, msg));
+    struct branch_row row = branch->row;
+    row.state = BRANCH_DELETING;
+    row.state_changed_at = clock_wall();
+    mutation_cancel_running(mutation, &branch->running);
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            mutation_cancel_running(mutation, &endpoint->running);
+            put_endpoint_deletion(mutation, endpoint);
+        }
+    }
+    mutation_put(mutation, ROW_BRANCH, &row);
+    mutation_operation(mutation, row.project_id, ACTION_DELETE_TIMELINE, row.id, "");
+    return ERR_OK;
+}
+
+static void patch_branch(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_update);
+}
+
+static void post_default(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_default);
+}
+
+static void delete_branch(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_delete);
+}
+
+#define P "/api/v2/projects/{project}"
+const struct http_route branch_routes[] = {
+    ROUTE("GET", P "/branches", list_branches, "branches; limit, cursor, search"),
+    ROUTE("POST", P "/branches", post_branch,
+          "create from a parent at its head, at parent_lsn or at parent_timestamp"),
+    ROUTE("GET", P "/branches/{branch}", get_branch, "one branch"),
+    ROUTE("PATCH", P "/branches/{branch}", patch_branch, "name, protected, expires_at"),
+    ROUTE("DELETE", P "/branches/{branch}", delete_branch, "delete; not with children"),
+    ROUTE("POST", P "/branches/{branch}/set_as_default", post_default, "make it the default"),
+};
+const size_t branch_route_count = ARRAY_LEN(branch_routes);

@@ -1,0 +1,312 @@
+#include <stdio.h>
+
+#include "control/act/port.h"
+#include "control/api/api_private.h"
+#include "control/model/name.h"
+
+#define ENDPOINTS_PER_BRANCH_MAX 20
+
+/* ---- create ---- */
+
+static err_t choose_port(
+    struct mutation *mutation, const struct node *agent, uint64_t *ret_port, struct errmsg *msg)
+{
+    const struct api_options *options = &mutation->api->options;
+    uint64_t first = MAX_OF(options->port_first, mutation->ports_taken + 1); /* of this change */
+    err_t err =
+        port_choose(mutation->api->model, agent, first, options->port_last, ret_port, msg);
+    if (err == ERR_FULL) {
+        struct errmsg why = *msg;
+        return mutation_refuse(mutation, 503, "NO_FREE_PORT", msg, "%s", why.text);
+    }
+    if (err == ERR_OK) {
+        mutation->ports_taken = *ret_port;
+    }
+    return err;
+}
+
+static err_t fill_endpoint(
+    struct mutation *mutation, const struct doc *wish, struct endpoint_row *row,
+    struct errmsg *msg)
+{
+    const char *name = "", *type = "read_write";
+    const struct node *agent = nodes_first(mutation->api->nodes, NODE_AGENT);
+    TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(doc_opt_str(wish, "type", &type, msg));
+    if (strcmp(type, "read_write") != 0) {
+        bool known = strcmp(type, "read_only") == 0;
+        return mutation_refuse(
+            mutation, known ? 501 : 400, known ? "NOT_SUPPORTED" : "BAD_REQUEST", msg,
+            "endpoint type \"%s\" is not supported yet, only read_write", type);
+    }
+    if (agent == NULL) {
+        return mutation_refuse(
+            mutation, 503, "NO_COMPUTE_HOST", msg,
+            "the cluster has no compute agent: set `agents` of control");
+    }
+    TRY(choose_port(mutation, agent, &row->port, msg));
+    row->agent = agent->id;
+    row->settings = doc_get(wish, "pg_settings"); /* borrowed, see mutation_put */
+    if (row->settings == NULL) {
+        row->settings = doc_get(doc_get(wish, "settings"), "pg_settings");
+    }
+    if (row->settings != NULL && !doc_is_object(row->settings)) {
+        return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "pg_settings: expected an object");
+    }
+    snprintf(row->name, sizeof row->name, "%s", name);
+    return ERR_OK;
+}
+
+err_t put_new_endpoint(
+    struct mutation *mutation, const struct branch_row *branch, const struct doc *wish,
+    struct errmsg *msg)
+{
+    struct endpoint_row row = {.type = ENDPOINT_READ_WRITE, .wanted = ENDPOINT_ACTIVE};
+    TRY(fill_endpoint(mutation, wish, &row, msg));
+    name_endpoint(row.id);
+    memcpy(row.project_id, branch->project_id, sizeof row.project_id);
+    memcpy(row.branch_id, branch->id, sizeof row.branch_id);
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+    memcpy(mutation->endpoint_id, row.id, sizeof row.id);
+    mutation_operation(mutation, row.project_id, ACTION_START_COMPUTE, row.branch_id, row.id);
+    return ERR_OK;
+}
+
+/* One writer a branch; that two never both succeed is the safekeepers' doing, not this rule's. */
+static err_t check_room(struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
+{
+    size_t count = 0;
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        count++;
+        if (endpoint_is_live(endpoint) && endpoint->row.type == ENDPOINT_READ_WRITE) {
+            return mutation_refuse(
+                mutation, 409, "READ_WRITE_ENDPOINT_EXISTS", msg,
+                "branch %s already has the read_write endpoint %s", branch->row.id,
+                endpoint->row.id);
+        }
+    }
+    if (count >= ENDPOINTS_PER_BRANCH_MAX) {
+        return mutation_refuse(
+            mutation, 423, "ENDPOINTS_LEAVING", msg,
+            "branch %s: deleted endpoints have not stopped yet, try again", branch->row.id);
+    }
+    return ERR_OK;
+}
+
+static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
+{
+    struct doc *wish = NULL;
+    const char *branch_id = NULL;
+    struct branch *branch = NULL;
+    TRY(doc_get_object(mutation->body, "endpoint", &wish, msg));
+    TRY(doc_get_str(wish, "branch_id", &branch_id, msg));
+    TRY(find_branch(mutation->api, mutation->project_id, branch_id, &branch, msg));
+    TRY(check_room(mutation, branch, msg));
+    return put_new_endpoint(mutation, &branch->row, wish, msg);
+}
+
+static struct doc *answer_endpoint(struct mutation *mutation)
+{
+    const struct endpoint *endpoint =
+        model_endpoint(mutation->api->model, mutation->endpoint_id);
+    struct doc *doc = doc_object();
+    if (endpoint != NULL) {
+        doc_set(doc, "endpoint", view_endpoint_doc(mutation->api, endpoint));
+    }
+    return doc_set(doc, "operations", view_operations_of(mutation));
+}
+
+static void start_mutation(
+    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
+    unsigned ok_status)
+{
+    struct mutation *mutation =
+        mutation_create(context, request, decide, answer_endpoint, ok_status);
+    if (mutation == NULL) {
+        return;
+    }
+    const char *endpoint_id = http_request_param(request, "endpoint");
+    snprintf(
+        mutation->project_id,
+        sizeof mutation->project_id,
+        "%s",
+        http_request_param(request, "project"));
+    snprintf(
+        mutation->endpoint_id,
+        sizeof mutation->endpoint_id,
+        "%s",
+        endpoint_id == NULL ? "" : endpoint_id);
+    mutation_submit(mutation);
+}
+
+static void post_endpoint(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_create, 201);
+}
+
+/* ---- start, suspend, restart, update, delete ---- */
+
+static err_t want(
+    struct mutation *mutation, enum endpoint_wanted wanted, enum operation_action action,
+    struct errmsg *msg)
+{
+    struct endpoint *endpoint = NULL;
+    TRY(find_endpoint(
+        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    struct endpoint_row row = endpoint->row;
+    bool is_there = wanted == ENDPOINT_ACTIVE ? endpoint->seen == COMPUTE_RUNNING
+                                              : endpoint->seen == COMPUTE_STOPPED;
+    if (row.wanted == wanted && is_there) {
+        return ERR_OK; /* nothing to do, no operation */
+    }
+    if (row.wanted != wanted) {
+        mutation_cancel_running(mutation, &endpoint->running);
+    }
+    row.wanted = wanted;
+    row.last_error[0] = '\0';
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+    mutation_operation(mutation, row.project_id, action, row.branch_id, row.id);
+    return ERR_OK;
+}
+
+static err_t decide_start(struct mutation *mutation, struct errmsg *msg)
+{
+    return want(mutation, ENDPOINT_ACTIVE, ACTION_START_COMPUTE, msg);
+}
+
+static err_t decide_suspend(struct mutation *mutation, struct errmsg *msg)
+{
+    return want(mutation, ENDPOINT_IDLE, ACTION_SUSPEND_COMPUTE, msg);
+}
+
+void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint)
+{
+    struct endpoint_row row = endpoint->row;
+    row.wanted = ENDPOINT_DELETING;
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+    mutation_operation(
+        mutation, row.project_id, ACTION_SUSPEND_COMPUTE, row.branch_id, row.id);
+}
+
+static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
+{
+    struct endpoint *endpoint = NULL;
+    TRY(find_endpoint(
+        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    mutation_cancel_running(mutation, &endpoint->running);
+    put_endpoint_deletion(mutation, endpoint);
+    return ERR_OK;
+}
+
+/* Settings take effect at the next start. */
+static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
+{
+    struct endpoint *endpoint = NULL;
+    struct doc *wish = NULL;
+    TRY(doc_get_object(mutation->body, "endpoint", &wish, msg));
+    TRY(find_endpoint(
+        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    struct endpoint_row row = endpoint->row;
+    const char *name = row.name;
+    const struct doc *settings = doc_get(wish, "settings");
+    TRY(doc_opt_str(wish, "name", &name, msg));
+    if (strlen(name) >= sizeof row.name) {
+        return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "name: too long");
+    }
+    memmove(row.name, name, strlen(name) + 1);
+    if (doc_is_object(doc_get(settings, "pg_settings"))) {
+        row.settings = doc_get(settings, "pg_settings");
+    }
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+    return ERR_OK;
+}
+
+static void post_start(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_start, 200);
+}
+
+static void post_suspend(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_suspend, 200);
+}
+
+static void patch_endpoint(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_update, 200);
+}
+
+static void delete_endpoint(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_delete, 200);
+}
+
+/* ---- read ---- */
+
+static void list_endpoints(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct project *project = request_project(api, request);
+    if (project == NULL) {
+        return;
+    }
+    struct doc *array = doc_array();
+    FOR_EACH_ENDPOINT(project, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            doc_push(array, view_endpoint_doc(api, endpoint));
+        }
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "endpoints", array));
+}
+
+static void list_endpoints_of_branch(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct branch *branch = request_branch(api, request);
+    if (branch == NULL) {
+        return;
+    }
+    struct doc *array = doc_array();
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            doc_push(array, view_endpoint_doc(api, endpoint));
+        }
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "endpoints", array));
+}
+
+static void get_endpoint(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct endpoint *endpoint = NULL;
+    struct errmsg msg = {0};
+    err_t err = find_endpoint(
+        api,
+        http_request_param(request, "project"),
+        http_request_param(request, "endpoint"),
+        &endpoint,
+        &msg);
+    if (err != ERR_OK) {
+        answer_not_found(request, &msg);
+        return;
+    }
+    http_respond_json(
+        request, 200, doc_set(doc_object(), "endpoint", view_endpoint_doc(api, endpoint)));
+}
+
+#define P "/api/v2/projects/{project}"
+const struct http_route endpoint_routes[] = {
+    ROUTE("GET", P "/endpoints", list_endpoints, "endpoints of a project"),
+    ROUTE("POST", P "/endpoints", post_endpoint, "create and start a read_write endpoint"),
+    ROUTE("GET", P "/endpoints/{endpoint}", get_endpoint, "one endpoint"),
+    ROUTE("PATCH", P "/endpoints/{endpoint}", patch_endpoint, "name, settings of the next start"),
+    ROUTE("DELETE", P "/endpoints/{endpoint}", delete_endpoint, "stop and delete"),
+    ROUTE("POST", P "/endpoints/{endpoint}/start", post_start, "start the compute"),
+    ROUTE("POST", P "/endpoints/{endpoint}/suspend", post_suspend, "stop the compute"),
+    ROUTE("GET", P "/branches/{branch}/endpoints", list_endpoints_of_branch,
+          "endpoints of a branch"),
+};
+const size_t endpoint_route_count = ARRAY_LEN(endpoint_routes);

@@ -1,0 +1,250 @@
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/parse.h"
+#include "control/api/api_private.h"
+#include "control/model/name.h"
+
+#define OPERATIONS_MAX 1000 /* kept for each project; the oldest ended ones go first */
+
+struct api *api_of(struct http_context *context)
+{
+    return CONTAINER_OF(context, struct api, http);
+}
+
+static err_t prepare(struct change *change, struct errmsg *msg)
+{
+    struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
+    return mutation->decide(mutation, msg);
+}
+
+static void on_done(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
+    if (result != ERR_OK) {
+        mutation_fail(mutation, result, msg);
+        return;
+    }
+    http_respond_json(mutation->request, mutation->ok_status, mutation->answer(mutation));
+    mem_free(mutation);
+}
+
+struct mutation *mutation_create(
+    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
+    mutation_answer_fn answer, unsigned ok_status)
+{
+    struct mutation *mutation = MEM_NEW(struct mutation);
+    struct errmsg msg = {0};
+    mutation->api = api_of(context);
+    mutation->request = request;
+    mutation->decide = decide;
+    mutation->answer = answer;
+    mutation->ok_status = ok_status;
+    mutation->change = (struct change){.prepare = prepare, .done = on_done};
+    err_t err = http_request_json(request, &mutation->body, &msg);
+    if (err != ERR_OK) {
+        mutation_fail(mutation, err, &msg);
+        return NULL;
+    }
+    return mutation;
+}
+
+void mutation_submit(struct mutation *mutation)
+{
+    store_submit(mutation->api->store, &mutation->change);
+}
+
+void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg)
+{
+    if (mutation->error_status != 0) {
+        http_respond_problem(
+            mutation->request, mutation->error_status, mutation->error_code, msg->text);
+    } else if (err == ERR_NOT_FOUND) {
+        answer_not_found(mutation->request, msg);
+    } else {
+        http_respond_error(mutation->request, err, msg);
+    }
+    mem_free(mutation);
+}
+
+err_t mutation_refuse(
+    struct mutation *mutation, unsigned status, const char *code, struct errmsg *msg,
+    const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(msg->text, sizeof msg->text, format, args);
+    va_end(args);
+    mutation->error_status = status;
+    mutation->error_code = code;
+    return ERR_INVALID;
+}
+
+void mutation_put(struct mutation *mutation, enum row_kind kind, void *row)
+{
+    store_put(mutation->api->store, &mutation->change, kind, row);
+}
+
+/* Room for one more: drop the oldest that has ended. */
+static void prune_operations(struct mutation *mutation, const struct project *project)
+{
+    size_t skip = mutation->pruned;
+    if (project->operation_count + mutation->operation_count < OPERATIONS_MAX + mutation->pruned) {
+        return;
+    }
+    FOR_EACH_OPERATION(project, operation)
+    {
+        if (operation->row.status == STATUS_RUNNING) {
+            continue;
+        }
+        if (skip == 0) {
+            store_delete(
+                mutation->api->store, &mutation->change, ROW_OPERATION, &operation->row);
+            mutation->pruned++;
+            return;
+        }
+        skip--;
+    }
+}
+
+void mutation_operation(
+    struct mutation *mutation, const char *project_id, enum operation_action action,
+    const char *branch_id, const char *endpoint_id)
+{
+    struct operation_row row = {.action = action, .status = STATUS_RUNNING};
+    const struct project *project = model_project(mutation->api->model, project_id);
+    if (project != NULL) {
+        prune_operations(mutation, project);
+    }
+    name_operation(row.id);
+    snprintf(row.project_id, sizeof row.project_id, "%s", project_id);
+    snprintf(row.branch_id, sizeof row.branch_id, "%s", branch_id);
+    snprintf(row.endpoint_id, sizeof row.endpoint_id, "%s", endpoint_id);
+    mutation_put(mutation, ROW_OPERATION, &row);
+    if (mutation->operation_count < OPERATIONS_PER_MUTATION_MAX) {
+        memcpy(mutation->operations[mutation->operation_count++], row.id, sizeof row.id);
+    }
+}
+
+void mutation_cancel_running(struct mutation *mutation, struct list *running)
+{
+    LIST_FOR_EACH(running, link)
+    {
+        struct operation_row row = CONTAINER_OF(link, struct operation, in_target)->row;
+        row.status = STATUS_CANCELLED;
+        mutation_put(mutation, ROW_OPERATION, &row);
+    }
+}
+
+/* ---- lookups ---- */
+
+err_t find_project(
+    const struct api *api, const char *id, struct project **ret_project, struct errmsg *msg)
+{
+    struct project *project = model_project(api->model, id);
+    if (project == NULL || project->row.state != PROJECT_ACTIVE) {
+        return err_set(msg, ERR_NOT_FOUND, "project %s not found", id);
+    }
+    *ret_project = project;
+    return ERR_OK;
+}
+
+err_t find_branch(
+    const struct api *api, const char *project_id, const char *id, struct branch **ret_branch,
+    struct errmsg *msg)
+{
+    struct project *project = NULL;
+    TRY(find_project(api, project_id, &project, msg));
+    struct branch *branch = model_branch(api->model, id);
+    if (branch == NULL || branch->project != project || !branch_is_live(branch)) {
+        return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
+    }
+    *ret_branch = branch;
+    return ERR_OK;
+}
+
+err_t find_endpoint(
+    const struct api *api, const char *project_id, const char *id, struct endpoint **ret_endpoint,
+    struct errmsg *msg)
+{
+    struct project *project = NULL;
+    TRY(find_project(api, project_id, &project, msg));
+    struct endpoint *endpoint = model_endpoint(api->model, id);
+    if (endpoint == NULL || endpoint->project != project || !endpoint_is_live(endpoint)) {
+        return err_set(msg, ERR_NOT_FOUND, "endpoint %s not found in project %s", id, project_id);
+    }
+    *ret_endpoint = endpoint;
+    return ERR_OK;
+}
+
+/* "branch x not found" -> BRANCH_NOT_FOUND */
+void answer_not_found(struct http_request *request, const struct errmsg *msg)
+{
+    static const struct {
+        const char *prefix, *code;
+    } codes[] = {
+        {"project ", "PROJECT_NOT_FOUND"},
+        {"branch ", "BRANCH_NOT_FOUND"},
+        {"endpoint ", "ENDPOINT_NOT_FOUND"},
+        {"operation ", "OPERATION_NOT_FOUND"},
+        {"role ", "ROLE_NOT_FOUND"},
+        {"database ", "DATABASE_NOT_FOUND"},
+    };
+    const char *code = "NOT_FOUND";
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        if (str_starts_with(msg->text, codes[i].prefix)) {
+            code = codes[i].code;
+        }
+    }
+    http_respond_problem(request, 404, code, msg->text);
+}
+
+struct project *request_project(struct api *api, struct http_request *request)
+{
+    struct project *project = NULL;
+    struct errmsg msg = {0};
+    if (find_project(api, http_request_param(request, "project"), &project, &msg) != ERR_OK) {
+        answer_not_found(request, &msg);
+        return NULL;
+    }
+    return project;
+}
+
+struct branch *request_branch(struct api *api, struct http_request *request)
+{
+    struct branch *branch = NULL;
+    struct errmsg msg = {0};
+    const char *project_id = http_request_param(request, "project");
+    const char *branch_id = http_request_param(request, "branch");
+    if (find_branch(api, project_id, branch_id, &branch, &msg) != ERR_OK) {
+        answer_not_found(request, &msg);
+        return NULL;
+    }
+    return branch;
+}
+
+err_t page_of(
+    struct http_request *request, uint64_t limit_default, uint64_t limit_max, struct page *ret_page,
+    struct errmsg *msg)
+{
+    const char *limit = http_request_query(request, "limit");
+    const char *cursor = http_request_query(request, "cursor");
+    struct page page = {.limit = limit_default};
+    if (limit != NULL && parse_u64(limit, 1, limit_max, &page.limit, msg) != ERR_OK) {
+        return err_wrap(msg, ERR_INVALID, "limit");
+    }
+    page.cursor = cursor != NULL && cursor[0] != '\0' ? cursor : NULL;
+    *ret_page = page;
+    return ERR_OK;
+}
+
+void api_add_routes(struct api *api, struct http_server *server)
+{
+    http_server_add_routes(server, other_routes, other_route_count, &api->http);
+    http_server_add_routes(server, project_routes, project_route_count, &api->http);
+    http_server_add_routes(server, branch_routes, branch_route_count, &api->http);
+    http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
+    http_server_add_routes(server, operation_routes, operation_route_count, &api->http);
+}

@@ -1,0 +1,257 @@
+/*
+ * other.c - who am I, roles and databases to read, connection URIs, what clients expect to be
+ * there, and /v1.
+ */
+#include "common/base/mem.h"
+#include "control/api/api_private.h"
+
+/* ---- the one user ---- */
+
+static void get_me(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct doc *doc = doc_set_str(doc_object(), "id", "user-local");
+    doc_set_str(doc, "login", "admin");
+    doc_set_str(doc, "email", "admin@localhost");
+    doc_set_str(doc, "name", "Admin");
+    doc_set_str(doc, "last_name", "");
+    doc_set_str(doc, "image", "");
+    doc_set_str(doc, "plan", "local");
+    doc_set(doc, "auth_accounts", doc_array());
+    doc_set_int(doc, "active_seconds_limit", 0);
+    doc_set_int(doc, "branches_limit", -1);
+    doc_set_int(doc, "max_autoscaling_limit", 1);
+    http_respond_json(request, 200, doc_set_int(doc, "projects_limit", -1));
+}
+
+static void get_organizations(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct doc *organization = doc_set_str(doc_object(), "id", "org-local");
+    doc_set_str(organization, "name", "local");
+    doc_set_str(organization, "handle", "local");
+    doc_set_str(organization, "plan", "local");
+    http_respond_json(
+        request,
+        200,
+        doc_set(doc_object(), "organizations", doc_push(doc_array(), organization)));
+}
+
+static void get_auth(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct doc *doc = doc_set_str(doc_object(), "account_id", "user-local");
+    http_respond_json(request, 200, doc_set_str(doc, "auth_method", "api_key_user"));
+}
+
+static void get_regions(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct doc *region = doc_set_str(doc_object(), "region_id", api->options.region_id);
+    doc_set_str(region, "name", api->options.region_id);
+    doc_set_bool(region, "default", true);
+    http_respond_json(
+        request, 200, doc_set(doc_object(), "regions", doc_push(doc_array(), region)));
+}
+
+/* ---- roles and databases ---- */
+
+static void list_roles(struct http_context *context, struct http_request *request)
+{
+    struct branch *branch = request_branch(api_of(context), request);
+    if (branch != NULL) {
+        http_respond_json(request, 200, doc_set(doc_object(), "roles", view_roles(branch)));
+    }
+}
+
+static const struct doc *find_named(const struct doc *array, const char *name)
+{
+    for (size_t i = 0; i < doc_count(array); i++) {
+        const char *here = doc_value_str(doc_get(doc_at(array, i), "name"));
+        if (here != NULL && strcmp(here, name) == 0) {
+            return doc_at(array, i);
+        }
+    }
+    return NULL;
+}
+
+static void answer_named(
+    struct http_request *request, const char *kind, struct doc *array, const char *name)
+{
+    const struct doc *found = find_named(array, name);
+    struct errmsg msg = {0};
+    if (found == NULL) {
+        err_ignore(err_set(&msg, ERR_NOT_FOUND, "%s %s not found", kind, name), "answered below");
+        answer_not_found(request, &msg);
+    } else {
+        http_respond_json(request, 200, doc_set(doc_object(), kind, doc_copy(found)));
+    }
+    doc_unref(array);
+}
+
+static void get_role(struct http_context *context, struct http_request *request)
+{
+    struct branch *branch = request_branch(api_of(context), request);
+    if (branch != NULL) {
+        answer_named(request, "role", view_roles(branch), http_request_param(request, "role"));
+    }
+}
+
+static void reveal_password(struct http_context *context, struct http_request *request)
+{
+    struct branch *branch = request_branch(api_of(context), request);
+    struct errmsg msg = {0};
+    if (branch == NULL) {
+        return;
+    }
+    const char *name = http_request_param(request, "role");
+    const struct doc *role = find_named(branch->row.roles, name);
+    if (role == NULL) {
+        err_ignore(err_set(&msg, ERR_NOT_FOUND, "role %s not found", name), "answered below");
+        answer_not_found(request, &msg);
+        return;
+    }
+    const char *password = doc_value_str(doc_get(role, "password"));
+    http_respond_json(request, 200, doc_set_str(doc_object(), "password", password));
+}
+
+static void list_databases(struct http_context *context, struct http_request *request)
+{
+    struct branch *branch = request_branch(api_of(context), request);
+    if (branch != NULL) {
+        http_respond_json(
+            request, 200, doc_set(doc_object(), "databases", view_databases(branch)));
+    }
+}
+
+static void get_database(struct http_context *context, struct http_request *request)
+{
+    struct branch *branch = request_branch(api_of(context), request);
+    if (branch != NULL) {
+        answer_named(
+            request, "database", view_databases(branch), http_request_param(request, "database"));
+    }
+}
+
+/* ---- connection URI ---- */
+
+static struct endpoint *first_endpoint(const struct branch *branch)
+{
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            return endpoint;
+        }
+    }
+    return NULL;
+}
+
+/* ?branch_id=&endpoint_id=&role_name=&database_name=, each with the obvious default. */
+static void get_connection_uri(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct project *project = request_project(api, request);
+    if (project == NULL) {
+        return;
+    }
+    struct errmsg msg = {0};
+    struct branch *branch = project_default_branch(project);
+    const char *branch_id = http_request_query(request, "branch_id");
+    if (branch_id != NULL &&
+        find_branch(api, project->row.id, branch_id, &branch, &msg) != ERR_OK) {
+        answer_not_found(request, &msg);
+        return;
+    }
+    struct endpoint *endpoint = branch == NULL ? NULL : first_endpoint(branch);
+    const char *endpoint_id = http_request_query(request, "endpoint_id");
+    if (endpoint_id != NULL &&
+        find_endpoint(api, project->row.id, endpoint_id, &endpoint, &msg) != ERR_OK) {
+        answer_not_found(request, &msg);
+        return;
+    }
+    struct buf uri = {0};
+    if (endpoint == NULL) {
+        http_respond_problem(
+            request, 404, "ENDPOINT_NOT_FOUND", "the branch has no endpoint: create one");
+    } else if (!view_connection_uri(
+                   api,
+                   endpoint,
+                   http_request_query(request, "role_name"),
+                   http_request_query(request, "database_name"),
+                   &uri)) {
+        http_respond_problem(
+            request, 404, "ROLE_NOT_FOUND", "the branch has no such role or database");
+    } else {
+        http_respond_json(request, 200, doc_set_str(doc_object(), "uri", buf_cstr(&uri)));
+    }
+    buf_deinit(&uri);
+}
+
+/* ---- lists that clients ask for and that are always empty here ---- */
+
+static void answer_empty(struct http_context *context, struct http_request *request, const char *key)
+{
+    if (request_branch(api_of(context), request) != NULL) {
+        http_respond_json(request, 200, doc_set(doc_object(), key, doc_array()));
+    }
+}
+
+static void get_buckets(struct http_context *context, struct http_request *request)
+{
+    answer_empty(context, request, "buckets");
+}
+
+static void get_functions(struct http_context *context, struct http_request *request)
+{
+    answer_empty(context, request, "functions");
+}
+
+static void get_credentials(struct http_context *context, struct http_request *request)
+{
+    answer_empty(context, request, "credentials");
+}
+
+/* ---- /v1 ---- */
+
+static void get_nodes(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct doc *array = doc_array();
+    for (size_t i = 0; i < nodes_count(api->nodes); i++) {
+        const struct node *node = nodes_at(api->nodes, i);
+        struct doc *doc = doc_set_str(doc_object(), "kind", node_kind_name(node->kind));
+        doc_set_int(doc, "id", (int64_t)node->id);
+        doc_set_str(doc, "host", node->host);
+        if (node->kind != NODE_AGENT) {
+            doc_set_int(doc, "port", node->port);
+        }
+        doc_set_int(doc, "http_port", node->http_port);
+        doc_set_bool(doc, "reachable", node->reachable && node->answered);
+        if (!node->reachable) {
+            doc_set_str(doc, "error", node->error.text);
+        }
+        doc_push(array, doc);
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "nodes", array));
+}
+
+#define P "/api/v2/projects/{project}"
+#define B P "/branches/{branch}"
+const struct http_route other_routes[] = {
+    ROUTE("GET", "/api/v2/users/me", get_me, "the one user"),
+    ROUTE("GET", "/api/v2/users/me/organizations", get_organizations, "the one organization"),
+    ROUTE("GET", "/api/v2/auth", get_auth, "how the caller was recognised"),
+    ROUTE("GET", "/api/v2/regions", get_regions, "the one region"),
+    ROUTE("GET", P "/connection_uri", get_connection_uri,
+          "URI with password; branch_id, endpoint_id, role_name, database_name"),
+    ROUTE("GET", B "/roles", list_roles, "roles of a branch"),
+    ROUTE("GET", B "/roles/{role}", get_role, "one role"),
+    ROUTE("GET", B "/roles/{role}/reveal_password", reveal_password, "its password"),
+    ROUTE("GET", B "/databases", list_databases, "databases of a branch"),
+    ROUTE("GET", B "/databases/{database}", get_database, "one database"),
+    ROUTE("GET", B "/buckets", get_buckets, "always empty"),
+    ROUTE("GET", B "/functions", get_functions, "always empty"),
+    ROUTE("GET", B "/credentials", get_credentials, "always empty"),
+    ROUTE("GET", "/v1/nodes", get_nodes, "safekeepers, pageservers and agents"),
+};
+const size_t other_route_count = ARRAY_LEN(other_routes);

@@ -1,0 +1,164 @@
+/*
+ * control - the catalog of projects, branches and endpoints, their REST API, and the reconciler
+ * that makes the nodes what the catalog says.
+ */
+#include <stdio.h>
+
+#include "common/app/app.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "control/act/port.h"
+#include "control/api/api.h"
+
+#define CONTROL_SETTINGS(X)                                                                        \
+    APP_SETTINGS(X, "7400")                                                                        \
+    X(str, safekeepers, "", RESTART, "id@host:port/http_port, separated by commas")                \
+    X(str, pageservers, "", RESTART, "id@host:port/http_port, separated by commas")                \
+    X(str, agents, "", RESTART, "compute hosts: id@host:http_port, separated by commas")           \
+    X(str, node_token, "", RESTART, "bearer token for the nodes; empty: none")                     \
+    X(u64, safekeepers_per_branch, "3", RESTART, "members of the quorum of a new branch")          \
+    X(str, compute_ports, "7500-8499", RESTART, "computes listen on a port of this range")         \
+    X(str, compute_listen_host, "127.0.0.1", RESTART, "address that computes listen on")           \
+    X(u64, pg_version, "17", RESTART, "Postgres version of new projects")                          \
+    X(str, locale, "C.UTF-8", RESTART, "locale of new projects")                                   \
+    X(str, region_id, "local", RESTART, "region that the API reports")                             \
+    X(ms, reconcile_interval_ms, "2s", RESTART, "nodes are compared with the catalog so often")    \
+    X(ms, operation_timeout_ms, "600s", RESTART, "an operation is reported as failed after it")    \
+    X(ms, project_keep_ms, "3600s", RESTART, "operations of a deleted project are kept so long")
+
+struct control_conf {
+    CONTROL_SETTINGS(CONF_FIELD)
+};
+#define CONF_OWNER struct control_conf
+static const struct conf_setting settings[] = {CONTROL_SETTINGS(CONF_ROW)};
+static struct control_conf conf;
+
+#define STOP_TICK_MS 10
+
+static struct control {
+    struct app *app;
+    struct api api;
+    struct reconcile_user user;
+    struct timer stop_timer;
+} control;
+
+static void on_operation_ended(struct reconcile_user *user, struct operation *operation)
+{
+    (void)user;
+    operations_ended(operation);
+}
+
+static err_t read_options(struct api_options *ret_options, struct errmsg *msg)
+{
+    struct api_options options = {
+        .pg_version = conf.pg_version,
+        .region_id = conf.region_id,
+        .safekeepers_per_branch = conf.safekeepers_per_branch,
+    };
+    err_t err = port_range_parse(conf.compute_ports, &options.port_first, &options.port_last, msg);
+    if (err != ERR_OK) {
+        return err_wrap(msg, err, "setting compute_ports");
+    }
+    if (options.safekeepers_per_branch == 0 || options.safekeepers_per_branch > SAFEKEEPERS_MAX) {
+        return err_set(
+            msg, ERR_INVALID, "setting safekeepers_per_branch: expected 1 to %d", SAFEKEEPERS_MAX);
+    }
+    *ret_options = options;
+    return ERR_OK;
+}
+
+static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *msg)
+{
+    struct reconcile_options reconcile = {
+        .compute_listen_host = conf.compute_listen_host,
+        .locale = conf.locale,
+        .pg_version = conf.pg_version,
+        .operation_timeout_ms = conf.operation_timeout_ms,
+        .project_keep_ms = conf.project_keep_ms,
+    };
+    struct nodes_options nodes = {
+        .safekeepers = conf.safekeepers,
+        .pageservers = conf.pageservers,
+        .agents = conf.agents,
+        .token = conf.node_token,
+        .poll_interval_ms = conf.reconcile_interval_ms,
+    };
+    control.user.on_operation_ended = on_operation_ended;
+    api->reconciler = reconciler_create(api->loop, api->store, &reconcile, &control.user);
+    TRY(nodes_create(
+        api->loop,
+        app_http_client(app),
+        &nodes,
+        reconciler_nodes_user(api->reconciler),
+        &api->nodes,
+        msg));
+    reconciler_start(api->reconciler, api->nodes);
+    return ERR_OK;
+}
+
+static err_t start(struct app *app, struct errmsg *msg)
+{
+    struct api *api = &control.api;
+    char path[PATH_SIZE];
+    control.app = app;
+    api->loop = app_loop(app);
+    TRY(read_options(&api->options, msg));
+    TRY(str_format(path, sizeof path, msg, "%s/catalog", app_data_dir(app)));
+    TRY(store_open(api->loop, app_executor(app), path, &api->store, msg));
+    api->model = store_model(api->store);
+    TRY(start_reconciler(api, app, msg));
+    api_add_routes(api, app_http(app));
+    log_info(
+        NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
+        api->model->branches.count, api->model->endpoints.count);
+    return ERR_OK;
+}
+
+/* The commit under way ends first; nodes that are being asked are not waited for. */
+static void on_stop_tick(struct timer *timer)
+{
+    if (store_is_idle(control.api.store)) {
+        app_stopped(control.app);
+    } else {
+        timer_start(control.api.loop, timer, STOP_TICK_MS);
+    }
+}
+
+static void stop(struct app *app)
+{
+    (void)app;
+    reconciler_stop(control.api.reconciler);
+    control.stop_timer.on_fire = on_stop_tick;
+    timer_start(control.api.loop, &control.stop_timer, STOP_TICK_MS);
+}
+
+static void not_ready(struct app *app, struct buf *reasons)
+{
+    (void)app;
+    for (size_t i = 0; i < nodes_count(control.api.nodes); i++) {
+        const struct node *node = nodes_at(control.api.nodes, i);
+        if (!node->reachable || !node->answered) {
+            buf_printf(
+                reasons, "%s %" PRIu64 " does not answer: %s\n", node_kind_name(node->kind),
+                node->id, node->error.text);
+        }
+    }
+    if (control.api.model->image.id[0] == '\0') {
+        buf_printf(reasons, "the bootstrap image has not been made yet\n");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct app_spec spec = {
+        .name = "control",
+        .help = "Catalog, REST API and reconciler of an Anabranch cluster.",
+        .conf = &conf,
+        .settings = settings,
+        .settings_count = ARRAY_LEN(settings),
+        .start = start,
+        .stop = stop,
+        .not_ready = not_ready,
+    };
+    return app_main(argc, argv, &spec);
+}
