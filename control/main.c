@@ -86,12 +86,8 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
     control.user.on_operation_ended = on_operation_ended;
     api->reconciler = reconciler_create(api->loop, api->store, &reconcile, &control.user);
     TRY(nodes_create(
-        api->loop,
-        app_http_client(app),
-        &nodes,
-        reconciler_nodes_user(api->reconciler),
-        &api->nodes,
-        msg));
+        api->loop, app_http_client(app), &nodes, reconciler_nodes_user(api->reconciler),
+        &api->nodes, msg));
     reconciler_start(api->reconciler, api->nodes);
     return ERR_OK;
 }
@@ -141,6 +137,11 @@ static void not_ready(struct app *app, struct buf *reasons)
             buf_printf(
                 reasons, "%s %" PRIu64 " does not answer: %s\n", node_kind_name(node->kind),
                 node->id, node->error.text);
+        }
+        if (node->lost > 0) {
+            buf_printf(
+                reasons, "%s %" PRIu64 " has lost %zu timelines\n", node_kind_name(node->kind),
+                node->id, node->lost);
         }
     }
     if (control.api.model->image.id[0] == '\0') {

@@ -10,7 +10,8 @@
 #include "common/base/log.h"
 #include "control/act/reconcile_private.h"
 
-#define COMMIT_OBJECTS_MAX 200 /* in one commit, so that a request never waits behind a huge one */
+#define COMMIT_OBJECTS_MAX 200 /* in one commit, so that a request never waits behind a huge one   \
+                                */
 
 struct committing {
     struct reconciler *reconciler;
@@ -19,8 +20,10 @@ struct committing {
 };
 
 static void end_operation(
-    const struct committing *committing, const struct operation *operation,
-    enum operation_status status, const char *error)
+    const struct committing *committing,
+    const struct operation *operation,
+    enum operation_status status,
+    const char *error)
 {
     struct operation_row row = operation->row;
     row.status = status;
@@ -49,13 +52,14 @@ static void expire_operations(const struct committing *committing, struct list *
 }
 
 static void end_operations(
-    const struct committing *committing, struct list *running, enum operation_status status,
+    const struct committing *committing,
+    struct list *running,
+    enum operation_status status,
     const char *error)
 {
     LIST_FOR_EACH(running, link)
     {
-        end_operation(
-            committing, CONTAINER_OF(link, struct operation, in_target), status, error);
+        end_operation(committing, CONTAINER_OF(link, struct operation, in_target), status, error);
     }
 }
 
@@ -104,16 +108,14 @@ static void commit_image(const struct committing *committing)
 /* K3: the generation is durable before anybody hears of it, and never issued twice. */
 static void renew_generation(const struct committing *committing, const struct project *project)
 {
-    const struct node *node = nodes_find(
-        committing->reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
+    const struct node *node =
+        nodes_find(committing->reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
     struct project_row row = project->row;
     row.generation++;
     snprintf(row.incarnation, sizeof row.incarnation, "%s", node->incarnation);
     log_info(
-        NULL,
-        "project %s: the pageserver's disk is a new one, attaching with generation %" PRIu64,
-        row.id,
-        row.generation);
+        NULL, "project %s: the pageserver's disk is a new one, attaching with generation %" PRIu64,
+        row.id, row.generation);
     store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
 }
 
@@ -159,6 +161,17 @@ static bool branch_has_steps(const struct branch *branch)
     return running;
 }
 
+/* The safekeepers that hold it now have held it, for ever. */
+static void confirm_safekeepers(const struct branch *branch, struct branch_row *row)
+{
+    for (size_t i = 0; i < row->safekeepers.count; i++) {
+        uint64_t id = row->safekeepers.ids[i];
+        if (branch->on_safekeeper[i] == SEEN_PRESENT && !node_set_has(&row->confirmed, id)) {
+            row->confirmed.ids[row->confirmed.count++] = id;
+        }
+    }
+}
+
 static void commit_branch(const struct committing *committing, struct branch *branch)
 {
     struct plan_branch_view view;
@@ -169,8 +182,13 @@ static void commit_branch(const struct committing *committing, struct branch *br
         struct branch_row row = branch->row;
         row.state = row.state == BRANCH_INIT ? BRANCH_READY : BRANCH_DELETED;
         row.state_changed_at = committing->now;
+        confirm_safekeepers(branch, &row);
         store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
         end_operations(committing, &branch->running, STATUS_FINISHED, "");
+    } else if (plan_has(&plan, PLAN_CONFIRM)) {
+        struct branch_row row = branch->row;
+        confirm_safekeepers(branch, &row);
+        store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     } else if (plan_has(&plan, PLAN_PURGE) && !branch_has_steps(branch)) {
         store_delete(committing->reconciler->store, committing->change, ROW_BRANCH, &branch->row);
     } else {
@@ -186,8 +204,7 @@ static void give_way(const struct committing *committing, struct endpoint *endpo
     row.wanted = ENDPOINT_IDLE;
     row.suspended_at = committing->now;
     snprintf(
-        row.last_error,
-        sizeof row.last_error,
+        row.last_error, sizeof row.last_error,
         "fenced: another compute writes to this branch; start the endpoint to take over");
     log_warn(NULL, "endpoint %s: %s", row.id, row.last_error);
     store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);

@@ -13,13 +13,12 @@
 /* ---- pure ---- */
 
 /* How many hold WAL up to `lsn` in the term `term`. */
-static size_t
-holders(const struct head_position *positions, size_t count, term_t term, lsn_t lsn)
+static size_t holders(const struct head_position *positions, size_t count, term_t term, lsn_t lsn)
 {
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         found += positions[i].answered && positions[i].tail_term == term &&
-            positions[i].record_lsn >= lsn;
+                 positions[i].record_lsn >= lsn;
     }
     return found;
 }
@@ -135,12 +134,8 @@ static void start_round(struct head_query *query)
     struct errmsg msg = {0};
     err_ignore(
         str_format(
-            path,
-            sizeof path,
-            &msg,
-            "/v1/tenants/%s/timelines/%s",
-            tenant_id_text(query->tenant).text,
-            timeline_id_text(query->timeline).text),
+            path, sizeof path, &msg, "/v1/tenants/%s/timelines/%s",
+            tenant_id_text(query->tenant).text, timeline_id_text(query->timeline).text),
         "it fits");
     query->outstanding = query->members;
     query->round++;
@@ -173,11 +168,8 @@ static void on_time_lsn(struct node_call *call)
 static void timeline_url(const struct head_query *query, const char *tail, struct buf *to)
 {
     buf_printf(
-        to,
-        "/v1/tenants/%s/timelines/%s%s",
-        tenant_id_text(query->tenant).text,
-        timeline_id_text(query->timeline).text,
-        tail);
+        to, "/v1/tenants/%s/timelines/%s%s", tenant_id_text(query->tenant).text,
+        timeline_id_text(query->timeline).text, tail);
 }
 
 static void ask_time(struct head_query *query, struct node *node)
@@ -186,12 +178,8 @@ static void ask_time(struct head_query *query, struct node *node)
     timeline_url(query, "/lsn_at_time", &path);
     query->page_call.done = on_time_lsn;
     node_call_start(
-        &query->page_call,
-        node,
-        "POST",
-        buf_cstr(&path),
-        doc_set_time(doc_object(), "time", query->time),
-        TIME_TIMEOUT_MS);
+        &query->page_call, node, "POST", buf_cstr(&path),
+        doc_set_time(doc_object(), "time", query->time), TIME_TIMEOUT_MS);
     buf_deinit(&path);
 }
 
@@ -212,12 +200,10 @@ static void on_progress(struct node_call *call)
         ask_time(query, call->node);
     } else if (clock_mono() - query->began > CATCH_UP_TIMEOUT_MS * NS_PER_MS) {
         finish(
-            query,
-            err_set(
-                &query->msg,
-                ERR_BUSY,
-                "the pageserver has not read the WAL up to " LSN_FMT " yet, try again",
-                LSN_ARGS(query->head)));
+            query, err_set(
+                       &query->msg, ERR_BUSY,
+                       "the pageserver has not read the WAL up to " LSN_FMT " yet, try again",
+                       LSN_ARGS(query->head)));
     } else {
         query->timer.on_fire = on_progress_pause_over;
         timer_start(query->loop, &query->timer, CATCH_UP_PAUSE_MS);
@@ -256,12 +242,9 @@ static void advance(struct head_query *query)
         finish(
             query,
             err_set(
-                &query->msg,
-                ERR_BUSY,
+                &query->msg, ERR_BUSY,
                 "a majority of the branch's safekeepers must answer, %zu of %zu did (%.200s)",
-                answered,
-                query->members,
-                why.text));
+                answered, query->members, why.text));
         return;
     }
     if (!settled && clock_mono() - query->began < SETTLE_MS * NS_PER_MS) {
@@ -283,7 +266,10 @@ static void on_nothing_to_ask(struct timer *timer)
 }
 
 void head_query_start(
-    struct head_query *query, struct loop *loop, struct nodes *nodes, const struct branch *branch,
+    struct head_query *query,
+    struct loop *loop,
+    struct nodes *nodes,
+    const struct branch *branch,
     wall_us_t time)
 {
     query->loop = loop;

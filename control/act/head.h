@@ -14,9 +14,9 @@
 struct head_query {
     /* Once, never from inside head_query_start. */
     void (*done)(struct head_query *query, err_t result);
-    lsn_t head;             /* result */
-    lsn_t time_lsn;         /* result, when a time was asked for */
-    struct errmsg msg;      /* why not */
+    lsn_t head;        /* result */
+    lsn_t time_lsn;    /* result, when a time was asked for */
+    struct errmsg msg; /* why not */
 
     /* private */
     struct loop *loop;
@@ -41,8 +41,8 @@ struct head_query {
 };
 
 /*
- * Positions of one round. The head that they prove, or LSN_NONE when fewer than a majority answered.
- * `ret_settled`: nothing that was acknowledged before the round can lie behind it.
+ * Positions of one round. The head that they prove, or LSN_NONE when fewer than a majority
+ * answered. `ret_settled`: nothing that was acknowledged before the round can lie behind it.
  */
 struct head_position {
     bool answered;
@@ -53,5 +53,8 @@ lsn_t head_of(const struct head_position *positions, size_t count, bool *ret_set
 
 /* `time` 0: only the head. */
 void head_query_start(
-    struct head_query *query, struct loop *loop, struct nodes *nodes, const struct branch *branch,
+    struct head_query *query,
+    struct loop *loop,
+    struct nodes *nodes,
+    const struct branch *branch,
     wall_us_t time);

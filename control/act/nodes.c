@@ -50,12 +50,10 @@ static err_t parse_node(char *text, struct node *node, struct errmsg *msg)
     char *at = strchr(text, '@');
     char *colon = strrchr(text, ':');
     char *slash = strrchr(text, '/');
-    if (at == NULL || colon == NULL || colon < at || (slash == NULL) != (node->kind == NODE_AGENT)) {
+    if (at == NULL || colon == NULL || colon < at ||
+        (slash == NULL) != (node->kind == NODE_AGENT)) {
         return err_set(
-            msg,
-            ERR_INVALID,
-            "\"%s\": expected %s",
-            text,
+            msg, ERR_INVALID, "\"%s\": expected %s", text,
             node->kind == NODE_AGENT ? "ID@HOST:HTTP_PORT" : "ID@HOST:PORT/HTTP_PORT");
     }
     *at = *colon = '\0';
@@ -85,8 +83,8 @@ static err_t add_node(struct nodes *nodes, enum node_kind kind, char *text, stru
     return ERR_OK;
 }
 
-static err_t
-add_list(struct nodes *nodes, enum node_kind kind, const char *text, struct errmsg *msg)
+static err_t add_list(
+    struct nodes *nodes, enum node_kind kind, const char *text, struct errmsg *msg)
 {
     char *copy = mem_strdup(text);
     char *rest = copy;
@@ -106,8 +104,12 @@ add_list(struct nodes *nodes, enum node_kind kind, const char *text, struct errm
 static void on_tick(struct timer *timer);
 
 err_t nodes_create(
-    struct loop *loop, struct http_client *client, const struct nodes_options *options,
-    struct nodes_user *user, struct nodes **ret_nodes, struct errmsg *msg)
+    struct loop *loop,
+    struct http_client *client,
+    const struct nodes_options *options,
+    struct nodes_user *user,
+    struct nodes **ret_nodes,
+    struct errmsg *msg)
 {
     struct nodes *nodes = MEM_NEW(struct nodes);
     nodes->loop = loop;
@@ -186,11 +188,8 @@ static void note_answer(struct node *node, bool answered, const struct errmsg *m
             log_info(NULL, "%s %" PRIu64 " answers again", node_kind_name(node->kind), node->id);
         } else {
             log_warn(
-                NULL,
-                "%s %" PRIu64 " does not answer, its steps wait: %s",
-                node_kind_name(node->kind),
-                node->id,
-                msg->text);
+                NULL, "%s %" PRIu64 " does not answer, its steps wait: %s",
+                node_kind_name(node->kind), node->id, msg->text);
         }
     }
     if (!answered) {
@@ -203,13 +202,8 @@ static void node_url(const struct node *node, const char *path, struct buf *to)
 {
     bool is_v6 = strchr(node->host, ':') != NULL;
     buf_printf(
-        to,
-        "http://%s%s%s:%u%s",
-        is_v6 ? "[" : "",
-        node->host,
-        is_v6 ? "]" : "",
-        (unsigned)node->http_port,
-        path);
+        to, "http://%s%s%s:%u%s", is_v6 ? "[" : "", node->host, is_v6 ? "]" : "",
+        (unsigned)node->http_port, path);
 }
 
 /* ---- calls ---- */
@@ -233,11 +227,7 @@ static void on_call_done(struct http_call *http)
     if (err != ERR_OK) {
         err_ignore(
             err_set(
-                &call->msg,
-                err,
-                "%s %" PRIu64 ": %.300s",
-                node_kind_name(node->kind),
-                node->id,
+                &call->msg, err, "%s %" PRIu64 ": %.300s", node_kind_name(node->kind), node->id,
                 msg.text),
             "the caller looks at `status`");
     }
@@ -251,8 +241,12 @@ static void on_call_done(struct http_call *http)
 }
 
 void node_call_start(
-    struct node_call *call, struct node *node, const char *method, const char *path,
-    struct doc *body, uint64_t timeout_ms)
+    struct node_call *call,
+    struct node *node,
+    const char *method,
+    const char *path,
+    struct doc *body,
+    uint64_t timeout_ms)
 {
     struct buf url = {0}, text = {0};
     node_url(node, path, &url);

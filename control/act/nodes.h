@@ -25,6 +25,7 @@ struct node {
     bool answered;            /* a poll since our start */
     char incarnation[64];     /* pageserver: changes with its disk; "" before the first answer */
     struct errmsg error;      /* of the last call that got no answer */
+    size_t lost;              /* timelines that a safekeeper held and lost, at the last poll */
     uint64_t polls;           /* answered; stamps what they listed */
 
     struct nodes *nodes; /* private from here on */
@@ -47,8 +48,12 @@ struct nodes_options {
 };
 
 NODISCARD err_t nodes_create(
-    struct loop *loop, struct http_client *client, const struct nodes_options *options,
-    struct nodes_user *user, struct nodes **ret_nodes, struct errmsg *msg);
+    struct loop *loop,
+    struct http_client *client,
+    const struct nodes_options *options,
+    struct nodes_user *user,
+    struct nodes **ret_nodes,
+    struct errmsg *msg);
 void nodes_destroy(struct nodes *nodes); /* after the http client was destroyed */
 
 void nodes_start_polls(struct nodes *nodes);
@@ -59,7 +64,7 @@ void node_poll_soon(struct node *node);
 size_t nodes_count(const struct nodes *nodes);
 struct node *nodes_at(const struct nodes *nodes, size_t index);
 struct node *nodes_find(const struct nodes *nodes, enum node_kind kind, uint64_t id); /* or NULL */
-struct node *nodes_first(const struct nodes *nodes, enum node_kind kind);            /* or NULL */
+struct node *nodes_first(const struct nodes *nodes, enum node_kind kind);             /* or NULL */
 const char *node_kind_name(enum node_kind kind);
 
 /*
@@ -77,6 +82,10 @@ struct node_call {
 };
 
 void node_call_start(
-    struct node_call *call, struct node *node, const char *method, const char *path,
-    struct doc *body, uint64_t timeout_ms);
+    struct node_call *call,
+    struct node *node,
+    const char *method,
+    const char *path,
+    struct doc *body,
+    uint64_t timeout_ms);
 void node_call_cancel(struct node_call *call); /* done() follows */

@@ -16,7 +16,7 @@
 struct listing {
     struct reconciler *reconciler;
     struct node *node;
-    size_t unknown;
+    size_t unknown, lost;
 };
 
 /* Index in seen_poll: 0 pageserver, then the safekeepers of the branch; -1: not on this node. */
@@ -104,16 +104,23 @@ static void compare_branch(struct listing *listing, struct branch *branch)
     if (slot < 0) {
         return;
     }
-    enum seen *seen =
-        slot == 0 ? &branch->on_pageserver : &branch->on_safekeeper[slot - 1];
+    enum seen *seen = slot == 0 ? &branch->on_pageserver : &branch->on_safekeeper[slot - 1];
     const struct attempt *attempt =
         slot == 0 ? &branch->pageserver_attempt : &branch->safekeeper_attempts[slot - 1];
     bool listed = branch->seen_poll[slot] == listing->node->polls;
     if (!attempt->running) {
         *seen = listed ? SEEN_PRESENT : SEEN_ABSENT;
     }
+    if (slot > 0) {
+        /* Once may be a poll that is older than the creation. */
+        uint8_t *missed = &branch->missed[slot - 1];
+        *missed = listed ? 0 : (uint8_t)MIN_OF(*missed + 1, 2);
+        bool confirmed = node_set_has(&branch->row.confirmed, listing->node->id);
+        listing->lost += *missed == 2 && confirmed && branch_is_live(branch);
+    }
     bool as_wanted = branch_is_live(branch) == (*seen == SEEN_PRESENT);
-    if (!as_wanted || branch->row.state != BRANCH_READY) {
+    if (!as_wanted || branch->row.state != BRANCH_READY ||
+        branch->row.confirmed.count < branch->row.safekeepers.count) {
         work_branch(listing->reconciler, branch);
     }
 }
@@ -126,10 +133,9 @@ static void observe_timelines(
     if (listing.unknown > 0 && node->polls == 1) {
         log_warn(
             NULL,
-            "%s %" PRIu64 " holds %zu timelines that the catalog does not know; they are left alone",
-            node_kind_name(node->kind),
-            node->id,
-            listing.unknown);
+            "%s %" PRIu64
+            " holds %zu timelines that the catalog does not know; they are left alone",
+            node_kind_name(node->kind), node->id, listing.unknown);
     }
     FOR_EACH_PROJECT(reconciler->model, project)
     {
@@ -138,6 +144,14 @@ static void observe_timelines(
         {
             compare_branch(&listing, branch);
         }
+    }
+    if (listing.lost != node->lost) {
+        log_error(
+            NULL,
+            "%s %" PRIu64 " has lost %zu timelines that it held: they are not created again there, "
+            "because it may have voted; the other safekeepers go on without it",
+            node_kind_name(node->kind), node->id, listing.lost);
+        node->lost = listing.lost;
     }
 }
 
@@ -149,12 +163,9 @@ static enum compute_seen compute_state(const char *text)
         const char *text;
         enum compute_seen seen;
     } states[] = {
-        {"starting", COMPUTE_STARTING},
-        {"running", COMPUTE_RUNNING},
-        {"stopping", COMPUTE_STOPPING},
-        {"stopped", COMPUTE_STOPPED},
-        {"failed", COMPUTE_FAILED},
-        {"fenced", COMPUTE_FENCED},
+        {"starting", COMPUTE_STARTING}, {"running", COMPUTE_RUNNING},
+        {"stopping", COMPUTE_STOPPING}, {"stopped", COMPUTE_STOPPED},
+        {"failed", COMPUTE_FAILED},     {"fenced", COMPUTE_FENCED},
     };
     for (size_t i = 0; i < ARRAY_LEN(states); i++) {
         if (text != NULL && strcmp(states[i].text, text) == 0) {
@@ -170,10 +181,8 @@ void observe_compute(struct endpoint *endpoint, const struct doc *status)
     const char *step = doc_value_str(doc_get(status, "step"));
     const char *error = doc_value_str(doc_get(status, "error"));
     endpoint->seen = compute_state(doc_value_str(doc_get(status, "state")));
-    snprintf(
-        endpoint->seen_step, sizeof endpoint->seen_step, "%s", step == NULL ? "" : step);
-    snprintf(
-        endpoint->seen_error, sizeof endpoint->seen_error, "%s", error == NULL ? "" : error);
+    snprintf(endpoint->seen_step, sizeof endpoint->seen_step, "%s", step == NULL ? "" : step);
+    snprintf(endpoint->seen_error, sizeof endpoint->seen_error, "%s", error == NULL ? "" : error);
     if (endpoint->seen != COMPUTE_FAILED || before == COMPUTE_FAILED) {
         return;
     }
@@ -209,8 +218,8 @@ static void on_orphan_stopped(struct node_call *call)
  * A compute of one of our tenants under an id that looks like ours but is in no row. Others are
  * left alone: somebody started them by hand, and the terms keep them harmless.
  */
-static void
-stop_orphan(struct reconciler *reconciler, struct node *node, const char *id, const char *tenant)
+static void stop_orphan(
+    struct reconciler *reconciler, struct node *node, const char *id, const char *tenant)
 {
     if (reconciler->orphan_running || reconciler->stopping || !str_starts_with(id, "ep-") ||
         tenant == NULL || model_project_of_tenant(reconciler->model, tenant) == NULL ||
@@ -219,7 +228,8 @@ stop_orphan(struct reconciler *reconciler, struct node *node, const char *id, co
     }
     char path[ROW_ID_SIZE + 32];
     snprintf(path, sizeof path, "/v1/computes/%s", id);
-    log_warn(NULL, "agent %" PRIu64 " runs compute %s, which is not wanted: deleting it", node->id, id);
+    log_warn(
+        NULL, "agent %" PRIu64 " runs compute %s, which is not wanted: deleting it", node->id, id);
     struct orphan_stop *stop = MEM_NEW(struct orphan_stop);
     stop->reconciler = reconciler;
     stop->call.done = on_orphan_stopped;
@@ -228,8 +238,8 @@ stop_orphan(struct reconciler *reconciler, struct node *node, const char *id, co
     node_call_start(&stop->call, node, "DELETE", path, NULL, 20000);
 }
 
-static void
-observe_computes(struct reconciler *reconciler, struct node *node, const struct doc *body)
+static void observe_computes(
+    struct reconciler *reconciler, struct node *node, const struct doc *body)
 {
     const struct doc *computes = doc_is_array(body) ? body : doc_get(body, "computes");
     for (size_t i = 0; i < doc_count(computes); i++) {
@@ -264,8 +274,7 @@ observe_computes(struct reconciler *reconciler, struct node *node, const struct 
 /* Operations whose target cannot even be tried (a node is away) end by their time limit too. */
 static void mark_expired(struct reconciler *reconciler)
 {
-    wall_us_t oldest =
-        clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
+    wall_us_t oldest = clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
     FOR_EACH_PROJECT(reconciler->model, project)
     {
         FOR_EACH_OPERATION(project, operation)

@@ -47,8 +47,12 @@ static bool can_bind(const char *host, uint64_t port)
 }
 
 err_t port_choose(
-    const struct model *model, const struct node *agent, uint64_t first, uint64_t last,
-    uint64_t *ret_port, struct errmsg *msg)
+    const struct model *model,
+    const struct node *agent,
+    uint64_t first,
+    uint64_t last,
+    uint64_t *ret_port,
+    struct errmsg *msg)
 {
     size_t count = 0, capacity = 64;
     uint64_t *taken = MEM_ARRAY(uint64_t, capacity);
@@ -72,12 +76,10 @@ err_t port_choose(
     mem_free(taken);
     if (port == 0) {
         return err_set(
-            msg,
-            ERR_FULL,
+            msg, ERR_FULL,
             "no free port for a compute in %" PRIu64 "-%" PRIu64
             ": delete endpoints or widen the setting compute_ports",
-            first,
-            last);
+            first, last);
     }
     *ret_port = port;
     return ERR_OK;

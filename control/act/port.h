@@ -15,5 +15,9 @@ port_range_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, stru
  * agent is on this machine, also nobody else listens there. ERR_FULL names the setting.
  */
 NODISCARD err_t port_choose(
-    const struct model *model, const struct node *agent, uint64_t first, uint64_t last,
-    uint64_t *ret_port, struct errmsg *msg);
+    const struct model *model,
+    const struct node *agent,
+    uint64_t first,
+    uint64_t last,
+    uint64_t *ret_port,
+    struct errmsg *msg);

@@ -10,12 +10,13 @@
 static void on_work(struct loop_task *task);
 static void on_retry(struct timer *timer);
 static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object);
-static void
-on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
+static void on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
 static void on_commit_done(struct change *change, err_t result, const struct errmsg *msg);
 
 struct reconciler *reconciler_create(
-    struct loop *loop, struct store *store, const struct reconcile_options *options,
+    struct loop *loop,
+    struct store *store,
+    const struct reconcile_options *options,
     struct reconcile_user *user)
 {
     struct reconciler *reconciler = MEM_NEW(struct reconciler);
@@ -163,8 +164,7 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
 }
 
 /* What waited for it to go. */
-static void
-on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row)
+static void on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row)
 {
     struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
     if (kind != ROW_BRANCH && kind != ROW_ENDPOINT) {
@@ -222,6 +222,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     };
     for (size_t i = 0; i < ret->safekeeper_count; i++) {
         ret->on_safekeeper[i] = branch->on_safekeeper[i];
+        ret->confirmed[i] = node_set_has(&branch->row.confirmed, branch->row.safekeepers.ids[i]);
     }
     if (branch_is_live(branch)) {
         return; /* the rest is only asked when it goes */
@@ -298,8 +299,8 @@ void mark_for_commit(struct reconciler *reconciler, const struct target *target)
     commit_soon(reconciler);
 }
 
-static void
-start(struct reconciler *reconciler, const struct target *target, const struct plan_step *planned)
+static void start(
+    struct reconciler *reconciler, const struct target *target, const struct plan_step *planned)
 {
     struct attempt *attempt = attempt_of(target, planned);
     struct node *node = step_node(reconciler, planned, target);
@@ -324,14 +325,15 @@ start(struct reconciler *reconciler, const struct target *target, const struct p
     step_start(step);
 }
 
-static void
-run_plan(struct reconciler *reconciler, const struct target *target, const struct plan *plan)
+static void run_plan(
+    struct reconciler *reconciler, const struct target *target, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->count; i++) {
         switch (plan->steps[i].kind) {
         case PLAN_MAKE_IMAGE: image_ensure(reconciler); break;
         case PLAN_RENEW_GENERATION:
         case PLAN_GIVE_WAY:
+        case PLAN_CONFIRM:
         case PLAN_COMMIT:
         case PLAN_PURGE: mark_for_commit(reconciler, target); break;
         case PLAN_ATTACH_TENANT:
@@ -363,8 +365,7 @@ static void plan_and_run_branch(struct reconciler *reconciler, struct branch *br
     struct plan plan;
     view_branch(branch, &view);
     plan_branch(&view, &plan);
-    run_plan(
-        reconciler, &(struct target){.project = branch->project, .branch = branch}, &plan);
+    run_plan(reconciler, &(struct target){.project = branch->project, .branch = branch}, &plan);
 }
 
 static void plan_and_run_endpoint(struct reconciler *reconciler, struct endpoint *endpoint)
@@ -427,7 +428,8 @@ static void on_commit_done(struct change *change, err_t result, const struct err
     reconciler->committing = false;
     if (result != ERR_OK) {
         /* Nothing was applied; the next poll of any node plans the same again. */
-        log_warn(NULL, "the state of operations could not be recorded, trying again: %s", msg->text);
+        log_warn(
+            NULL, "the state of operations could not be recorded, trying again: %s", msg->text);
         return;
     }
     if (!list_is_empty(&reconciler->commit_projects) ||

@@ -1,8 +1,8 @@
 /*
  * reconcile.h - makes the nodes what the catalog says, for ever: plan, run the steps, look, again.
  *
- * Level-triggered: nothing is remembered about how far an operation came. After a start, a change, a
- * step's answer and every poll of a node the objects concerned are planned again
+ * Level-triggered: nothing is remembered about how far an operation came. After a start, a change,
+ * a step's answer and every poll of a node the objects concerned are planned again
  * (control/plan/plan.h), so a crash of control or of a node, a lost answer and an emptied disk are
  * one case. Operations are finished when the plan of their target says "reached".
  * Threads: loop only.
@@ -29,11 +29,12 @@ struct reconcile_user {
 
 /* The reconciler becomes the watcher of the store. Then nodes_create with its nodes_user. */
 struct reconciler *reconciler_create(
-    struct loop *loop, struct store *store, const struct reconcile_options *options,
+    struct loop *loop,
+    struct store *store,
+    const struct reconcile_options *options,
     struct reconcile_user *user);
 struct nodes_user *reconciler_nodes_user(struct reconciler *reconciler);
 void reconciler_start(struct reconciler *reconciler, struct nodes *nodes);
 void reconciler_stop(struct reconciler *reconciler); /* no new steps; those under way end */
 bool reconciler_is_idle(const struct reconciler *reconciler); /* no step and no commit under way */
 void reconciler_destroy(struct reconciler *reconciler);
-

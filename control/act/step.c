@@ -12,18 +12,19 @@
 #include "common/base/metric.h"
 #include "control/act/reconcile_private.h"
 
-#define STEP_TIMEOUT_MS    20000
-#define IMAGE_TIMEOUT_MS   180000
-#define BACKOFF_FIRST_MS   50
-#define BACKOFF_MAX_MS     5000
-#define ASK_FAST_MS        20 /* a compute that is starting is asked so often .. */
-#define ASK_FAST_COUNT     50 /* .. for the first second, then */
-#define ASK_SLOW_MS        200
-#define WAL_SEGMENT_SIZE   (16 * MIB)
-#define COMPUTE_STOP_MODE  "fast"
+#define STEP_TIMEOUT_MS   20000
+#define IMAGE_TIMEOUT_MS  180000
+#define BACKOFF_FIRST_MS  50
+#define BACKOFF_MAX_MS    5000
+#define ASK_FAST_MS       20 /* a compute that is starting is asked so often .. */
+#define ASK_FAST_COUNT    50 /* .. for the first second, then */
+#define ASK_SLOW_MS       200
+#define WAL_SEGMENT_SIZE  (16 * MIB)
+#define COMPUTE_STOP_MODE "fast"
 
 METRIC_COUNTER(steps_total, "control_steps_total", "steps sent to nodes");
-METRIC_COUNTER(steps_failed_total, "control_steps_failed_total", "steps that failed and are retried");
+METRIC_COUNTER(
+    steps_failed_total, "control_steps_failed_total", "steps that failed and are retried");
 
 struct node *step_node(
     struct reconciler *reconciler, const struct plan_step *planned, const struct target *target)
@@ -37,8 +38,7 @@ struct node *step_node(
     case PLAN_CREATE_ON_SAFEKEEPER:
     case PLAN_DELETE_ON_SAFEKEEPER:
         return nodes_find(
-            reconciler->nodes,
-            NODE_SAFEKEEPER,
+            reconciler->nodes, NODE_SAFEKEEPER,
             target->branch->row.safekeepers.ids[planned->safekeeper]);
     case PLAN_START_COMPUTE:
     case PLAN_STOP_COMPUTE:
@@ -48,6 +48,7 @@ struct node *step_node(
     case PLAN_MAKE_IMAGE: return nodes_first(reconciler->nodes, NODE_AGENT);
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_CONFIRM:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -57,8 +58,8 @@ struct node *step_node(
 /* ---- bodies ---- */
 
 /* [{id, host, port}], with the HTTP address too when `with_http`. */
-static struct doc *
-safekeepers_doc(struct reconciler *reconciler, const struct branch *branch, bool with_http)
+static struct doc *safekeepers_doc(
+    struct reconciler *reconciler, const struct branch *branch, bool with_http)
 {
     struct doc *array = doc_array();
     for (size_t i = 0; i < branch->row.safekeepers.count; i++) {
@@ -81,8 +82,8 @@ static struct doc *tenant_body(const struct project *project)
     return doc_set_int(doc_object(), "generation", (int64_t)project->row.generation);
 }
 
-static struct doc *
-pageserver_timeline_body(struct reconciler *reconciler, const struct branch *branch)
+static struct doc *pageserver_timeline_body(
+    struct reconciler *reconciler, const struct branch *branch)
 {
     const struct project *project = branch->project;
     struct doc *body = tenant_body(project);
@@ -100,8 +101,8 @@ pageserver_timeline_body(struct reconciler *reconciler, const struct branch *bra
     return body;
 }
 
-static struct doc *
-safekeeper_timeline_body(struct reconciler *reconciler, const struct branch *branch)
+static struct doc *safekeeper_timeline_body(
+    struct reconciler *reconciler, const struct branch *branch)
 {
     struct doc *body = doc_set_lsn(doc_object(), "start_lsn", branch->row.start_lsn);
     doc_set_int(body, "pg_version", (int64_t)branch->project->row.pg_version);
@@ -138,13 +139,11 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
         doc_set(body, "pageserver", address);
     }
     doc_set(
-        body,
-        "settings",
+        body, "settings",
         endpoint->row.settings == NULL ? doc_object() : doc_copy(endpoint->row.settings));
     doc_set(body, "roles", branch->row.roles == NULL ? doc_array() : doc_copy(branch->row.roles));
     doc_set(
-        body,
-        "databases",
+        body, "databases",
         branch->row.databases == NULL ? doc_array() : doc_copy(branch->row.databases));
     return body;
 }
@@ -169,6 +168,7 @@ static bool is_success(const struct step *step)
     case PLAN_MAKE_IMAGE:
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_CONFIRM:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -237,12 +237,8 @@ static void take_answer(struct step *step)
             work_branch(reconciler, branch->parent);
         }
         break;
-    case PLAN_CREATE_ON_SAFEKEEPER:
-        branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT;
-        break;
-    case PLAN_DELETE_ON_SAFEKEEPER:
-        branch->on_safekeeper[step->safekeeper] = SEEN_ABSENT;
-        break;
+    case PLAN_CREATE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT; break;
+    case PLAN_DELETE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_ABSENT; break;
     case PLAN_START_COMPUTE:
     case PLAN_STOP_COMPUTE:
     case PLAN_DELETE_COMPUTE:
@@ -255,6 +251,7 @@ static void take_answer(struct step *step)
     case PLAN_MAKE_IMAGE:
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_CONFIRM:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -288,26 +285,21 @@ static void take_failure(struct step *step)
     /* The first of a row, then ever more rarely: a node may be away for hours. */
     if ((attempt->failures & (attempt->failures - 1)) == 0) {
         log_warn(
-            NULL,
-            "%s: %s (attempt %u, goes on)",
+            NULL, "%s: %s (attempt %u, goes on)",
             target->endpoint != NULL ? target->endpoint->row.id
             : target->branch != NULL ? target->branch->row.id
                                      : target->project->row.id,
-            step->call.msg.text,
-            (unsigned)attempt->failures);
+            step->call.msg.text, (unsigned)attempt->failures);
     }
     if (target->endpoint != NULL) {
         snprintf(
-            target->endpoint->seen_error,
-            sizeof target->endpoint->seen_error,
-            "%s",
+            target->endpoint->seen_error, sizeof target->endpoint->seen_error, "%s",
             step->call.msg.text);
     }
     tell_operations(
-        step,
-        target->endpoint != NULL ? &target->endpoint->running
-        : target->branch != NULL ? &target->branch->running
-                                 : &target->project->running);
+        step, target->endpoint != NULL ? &target->endpoint->running
+              : target->branch != NULL ? &target->branch->running
+                                       : &target->project->running);
 }
 
 static void on_step_done(struct node_call *call)
@@ -344,9 +336,7 @@ struct request {
 static void timeline_path(struct buf *to, const struct branch *branch)
 {
     buf_printf(
-        to,
-        "/v1/tenants/%s/timelines/%s",
-        tenant_id_text(branch->project->row.tenant).text,
+        to, "/v1/tenants/%s/timelines/%s", tenant_id_text(branch->project->row.tenant).text,
         timeline_id_text(branch->row.timeline).text);
 }
 
@@ -369,8 +359,7 @@ static void make_storage_request(const struct step *step, struct request *ret)
         bool is_wal = step->kind == PLAN_DELETE_ON_SAFEKEEPER;
         ret->method = "DELETE";
         buf_printf(
-            &ret->path,
-            "?generation=%" PRIu64,
+            &ret->path, "?generation=%" PRIu64,
             is_wal ? branch->row.membership_generation : project->row.generation);
     }
 }

@@ -43,7 +43,10 @@ static err_t load_row(
 }
 
 err_t store_open(
-    struct loop *loop, struct executor *executor, const char *path, struct store **ret_store,
+    struct loop *loop,
+    struct executor *executor,
+    const char *path,
+    struct store **ret_store,
     struct errmsg *msg)
 {
     struct store *store = MEM_NEW(struct store);

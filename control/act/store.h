@@ -29,13 +29,15 @@ struct change {
 /* Told of every object after it changed or went, and before the change is done. */
 struct store_watcher {
     void (*on_applied)(struct store_watcher *watcher, enum row_kind kind, void *object);
-    void (*on_removed)(
-        struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
+    void (*on_removed)(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
 };
 
 /* Blocking: opens and loads the catalog. */
 NODISCARD err_t store_open(
-    struct loop *loop, struct executor *executor, const char *path, struct store **ret_store,
+    struct loop *loop,
+    struct executor *executor,
+    const char *path,
+    struct store **ret_store,
     struct errmsg *msg);
 void store_close(struct store *store); /* no change may be under way */
 

@@ -4,7 +4,9 @@
 #include "control/api/api.h"
 
 #define ROUTE(method_, path_, handler_, help_)                                                     \
-    {.method = (method_), .path = (path_), .handler = (handler_), .help = (help_)}
+    {                                                                                              \
+        .method = (method_), .path = (path_), .handler = (handler_), .help = (help_)               \
+    }
 
 #define OPERATIONS_PER_MUTATION_MAX 16
 
@@ -42,30 +44,49 @@ struct mutation {
 /* mutation.c */
 struct api *api_of(struct http_context *context);
 struct mutation *mutation_create(
-    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
-    mutation_answer_fn answer, unsigned ok_status);
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
+    mutation_answer_fn answer,
+    unsigned ok_status);
 void mutation_submit(struct mutation *mutation); /* it ends with an answer and frees itself */
 /* Answer with the error and free. */
 void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg);
 /* In decide: return mutation_refuse(mutation, 409, "BRANCH_EXISTS", msg, "..."). */
 NODISCARD err_t mutation_refuse(
-    struct mutation *mutation, unsigned status, const char *code, struct errmsg *msg,
-    const char *format, ...) PRINTF_LIKE(5, 6);
+    struct mutation *mutation,
+    unsigned status,
+    const char *code,
+    struct errmsg *msg,
+    const char *format,
+    ...) PRINTF_LIKE(5, 6);
 void mutation_put(struct mutation *mutation, enum row_kind kind, void *row);
 /* A running operation; its target's ids may be "". Those of the target before it are cancelled. */
 void mutation_operation(
-    struct mutation *mutation, const char *project_id, enum operation_action action,
-    const char *branch_id, const char *endpoint_id);
+    struct mutation *mutation,
+    const char *project_id,
+    enum operation_action action,
+    const char *branch_id,
+    const char *endpoint_id);
 void mutation_cancel_running(struct mutation *mutation, struct list *running);
+
+/* The member when it is an object, otherwise an empty one: what a client leaves out is no wish. */
+const struct doc *wish_of(const struct doc *object, const char *key);
 
 /* Lookups that say 404 in the way of the API; live objects only. */
 NODISCARD err_t find_project(
     const struct api *api, const char *id, struct project **ret_project, struct errmsg *msg);
 NODISCARD err_t find_branch(
-    const struct api *api, const char *project_id, const char *id, struct branch **ret_branch,
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_branch,
     struct errmsg *msg);
 NODISCARD err_t find_endpoint(
-    const struct api *api, const char *project_id, const char *id, struct endpoint **ret_endpoint,
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct endpoint **ret_endpoint,
     struct errmsg *msg);
 struct project *request_project(struct api *api, struct http_request *request); /* NULL: answered */
 struct branch *request_branch(struct api *api, struct http_request *request);   /* NULL: answered */
@@ -77,7 +98,10 @@ struct page {
     const char *cursor; /* id of the last one that the client has; NULL: from the first */
 };
 NODISCARD err_t page_of(
-    struct http_request *request, uint64_t limit_default, uint64_t limit_max, struct page *ret_page,
+    struct http_request *request,
+    uint64_t limit_default,
+    uint64_t limit_max,
+    struct page *ret_page,
     struct errmsg *msg);
 
 /* view.c: objects as the API shows them */
@@ -91,21 +115,26 @@ struct doc *view_databases(const struct branch *branch);
 struct doc *view_connection_uris(const struct api *api, const struct branch *branch);
 /* One URI; role and database NULL: the first of the branch. False: there is no such thing. */
 bool view_connection_uri(
-    const struct api *api, const struct endpoint *endpoint, const char *role, const char *database,
+    const struct api *api,
+    const struct endpoint *endpoint,
+    const char *role,
+    const char *database,
     struct buf *to);
 struct doc *view_operations_of(const struct mutation *mutation);
 
 /* endpoints.c: used by projects and branches too */
 NODISCARD err_t put_new_endpoint(
-    struct mutation *mutation, const struct branch_row *branch, const struct doc *wish,
+    struct mutation *mutation,
+    const struct branch_row *branch,
+    const struct doc *wish,
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
 
 /* branches.c: used by projects too */
-NODISCARD err_t choose_safekeepers(
-    struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
-NODISCARD err_t check_name(
-    struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
+NODISCARD err_t
+choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
+NODISCARD err_t
+check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
 extern const struct http_route project_routes[], branch_routes[], endpoint_routes[],
     operation_routes[], other_routes[];

@@ -35,8 +35,8 @@ static void fail(struct branch_start *start, err_t err, const struct errmsg *msg
     mem_free(start);
 }
 
-static void
-refuse(struct branch_start *start, unsigned status, const char *code, const struct errmsg *text)
+static void refuse(
+    struct branch_start *start, unsigned status, const char *code, const struct errmsg *text)
 {
     struct errmsg msg = {0};
     err_t err = mutation_refuse(start->mutation, status, code, &msg, "%s", text->text);
@@ -78,13 +78,10 @@ static void submit(struct branch_start *start, const struct branch *parent, lsn_
             root = root->parent;
         }
         REFUSE(
-            start,
-            400,
-            "LSN_NOT_RETAINED",
-            "parent_lsn " LSN_FMT " is older than the history of the project, which begins at "
-            LSN_FMT,
-            LSN_ARGS(lsn),
-            LSN_ARGS(root->row.start_lsn));
+            start, 400, "LSN_NOT_RETAINED",
+            "parent_lsn " LSN_FMT
+            " is older than the history of the project, which begins at " LSN_FMT,
+            LSN_ARGS(lsn), LSN_ARGS(root->row.start_lsn));
         return;
     }
     memcpy(mutation->parent_id, source->row.id, sizeof mutation->parent_id);
@@ -110,12 +107,9 @@ static void on_head(struct head_query *query, err_t result)
     }
     if (start->wanted_lsn > query->head) {
         REFUSE(
-            start,
-            400,
-            "LSN_AHEAD_OF_PARENT",
+            start, 400, "LSN_AHEAD_OF_PARENT",
             "parent_lsn " LSN_FMT " is ahead of the parent, whose head is " LSN_FMT,
-            LSN_ARGS(start->wanted_lsn),
-            LSN_ARGS(query->head));
+            LSN_ARGS(start->wanted_lsn), LSN_ARGS(query->head));
         return;
     }
     lsn_t lsn = query->head;
@@ -136,10 +130,7 @@ static void wait_for_parent(struct branch_start *start, const struct branch *par
 {
     if (clock_mono() - start->began > PARENT_WAIT_MS * NS_PER_MS) {
         REFUSE(
-            start,
-            423,
-            "BRANCH_NOT_READY",
-            "branch %s is still being created, try again",
+            start, 423, "BRANCH_NOT_READY", "branch %s is still being created, try again",
             parent->row.id);
         return;
     }
@@ -180,8 +171,8 @@ static err_t read_time(struct branch_start *start, const char *text, struct errm
     TRY(parse_time(text, &start->wanted_time, msg));
     if (start->wanted_time > clock_wall()) {
         return mutation_refuse(
-            start->mutation, 400, "TIME_IN_FUTURE", msg,
-            "parent_timestamp %s lies in the future", text);
+            start->mutation, 400, "TIME_IN_FUTURE", msg, "parent_timestamp %s lies in the future",
+            text);
     }
     return ERR_OK;
 }
@@ -189,7 +180,7 @@ static err_t read_time(struct branch_start *start, const char *text, struct errm
 static err_t read_wish(struct branch_start *start, struct errmsg *msg)
 {
     struct mutation *mutation = start->mutation;
-    const struct doc *wish = doc_get(mutation->body, "branch");
+    const struct doc *wish = wish_of(mutation->body, "branch");
     const char *parent_id = NULL, *time = NULL;
     struct project *project = NULL;
     struct branch *parent = NULL;

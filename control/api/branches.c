@@ -50,8 +50,7 @@ err_t choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, st
 /* ---- create: the commit ---- */
 
 static err_t check_new_branch(
-    struct mutation *mutation, const struct project *project, const char *name,
-    struct errmsg *msg)
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
     TRY(check_name(mutation, "branch", name, msg));
     if (project_branch_named(project, name) != NULL) {
@@ -60,17 +59,19 @@ static err_t check_new_branch(
     }
     if (project->branch_count >= BRANCHES_PER_PROJECT_MAX) {
         return mutation_refuse(
-            mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg,
-            "a project has at most %d branches", BRANCHES_PER_PROJECT_MAX);
+            mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg, "a project has at most %d branches",
+            BRANCHES_PER_PROJECT_MAX);
     }
     return ERR_OK;
 }
 
 static err_t fill_branch(
-    struct mutation *mutation, const struct branch *parent, struct branch_row *row,
+    struct mutation *mutation,
+    const struct branch *parent,
+    struct branch_row *row,
     struct errmsg *msg)
 {
-    const struct doc *wish = doc_get(mutation->body, "branch");
+    const struct doc *wish = wish_of(mutation->body, "branch");
     const char *name = row->id, *expires_at = NULL;
     TRY(doc_opt_str(wish, "name", &name, msg));
     TRY(doc_opt_str(wish, "expires_at", &expires_at, msg));
@@ -97,6 +98,10 @@ static err_t put_endpoints(
             "endpoints: a branch has one read_write endpoint, others are not supported yet");
     }
     for (size_t i = 0; i < doc_count(wishes); i++) {
+        if (!doc_is_object(doc_at(wishes, i))) {
+            return mutation_refuse(
+                mutation, 400, "BAD_REQUEST", msg, "endpoints: expected a list of objects");
+        }
         TRY(put_new_endpoint(mutation, branch, doc_at(wishes, i), msg));
     }
     return ERR_OK;
@@ -105,8 +110,7 @@ static err_t put_endpoints(
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *parent = NULL;
-    TRY(find_branch(
-        mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
     struct branch_row row = {
         .state = BRANCH_INIT,
         .timeline = name_timeline(),
@@ -150,9 +154,7 @@ static void post_branch(struct http_context *context, struct http_request *reque
         mutation_create(context, request, decide_create, answer_create, 201);
     if (mutation != NULL) {
         snprintf(
-            mutation->project_id,
-            sizeof mutation->project_id,
-            "%s",
+            mutation->project_id, sizeof mutation->project_id, "%s",
             http_request_param(request, "project"));
         branch_start_find(mutation); /* then mutation_submit */
     }
@@ -163,7 +165,7 @@ static void post_branch(struct http_context *context, struct http_request *reque
 static bool matches(const struct branch *branch, const char *search)
 {
     return search == NULL || strstr(branch->row.name, search) != NULL ||
-        strstr(branch->row.id, search) != NULL;
+           strstr(branch->row.id, search) != NULL;
 }
 
 /* Without a limit all of them: clients look up names in this list. */
@@ -231,14 +233,10 @@ static void start_mutation(
         return;
     }
     snprintf(
-        mutation->project_id,
-        sizeof mutation->project_id,
-        "%s",
+        mutation->project_id, sizeof mutation->project_id, "%s",
         http_request_param(request, "project"));
     snprintf(
-        mutation->branch_id,
-        sizeof mutation->branch_id,
-        "%s",
+        mutation->branch_id, sizeof mutation->branch_id, "%s",
         http_request_param(request, "branch"));
     mutation_submit(mutation);
 }
@@ -357,8 +355,11 @@ static void delete_branch(struct http_context *context, struct http_request *req
 #define P "/api/v2/projects/{project}"
 const struct http_route branch_routes[] = {
     ROUTE("GET", P "/branches", list_branches, "branches; limit, cursor, search"),
-    ROUTE("POST", P "/branches", post_branch,
-          "create from a parent at its head, at parent_lsn or at parent_timestamp"),
+    ROUTE(
+        "POST",
+        P "/branches",
+        post_branch,
+        "create from a parent at its head, at parent_lsn or at parent_timestamp"),
     ROUTE("GET", P "/branches/{branch}", get_branch, "one branch"),
     ROUTE("PATCH", P "/branches/{branch}", patch_branch, "name, protected, expires_at"),
     ROUTE("DELETE", P "/branches/{branch}", delete_branch, "delete; not with children"),

@@ -13,8 +13,7 @@ static err_t choose_port(
 {
     const struct api_options *options = &mutation->api->options;
     uint64_t first = MAX_OF(options->port_first, mutation->ports_taken + 1); /* of this change */
-    err_t err =
-        port_choose(mutation->api->model, agent, first, options->port_last, ret_port, msg);
+    err_t err = port_choose(mutation->api->model, agent, first, options->port_last, ret_port, msg);
     if (err == ERR_FULL) {
         struct errmsg why = *msg;
         return mutation_refuse(mutation, 503, "NO_FREE_PORT", msg, "%s", why.text);
@@ -26,8 +25,7 @@ static err_t choose_port(
 }
 
 static err_t fill_endpoint(
-    struct mutation *mutation, const struct doc *wish, struct endpoint_row *row,
-    struct errmsg *msg)
+    struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
 {
     const char *name = "", *type = "read_write";
     const struct node *agent = nodes_first(mutation->api->nodes, NODE_AGENT);
@@ -51,14 +49,17 @@ static err_t fill_endpoint(
         row->settings = doc_get(doc_get(wish, "settings"), "pg_settings");
     }
     if (row->settings != NULL && !doc_is_object(row->settings)) {
-        return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "pg_settings: expected an object");
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg, "pg_settings: expected an object");
     }
     snprintf(row->name, sizeof row->name, "%s", name);
     return ERR_OK;
 }
 
 err_t put_new_endpoint(
-    struct mutation *mutation, const struct branch_row *branch, const struct doc *wish,
+    struct mutation *mutation,
+    const struct branch_row *branch,
+    const struct doc *wish,
     struct errmsg *msg)
 {
     struct endpoint_row row = {.type = ENDPOINT_READ_WRITE, .wanted = ENDPOINT_ACTIVE};
@@ -108,8 +109,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 
 static struct doc *answer_endpoint(struct mutation *mutation)
 {
-    const struct endpoint *endpoint =
-        model_endpoint(mutation->api->model, mutation->endpoint_id);
+    const struct endpoint *endpoint = model_endpoint(mutation->api->model, mutation->endpoint_id);
     struct doc *doc = doc_object();
     if (endpoint != NULL) {
         doc_set(doc, "endpoint", view_endpoint_doc(mutation->api, endpoint));
@@ -117,43 +117,52 @@ static struct doc *answer_endpoint(struct mutation *mutation)
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
-static void start_mutation(
-    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
+static struct mutation *make_mutation(
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
     unsigned ok_status)
 {
     struct mutation *mutation =
         mutation_create(context, request, decide, answer_endpoint, ok_status);
-    if (mutation == NULL) {
-        return;
+    if (mutation != NULL) {
+        snprintf(
+            mutation->project_id, sizeof mutation->project_id, "%s",
+            http_request_param(request, "project"));
     }
-    const char *endpoint_id = http_request_param(request, "endpoint");
-    snprintf(
-        mutation->project_id,
-        sizeof mutation->project_id,
-        "%s",
-        http_request_param(request, "project"));
-    snprintf(
-        mutation->endpoint_id,
-        sizeof mutation->endpoint_id,
-        "%s",
-        endpoint_id == NULL ? "" : endpoint_id);
-    mutation_submit(mutation);
+    return mutation;
+}
+
+static void start_mutation(
+    struct http_context *context, struct http_request *request, mutation_decide_fn decide)
+{
+    struct mutation *mutation = make_mutation(context, request, decide, 200);
+    if (mutation != NULL) {
+        snprintf(
+            mutation->endpoint_id, sizeof mutation->endpoint_id, "%s",
+            http_request_param(request, "endpoint"));
+        mutation_submit(mutation);
+    }
 }
 
 static void post_endpoint(struct http_context *context, struct http_request *request)
 {
-    start_mutation(context, request, decide_create, 201);
+    struct mutation *mutation = make_mutation(context, request, decide_create, 201);
+    if (mutation != NULL) {
+        mutation_submit(mutation);
+    }
 }
 
-/* ---- start, suspend, restart, update, delete ---- */
+/* ---- start, suspend, update, delete ---- */
 
 static err_t want(
-    struct mutation *mutation, enum endpoint_wanted wanted, enum operation_action action,
+    struct mutation *mutation,
+    enum endpoint_wanted wanted,
+    enum operation_action action,
     struct errmsg *msg)
 {
     struct endpoint *endpoint = NULL;
-    TRY(find_endpoint(
-        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
     struct endpoint_row row = endpoint->row;
     bool is_there = wanted == ENDPOINT_ACTIVE ? endpoint->seen == COMPUTE_RUNNING
                                               : endpoint->seen == COMPUTE_STOPPED;
@@ -185,15 +194,13 @@ void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint)
     struct endpoint_row row = endpoint->row;
     row.wanted = ENDPOINT_DELETING;
     mutation_put(mutation, ROW_ENDPOINT, &row);
-    mutation_operation(
-        mutation, row.project_id, ACTION_SUSPEND_COMPUTE, row.branch_id, row.id);
+    mutation_operation(mutation, row.project_id, ACTION_SUSPEND_COMPUTE, row.branch_id, row.id);
 }
 
 static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct endpoint *endpoint = NULL;
-    TRY(find_endpoint(
-        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
     mutation_cancel_running(mutation, &endpoint->running);
     put_endpoint_deletion(mutation, endpoint);
     return ERR_OK;
@@ -205,8 +212,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     struct endpoint *endpoint = NULL;
     struct doc *wish = NULL;
     TRY(doc_get_object(mutation->body, "endpoint", &wish, msg));
-    TRY(find_endpoint(
-        mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
     struct endpoint_row row = endpoint->row;
     const char *name = row.name;
     const struct doc *settings = doc_get(wish, "settings");
@@ -224,22 +230,22 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
 
 static void post_start(struct http_context *context, struct http_request *request)
 {
-    start_mutation(context, request, decide_start, 200);
+    start_mutation(context, request, decide_start);
 }
 
 static void post_suspend(struct http_context *context, struct http_request *request)
 {
-    start_mutation(context, request, decide_suspend, 200);
+    start_mutation(context, request, decide_suspend);
 }
 
 static void patch_endpoint(struct http_context *context, struct http_request *request)
 {
-    start_mutation(context, request, decide_update, 200);
+    start_mutation(context, request, decide_update);
 }
 
 static void delete_endpoint(struct http_context *context, struct http_request *request)
 {
-    start_mutation(context, request, decide_delete, 200);
+    start_mutation(context, request, decide_delete);
 }
 
 /* ---- read ---- */
@@ -284,11 +290,8 @@ static void get_endpoint(struct http_context *context, struct http_request *requ
     struct endpoint *endpoint = NULL;
     struct errmsg msg = {0};
     err_t err = find_endpoint(
-        api,
-        http_request_param(request, "project"),
-        http_request_param(request, "endpoint"),
-        &endpoint,
-        &msg);
+        api, http_request_param(request, "project"), http_request_param(request, "endpoint"),
+        &endpoint, &msg);
     if (err != ERR_OK) {
         answer_not_found(request, &msg);
         return;
@@ -306,7 +309,7 @@ const struct http_route endpoint_routes[] = {
     ROUTE("DELETE", P "/endpoints/{endpoint}", delete_endpoint, "stop and delete"),
     ROUTE("POST", P "/endpoints/{endpoint}/start", post_start, "start the compute"),
     ROUTE("POST", P "/endpoints/{endpoint}/suspend", post_suspend, "stop the compute"),
-    ROUTE("GET", P "/branches/{branch}/endpoints", list_endpoints_of_branch,
-          "endpoints of a branch"),
+    ROUTE(
+        "GET", P "/branches/{branch}/endpoints", list_endpoints_of_branch, "endpoints of a branch"),
 };
 const size_t endpoint_route_count = ARRAY_LEN(endpoint_routes);

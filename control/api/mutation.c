@@ -32,8 +32,11 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
 }
 
 struct mutation *mutation_create(
-    struct http_context *context, struct http_request *request, mutation_decide_fn decide,
-    mutation_answer_fn answer, unsigned ok_status)
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
+    mutation_answer_fn answer,
+    unsigned ok_status)
 {
     struct mutation *mutation = MEM_NEW(struct mutation);
     struct errmsg msg = {0};
@@ -70,8 +73,12 @@ void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *ms
 }
 
 err_t mutation_refuse(
-    struct mutation *mutation, unsigned status, const char *code, struct errmsg *msg,
-    const char *format, ...)
+    struct mutation *mutation,
+    unsigned status,
+    const char *code,
+    struct errmsg *msg,
+    const char *format,
+    ...)
 {
     va_list args;
     va_start(args, format);
@@ -100,8 +107,7 @@ static void prune_operations(struct mutation *mutation, const struct project *pr
             continue;
         }
         if (skip == 0) {
-            store_delete(
-                mutation->api->store, &mutation->change, ROW_OPERATION, &operation->row);
+            store_delete(mutation->api->store, &mutation->change, ROW_OPERATION, &operation->row);
             mutation->pruned++;
             return;
         }
@@ -110,8 +116,11 @@ static void prune_operations(struct mutation *mutation, const struct project *pr
 }
 
 void mutation_operation(
-    struct mutation *mutation, const char *project_id, enum operation_action action,
-    const char *branch_id, const char *endpoint_id)
+    struct mutation *mutation,
+    const char *project_id,
+    enum operation_action action,
+    const char *branch_id,
+    const char *endpoint_id)
 {
     struct operation_row row = {.action = action, .status = STATUS_RUNNING};
     const struct project *project = model_project(mutation->api->model, project_id);
@@ -138,6 +147,16 @@ void mutation_cancel_running(struct mutation *mutation, struct list *running)
     }
 }
 
+const struct doc *wish_of(const struct doc *object, const char *key)
+{
+    static struct doc *empty; /* never changed, never freed */
+    const struct doc *member = doc_get(object, key);
+    if (empty == NULL) {
+        empty = doc_object();
+    }
+    return doc_is_object(member) ? member : empty;
+}
+
 /* ---- lookups ---- */
 
 err_t find_project(
@@ -152,7 +171,10 @@ err_t find_project(
 }
 
 err_t find_branch(
-    const struct api *api, const char *project_id, const char *id, struct branch **ret_branch,
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_branch,
     struct errmsg *msg)
 {
     struct project *project = NULL;
@@ -166,7 +188,10 @@ err_t find_branch(
 }
 
 err_t find_endpoint(
-    const struct api *api, const char *project_id, const char *id, struct endpoint **ret_endpoint,
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct endpoint **ret_endpoint,
     struct errmsg *msg)
 {
     struct project *project = NULL;
@@ -185,12 +210,9 @@ void answer_not_found(struct http_request *request, const struct errmsg *msg)
     static const struct {
         const char *prefix, *code;
     } codes[] = {
-        {"project ", "PROJECT_NOT_FOUND"},
-        {"branch ", "BRANCH_NOT_FOUND"},
-        {"endpoint ", "ENDPOINT_NOT_FOUND"},
-        {"operation ", "OPERATION_NOT_FOUND"},
-        {"role ", "ROLE_NOT_FOUND"},
-        {"database ", "DATABASE_NOT_FOUND"},
+        {"project ", "PROJECT_NOT_FOUND"},   {"branch ", "BRANCH_NOT_FOUND"},
+        {"endpoint ", "ENDPOINT_NOT_FOUND"}, {"operation ", "OPERATION_NOT_FOUND"},
+        {"role ", "ROLE_NOT_FOUND"},         {"database ", "DATABASE_NOT_FOUND"},
     };
     const char *code = "NOT_FOUND";
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -226,7 +248,10 @@ struct branch *request_branch(struct api *api, struct http_request *request)
 }
 
 err_t page_of(
-    struct http_request *request, uint64_t limit_default, uint64_t limit_max, struct page *ret_page,
+    struct http_request *request,
+    uint64_t limit_default,
+    uint64_t limit_max,
+    struct page *ret_page,
     struct errmsg *msg)
 {
     const char *limit = http_request_query(request, "limit");

@@ -111,8 +111,7 @@ static void list_operations(struct http_context *context, struct http_request *r
     const char *last = NULL;
     bool past_cursor = page.cursor == NULL;
     for (const struct list_link *link = project->operations.head.prev;
-         link != &project->operations.head;
-         link = link->prev) {
+         link != &project->operations.head; link = link->prev) {
         const struct operation *operation = CONTAINER_OF(link, struct operation, in_project);
         if (past_cursor && doc_count(array) < page.limit) {
             doc_push(array, view_operation_doc(operation));
@@ -129,7 +128,10 @@ static void list_operations(struct http_context *context, struct http_request *r
 
 const struct http_route operation_routes[] = {
     ROUTE("GET", "/api/v2/projects/{project}/operations", list_operations, "newest first"),
-    ROUTE("GET", "/api/v2/projects/{project}/operations/{operation}", get_operation,
-          "one operation; ?wait=30s answers when it has ended"),
+    ROUTE(
+        "GET",
+        "/api/v2/projects/{project}/operations/{operation}",
+        get_operation,
+        "one operation; ?wait=30s answers when it has ended"),
 };
 const size_t operation_route_count = ARRAY_LEN(operation_routes);

@@ -32,9 +32,7 @@ static void get_organizations(struct http_context *context, struct http_request 
     doc_set_str(organization, "handle", "local");
     doc_set_str(organization, "plan", "local");
     http_respond_json(
-        request,
-        200,
-        doc_set(doc_object(), "organizations", doc_push(doc_array(), organization)));
+        request, 200, doc_set(doc_object(), "organizations", doc_push(doc_array(), organization)));
 }
 
 static void get_auth(struct http_context *context, struct http_request *request)
@@ -119,8 +117,7 @@ static void list_databases(struct http_context *context, struct http_request *re
 {
     struct branch *branch = request_branch(api_of(context), request);
     if (branch != NULL) {
-        http_respond_json(
-            request, 200, doc_set(doc_object(), "databases", view_databases(branch)));
+        http_respond_json(request, 200, doc_set(doc_object(), "databases", view_databases(branch)));
     }
 }
 
@@ -174,11 +171,8 @@ static void get_connection_uri(struct http_context *context, struct http_request
         http_respond_problem(
             request, 404, "ENDPOINT_NOT_FOUND", "the branch has no endpoint: create one");
     } else if (!view_connection_uri(
-                   api,
-                   endpoint,
-                   http_request_query(request, "role_name"),
-                   http_request_query(request, "database_name"),
-                   &uri)) {
+                   api, endpoint, http_request_query(request, "role_name"),
+                   http_request_query(request, "database_name"), &uri)) {
         http_respond_problem(
             request, 404, "ROLE_NOT_FOUND", "the branch has no such role or database");
     } else {
@@ -189,7 +183,8 @@ static void get_connection_uri(struct http_context *context, struct http_request
 
 /* ---- lists that clients ask for and that are always empty here ---- */
 
-static void answer_empty(struct http_context *context, struct http_request *request, const char *key)
+static void answer_empty(
+    struct http_context *context, struct http_request *request, const char *key)
 {
     if (request_branch(api_of(context), request) != NULL) {
         http_respond_json(request, 200, doc_set(doc_object(), key, doc_array()));
@@ -242,8 +237,11 @@ const struct http_route other_routes[] = {
     ROUTE("GET", "/api/v2/users/me/organizations", get_organizations, "the one organization"),
     ROUTE("GET", "/api/v2/auth", get_auth, "how the caller was recognised"),
     ROUTE("GET", "/api/v2/regions", get_regions, "the one region"),
-    ROUTE("GET", P "/connection_uri", get_connection_uri,
-          "URI with password; branch_id, endpoint_id, role_name, database_name"),
+    ROUTE(
+        "GET",
+        P "/connection_uri",
+        get_connection_uri,
+        "URI with password; branch_id, endpoint_id, role_name, database_name"),
     ROUTE("GET", B "/roles", list_roles, "roles of a branch"),
     ROUTE("GET", B "/roles/{role}", get_role, "one role"),
     ROUTE("GET", B "/roles/{role}/reveal_password", reveal_password, "its password"),

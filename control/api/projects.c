@@ -29,7 +29,8 @@ static err_t first_role_and_database(
         str_starts_with(database, "template")) {
         return mutation_refuse(
             mutation, 400, "DATABASE_NAME_INVALID", msg,
-            "database_name \"%s\": expected 1 to 63 bytes and none of postgres, template0, template1",
+            "database_name \"%s\": expected 1 to 63 bytes and none of postgres, template0, "
+            "template1",
             database);
     }
     name_password(password);
@@ -43,7 +44,9 @@ static err_t first_role_and_database(
 }
 
 static err_t put_root(
-    struct mutation *mutation, const struct project_row *project, const struct doc *wish,
+    struct mutation *mutation,
+    const struct project_row *project,
+    const struct doc *wish,
     struct errmsg *msg)
 {
     const char *name = "main";
@@ -66,15 +69,14 @@ static err_t put_root(
     memcpy(mutation->branch_id, row.id, sizeof row.id);
     mutation_operation(mutation, project->id, ACTION_CREATE_TIMELINE, row.id, "");
     err_t err = put_new_endpoint(
-        mutation, &row, doc_get(doc_get(mutation->body, "project"), "default_endpoint_settings"),
+        mutation, &row, wish_of(doc_get(mutation->body, "project"), "default_endpoint_settings"),
         msg);
     row_unref(ROW_BRANCH, &row);
     return err;
 }
 
-static err_t
-fill_project(struct mutation *mutation, const struct doc *wish, struct project_row *row,
-             struct errmsg *msg)
+static err_t fill_project(
+    struct mutation *mutation, const struct doc *wish, struct project_row *row, struct errmsg *msg)
 {
     const struct api *api = mutation->api;
     const char *name = NULL, *region = api->options.region_id;
@@ -93,8 +95,8 @@ fill_project(struct mutation *mutation, const struct doc *wish, struct project_r
     }
     if (row->history_retention_seconds > RETENTION_MAX_S) {
         return mutation_refuse(
-            mutation, 400, "RETENTION_INVALID", msg,
-            "history_retention_seconds: expected 0 to %d", RETENTION_MAX_S);
+            mutation, 400, "RETENTION_INVALID", msg, "history_retention_seconds: expected 0 to %d",
+            RETENTION_MAX_S);
     }
     if (pageserver == NULL) {
         return mutation_refuse(
@@ -109,8 +111,7 @@ fill_project(struct mutation *mutation, const struct doc *wish, struct project_r
     snprintf(row->name, sizeof row->name, "%s", name == NULL ? row->id : name);
     snprintf(row->region_id, sizeof row->region_id, "%s", region);
     snprintf(row->system_id, sizeof row->system_id, "%s", api->model->image.system_id);
-    snprintf(
-        row->bootstrap_object, sizeof row->bootstrap_object, "%s", api->model->image.object);
+    snprintf(row->bootstrap_object, sizeof row->bootstrap_object, "%s", api->model->image.object);
     snprintf(row->incarnation, sizeof row->incarnation, "%s", pageserver->incarnation);
     row->tenant = name_tenant();
     row->pageserver = pageserver->id;
@@ -120,13 +121,13 @@ fill_project(struct mutation *mutation, const struct doc *wish, struct project_r
 
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
-    struct doc *wish = doc_get(mutation->body, "project");
+    const struct doc *wish = wish_of(mutation->body, "project");
     struct project_row row = {.state = PROJECT_ACTIVE};
     TRY(fill_project(mutation, wish, &row, msg));
     row.settings = doc_get(wish, "settings"); /* borrowed: mutation_put takes its own reference */
     mutation_put(mutation, ROW_PROJECT, &row);
     memcpy(mutation->project_id, row.id, sizeof row.id);
-    return put_root(mutation, &row, doc_get(wish, "branch"), msg);
+    return put_root(mutation, &row, wish_of(wish, "branch"), msg);
 }
 
 static struct doc *endpoints_of(const struct api *api, const struct branch *branch)
@@ -182,8 +183,8 @@ static void list_projects(struct http_context *context, struct http_request *req
     FOR_EACH_PROJECT(api->model, project)
     {
         bool fits = project->row.state == PROJECT_ACTIVE &&
-            (search == NULL || strstr(project->row.name, search) != NULL ||
-             strstr(project->row.id, search) != NULL);
+                    (search == NULL || strstr(project->row.name, search) != NULL ||
+                     strstr(project->row.id, search) != NULL);
         if (past_cursor && fits && doc_count(array) < page.limit) {
             doc_push(array, view_project_doc(api, project));
             last = project->row.id;
@@ -218,7 +219,7 @@ static void get_project(struct http_context *context, struct http_request *reque
 static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
 {
     struct project *project = NULL;
-    const struct doc *wish = doc_get(mutation->body, "project");
+    const struct doc *wish = wish_of(mutation->body, "project");
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
     struct project_row row = project->row;
     const char *name = row.name;
@@ -236,8 +237,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
 static struct doc *answer_project(struct mutation *mutation)
 {
     const struct project *project = model_project(mutation->api->model, mutation->project_id);
-    struct doc *doc =
-        doc_set(doc_object(), "project", view_project_doc(mutation->api, project));
+    struct doc *doc = doc_set(doc_object(), "project", view_project_doc(mutation->api, project));
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
@@ -247,9 +247,7 @@ static void start_on_project(
     struct mutation *mutation = mutation_create(context, request, decide, answer_project, 200);
     if (mutation != NULL) {
         snprintf(
-            mutation->project_id,
-            sizeof mutation->project_id,
-            "%s",
+            mutation->project_id, sizeof mutation->project_id, "%s",
             http_request_param(request, "project"));
         mutation_submit(mutation);
     }

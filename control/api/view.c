@@ -51,8 +51,7 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
     doc_set_str(doc, "owner_id", OWNER_ID);
     doc_set_str(doc, "org_id", "org-local");
     doc_set_int(doc, "history_retention_seconds", (int64_t)row->history_retention_seconds);
-    doc_set(
-        doc, "settings", row->settings == NULL ? doc_object() : doc_copy(row->settings));
+    doc_set(doc, "settings", row->settings == NULL ? doc_object() : doc_copy(row->settings));
     doc_set(doc, "default_endpoint_settings", doc_object());
     set_zeros(doc, counters, ARRAY_LEN(counters));
     doc_set_time(doc, "consumption_period_start", row->created_at);
@@ -69,10 +68,7 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
 struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
 {
     static const char *const counters[] = {
-        "active_time_seconds",
-        "compute_time_seconds",
-        "cpu_used_sec",
-        "data_transfer_bytes",
+        "active_time_seconds", "compute_time_seconds", "cpu_used_sec", "data_transfer_bytes",
         "written_data_bytes"};
     const struct branch_row *row = &branch->row;
     bool ready = row->state == BRANCH_READY;
@@ -198,11 +194,9 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
     doc_set(doc, "autoscaling_limit_max_cu", doc_int(1));
     set_endpoint_state(doc, endpoint);
     doc_set(
-        doc,
-        "settings",
+        doc, "settings",
         doc_set(
-            doc_object(),
-            "pg_settings",
+            doc_object(), "pg_settings",
             row->settings == NULL ? doc_object() : doc_copy(row->settings)));
     doc_set_bool(doc, "pooler_enabled", false);
     doc_set_str(doc, "pooler_mode", "transaction");
@@ -222,7 +216,8 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
 
 static void append_escaped(struct buf *to, const char *text)
 {
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
     for (const char *at = text; *at != '\0'; at++) {
         if (strchr(plain, *at) != NULL) {
             buf_append(to, at, 1);
@@ -244,7 +239,10 @@ static const struct doc *named(const struct doc *array, const char *name)
 }
 
 bool view_connection_uri(
-    const struct api *api, const struct endpoint *endpoint, const char *role, const char *database,
+    const struct api *api,
+    const struct endpoint *endpoint,
+    const char *role,
+    const char *database,
     struct buf *to)
 {
     const struct doc *with_role = named(endpoint->branch->row.roles, role);

@@ -64,8 +64,8 @@ static int by_creation(const void *left, const void *right)
     return (a->head.seq > b->head.seq) - (a->head.seq < b->head.seq);
 }
 
-static err_t
-read_row(enum row_kind kind, struct bytes value, struct loaded *loaded, struct errmsg *msg)
+static err_t read_row(
+    enum row_kind kind, struct bytes value, struct loaded *loaded, struct errmsg *msg)
 {
     struct doc *doc = NULL;
     TRY(doc_parse(value, &doc, msg));
@@ -145,8 +145,7 @@ void catalog_entry_put(struct catalog_entry *entry, enum row_kind kind, const un
     doc_unref(doc);
 }
 
-void catalog_entry_delete(
-    struct catalog_entry *entry, enum row_kind kind, const union any_row *row)
+void catalog_entry_delete(struct catalog_entry *entry, enum row_kind kind, const union any_row *row)
 {
     *entry = (struct catalog_entry){.replaces_version = row->head.version};
     print_key(&entry->key, kind, row);
@@ -181,8 +180,7 @@ static err_t stored_version(
 }
 
 err_t catalog_commit(
-    struct catalog *catalog, const struct catalog_entry *entries, size_t count,
-    struct errmsg *msg)
+    struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t version = 0;
@@ -190,13 +188,9 @@ err_t catalog_commit(
         TRY(stored_version(catalog, key, &version, msg));
         if (version != entries[i].replaces_version) {
             return err_set(
-                msg,
-                ERR_STALE,
+                msg, ERR_STALE,
                 "catalog row %.*s is at version %" PRIu64 ", the change is for %" PRIu64,
-                (int)key.size,
-                (const char *)key.data,
-                version,
-                entries[i].replaces_version);
+                (int)key.size, (const char *)key.data, version, entries[i].replaces_version);
         }
     }
     struct kv_batch *batch = kv_batch_create();

@@ -18,8 +18,8 @@ void catalog_close(struct catalog *catalog); /* NULL is fine */
 /* Every row, kind after kind, and within a kind in order of creation. Stops at the first error. */
 typedef err_t (*catalog_visit_fn)(
     void *context, enum row_kind kind, const union any_row *row, struct errmsg *msg);
-NODISCARD err_t catalog_load(
-    struct catalog *catalog, catalog_visit_fn visit, void *context, struct errmsg *msg);
+NODISCARD err_t
+catalog_load(struct catalog *catalog, catalog_visit_fn visit, void *context, struct errmsg *msg);
 
 /* A write or delete of one row, already encoded, so that a worker needs no rows. */
 struct catalog_entry {
@@ -35,5 +35,4 @@ void catalog_entry_delete(
 void catalog_entry_deinit(struct catalog_entry *entry);
 
 NODISCARD err_t catalog_commit(
-    struct catalog *catalog, const struct catalog_entry *entries, size_t count,
-    struct errmsg *msg);
+    struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg);

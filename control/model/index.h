@@ -19,5 +19,5 @@ struct index {
 
 void index_deinit(struct index *index); /* the objects stay */
 void index_insert(struct index *index, struct index_link *link, const char *key);
-void index_remove(struct index *index, struct index_link *link); /* in no index is fine */
+void index_remove(struct index *index, struct index_link *link);           /* in no index is fine */
 struct index_link *index_find(const struct index *index, const char *key); /* NULL: absent */

@@ -15,8 +15,8 @@ static bool operation_has_ended(const struct operation *operation)
 
 /* ---- one kind after the other: insert, update, free ---- */
 
-static err_t
-apply_project(struct model *model, const struct project_row *row, void **ret, struct errmsg *msg)
+static err_t apply_project(
+    struct model *model, const struct project_row *row, void **ret, struct errmsg *msg)
 {
     struct project *project = model_project(model, row->id);
     if (project == NULL) {
@@ -98,8 +98,8 @@ static err_t insert_branch(
     return ERR_OK;
 }
 
-static err_t
-apply_branch(struct model *model, const struct branch_row *row, void **ret, struct errmsg *msg)
+static err_t apply_branch(
+    struct model *model, const struct branch_row *row, void **ret, struct errmsg *msg)
 {
     struct branch *branch = model_branch(model, row->id);
     if (branch == NULL) {
@@ -121,7 +121,8 @@ static void free_branch(struct model *model, struct branch *branch)
 {
     ASSERT(list_is_empty(&branch->children));
     ASSERT(list_is_empty(&branch->endpoints));
-    LIST_FOR_EACH(&branch->running, item) {
+    LIST_FOR_EACH(&branch->running, item)
+    {
         list_remove(item);
     }
     index_remove(&model->branches, &branch->by_id);
@@ -137,8 +138,8 @@ static void free_branch(struct model *model, struct branch *branch)
     mem_free(branch);
 }
 
-static err_t
-apply_endpoint(struct model *model, const struct endpoint_row *row, void **ret, struct errmsg *msg)
+static err_t apply_endpoint(
+    struct model *model, const struct endpoint_row *row, void **ret, struct errmsg *msg)
 {
     struct endpoint *endpoint = model_endpoint(model, row->id);
     if (endpoint == NULL) {
@@ -166,7 +167,8 @@ apply_endpoint(struct model *model, const struct endpoint_row *row, void **ret, 
 
 static void free_endpoint(struct model *model, struct endpoint *endpoint)
 {
-    LIST_FOR_EACH(&endpoint->running, item) {
+    LIST_FOR_EACH(&endpoint->running, item)
+    {
         list_remove(item);
     }
     index_remove(&model->endpoints, &endpoint->by_id);
@@ -234,7 +236,10 @@ static void free_operation(struct model *model, struct operation *operation)
 }
 
 err_t model_apply(
-    struct model *model, enum row_kind kind, const union any_row *row, void **ret_object,
+    struct model *model,
+    enum row_kind kind,
+    const union any_row *row,
+    void **ret_object,
     struct errmsg *msg)
 {
     model->seq_last = MAX_OF(model->seq_last, row->head.seq);

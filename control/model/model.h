@@ -38,7 +38,7 @@ struct project {
     struct list_link in_model;
     struct list branches, endpoints, operations; /* in order of creation */
     size_t branch_count, endpoint_count, operation_count;
-    struct index names; /* of its live branches */
+    struct index names;  /* of its live branches */
     struct list running; /* operations of the project itself that have not ended */
 
     enum seen on_pageserver;
@@ -57,7 +57,9 @@ struct branch {
     struct list running;
 
     enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
-    uint64_t seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
+    uint64_t
+        seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
+    uint8_t missed[SAFEKEEPERS_MAX];    /* polls in a row that did not list it */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
     struct list_link in_work, in_retry, in_commit;
 };
@@ -107,7 +109,10 @@ void model_deinit(struct model *model);
  * operation, or NULL for an image.
  */
 NODISCARD err_t model_apply(
-    struct model *model, enum row_kind kind, const union any_row *row, void **ret_object,
+    struct model *model,
+    enum row_kind kind,
+    const union any_row *row,
+    void **ret_object,
     struct errmsg *msg);
 /* The object is freed. Nothing may refer to it any more. An unknown id is fine. */
 void model_remove(struct model *model, enum row_kind kind, const char *id);
@@ -120,7 +125,7 @@ struct branch *model_branch_of_timeline(const struct model *model, const char *t
 struct endpoint *model_endpoint(const struct model *model, const char *id);
 struct operation *model_operation(const struct model *model, const char *id);
 
-bool branch_is_live(const struct branch *branch);     /* not deleted, not being deleted */
+bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
 bool endpoint_is_live(const struct endpoint *endpoint);
 struct branch *project_default_branch(const struct project *project); /* NULL: none */
 struct branch *project_branch_named(const struct project *project, const char *name);
@@ -129,36 +134,29 @@ bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
 
 #define FOR_EACH_PROJECT(model, item)                                                              \
     LIST_FOR_EACH(&(model)->project_list, item##_at)                                               \
-        for (struct project *item = CONTAINER_OF(item##_at, struct project, in_model);             \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct project *item = CONTAINER_OF(item##_at, struct project, in_model); item != NULL;   \
+         item = NULL)
 #define FOR_EACH_BRANCH(project, item)                                                             \
     LIST_FOR_EACH(&(project)->branches, item##_at)                                                 \
-        for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_project);             \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_project); item != NULL;   \
+         item = NULL)
 #define FOR_EACH_CHILD(branch, item)                                                               \
     LIST_FOR_EACH(&(branch)->children, item##_at)                                                  \
-        for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_parent);              \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct branch *item = CONTAINER_OF(item##_at, struct branch, in_parent); item != NULL;    \
+         item = NULL)
 #define FOR_EACH_ENDPOINT(project, item)                                                           \
     LIST_FOR_EACH(&(project)->endpoints, item##_at)                                                \
-        for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_project);         \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_project);             \
+         item != NULL; item = NULL)
 #define FOR_EACH_ENDPOINT_OF(branch, item)                                                         \
     LIST_FOR_EACH(&(branch)->endpoints, item##_at)                                                 \
-        for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_branch);          \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct endpoint *item = CONTAINER_OF(item##_at, struct endpoint, in_branch);              \
+         item != NULL; item = NULL)
 #define FOR_EACH_OPERATION(project, item)                                                          \
     LIST_FOR_EACH(&(project)->operations, item##_at)                                               \
-        for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_project);       \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_project);           \
+         item != NULL; item = NULL)
 #define FOR_EACH_RUNNING(target, item)                                                             \
     LIST_FOR_EACH(&(target)->running, item##_at)                                                   \
-        for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_target);        \
-             item != NULL;                                                                         \
-             item = NULL)
+    for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_target);            \
+         item != NULL; item = NULL)

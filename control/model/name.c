@@ -5,23 +5,23 @@
 #include "common/base/prng.h"
 
 static const char *const adjectives[] = {
-    "amber",  "ancient", "bold",   "brisk",  "broad",  "calm",   "clear",  "cold",   "cool",
-    "deep",   "early",   "fair",   "fast",   "fresh",  "gentle", "golden", "grand",  "green",
-    "hidden", "icy",     "jade",   "keen",   "late",   "little", "long",   "lucky",  "mellow",
-    "mild",   "misty",   "narrow", "noble",  "old",    "open",   "pale",   "plain",  "proud",
-    "quick",  "quiet",   "rapid",  "red",    "round",  "royal",  "silent", "silver", "slow",
-    "small",  "snowy",   "soft",   "steady", "still",  "sunny",  "swift",  "tall",   "tidy",
-    "upper",  "warm",    "white",  "wide",   "wild",   "winter", "wise",   "young",  "blue",
-    "lively"};
+    "amber",  "ancient", "bold",   "brisk",  "broad", "calm",   "clear",  "cold",
+    "cool",   "deep",    "early",  "fair",   "fast",  "fresh",  "gentle", "golden",
+    "grand",  "green",   "hidden", "icy",    "jade",  "keen",   "late",   "little",
+    "long",   "lucky",   "mellow", "mild",   "misty", "narrow", "noble",  "old",
+    "open",   "pale",    "plain",  "proud",  "quick", "quiet",  "rapid",  "red",
+    "round",  "royal",   "silent", "silver", "slow",  "small",  "snowy",  "soft",
+    "steady", "still",   "sunny",  "swift",  "tall",  "tidy",   "upper",  "warm",
+    "white",  "wide",    "wild",   "winter", "wise",  "young",  "blue",   "lively"};
 static const char *const nouns[] = {
-    "bank",   "basin",  "bay",    "bayou",  "beach",   "bend",    "bight",  "bridge", "brook",
-    "canal",  "cape",   "cave",   "channel", "cliff",  "coast",   "cove",   "creek",  "dam",
-    "delta",  "dew",    "estuary", "falls", "ferry",   "fjord",   "flood",  "ford",   "fork",
-    "geyser", "glacier", "gorge", "gulf",   "harbor",  "ice",     "inlet",  "island", "lagoon",
-    "lake",   "levee",  "loch",   "marsh",  "meadow",  "mist",    "moor",   "oxbow",  "pond",
-    "pool",   "rain",   "rapids", "reef",   "ridge",   "rill",    "river",  "sea",    "shoal",
-    "shore",  "sluice", "snow",   "sound",  "spring",  "stream",  "tide",   "valley", "wave",
-    "weir"};
+    "bank",   "basin", "bay",    "bayou",  "beach",   "bend",   "bight", "bridge",
+    "brook",  "canal", "cape",   "cave",   "channel", "cliff",  "coast", "cove",
+    "creek",  "dam",   "delta",  "dew",    "estuary", "falls",  "ferry", "fjord",
+    "flood",  "ford",  "fork",   "geyser", "glacier", "gorge",  "gulf",  "harbor",
+    "ice",    "inlet", "island", "lagoon", "lake",    "levee",  "loch",  "marsh",
+    "meadow", "mist",  "moor",   "oxbow",  "pond",    "pool",   "rain",  "rapids",
+    "reef",   "ridge", "rill",   "river",  "sea",     "shoal",  "shore", "sluice",
+    "snow",   "sound", "spring", "stream", "tide",    "valley", "wave",  "weir"};
 
 static const char base32[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -41,13 +41,8 @@ static void with_base32(row_id_t ret_id, const char *prefix)
         tail[i] = base32[random[i] % 32];
     }
     snprintf(
-        ret_id,
-        ROW_ID_SIZE,
-        "%s-%s-%s-%s",
-        prefix,
-        pick(adjectives, ARRAY_LEN(adjectives)),
-        pick(nouns, ARRAY_LEN(nouns)),
-        tail);
+        ret_id, ROW_ID_SIZE, "%s-%s-%s-%s", prefix, pick(adjectives, ARRAY_LEN(adjectives)),
+        pick(nouns, ARRAY_LEN(nouns)), tail);
 }
 
 void name_project(row_id_t ret_id)
@@ -55,12 +50,8 @@ void name_project(row_id_t ret_id)
     uint32_t random = 0;
     prng_secure(&random, sizeof random);
     snprintf(
-        ret_id,
-        ROW_ID_SIZE,
-        "%s-%s-%08u",
-        pick(adjectives, ARRAY_LEN(adjectives)),
-        pick(nouns, ARRAY_LEN(nouns)),
-        (unsigned)(random % 100000000));
+        ret_id, ROW_ID_SIZE, "%s-%s-%08u", pick(adjectives, ARRAY_LEN(adjectives)),
+        pick(nouns, ARRAY_LEN(nouns)), (unsigned)(random % 100000000));
 }
 
 void name_branch(row_id_t ret_id)
@@ -80,25 +71,9 @@ void name_operation(row_id_t ret_id)
     b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
     b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
     snprintf(
-        ret_id,
-        ROW_ID_SIZE,
-        "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-        b[0],
-        b[1],
-        b[2],
-        b[3],
-        b[4],
-        b[5],
-        b[6],
-        b[7],
-        b[8],
-        b[9],
-        b[10],
-        b[11],
-        b[12],
-        b[13],
-        b[14],
-        b[15]);
+        ret_id, ROW_ID_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+        b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
+        b[14], b[15]);
 }
 
 struct tenant_id name_tenant(void)

@@ -9,14 +9,8 @@ const char *const branch_state_names[] = {"init", "ready", "deleting", "deleted"
 const char *const endpoint_type_names[] = {"read_write", "read_only", NULL};
 const char *const endpoint_wanted_names[] = {"active", "idle", "deleting", NULL};
 const char *const operation_action_names[] = {
-    "create_timeline",
-    "create_branch",
-    "start_compute",
-    "suspend_compute",
-    "delete_timeline",
-    "tenant_detach",
-    "apply_config",
-    NULL};
+    "create_timeline", "create_branch", "start_compute", "suspend_compute",
+    "delete_timeline", "tenant_detach", "apply_config",  NULL};
 const char *const operation_status_names[] = {"running", "finished", "failed", "cancelled", NULL};
 
 enum field_type {
@@ -71,14 +65,24 @@ static const struct field operation_fields[] = {OPERATION_FIELDS(FIELD)};
 static const struct field image_fields[] = {IMAGE_FIELDS(FIELD)};
 #undef FIELD_OWNER
 
-#define SPEC(kind) {#kind, sizeof(struct kind##_row), kind##_fields, ARRAY_LEN(kind##_fields)}
+#define SPEC(kind)                                                                                 \
+    {                                                                                              \
+#kind, sizeof(struct kind##_row), kind##_fields, ARRAY_LEN(kind##_fields)                  \
+    }
 static const struct row_spec specs[ROW_KIND_COUNT] = {
-    [ROW_IMAGE] = SPEC(image),
-    [ROW_PROJECT] = SPEC(project),
-    [ROW_BRANCH] = SPEC(branch),
-    [ROW_ENDPOINT] = SPEC(endpoint),
-    [ROW_OPERATION] = SPEC(operation),
+    [ROW_IMAGE] = SPEC(image),       [ROW_PROJECT] = SPEC(project),     [ROW_BRANCH] = SPEC(branch),
+    [ROW_ENDPOINT] = SPEC(endpoint), [ROW_OPERATION] = SPEC(operation),
 };
+
+bool node_set_has(const struct node_set *set, uint64_t id)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
 
 const char *row_kind_name(enum row_kind kind)
 {
@@ -122,9 +126,7 @@ static void encode_field(const struct field *field, const void *at, struct doc *
         break;
     case FIELD_tenant: doc_set_tenant(to, field->name, *(const struct tenant_id *)at); break;
     case FIELD_timeline: doc_set_timeline(to, field->name, *(const struct timeline_id *)at); break;
-    case FIELD_choice:
-        doc_set_str(to, field->name, field->names[*(const row_choice_t *)at]);
-        break;
+    case FIELD_choice: doc_set_str(to, field->name, field->names[*(const row_choice_t *)at]); break;
     case FIELD_doc:
         if (*(struct doc *const *)at != NULL) {
             doc_set(to, field->name, doc_ref(*(struct doc *const *)at));
@@ -192,8 +194,8 @@ static err_t decode_nodes(const struct doc *value, struct node_set *set, struct 
     return err;
 }
 
-static err_t
-decode_field(const struct field *field, const struct doc *from, void *at, struct errmsg *msg)
+static err_t decode_field(
+    const struct field *field, const struct doc *from, void *at, struct errmsg *msg)
 {
     struct doc *value = doc_get(from, field->name);
     if (value == NULL || doc_is_null(value)) {

@@ -78,7 +78,10 @@ extern const char *const operation_status_names[];
     X(doc, settings, NULL)                                                                         \
     X(time, deleted_at, NULL)
 
-/* start_lsn of a root is 0 until the bootstrap image is known. */
+/*
+ * start_lsn of a root is 0 until the bootstrap image is known. confirmed: the safekeepers that have
+ * held the timeline; one that no longer does has lost WAL and votes, and is never filled again.
+ */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
     X(text, name, NULL)                                                                            \
@@ -91,6 +94,7 @@ extern const char *const operation_status_names[];
     X(bool, is_protected, NULL)                                                                    \
     X(u64, membership_generation, NULL)                                                            \
     X(nodes, safekeepers, NULL)                                                                    \
+    X(nodes, confirmed, NULL)                                                                      \
     X(doc, roles, NULL)                                                                            \
     X(doc, databases, NULL)                                                                        \
     X(time, state_changed_at, NULL)                                                                \
@@ -126,12 +130,24 @@ extern const char *const operation_status_names[];
     X(lsn, start_lsn, NULL)
 
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
-struct row_head { ROW_HEAD_FIELDS(ROW_MEMBER) };
-struct project_row { PROJECT_FIELDS(ROW_MEMBER) };
-struct branch_row { BRANCH_FIELDS(ROW_MEMBER) };
-struct endpoint_row { ENDPOINT_FIELDS(ROW_MEMBER) };
-struct operation_row { OPERATION_FIELDS(ROW_MEMBER) };
-struct image_row { IMAGE_FIELDS(ROW_MEMBER) };
+struct row_head {
+    ROW_HEAD_FIELDS(ROW_MEMBER)
+};
+struct project_row {
+    PROJECT_FIELDS(ROW_MEMBER)
+};
+struct branch_row {
+    BRANCH_FIELDS(ROW_MEMBER)
+};
+struct endpoint_row {
+    ENDPOINT_FIELDS(ROW_MEMBER)
+};
+struct operation_row {
+    OPERATION_FIELDS(ROW_MEMBER)
+};
+struct image_row {
+    IMAGE_FIELDS(ROW_MEMBER)
+};
 
 /* In the order in which they refer to each other: the earlier is loaded first. */
 enum row_kind { ROW_IMAGE, ROW_PROJECT, ROW_BRANCH, ROW_ENDPOINT, ROW_OPERATION, ROW_KIND_COUNT };
@@ -144,6 +160,8 @@ union any_row {
     struct operation_row operation;
     struct image_row image;
 };
+
+bool node_set_has(const struct node_set *set, uint64_t id);
 
 const char *row_kind_name(enum row_kind kind); /* "branch" */
 size_t row_size(enum row_kind kind);

@@ -75,6 +75,28 @@ static bool is_majority(size_t count, size_t total)
 }
 
 /*
+ * A safekeeper that never held the timeline gets it. One that did and lost it has forgotten what it
+ * acknowledged and whom it voted for: filled again, it could elect a proposer that misses
+ * acknowledged WAL. It stays out, and the majority of the others decides.
+ */
+static void plan_safekeepers(const struct plan_branch_view *view, struct plan *plan)
+{
+    bool more = false;
+    for (size_t i = 0; i < view->safekeeper_count; i++) {
+        if (view->on_safekeeper[i] == SEEN_PRESENT) {
+            more = more || !view->confirmed[i];
+        } else if (!view->confirmed[i]) {
+            add_for_safekeeper(plan, PLAN_CREATE_ON_SAFEKEEPER, i);
+        } else if (view->on_safekeeper[i] == SEEN_ABSENT) {
+            plan->lost++;
+        }
+    }
+    if (more && view->state == BRANCH_READY) {
+        add(plan, PLAN_CONFIRM);
+    }
+}
+
+/*
  * A root gets its safekeepers first, so that the pageserver can follow its WAL from the first byte.
  * A branch gets its pageserver row first: from then on its parent's history at the branch LSN is
  * held, and nobody writes to the branch before. Once it is ready, the order no longer matters and
@@ -99,11 +121,7 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
         }
     }
     if (ready || view->is_root || on_pageserver) {
-        for (size_t i = 0; i < view->safekeeper_count; i++) {
-            if (view->on_safekeeper[i] != SEEN_PRESENT) {
-                add_for_safekeeper(plan, PLAN_CREATE_ON_SAFEKEEPER, i);
-            }
-        }
+        plan_safekeepers(view, plan);
     }
     plan->reached = on_pageserver && majority;
     if (plan->reached && !ready) {

@@ -1,20 +1,21 @@
 /*
  * plan.h - what to do next: wanted state and observed state in, steps that can run now out.
  *
- * Pure: no clock, no I/O, no allocation. Every step is idempotent on its node, so a plan may be made
- * again at any time, also from less knowledge: "unknown" is treated as missing when something is
- * wanted and as present when it is not. The caller runs the steps, observes, and plans again until
- * `reached`; there is no other state. The order of one object's life is in these functions only.
+ * Pure: no clock, no I/O, no allocation. Every step is idempotent on its node, so a plan may be
+ * made again at any time, also from less knowledge: "unknown" is treated as missing when something
+ * is wanted and as present when it is not. The caller runs the steps, observes, and plans again
+ * until `reached`; there is no other state. The order of one object's life is in these functions
+ * only.
  */
 #pragma once
 
 #include "control/model/model.h"
 
 enum plan_step_kind {
-    PLAN_MAKE_IMAGE,          /* agent: initdb into the object store */
-    PLAN_RENEW_GENERATION,    /* catalog: the pageserver's disk is a new one */
-    PLAN_ATTACH_TENANT,       /* pageserver */
-    PLAN_DETACH_TENANT,       /* pageserver: delete all of it */
+    PLAN_MAKE_IMAGE,       /* agent: initdb into the object store */
+    PLAN_RENEW_GENERATION, /* catalog: the pageserver's disk is a new one */
+    PLAN_ATTACH_TENANT,    /* pageserver */
+    PLAN_DETACH_TENANT,    /* pageserver: delete all of it */
     PLAN_CREATE_ON_PAGESERVER,
     PLAN_CREATE_ON_SAFEKEEPER,
     PLAN_DELETE_ON_PAGESERVER,
@@ -24,6 +25,7 @@ enum plan_step_kind {
     PLAN_DELETE_COMPUTE,
     PLAN_ASK_COMPUTE, /* it is on its way: look again soon */
     PLAN_GIVE_WAY,    /* catalog: fenced by another writer, so it is no longer wanted */
+    PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline */
     PLAN_COMMIT,      /* catalog: the goal is reached, say so durably */
     PLAN_PURGE,       /* catalog: nothing is left anywhere, drop the row */
 };
@@ -33,12 +35,13 @@ struct plan_step {
     unsigned safekeeper; /* index in the branch's safekeepers */
 };
 
-#define PLAN_STEPS_MAX (2 + SAFEKEEPERS_MAX)
+#define PLAN_STEPS_MAX (3 + SAFEKEEPERS_MAX)
 
 struct plan {
     struct plan_step steps[PLAN_STEPS_MAX];
     size_t count;
     bool reached;          /* the goal of the row's state */
+    size_t lost;           /* safekeepers that held it and do not any more */
     const char *waits_for; /* for people, when there is nothing to do yet; NULL otherwise */
 };
 
@@ -48,25 +51,26 @@ struct plan_project_view {
     bool incarnation_known;   /* of the pageserver's disk */
     bool incarnation_matches; /* the generation was issued for this disk */
     enum seen on_pageserver;
-    size_t branches_left;    /* rows of branches, in any state */
+    size_t branches_left;           /* rows of branches, in any state */
     size_t branches_on_safekeepers; /* of those: not yet deleted on a majority */
-    size_t endpoints_left;   /* computes that may still run */
-    bool kept;               /* a deleted project stays for a while: clients poll its operations */
+    size_t endpoints_left;          /* computes that may still run */
+    bool kept; /* a deleted project stays for a while: clients poll its operations */
 };
 
 struct plan_branch_view {
     enum branch_state state;
     bool is_root;
     bool start_known;
-    enum seen tenant;        /* on the pageserver */
-    bool tenant_leaves;      /* the project is being deleted: its tenant goes as a whole */
-    enum seen parent;        /* on the pageserver; of a root: present */
+    enum seen tenant;   /* on the pageserver */
+    bool tenant_leaves; /* the project is being deleted: its tenant goes as a whole */
+    enum seen parent;   /* on the pageserver; of a root: present */
     enum seen on_pageserver;
     enum seen on_safekeeper[SAFEKEEPERS_MAX];
+    bool confirmed[SAFEKEEPERS_MAX]; /* it has held the timeline: durable knowledge */
     size_t safekeeper_count;
-    size_t children_left;    /* rows of children, in any state, that may be on the pageserver */
+    size_t children_left; /* rows of children, in any state, that may be on the pageserver */
     size_t endpoints_left;
-    size_t rows_left;        /* children and endpoints that still refer to the row */
+    size_t rows_left; /* children and endpoints that still refer to the row */
 };
 
 struct plan_endpoint_view {
