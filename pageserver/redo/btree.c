@@ -63,7 +63,6 @@ enum {
 #define MINUS_ONE_AS_DOUBLE 0xBFF0000000000000u
 
 /* An index tuple: TID (u16 block high, u16 block low, u16 item), u16 info. */
-#define TUPLE_HEADER_SIZE 8
 #define TID_SIZE          6
 enum { TUPLE_TID_BLOCK = 0, TUPLE_TID_NUMBER = 4, TUPLE_INFO = 6 };
 enum { INFO_SIZE_MASK = 0x1FFF, INFO_ALT_TID = 0x2000 };
@@ -77,11 +76,6 @@ enum { NUMBER_COUNT_MASK = 0x0FFF, NUMBER_IS_POSTING = 0x2000 };
 static err_t refuse_tuple(struct redo *redo)
 {
     return redo_refuse(redo, "an index tuple is malformed");
-}
-
-static size_t tuple_size(const uint8_t *tuple)
-{
-    return page_u16(tuple, TUPLE_INFO) & INFO_SIZE_MASK;
 }
 
 static uint32_t tuple_tid_block(const uint8_t *tuple)
@@ -123,7 +117,7 @@ static err_t read_posting(
     }
     size_t at = tuple_tid_block(tuple);
     unsigned count = page_u16(tuple, TUPLE_TID_NUMBER) & NUMBER_COUNT_MASK;
-    if (at < TUPLE_HEADER_SIZE || at != ALIGN8(at) || at > size || count < 2 || count > (size - at) / TID_SIZE) {
+    if (at < INDEX_TUPLE_HEADER_SIZE || at != ALIGN8(at) || at > size || count < 2 || count > (size - at) / TID_SIZE) {
         return redo_refuse(redo, "a posting list is malformed");
     }
     *ret_posting = (struct posting){.key_size = at, .tids = tuple + at, .count = count};
@@ -168,8 +162,8 @@ static err_t page_tuple(
 {
     size_t size = 0;
     TRY(page_item(page, number, ret_tuple, &size, redo->msg));
-    if (size < TUPLE_HEADER_SIZE || tuple_size(*ret_tuple) < TUPLE_HEADER_SIZE ||
-        tuple_size(*ret_tuple) > size) {
+    if (size < INDEX_TUPLE_HEADER_SIZE || index_tuple_size(*ret_tuple) < INDEX_TUPLE_HEADER_SIZE ||
+        index_tuple_size(*ret_tuple) > size) {
         return refuse_tuple(redo);
     }
     *ret_size = size;
@@ -179,10 +173,10 @@ static err_t page_tuple(
 /* The next tuple in a record's data, with the padding behind it. */
 static struct bytes read_tuple(struct cursor *data)
 {
-    if (data->left < TUPLE_HEADER_SIZE || tuple_size(data->at) < TUPLE_HEADER_SIZE) {
-        return cursor_bytes(data, SIZE_MAX); /* makes the cursor bad */
-    }
-    return cursor_bytes(data, ALIGN8(tuple_size(data->at)));
+    struct bytes tuple = index_tuple_read(data);
+    cursor_skip(data, ALIGN8(tuple.size) - tuple.size);
+    tuple.size = ALIGN8(tuple.size);
+    return tuple;
 }
 
 /* All items of a page that was split off: in the record they stand as on the page, last one first. */
@@ -267,7 +261,7 @@ static err_t
 swap_posting(struct redo *redo, uint8_t *new_tuple, uint8_t *list_tuple, unsigned at)
 {
     struct posting list;
-    TRY(read_posting(redo, list_tuple, tuple_size(list_tuple), &list));
+    TRY(read_posting(redo, list_tuple, index_tuple_size(list_tuple), &list));
     if (at == 0 || at >= list.count) {
         return redo_refuse(redo, "the posting list cannot be split there");
     }
@@ -305,7 +299,7 @@ static err_t insert(struct redo *redo)
     }
     unsigned at = cursor_u16(&data);
     uint8_t new_tuple[TUPLE_SIZE_MAX];
-    if (!cursor_is_good(&data) || data.left < TUPLE_HEADER_SIZE || data.left > sizeof(new_tuple)) {
+    if (!cursor_is_good(&data) || data.left < INDEX_TUPLE_HEADER_SIZE || data.left > sizeof(new_tuple)) {
         return redo_refuse_short(redo);
     }
     size_t new_size = data.left;
@@ -357,7 +351,7 @@ static err_t split_left_items(
         size_t size = 0;
         TRY(page_tuple(redo, old, number, &tuple, &size));
         if (split->posting_at != 0 && number + 1 == split->new_number) {
-            size = ALIGN8(tuple_size(tuple)); /* the list that swap_posting() changed */
+            size = ALIGN8(index_tuple_size(tuple)); /* the list that swap_posting() changed */
         }
         TRY(page_add_item(redo->page, bytes_of(tuple, size), to++, 0, redo->msg));
     }
@@ -370,7 +364,7 @@ static err_t split_left_items(
 static err_t split_left(struct redo *redo, const struct split *split)
 {
     uint8_t old[PAGE_SIZE];
-    uint8_t new_tuple[TUPLE_SIZE_MAX + TUPLE_HEADER_SIZE];
+    uint8_t new_tuple[TUPLE_SIZE_MAX + INDEX_TUPLE_HEADER_SIZE];
     TRY(check_btree_page(redo));
     struct cursor data = cursor_of(redo->block->data);
     struct bytes new_item = {.data = NULL, .size = 0};
@@ -443,7 +437,7 @@ static err_t
 pending_start(struct redo *redo, struct pending *pending, const uint8_t *tuple, unsigned number)
 {
     struct posting posting;
-    size_t size = tuple_size(tuple);
+    size_t size = index_tuple_size(tuple);
     TRY(read_posting(redo, tuple, size, &posting));
     if (posting.count > sizeof(pending->tids) / TID_SIZE) {
         return redo_refuse(redo, "a posting list is too long");
@@ -461,7 +455,7 @@ pending_start(struct redo *redo, struct pending *pending, const uint8_t *tuple, 
 static err_t pending_join(struct redo *redo, struct pending *pending, const uint8_t *tuple)
 {
     struct posting posting;
-    TRY(read_posting(redo, tuple, tuple_size(tuple), &posting));
+    TRY(read_posting(redo, tuple, index_tuple_size(tuple), &posting));
     size_t count = (size_t)pending->tid_count + posting.count;
     if (ALIGN8(pending->key_size + count * TID_SIZE) > TUPLE_SIZE_MAX) {
         return redo_refuse(redo, "a posting list is too long");
@@ -549,9 +543,9 @@ static err_t update_posting(struct redo *redo, unsigned number, struct bytes del
     size_t old_size = 0;
     struct posting posting;
     uint8_t tids[PAGE_SIZE];
-    uint8_t tuple[PAGE_SIZE + TUPLE_HEADER_SIZE];
+    uint8_t tuple[PAGE_SIZE + INDEX_TUPLE_HEADER_SIZE];
     TRY(page_tuple(redo, redo->page, number, &old, &old_size));
-    TRY(read_posting(redo, old, tuple_size(old), &posting));
+    TRY(read_posting(redo, old, index_tuple_size(old), &posting));
     size_t delete_count = deleted.size / 2;
     if (!tuple_is_posting(old) || delete_count >= posting.count) {
         return redo_refuse(redo, "more TIDs are deleted than there are");
@@ -627,10 +621,10 @@ write_half_dead_leaf(struct redo *redo, uint32_t prev, uint32_t next, uint32_t t
 {
     init_page(redo->page, prev, next, 0, BTREE_HALF_DEAD | BTREE_LEAF);
     uint8_t *tuple = NULL;
-    TRY(page_add_room(redo->page, TUPLE_HEADER_SIZE, 1, 0, &tuple, redo->msg));
+    TRY(page_add_room(redo->page, INDEX_TUPLE_HEADER_SIZE, 1, 0, &tuple, redo->msg));
     tuple_set_tid_block(tuple, top_parent);
     page_set_u16(tuple, TUPLE_TID_NUMBER, 0);
-    page_set_u16(tuple, TUPLE_INFO, TUPLE_HEADER_SIZE | INFO_ALT_TID);
+    page_set_u16(tuple, TUPLE_INFO, INDEX_TUPLE_HEADER_SIZE | INFO_ALT_TID);
     return ERR_OK;
 }
 

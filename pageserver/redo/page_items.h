@@ -55,6 +55,22 @@ static inline void page_set_line_pointer(uint8_t *page, unsigned number, uint32_
     page_set_u32(page, PAGE_HEADER_SIZE + (number - 1) * LINE_POINTER_SIZE, pointer);
 }
 
+/* An index tuple says its size itself: 13 bits behind its TID. It must be 8 bytes long to ask. */
+#define INDEX_TUPLE_HEADER_SIZE 8
+
+static inline size_t index_tuple_size(const uint8_t *tuple)
+{
+    return page_u16(tuple, 6) & 0x1FFF;
+}
+
+/* The next index tuple in a record's data; the cursor goes bad when there is none. */
+static inline struct bytes index_tuple_read(struct cursor *data)
+{
+    bool good = data->left >= INDEX_TUPLE_HEADER_SIZE &&
+                index_tuple_size(data->at) >= INDEX_TUPLE_HEADER_SIZE;
+    return cursor_bytes(data, good ? index_tuple_size(data->at) : SIZE_MAX);
+}
+
 /* How many line pointers there are. Only of a page that passed page_check(). */
 static inline unsigned page_item_count(const uint8_t *page)
 {

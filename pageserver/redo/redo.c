@@ -16,7 +16,13 @@ static redo_function *const REDO_FUNCTIONS[RM_COUNT] = {
     [RM_HEAP] = heap_redo,
     [RM_HEAP2] = heap2_redo,
     [RM_BTREE] = btree_redo,
+    [RM_HASH] = hash_redo,
+    [RM_GIN] = gin_redo,
+    [RM_GIST] = gist_redo,
     [RM_SEQ] = seq_redo,
+    [RM_SPGIST] = spgist_redo,
+    [RM_BRIN] = brin_redo,
+    [RM_GENERIC] = generic_redo,
 };
 
 err_t redo_refuse(struct redo *redo, const char *what)
@@ -52,7 +58,11 @@ static err_t restore_image(struct redo *redo)
 {
     TRY(wal_block_restore_image(redo->block, redo->page, redo->msg));
     redo->keep_lsn = page_is_new(redo->page);
-    return ERR_OK;
+    switch (redo->record->rmgr) {
+    case RM_HASH: return hash_redo_after_image(redo);
+    case RM_GIST: return gist_redo_after_image(redo);
+    default: return ERR_OK;
+    }
 }
 
 static err_t apply(struct redo *redo)

@@ -35,7 +35,17 @@ NODISCARD err_t commit_ts_redo(struct redo *redo);
 NODISCARD err_t heap_redo(struct redo *redo);
 NODISCARD err_t heap2_redo(struct redo *redo);
 NODISCARD err_t btree_redo(struct redo *redo);
+NODISCARD err_t hash_redo(struct redo *redo);
+NODISCARD err_t gin_redo(struct redo *redo);
+NODISCARD err_t gist_redo(struct redo *redo);
 NODISCARD err_t seq_redo(struct redo *redo);
+NODISCARD err_t spgist_redo(struct redo *redo);
+NODISCARD err_t brin_redo(struct redo *redo);
+NODISCARD err_t generic_redo(struct redo *redo);
+
+/* Some changes are made on top of an image of the page, too. */
+NODISCARD err_t hash_redo_after_image(struct redo *redo);
+NODISCARD err_t gist_redo_after_image(struct redo *redo);
 
 /* The refusals that every resource manager needs. */
 NODISCARD err_t redo_refuse(struct redo *redo, const char *what);
