@@ -31,26 +31,6 @@ void reconstruct_deinit(struct reconstruct *work)
     *work = (struct reconstruct){0};
 }
 
-/* Versions older than this LSN belong to an earlier life of the block. */
-static err_t find_floor(
-    struct reconstruct *work, struct page_key key, lsn_t *ret_floor, struct errmsg *msg)
-{
-    *ret_floor = 0;
-    if (key.spc == KEY_SPC_STATE) {
-        return ERR_OK;
-    }
-    struct page_key rel = page_key_size_of(key);
-    if (!work->floor_known || !page_key_equal(rel, work->floor_rel)) {
-        lsn_t newest;
-        TRY(page_reader_floor(work->reader, rel, work->lsn, &newest, msg));
-        work->floor_rel = rel;
-        work->floor_known = true;
-        work->floor_any = newest != 0;
-    }
-    return work->floor_any ? page_reader_floor(work->reader, key, work->lsn, ret_floor, msg)
-                           : ERR_OK;
-}
-
 static err_t apply_record(
     const struct page_version *version,
     struct bytes value,
@@ -105,10 +85,8 @@ err_t reconstruct_page(
     lsn_t *ret_lsn,
     struct errmsg *msg)
 {
-    lsn_t floor;
-    TRY(find_floor(work, key, &floor, msg));
     struct page_versions *versions = &work->versions;
-    TRY(page_reader_collect(work->reader, key, work->lsn, floor, versions, msg));
+    TRY(page_reader_collect(work->reader, key, work->lsn, versions, msg));
     memset(page, 0, PAGE_SIZE); /* without an image below them, records begin with zeros */
     for (size_t i = versions->count; i-- > 0;) {
         const struct page_version *version = &versions->items[i];

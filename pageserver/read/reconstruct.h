@@ -13,10 +13,6 @@ struct reconstruct {
     struct page_reader *reader;
     lsn_t lsn;
     struct page_versions versions;
-    /* Whether the relation of the last page was ever shrunk: most never are, and one look serves
-     * all blocks of a request. */
-    struct page_key floor_rel;
-    bool floor_known, floor_any;
 };
 
 void reconstruct_init(

@@ -9,8 +9,8 @@
 #include "common/wire/codec.h"
 #include "pageserver/remote/tar_reader.h"
 
-#define BATCH_BYTES            (4 * MIB)
-#define REL_PAGES_PER_SEGMENT  131072u /* 1 GiB */
+#define BATCH_BYTES           (4 * MIB)
+#define REL_PAGES_PER_SEGMENT 131072u /* 1 GiB */
 
 struct fork_end {
     struct page_key rel;
@@ -33,17 +33,16 @@ static err_t write_batch(struct import *import, struct errmsg *msg)
     return FAULT("bootstrap.after_batch");
 }
 
-static err_t
-put(struct import *import, struct page_key key, uint8_t tag, struct bytes value,
-    struct errmsg *msg)
+static err_t put(
+    struct import *import, struct page_key key, uint8_t tag, struct bytes value, struct errmsg *msg)
 {
     page_batch_put(
         import->batch, import->options->timeline, key, import->options->start_lsn, tag, 0, value);
     return page_batch_bytes(import->batch) < BATCH_BYTES ? ERR_OK : write_batch(import, msg);
 }
 
-static err_t
-put_state(struct import *import, struct page_key key, struct bytes value, struct errmsg *msg)
+static err_t put_state(
+    struct import *import, struct page_key key, struct bytes value, struct errmsg *msg)
 {
     return put(import, key, VALUE_STATE, value, msg);
 }
@@ -55,7 +54,10 @@ static bool is_zero(const uint8_t *page)
 
 /* Whole pages of a file, as blocks from key.block on. */
 static err_t put_pages(
-    struct import *import, struct page_key key, struct bytes data, const char *name,
+    struct import *import,
+    struct page_key key,
+    struct bytes data,
+    const char *name,
     struct errmsg *msg)
 {
     if (data.size % PAGE_SIZE != 0) {
@@ -147,7 +149,10 @@ static void note_fork(struct import *import, struct page_key rel, uint32_t block
 }
 
 static err_t import_relation(
-    struct import *import, struct page_key key, const char *name, const struct tar_member *member,
+    struct import *import,
+    struct page_key key,
+    const char *name,
+    const struct tar_member *member,
     struct errmsg *msg)
 {
     uint32_t segment;
@@ -205,8 +210,7 @@ static err_t import_control(struct import *import, struct bytes data, struct err
     import->checkpoint_lsn = control.checkpoint_lsn;
     uint8_t file[PG_CONTROL_FILE_SIZE];
     pg_control_write(&control, file);
-    TRY(put_state(
-        import, page_key_state(STATE_CONTROL, 0, 0), bytes_of(file, sizeof(file)), msg));
+    TRY(put_state(import, page_key_state(STATE_CONTROL, 0, 0), bytes_of(file, sizeof(file)), msg));
     TRY(put_state(
         import, page_key_state(STATE_CHECKPOINT, 0, 0),
         bytes_of(&control.checkpoint, sizeof(control.checkpoint)), msg));
@@ -233,7 +237,10 @@ static err_t import_global_file(
 }
 
 static err_t import_slru_file(
-    struct import *import, enum state_kind kind, const char *path, const struct tar_member *member,
+    struct import *import,
+    enum state_kind kind,
+    const char *path,
+    const struct tar_member *member,
     struct errmsg *msg)
 {
     uint32_t segment;
@@ -244,8 +251,8 @@ static err_t import_slru_file(
     return put_pages(import, key, member->data, member->name, msg);
 }
 
-static err_t
-import_member(struct import *import, const struct tar_member *member, struct errmsg *msg)
+static err_t import_member(
+    struct import *import, const struct tar_member *member, struct errmsg *msg)
 {
     const char *path = member->name;
     if (!member->is_file) {
@@ -297,13 +304,13 @@ static err_t import_all(struct import *import, struct bytes archive, struct errm
 }
 
 err_t bootstrap_import(
-    const struct bootstrap_options *options, struct ingest_position *ret_position,
+    const struct bootstrap_options *options,
+    struct ingest_position *ret_position,
     struct errmsg *msg)
 {
     struct buf archive = {0};
     struct import import = {.options = options, .batch = page_batch_create()};
-    err_t err =
-        objstore_get(options->objects, options->object, BOOTSTRAP_BYTES_MAX, &archive, msg);
+    err_t err = objstore_get(options->objects, options->object, BOOTSTRAP_BYTES_MAX, &archive, msg);
     if (err != ERR_OK) {
         goto out;
     }

@@ -2,7 +2,8 @@
  * bootstrap.h - the first versions of a root: a data directory as initdb made it, from the object
  * store into the page store, all at the timeline's start LSN.
  *
- * Blocking: on workers. Writing the same keys again is harmless: after a crash it is simply repeated.
+ * Blocking: on workers. Writing the same keys again is harmless: after a crash it is simply
+ * repeated.
  */
 #pragma once
 
@@ -25,5 +26,6 @@ struct bootstrap_options {
  * no data directory, or one that does not fit start_lsn.
  */
 NODISCARD err_t bootstrap_import(
-    const struct bootstrap_options *options, struct ingest_position *ret_position,
+    const struct bootstrap_options *options,
+    struct ingest_position *ret_position,
     struct errmsg *msg);

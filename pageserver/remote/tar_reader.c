@@ -2,7 +2,14 @@
 
 #define BLOCK ((size_t)512)
 
-enum { AT_NAME = 0, AT_SIZE = 124, AT_CHECKSUM = 148, AT_TYPE = 156, AT_MAGIC = 257, AT_PREFIX = 345 };
+enum {
+    AT_NAME = 0,
+    AT_SIZE = 124,
+    AT_CHECKSUM = 148,
+    AT_TYPE = 156,
+    AT_MAGIC = 257,
+    AT_PREFIX = 345
+};
 enum { NAME_LENGTH = 100, SIZE_LENGTH = 12, CHECKSUM_LENGTH = 8, PREFIX_LENGTH = 155 };
 
 /* Octal digits, then a space or a NUL; false for anything else (GNU's binary sizes as well). */
@@ -63,8 +70,7 @@ static bool is_zero(const uint8_t *block)
     return true;
 }
 
-err_t tar_reader_next(
-    struct tar_reader *reader, struct tar_member *ret_member, struct errmsg *msg)
+err_t tar_reader_next(struct tar_reader *reader, struct tar_member *ret_member, struct errmsg *msg)
 {
     for (;;) {
         if (reader->left.size < BLOCK) {

@@ -159,7 +159,6 @@ static err_t walk_versions(
 struct collector {
     struct version_visitor visitor;
     struct page_versions *versions;
-    lsn_t floor;
 };
 
 static err_t collect_one(
@@ -170,10 +169,6 @@ static err_t collect_one(
     struct errmsg *msg)
 {
     struct collector *collector = CONTAINER_OF(visitor, struct collector, visitor);
-    if (place->lsn < collector->floor) {
-        *stop = true; /* from before the block was cut off */
-        return ERR_OK;
-    }
     struct page_versions *versions = collector->versions;
     TRY(versions_add(versions, place->timeline, place->key, place->lsn, value, msg));
     *stop = ends_a_read(versions->items[versions->count - 1].tag);
@@ -184,12 +179,10 @@ err_t page_reader_collect(
     struct page_reader *reader,
     struct page_key key,
     lsn_t lsn,
-    lsn_t floor,
     struct page_versions *versions,
     struct errmsg *msg)
 {
-    struct collector collector = {
-        .visitor.visit = collect_one, .versions = versions, .floor = floor};
+    struct collector collector = {.visitor.visit = collect_one, .versions = versions};
     versions_clear(versions);
     return walk_versions(reader, key, lsn, &collector.visitor, msg);
 }
@@ -275,47 +268,6 @@ err_t page_reader_rel_size(
     struct size_getter getter = {.visitor.visit = get_size};
     TRY(walk_versions(reader, page_key_size_of(rel), lsn, &getter.visitor, msg));
     *ret_size = getter.size;
-    return ERR_OK;
-}
-
-struct floor_getter {
-    struct version_visitor visitor;
-    uint32_t block;
-    lsn_t floor;
-};
-
-static err_t get_floor(
-    struct version_visitor *visitor,
-    const struct place *place,
-    struct bytes value,
-    bool *stop,
-    struct errmsg *msg)
-{
-    struct floor_getter *getter = CONTAINER_OF(visitor, struct floor_getter, visitor);
-    struct reader in = reader_of(value);
-    uint8_t tag = get_u8(&in);
-    uint32_t blocks = get_u32(&in);
-    if (in.bad || in.left > 0 || tag != VALUE_STATE) {
-        return malformed(place->timeline, place->key, place->lsn, msg);
-    }
-    if (blocks <= getter->block) {
-        getter->floor = place->lsn;
-        *stop = true;
-    }
-    return ERR_OK;
-}
-
-err_t page_reader_floor(
-    struct page_reader *reader,
-    struct page_key key,
-    lsn_t lsn,
-    lsn_t *ret_floor,
-    struct errmsg *msg)
-{
-    struct floor_getter getter = {.visitor.visit = get_floor, .block = key.block};
-    key.block = KEY_BLOCK_SHRINK;
-    TRY(walk_versions(reader, key, lsn, &getter.visitor, msg));
-    *ret_floor = getter.floor;
     return ERR_OK;
 }
 
@@ -557,4 +509,52 @@ err_t page_reader_commit_after(
         }
     }
     return err_set(msg, ERR_NOT_FOUND, "no commit after that time");
+}
+
+/* From the last time of the span backwards: times only grow with the LSN. */
+static err_t newest_commit_in_span(
+    struct page_reader *reader,
+    const struct page_span *span,
+    lsn_t limit,
+    uint64_t *ret_time,
+    bool *ret_found,
+    struct errmsg *msg)
+{
+    if (reader->keys == NULL) {
+        reader->keys = kv_iter_create(reader->store->kv, false);
+    }
+    uint8_t last[PAGE_KEY_SIZE];
+    page_key_encode(
+        span->timeline, page_key_state(STATE_COMMIT_TIME, UINT32_MAX, UINT32_MAX), 0, last);
+    struct kv_iter *iter = reader->keys;
+    *ret_found = false;
+    for (kv_iter_seek_for_prev(iter, bytes_of(last, sizeof(last))); kv_iter_valid(iter);
+         kv_iter_prev(iter)) {
+        struct place place;
+        TRY(page_key_decode(kv_iter_key(iter), &place.timeline, &place.key, &place.lsn));
+        if (place.timeline != span->timeline || place.key.spc != KEY_SPC_STATE ||
+            place.key.db != STATE_COMMIT_TIME) {
+            return ERR_OK;
+        }
+        if (place.lsn <= limit) {
+            *ret_time = (uint64_t)place.key.rel << 32 | place.key.block;
+            *ret_found = true;
+            return ERR_OK;
+        }
+    }
+    return kv_iter_error(iter, msg);
+}
+
+err_t page_reader_newest_commit(
+    struct page_reader *reader, lsn_t lsn, uint64_t *ret_time, struct errmsg *msg)
+{
+    for (size_t i = 0; i < reader->path->count; i++) {
+        const struct page_span *span = &reader->path->spans[i];
+        bool found = false;
+        TRY(newest_commit_in_span(reader, span, MIN_OF(lsn, span->max_lsn), ret_time, &found, msg));
+        if (found) {
+            return ERR_OK;
+        }
+    }
+    return err_set(msg, ERR_NOT_FOUND, "no commit yet");
 }

@@ -117,16 +117,6 @@ void page_batch_put_rel_size(
         bytes_of(value, sizeof(value)));
 }
 
-void page_batch_put_shrink(
-    struct page_batch *batch, uint32_t timeline, struct page_key rel, lsn_t lsn, uint32_t blocks)
-{
-    uint8_t value[sizeof(uint32_t)];
-    struct writer out = {.next = value, .left = sizeof(value)};
-    put_u32(&out, blocks);
-    rel.block = KEY_BLOCK_SHRINK;
-    page_batch_put(batch, timeline, rel, lsn, VALUE_STATE, 0, bytes_of(value, sizeof(value)));
-}
-
 /* One key a timeline, overwritten: at LSN 0, so that it does not grow into a history. */
 void page_batch_put_position(
     struct page_batch *batch, uint32_t timeline, struct ingest_position position)

@@ -16,13 +16,6 @@
 
 #define TIMELINE_NUMBER_META 0u
 
-/*
- * A shrink marker: written beside the size of a fork whenever it is truncated or dropped. A read of
- * block b never takes a version from before the newest marker whose size is at or below b, so that
- * a block that was cut off and came back begins as zeros again. Value: 'S', u32 blocks left.
- */
-#define KEY_BLOCK_SHRINK (UINT32_MAX - 1)
-
 struct page_store;
 struct page_batch;
 struct page_reader;
@@ -67,8 +60,6 @@ void page_batch_put_rel_size(
     lsn_t lsn,
     bool exists,
     uint32_t blocks);
-void page_batch_put_shrink(
-    struct page_batch *batch, uint32_t timeline, struct page_key rel, lsn_t lsn, uint32_t blocks);
 void page_batch_put_position(
     struct page_batch *batch, uint32_t timeline, struct ingest_position position);
 
@@ -158,14 +149,13 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
 void page_reader_destroy(struct page_reader *reader);
 
 /*
- * Versions of `key` with floor <= LSN <= lsn, newest first, up to and including the one that ends a
+ * Versions of `key` with LSN <= lsn, newest first, up to and including the one that ends a
  * read. Nothing is fine: `count` 0. ERR_CORRUPT for a value that is none of ours.
  */
 NODISCARD err_t page_reader_collect(
     struct page_reader *reader,
     struct page_key key,
     lsn_t lsn,
-    lsn_t floor,
     struct page_versions *versions,
     struct errmsg *msg);
 
@@ -191,14 +181,6 @@ NODISCARD err_t page_reader_rel_size(
     struct page_key rel,
     lsn_t lsn,
     struct fork_size *ret_size,
-    struct errmsg *msg);
-
-/* The LSN of the newest shrink marker at `lsn` that cut off `key`'s block; 0: none. */
-NODISCARD err_t page_reader_floor(
-    struct page_reader *reader,
-    struct page_key key,
-    lsn_t lsn,
-    lsn_t *ret_floor,
     struct errmsg *msg);
 
 typedef err_t (*page_relation_fn)(
@@ -232,3 +214,7 @@ NODISCARD err_t page_reader_state_keys(
  */
 NODISCARD err_t page_reader_commit_after(
     struct page_reader *reader, uint64_t time, lsn_t lsn, lsn_t *ret_lsn, struct errmsg *msg);
+
+/* The newest time of STATE_COMMIT_TIME on the path at `lsn`; ERR_NOT_FOUND when there is none. */
+NODISCARD err_t page_reader_newest_commit(
+    struct page_reader *reader, lsn_t lsn, uint64_t *ret_time, struct errmsg *msg);

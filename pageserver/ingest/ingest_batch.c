@@ -1,0 +1,197 @@
+#include "pageserver/ingest/ingest_batch.h"
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "common/wire/codec.h"
+
+#define SIZES_KEPT 32768 /* between two batches; within one it may grow */
+
+static struct ingest_batch *batch_of_source(struct wal_state_source *source)
+{
+    return CONTAINER_OF(source, struct ingest_batch, source);
+}
+
+/* -- source: the store as of now -- */
+
+/* The store does not show what is in the batch: write it first. */
+static err_t make_visible(struct ingest_batch *batch, struct errmsg *msg)
+{
+    return page_batch_count(batch->batch) == 0 ? ERR_OK : ingest_batch_write_part(batch, msg);
+}
+
+static err_t look_up_size(
+    struct ingest_batch *batch, struct page_key rel, struct fork_size *ret_size, struct errmsg *msg)
+{
+    if (rel_size_cache_get(&batch->sizes, rel, ret_size)) {
+        return ERR_OK; /* sizes of this batch are all in here */
+    }
+    struct page_reader *reader = page_reader_create(batch->store, batch->path);
+    err_t err = page_reader_rel_size(reader, rel, batch->before_lsn, ret_size, msg);
+    page_reader_destroy(reader);
+    if (err == ERR_OK) {
+        rel_size_cache_put(&batch->sizes, rel, *ret_size);
+    }
+    return err;
+}
+
+static err_t source_rel_size(
+    struct wal_state_source *source, struct page_key rel, uint32_t *ret_blocks, struct errmsg *msg)
+{
+    struct fork_size size;
+    TRY(look_up_size(batch_of_source(source), rel, &size, msg));
+    if (!size.exists) {
+        return err_set(msg, ERR_NOT_FOUND, "%s does not exist", page_key_text(rel).text);
+    }
+    *ret_blocks = size.blocks;
+    return ERR_OK;
+}
+
+static err_t source_state(
+    struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg)
+{
+    struct ingest_batch *batch = batch_of_source(source);
+    TRY(make_visible(batch, msg));
+    struct page_reader *reader = page_reader_create(batch->store, batch->path);
+    err_t err = page_reader_state(reader, key, batch->before_lsn, to, NULL, msg);
+    page_reader_destroy(reader);
+    return err;
+}
+
+static err_t source_relations(
+    struct wal_state_source *source,
+    uint32_t spc,
+    uint32_t db,
+    err_t (*visit)(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg)
+{
+    struct ingest_batch *batch = batch_of_source(source);
+    TRY(make_visible(batch, msg));
+    struct page_reader *reader = page_reader_create(batch->store, batch->path);
+    err_t err = page_reader_relations(reader, spc, db, batch->before_lsn, visit, context, msg);
+    page_reader_destroy(reader);
+    return err;
+}
+
+static err_t source_page(
+    struct wal_state_source *source, struct page_key key, uint8_t *to, struct errmsg *msg)
+{
+    struct ingest_batch *batch = batch_of_source(source);
+    TRY(make_visible(batch, msg));
+    return batch->options->read_page(batch->store, batch->path, key, batch->before_lsn, to, msg);
+}
+
+static err_t source_newest_commit_time(
+    struct wal_state_source *source, uint64_t *ret_time, struct errmsg *msg)
+{
+    struct ingest_batch *batch = batch_of_source(source);
+    TRY(make_visible(batch, msg));
+    struct page_reader *reader = page_reader_create(batch->store, batch->path);
+    err_t err = page_reader_newest_commit(reader, batch->before_lsn, ret_time, msg);
+    page_reader_destroy(reader);
+    return err;
+}
+
+/* -- sink -- */
+
+static void note_page(struct ingest_batch *batch, struct page_key key)
+{
+    if (batch->page_count == batch->page_capacity) {
+        batch->page_capacity = batch->page_capacity == 0 ? 256 : 2 * batch->page_capacity;
+        batch->pages = mem_realloc(batch->pages, batch->page_capacity * sizeof(batch->pages[0]));
+    }
+    batch->pages[batch->page_count++] = key;
+}
+
+static void note_size(struct ingest_batch *batch, struct page_key rel, struct fork_size size)
+{
+    rel_size_cache_put(&batch->sizes, rel, size);
+    if (batch->size_count == batch->size_capacity) {
+        batch->size_capacity = batch->size_capacity == 0 ? 64 : 2 * batch->size_capacity;
+        batch->size_changes =
+            mem_realloc(batch->size_changes, batch->size_capacity * sizeof(batch->size_changes[0]));
+    }
+    batch->size_changes[batch->size_count++] = (struct size_change){.rel = rel, .size = size};
+}
+
+static void put_size(struct ingest_batch *batch, struct page_key key, struct bytes value)
+{
+    struct reader in = reader_of(value);
+    bool exists = get_u8(&in) != 0;
+    uint32_t blocks = get_u32(&in);
+    ASSERT(!in.bad && in.left == 0); /* the decoder's own format */
+    struct fork_size size = {.exists = exists, .blocks = exists ? blocks : 0, .lsn = batch->lsn};
+    page_batch_put_rel_size(
+        batch->batch, batch->timeline, key, batch->lsn, size.exists, size.blocks);
+    note_size(batch, key, size);
+}
+
+static void sink_put(
+    struct wal_sink *sink,
+    struct page_key key,
+    uint8_t tag,
+    uint8_t block_index,
+    struct bytes value)
+{
+    struct ingest_batch *batch = CONTAINER_OF(sink, struct ingest_batch, sink);
+    if (key.spc != KEY_SPC_STATE && key.block == KEY_BLOCK_SIZE) {
+        put_size(batch, key, value);
+        return;
+    }
+    page_batch_put(batch->batch, batch->timeline, key, batch->lsn, tag, block_index, value);
+    if (key.spc != KEY_SPC_STATE) {
+        note_page(batch, key);
+    }
+}
+
+void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_options *options)
+{
+    *batch = (struct ingest_batch){
+        .source =
+            {
+                .rel_size = source_rel_size,
+                .state = source_state,
+                .relations = source_relations,
+                .page = source_page,
+                .newest_commit_time = source_newest_commit_time,
+            },
+        .sink.put = sink_put,
+        .options = options,
+        .store = timeline_store(options->timeline),
+        .path = timeline_path(options->timeline),
+        .timeline = timeline_number(options->timeline),
+        .batch = page_batch_create(),
+    };
+}
+
+void ingest_batch_deinit(struct ingest_batch *batch)
+{
+    page_batch_destroy(batch->batch);
+    rel_size_cache_deinit(&batch->sizes);
+    mem_free(batch->pages);
+    mem_free(batch->size_changes);
+}
+
+void ingest_batch_begin(struct ingest_batch *batch)
+{
+    ASSERT(page_batch_count(batch->batch) == 0);
+    batch->page_count = 0;
+    batch->size_count = 0;
+    if (batch->sizes.count > SIZES_KEPT) {
+        rel_size_cache_clear(&batch->sizes);
+    }
+}
+
+err_t ingest_batch_write_part(struct ingest_batch *batch, struct errmsg *msg)
+{
+    TRY(page_store_write(batch->store, batch->batch, msg));
+    page_batch_clear(batch->batch);
+    return ERR_OK;
+}
+
+err_t ingest_batch_commit(
+    struct ingest_batch *batch, struct ingest_position position, struct errmsg *msg)
+{
+    page_batch_put_position(batch->batch, batch->timeline, position);
+    return ingest_batch_write_part(batch, msg);
+}

@@ -1,0 +1,307 @@
+#include "pageserver/ingest/wal_ingest.h"
+
+#include "common/base/assert.h"
+#include "common/base/clock.h"
+#include "common/base/fault.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/pg/wal_reader.h"
+#include "pageserver/ingest/ingest_batch.h"
+
+METRIC_COUNTER(records, "pageserver_ingest_records_total", "WAL records ingested");
+METRIC_COUNTER(wal_bytes, "pageserver_ingest_wal_bytes_total", "WAL bytes ingested");
+METRIC_COUNTER(restarts, "pageserver_ingest_restarts_total", "ingests that began again: disk full");
+METRIC_HISTOGRAM(piece_seconds, "pageserver_ingest_batch_seconds", "time of one ingest batch");
+
+#define PIECE_BYTES     (256 * KIB) /* of WAL: one job, one batch, one advance */
+#define BATCH_BYTES_MAX (8 * MIB)   /* a piece that makes more is written in parts */
+#define SEGMENT_SIZE    (16 * MIB)
+#define RETRY_MS        1000
+
+struct wal_ingest {
+    struct wal_ingest_options options;
+    struct lane lane;
+    struct job job;
+    struct timer retry;
+    struct buf queue; /* WAL from queue_lsn on, not yet taken */
+    lsn_t queue_lsn;
+    bool was_full, running, restarting, stopping;
+
+    /* The job's while it runs. */
+    struct buf piece;
+    lsn_t piece_lsn;
+    struct wal_reader *reader;
+    struct wal_state *state;
+    struct ingest_batch batch;
+    struct ingest_position position, reached;
+    uint64_t record_count;
+    err_t record_error; /* a record that cannot be ingested: those before it were */
+    struct errmsg record_msg;
+};
+
+static void pump(struct wal_ingest *ingest);
+
+/* -- the job -- */
+
+static err_t open_reader(struct wal_ingest *ingest, struct errmsg *msg)
+{
+    if (ingest->reader != NULL) {
+        return ERR_OK;
+    }
+    struct wal_reader_options options = {
+        .start_lsn = ingest->position.lsn,
+        .segment_size = SEGMENT_SIZE,
+        .system_id = timeline_info(ingest->options.timeline)->system_id,
+        .record_size_max = ingest->options.record_size_max,
+    };
+    ingest->batch.before_lsn = ingest->position.lsn;
+    TRY(wal_state_create(&ingest->batch.source, &ingest->state, msg));
+    ingest->reader = wal_reader_create(&options);
+    return ERR_OK;
+}
+
+static err_t ingest_record(
+    struct wal_ingest *ingest, const struct wal_record *record, struct errmsg *msg)
+{
+    struct ingest_batch *batch = &ingest->batch;
+    batch->before_lsn = ingest->reached.lsn;
+    batch->lsn = record->end_lsn;
+    TRY(wal_decode(ingest->state, record, &batch->sink, msg));
+    ingest->reached =
+        (struct ingest_position){.lsn = record->end_lsn, .prev_record_lsn = record->lsn};
+    ingest->record_count++;
+    return page_batch_bytes(batch->batch) < BATCH_BYTES_MAX ? ERR_OK
+                                                            : ingest_batch_write_part(batch, msg);
+}
+
+static bool ends_by_itself(err_t err)
+{
+    return err == ERR_FULL || err == ERR_BUSY;
+}
+
+/* Records of the piece, until they end or one is bad. Store errors are returned, bad records kept.
+ */
+static err_t ingest_piece(struct wal_ingest *ingest, struct errmsg *msg)
+{
+    ASSERT(ingest->piece_lsn == wal_reader_next_lsn(ingest->reader));
+    err_t err = wal_reader_feed(ingest->reader, buf_view(&ingest->piece), msg);
+    const struct wal_record *record = NULL;
+    while (err == ERR_OK) {
+        err = wal_reader_next(ingest->reader, &record, msg);
+        if (err == ERR_OK) {
+            err = ingest_record(ingest, record, msg);
+            if (err != ERR_OK) {
+                err = err_wrap(
+                    msg, err, "record %s at " LSN_FMT, wal_record_text(record).text,
+                    LSN_ARGS(record->lsn));
+            }
+        }
+    }
+    if (err == ERR_NOT_FOUND) {
+        return ERR_OK; /* all records were taken */
+    }
+    if (ends_by_itself(err)) {
+        return err;
+    }
+    ingest->record_error = err;
+    ingest->record_msg = *msg;
+    return ERR_OK;
+}
+
+static err_t run(struct job *job)
+{
+    struct wal_ingest *ingest = CONTAINER_OF(job, struct wal_ingest, job);
+    mono_ns_t begin = clock_mono();
+    ingest->record_count = 0;
+    ingest->record_error = ERR_OK;
+    ingest->reached = ingest->position;
+    ingest_batch_begin(&ingest->batch);
+    err_t fault = FAULT("wal_ingest.piece");
+    if (fault != ERR_OK) {
+        return err_set(&job->msg, fault, "wal ingest: injected failure");
+    }
+    TRY(open_reader(ingest, &job->msg));
+    TRY(ingest_piece(ingest, &job->msg));
+    if (ingest->reached.lsn > ingest->position.lsn) {
+        TRY(ingest_batch_commit(&ingest->batch, ingest->reached, &job->msg));
+    }
+    metric_observe_ns(&piece_seconds, clock_mono() - begin);
+    return ERR_OK;
+}
+
+/* -- the loop's side -- */
+
+static void drop_work(struct wal_ingest *ingest)
+{
+    wal_reader_destroy(ingest->reader);
+    wal_state_destroy(ingest->state);
+    ingest->reader = NULL;
+    ingest->state = NULL;
+    ingest_batch_deinit(&ingest->batch);
+    ingest_batch_init(&ingest->batch, &ingest->options);
+}
+
+static void on_retry(struct timer *timer)
+{
+    struct wal_ingest *ingest = CONTAINER_OF(timer, struct wal_ingest, retry);
+    ingest->restarting = false;
+    ingest->options.user->on_restart(ingest->options.user);
+}
+
+/* As after a crash: nothing in memory counts, the position in the store does. */
+static void restart_later(struct wal_ingest *ingest, const char *why)
+{
+    struct timeline *tl = ingest->options.timeline;
+    log_warn(
+        timeline_log(tl), "ingest waits at " LSN_FMT ": %s", LSN_ARGS(timeline_last_lsn(tl)), why);
+    metric_add(&restarts, 1);
+    drop_work(ingest);
+    buf_clear(&ingest->queue);
+    ingest->queue_lsn = timeline_last_lsn(tl);
+    ingest->restarting = true;
+    timer_start(ingest->options.loop, &ingest->retry, RETRY_MS);
+}
+
+static void publish(struct wal_ingest *ingest)
+{
+    struct timeline *tl = ingest->options.timeline;
+    struct ingest_batch *batch = &ingest->batch;
+    if (ingest->reached.lsn == ingest->position.lsn) {
+        return; /* a piece of a long record */
+    }
+    for (size_t i = 0; i < batch->size_count; i++) {
+        timeline_size_changed(tl, batch->size_changes[i].rel, batch->size_changes[i].size);
+    }
+    ingest->options.user->on_changed(ingest->options.user, batch->pages, batch->page_count);
+    metric_add(&records, (int64_t)ingest->record_count);
+    metric_add(&wal_bytes, (int64_t)(ingest->reached.lsn - ingest->position.lsn));
+    ingest->position = ingest->reached;
+    timeline_advance(tl, ingest->position);
+    ingest->options.user->on_advanced(ingest->options.user);
+}
+
+static void finish_stop(struct wal_ingest *ingest)
+{
+    timer_stop(&ingest->retry);
+    ingest->options.user->on_stopped(ingest->options.user);
+}
+
+static void on_done(struct job *job)
+{
+    struct wal_ingest *ingest = CONTAINER_OF(job, struct wal_ingest, job);
+    ingest->running = false;
+    if (ingest->stopping) {
+        finish_stop(ingest);
+        return;
+    }
+    if (job->result == ERR_OK) {
+        publish(ingest);
+        if (ingest->record_error != ERR_OK) {
+            timeline_fail(ingest->options.timeline, ingest->record_msg.text);
+            buf_deinit(&ingest->queue);
+        }
+    } else if (ends_by_itself(job->result)) {
+        restart_later(ingest, job->msg.text);
+    } else {
+        timeline_fail(ingest->options.timeline, job->msg.text);
+        buf_deinit(&ingest->queue);
+    }
+    pump(ingest);
+}
+
+static void take_piece(struct wal_ingest *ingest)
+{
+    size_t size = MIN_OF(ingest->queue.size, PIECE_BYTES);
+    buf_clear(&ingest->piece);
+    buf_append(&ingest->piece, ingest->queue.data, size);
+    ingest->piece_lsn = ingest->queue_lsn;
+    buf_consume(&ingest->queue, size);
+    ingest->queue_lsn += size;
+}
+
+/* One job at a time, and only once the ancestors have what this timeline builds on. */
+static void pump(struct wal_ingest *ingest)
+{
+    struct timeline *tl = ingest->options.timeline;
+    if (ingest->running || ingest->restarting || ingest->stopping || ingest->queue.size == 0 ||
+        timeline_failure(tl) != NULL || !timeline_is_ready(tl)) {
+        return;
+    }
+    take_piece(ingest);
+    ingest->running = true;
+    ingest->position = (struct ingest_position){
+        .lsn = timeline_last_lsn(tl), .prev_record_lsn = timeline_prev_record_lsn(tl)};
+    ingest->job = (struct job){.run = run, .done = on_done};
+    lane_submit(&ingest->lane, &ingest->job);
+    if (ingest->was_full && ingest->queue.size < ingest->options.queue_bytes_max / 2) {
+        ingest->was_full = false;
+        ingest->options.user->on_room(ingest->options.user);
+    }
+}
+
+struct wal_ingest *wal_ingest_create(const struct wal_ingest_options *options)
+{
+    struct wal_ingest *ingest = MEM_NEW(struct wal_ingest);
+    ingest->options = *options;
+    timeline_ref(options->timeline);
+    ingest->queue_lsn = timeline_last_lsn(options->timeline);
+    ingest->retry.on_fire = on_retry;
+    lane_init(&ingest->lane, options->executor);
+    ingest_batch_init(&ingest->batch, &ingest->options);
+    return ingest;
+}
+
+void wal_ingest_stop(struct wal_ingest *ingest)
+{
+    ASSERT(!ingest->stopping);
+    ingest->stopping = true;
+    if (!ingest->running) {
+        finish_stop(ingest);
+    }
+}
+
+void wal_ingest_destroy(struct wal_ingest *ingest)
+{
+    if (ingest == NULL) {
+        return;
+    }
+    ASSERT(ingest->stopping && !ingest->running);
+    wal_reader_destroy(ingest->reader);
+    wal_state_destroy(ingest->state);
+    ingest_batch_deinit(&ingest->batch);
+    buf_deinit(&ingest->queue);
+    buf_deinit(&ingest->piece);
+    timeline_unref(ingest->options.timeline);
+    mem_free(ingest);
+}
+
+lsn_t wal_ingest_next_lsn(const struct wal_ingest *ingest)
+{
+    return ingest->queue_lsn + ingest->queue.size;
+}
+
+bool wal_ingest_is_full(const struct wal_ingest *ingest)
+{
+    return ingest->queue.size >= ingest->options.queue_bytes_max;
+}
+
+err_t wal_ingest_feed(struct wal_ingest *ingest, lsn_t begin, struct bytes wal, struct errmsg *msg)
+{
+    lsn_t next = wal_ingest_next_lsn(ingest);
+    if (ingest->stopping || ingest->restarting || timeline_failure(ingest->options.timeline)) {
+        return ERR_OK;
+    }
+    if (begin > next) {
+        return err_set(
+            msg, ERR_CORRUPT, "WAL from " LSN_FMT ", wanted " LSN_FMT, LSN_ARGS(begin),
+            LSN_ARGS(next));
+    }
+    lsn_t known = next - begin;
+    if (known >= wal.size) {
+        return ERR_OK;
+    }
+    buf_append(&ingest->queue, wal.data + known, wal.size - (size_t)known);
+    ingest->was_full |= wal_ingest_is_full(ingest);
+    pump(ingest);
+    return ERR_OK;
+}
