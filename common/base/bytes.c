@@ -58,6 +58,7 @@ void buf_consume(struct buf *buf, size_t size)
 
 void buf_printf(struct buf *buf, const char *format, ...)
 {
+    ASSERT(format != NULL); /* said once more, because gcc's sanitizers imagine a NULL here */
     va_list args;
     va_start(args, format);
     va_list again;
