@@ -1,0 +1,349 @@
+/*
+ * safekeeper_link.c - connect, say hello, turn frames into events; when it ends, again.
+ */
+#include "common/base/mem.h"
+#include "common/base/parse.h"
+#include "common/base/str.h"
+#include "compute/walproposer/walproposer_private.h"
+
+#define RETRY_FIRST_MS 20
+#define RETRY_MAX_MS   1000
+#define HELLO_MAX_MS   5000
+
+static struct safekeeper_link *safekeeper_of(struct link_user *user)
+{
+    return CONTAINER_OF(user, struct safekeeper_link, link_user);
+}
+
+static void drop_reader(struct safekeeper_link *safekeeper)
+{
+    wal_reader_destroy(safekeeper->repair_reader);
+    safekeeper->repair_reader = NULL;
+}
+
+static void on_open(struct link_user *user)
+{
+    struct safekeeper_link *safekeeper = safekeeper_of(user);
+    const struct walproposer_options *options = &safekeeper->walproposer->options;
+    struct hello hello = {
+        .protocol_min = PROTOCOL_VERSION_MIN,
+        .protocol_max = PROTOCOL_VERSION_MAX,
+        .role = HELLO_ROLE_PROPOSER,
+        .tenant = options->tenant,
+        .timeline = options->timeline,
+        .shard_count = 1,
+        .pg_version = options->pg_version,
+        .system_id = options->system_id,
+        .generation = options->generation,
+        .node_id = safekeeper->walproposer->proposer_id,
+        .connection_epoch = safekeeper->connection,
+        .token = bytes_of_str(options->token),
+    };
+    LINK_SEND(user->link, hello, &hello, .type = FRAME_HELLO);
+}
+
+static void on_hello_reply(struct safekeeper_link *safekeeper, const struct hello_reply *reply)
+{
+    struct walproposer *walproposer = safekeeper->walproposer;
+    struct errmsg *error = &safekeeper->last_error;
+    if (reply->node_id != safekeeper->id || reply->channel == 0 ||
+        reply->generation != walproposer->options.generation) {
+        err_t err = err_set(
+            error, ERR_INVALID,
+            "it is safekeeper %" PRIu64 " in generation %" PRIu32 ", expected %" PRIu64
+            " in generation %" PRIu32,
+            reply->node_id, reply->generation, safekeeper->id, walproposer->options.generation);
+        err_ignore(err, "on_closed logs the text");
+        link_abort(safekeeper->link_user.link);
+        return;
+    }
+    timer_stop(&safekeeper->timer);
+    safekeeper->channel = reply->channel;
+    safekeeper->hellos++;
+    safekeeper->attempts = 0;
+    error->text[0] = '\0';
+    struct proposer_event event = {
+        .kind = PROPOSER_PEER_UP,
+        .peer = safekeeper->index,
+        .connection = safekeeper->connection,
+        .hello_term = reply->term,
+    };
+    walproposer_feed(walproposer, &event);
+}
+
+static void on_error_reply(
+    struct safekeeper_link *safekeeper, const struct frame *frame, const struct error_reply *error)
+{
+    err_t code = error->code < ERR_COUNT ? (err_t)error->code : ERR_INVALID;
+    err_t err = err_set(
+        &safekeeper->last_error, code, "%s: %.*s", err_name(code),
+        (int)MIN_OF(error->message.size, 300), (const char *)error->message.data);
+    err_ignore(err, "logged here or when it closes");
+    if (safekeeper->channel == 0 || frame->request_id == 0) {
+        return; /* the reason before a close */
+    }
+    log_info(
+        &safekeeper->walproposer->log, "safekeeper %" PRIu64 " cannot read WAL for us: %s",
+        safekeeper->id, safekeeper->last_error.text);
+    struct proposer_event event = {
+        .kind = PROPOSER_READ_WAL_FAILED,
+        .peer = safekeeper->index,
+        .connection = safekeeper->connection,
+        .read.id = frame->request_id,
+    };
+    walproposer_feed(safekeeper->walproposer, &event);
+}
+
+/* For whom was this read? Record ends in it are found by a reader that began where the repair did.
+ */
+static lsn_t find_record_end(
+    struct walproposer *walproposer, uint64_t id, const struct read_wal_reply *reply)
+{
+    for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
+        const struct proposer_peer *peer = &walproposer->core.peers[i];
+        struct safekeeper_link *target = &walproposer->safekeepers[i];
+        if (peer->read_id != id || reply->begin_lsn != peer->sent_lsn) {
+            continue;
+        }
+        if (target->repair_reader != NULL &&
+            wal_reader_next_lsn(target->repair_reader) != reply->begin_lsn) {
+            drop_reader(target);
+        }
+        if (target->repair_reader == NULL && reply->begin_lsn == peer->stream_lsn) {
+            struct wal_reader_options options = {
+                .start_lsn = peer->stream_lsn,
+                .segment_size = SEGMENT_SIZE,
+                .system_id = walproposer->options.system_id,
+                .ends_only = true,
+            };
+            target->repair_reader = wal_reader_create(&options);
+        }
+        struct errmsg msg;
+        if (target->repair_reader == NULL) {
+            return LSN_NONE;
+        }
+        if (wal_reader_feed(target->repair_reader, reply->wal, &msg) != ERR_OK) {
+            log_error(
+                &walproposer->log, "WAL for safekeeper %" PRIu64 ": %s", target->id, msg.text);
+            drop_reader(target);
+            return LSN_NONE;
+        }
+        return wal_reader_record_lsn(target->repair_reader);
+    }
+    return LSN_NONE;
+}
+
+static void on_read_reply(
+    struct safekeeper_link *safekeeper, uint64_t id, const struct read_wal_reply *reply)
+{
+    struct proposer_event event = {
+        .kind = PROPOSER_READ_WAL_REPLY,
+        .peer = safekeeper->index,
+        .connection = safekeeper->connection,
+        .read.id = id,
+        .read.reply = reply,
+    };
+    if (reply->wal.size > 0) {
+        event.read.record_lsn = find_record_end(safekeeper->walproposer, id, reply);
+    }
+    walproposer_feed(safekeeper->walproposer, &event);
+}
+
+static void on_append_reply(struct safekeeper_link *safekeeper, const struct append_reply *appended)
+{
+    struct walproposer *walproposer = safekeeper->walproposer;
+    walproposer->received_lsn = MAX_OF(walproposer->received_lsn, appended->received_lsn);
+    walproposer->durable_lsn = MAX_OF(walproposer->durable_lsn, appended->durable_lsn);
+    walproposer->remote_lsn = MAX_OF(walproposer->remote_lsn, appended->remote_lsn);
+    struct proposer_event event = {
+        .kind = PROPOSER_APPEND_REPLY,
+        .peer = safekeeper->index,
+        .connection = safekeeper->connection,
+        .appended = appended,
+    };
+    walproposer_feed(walproposer, &event);
+}
+
+static err_t take_frame(struct safekeeper_link *safekeeper, const struct frame *frame)
+{
+    struct reader in = reader_of(frame->payload);
+    if (frame->type == FRAME_ERROR) {
+        struct error_reply error;
+        TRY(error_reply_decode(&error, &in));
+        on_error_reply(safekeeper, frame, &error);
+    } else if (frame->type == FRAME_HELLO_REPLY && safekeeper->channel == 0) {
+        struct hello_reply reply;
+        TRY(hello_reply_decode(&reply, &in));
+        on_hello_reply(safekeeper, &reply);
+    } else if (frame->channel != safekeeper->channel || safekeeper->channel == 0) {
+        return ERR_INVALID;
+    } else if (frame->type == FRAME_APPEND_REPLY) {
+        struct append_reply appended;
+        TRY(append_reply_decode(&appended, &in));
+        on_append_reply(safekeeper, &appended);
+    } else if (frame->type == FRAME_VOTE_REPLY) {
+        struct vote_reply vote;
+        TRY(vote_reply_decode(&vote, &in));
+        struct proposer_event event = {
+            .kind = PROPOSER_VOTE_REPLY,
+            .peer = safekeeper->index,
+            .connection = safekeeper->connection,
+            .vote = &vote,
+        };
+        walproposer_feed(safekeeper->walproposer, &event);
+    } else if (frame->type == FRAME_READ_WAL_REPLY) {
+        struct read_wal_reply reply;
+        TRY(read_wal_reply_decode(&reply, &in));
+        on_read_reply(safekeeper, frame->request_id, &reply);
+    } else {
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
+static void on_frame(struct link_user *user, const struct frame *frame)
+{
+    struct safekeeper_link *safekeeper = safekeeper_of(user);
+    if (safekeeper->walproposer->ended) {
+        return;
+    }
+    err_t err = take_frame(safekeeper, frame);
+    if (err != ERR_OK) {
+        err = err_set(
+            &safekeeper->last_error, err, "sent a %s that cannot be understood",
+            frame_type_name(frame->type));
+        err_ignore(err, "on_closed logs the text");
+        link_abort(user->link);
+    }
+}
+
+static void connect_later(struct safekeeper_link *safekeeper)
+{
+    uint64_t shift = MIN_OF(safekeeper->attempts, 6);
+    uint64_t delay_ms = MIN_OF((uint64_t)RETRY_FIRST_MS << shift, RETRY_MAX_MS);
+    delay_ms += prng_below(&safekeeper->walproposer->prng, delay_ms / 4 + 1);
+    safekeeper->attempts++;
+    timer_start(safekeeper->walproposer->loop, &safekeeper->timer, delay_ms);
+}
+
+static void on_closed(struct link_user *user, err_t reason, const struct errmsg *msg)
+{
+    struct safekeeper_link *safekeeper = safekeeper_of(user);
+    struct walproposer *walproposer = safekeeper->walproposer;
+    bool was_up = safekeeper->channel != 0;
+    safekeeper->channel = 0;
+    drop_reader(safekeeper);
+    if (walproposer->ended) {
+        return;
+    }
+    if (safekeeper->last_error.text[0] == '\0' && reason != ERR_OK) {
+        safekeeper->last_error = *msg;
+    }
+    if (was_up || safekeeper->attempts % 64 == 2) {
+        log_warn(
+            &walproposer->log, "safekeeper %" PRIu64 " at %s:%u is gone, tries again: %s",
+            safekeeper->id, safekeeper->host, safekeeper->port, safekeeper->last_error.text);
+    }
+    connect_later(safekeeper);
+    if (was_up) {
+        struct proposer_event event = {
+            .kind = PROPOSER_PEER_DOWN,
+            .peer = safekeeper->index,
+            .connection = safekeeper->connection,
+        };
+        walproposer_feed(walproposer, &event);
+    }
+}
+
+static const struct link_callbacks callbacks = {
+    .on_open = on_open,
+    .on_frame = on_frame,
+    .on_closed = on_closed,
+};
+
+static void connect_now(struct safekeeper_link *safekeeper)
+{
+    struct walproposer *walproposer = safekeeper->walproposer;
+    struct link_options options = {
+        .connect_timeout_ms = HELLO_MAX_MS,
+        .idle_timeout_ms = walproposer->options.link_timeout_ms,
+    };
+    safekeeper->link_user.callbacks = &callbacks;
+    safekeeper->connection = ++walproposer->last_connection;
+    err_t err = link_connect(
+        walproposer->loop, safekeeper->host, safekeeper->port, &options, &safekeeper->link_user,
+        &safekeeper->last_error);
+    if (err != ERR_OK) {
+        connect_later(safekeeper);
+        return;
+    }
+    timer_start(walproposer->loop, &safekeeper->timer, HELLO_MAX_MS);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct safekeeper_link *safekeeper = CONTAINER_OF(timer, struct safekeeper_link, timer);
+    if (safekeeper->link_user.link == NULL) {
+        connect_now(safekeeper);
+        return;
+    }
+    safekeeper_link_restart(safekeeper, "it does not answer the hello");
+}
+
+void safekeeper_link_restart(struct safekeeper_link *safekeeper, const char *why)
+{
+    if (safekeeper->link_user.link != NULL) {
+        err_t err = err_set(&safekeeper->last_error, ERR_TIMEOUT, "%s", why);
+        err_ignore(err, "on_closed logs the text");
+        link_abort(safekeeper->link_user.link);
+    }
+}
+
+void safekeeper_link_start(struct safekeeper_link *safekeeper)
+{
+    safekeeper->timer.on_fire = on_timer;
+    connect_now(safekeeper);
+}
+
+void safekeeper_link_stop(struct safekeeper_link *safekeeper)
+{
+    timer_stop(&safekeeper->timer);
+    if (safekeeper->link_user.link != NULL) {
+        link_close(safekeeper->link_user.link);
+    }
+}
+
+/* "1@127.0.0.1:7411" */
+static err_t parse_one(struct safekeeper_link *safekeeper, char *text, struct errmsg *msg)
+{
+    char *at = strchr(text, '@');
+    char *colon = strrchr(text, ':');
+    uint64_t port = 0;
+    if (at == NULL || colon == NULL || colon < at) {
+        return err_set(msg, ERR_INVALID, "\"%.80s\": expected ID@HOST:PORT", text);
+    }
+    *at = *colon = '\0';
+    TRY(parse_u64(text, 1, UINT64_MAX, &safekeeper->id, msg));
+    TRY(parse_u64(colon + 1, 1, UINT16_MAX, &port, msg));
+    safekeeper->port = (uint16_t)port;
+    return str_copy(safekeeper->host, sizeof(safekeeper->host), at + 1, msg);
+}
+
+err_t safekeeper_link_parse(
+    struct walproposer *walproposer, const char *safekeepers, struct errmsg *msg)
+{
+    char text[512];
+    TRY(str_copy(text, sizeof(text), safekeepers, msg));
+    char *rest = text;
+    for (char *item = strsep(&rest, ","); item != NULL; item = strsep(&rest, ",")) {
+        if (walproposer->safekeepers_count == MEMBERS_MAX) {
+            return err_set(msg, ERR_INVALID, "more than %d safekeepers", MEMBERS_MAX);
+        }
+        uint32_t index = walproposer->safekeepers_count++;
+        struct safekeeper_link *safekeeper = &walproposer->safekeepers[index];
+        safekeeper->walproposer = walproposer;
+        safekeeper->index = index;
+        TRY(parse_one(safekeeper, item, msg));
+    }
+    return ERR_OK;
+}
