@@ -73,4 +73,4 @@ void observe_poll(struct nodes_user *user, struct node *node, const struct doc *
 void observe_compute(struct endpoint *endpoint, const struct doc *status);
 
 /* commit.c */
-err_t commit_prepare(struct change *change, struct errmsg *msg);
+NODISCARD err_t commit_prepare(struct change *change, struct errmsg *msg);

@@ -70,8 +70,9 @@ void mutation_operation(
     const char *endpoint_id);
 void mutation_cancel_running(struct mutation *mutation, struct list *running);
 
-/* The member when it is an object, otherwise an empty one: what a client leaves out is no wish. */
-const struct doc *wish_of(const struct doc *object, const char *key);
+/* An optional object; absent or null gives an empty one: what a client leaves out is no wish. */
+NODISCARD err_t wish_of(
+    const struct doc *object, const char *key, const struct doc **ret_wish, struct errmsg *msg);
 
 /* Lookups that say 404 in the way of the API; live objects only. */
 NODISCARD err_t find_project(

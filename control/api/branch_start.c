@@ -97,6 +97,9 @@ static void on_head(struct head_query *query, err_t result)
     const struct branch *parent = parent_of(start);
     if (result != ERR_OK) {
         bool is_range = result == ERR_RANGE;
+        if (is_range) {
+            err_ignore(err_wrap(&query->msg, result, "parent_timestamp"), "only its text is used");
+        }
         refuse(
             start, is_range ? 400 : 503, is_range ? "TIME_NOT_RETAINED" : "TRY_AGAIN", &query->msg);
         return;
@@ -168,7 +171,9 @@ static void advance(struct branch_start *start)
 
 static err_t read_time(struct branch_start *start, const char *text, struct errmsg *msg)
 {
-    TRY(parse_time(text, &start->wanted_time, msg));
+    if (parse_time(text, &start->wanted_time, msg) != ERR_OK) {
+        return err_wrap(msg, ERR_INVALID, "parent_timestamp");
+    }
     if (start->wanted_time > clock_wall()) {
         return mutation_refuse(
             start->mutation, 400, "TIME_IN_FUTURE", msg, "parent_timestamp %s lies in the future",
@@ -180,11 +185,12 @@ static err_t read_time(struct branch_start *start, const char *text, struct errm
 static err_t read_wish(struct branch_start *start, struct errmsg *msg)
 {
     struct mutation *mutation = start->mutation;
-    const struct doc *wish = wish_of(mutation->body, "branch");
+    const struct doc *wish = NULL;
     const char *parent_id = NULL, *time = NULL;
     struct project *project = NULL;
     struct branch *parent = NULL;
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    TRY(wish_of(mutation->body, "branch", &wish, msg));
     TRY(doc_opt_str(wish, "parent_id", &parent_id, msg));
     TRY(doc_opt_str(wish, "parent_timestamp", &time, msg));
     if (doc_get(wish, "parent_lsn") != NULL && !doc_is_null(doc_get(wish, "parent_lsn"))) {

@@ -71,8 +71,9 @@ static err_t fill_branch(
     struct branch_row *row,
     struct errmsg *msg)
 {
-    const struct doc *wish = wish_of(mutation->body, "branch");
+    const struct doc *wish = NULL;
     const char *name = row->id, *expires_at = NULL;
+    TRY(wish_of(mutation->body, "branch", &wish, msg));
     TRY(doc_opt_str(wish, "name", &name, msg));
     TRY(doc_opt_str(wish, "expires_at", &expires_at, msg));
     TRY(doc_opt_bool(wish, "protected", &row->is_protected, msg));

@@ -147,14 +147,19 @@ void mutation_cancel_running(struct mutation *mutation, struct list *running)
     }
 }
 
-const struct doc *wish_of(const struct doc *object, const char *key)
+err_t wish_of(
+    const struct doc *object, const char *key, const struct doc **ret_wish, struct errmsg *msg)
 {
     static struct doc *empty; /* never changed, never freed */
     const struct doc *member = doc_get(object, key);
     if (empty == NULL) {
         empty = doc_object();
     }
-    return doc_is_object(member) ? member : empty;
+    if (member != NULL && !doc_is_null(member) && !doc_is_object(member)) {
+        return err_set(msg, ERR_INVALID, "%s: expected an object", key);
+    }
+    *ret_wish = doc_is_object(member) ? member : empty;
+    return ERR_OK;
 }
 
 /* ---- lookups ---- */

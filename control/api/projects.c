@@ -68,9 +68,12 @@ static err_t put_root(
     mutation_put(mutation, ROW_BRANCH, &row);
     memcpy(mutation->branch_id, row.id, sizeof row.id);
     mutation_operation(mutation, project->id, ACTION_CREATE_TIMELINE, row.id, "");
-    err_t err = put_new_endpoint(
-        mutation, &row, wish_of(doc_get(mutation->body, "project"), "default_endpoint_settings"),
-        msg);
+    const struct doc *endpoint_wish = NULL;
+    err_t err = wish_of(
+        doc_get(mutation->body, "project"), "default_endpoint_settings", &endpoint_wish, msg);
+    if (err == ERR_OK) {
+        err = put_new_endpoint(mutation, &row, endpoint_wish, msg);
+    }
     row_unref(ROW_BRANCH, &row);
     return err;
 }
@@ -121,13 +124,15 @@ static err_t fill_project(
 
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
-    const struct doc *wish = wish_of(mutation->body, "project");
+    const struct doc *wish = NULL, *branch_wish = NULL;
     struct project_row row = {.state = PROJECT_ACTIVE};
+    TRY(wish_of(mutation->body, "project", &wish, msg));
+    TRY(wish_of(wish, "branch", &branch_wish, msg));
     TRY(fill_project(mutation, wish, &row, msg));
     row.settings = doc_get(wish, "settings"); /* borrowed: mutation_put takes its own reference */
     mutation_put(mutation, ROW_PROJECT, &row);
     memcpy(mutation->project_id, row.id, sizeof row.id);
-    return put_root(mutation, &row, wish_of(wish, "branch"), msg);
+    return put_root(mutation, &row, branch_wish, msg);
 }
 
 static struct doc *endpoints_of(const struct api *api, const struct branch *branch)
@@ -219,7 +224,8 @@ static void get_project(struct http_context *context, struct http_request *reque
 static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
 {
     struct project *project = NULL;
-    const struct doc *wish = wish_of(mutation->body, "project");
+    const struct doc *wish = NULL;
+    TRY(wish_of(mutation->body, "project", &wish, msg));
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
     struct project_row row = project->row;
     const char *name = row.name;
