@@ -111,6 +111,8 @@ static void on_ready(struct walproposer *walproposer, lsn_t lsn)
     walproposer->reader = wal_reader_create(&reader);
     walproposer->offered_lsn = lsn;
     wal_window_reset(&walproposer->window, lsn);
+    /* The first reply already names a position: only then is this a synchronous standby. */
+    wal_source_report(&walproposer->source, lsn);
     wal_source_start(&walproposer->source);
 }
 
