@@ -446,6 +446,18 @@ static err_t open_entry(const char *name, void *context, struct errmsg *msg)
     return open_tenant(tenants, id, msg);
 }
 
+/* Nobody reads and nothing runs; what waits to be erased can wait for another start. */
+static bool tenant_is_quiet(struct tenant *tenant)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        if (timeline_has_readers(CONTAINER_OF(link, struct member, link)->timeline)) {
+            return false;
+        }
+    }
+    return !tenant->flushing && lane_is_idle(&tenant->lane);
+}
+
 /* -- flushing -- */
 
 static void fail_all(struct tenant *tenant, const char *why)
@@ -546,6 +558,18 @@ err_t tenants_open(
     timer_start(options->loop, &tenants->tick, TICK_MS);
     *ret_tenants = tenants;
     return ERR_OK;
+}
+
+bool tenants_are_idle(struct tenants *tenants)
+{
+    LIST_FOR_EACH(&tenants->list, link)
+    {
+        struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
+        if (!list_is_empty(&tenant->requests) || !tenant_is_quiet(tenant)) {
+            return false;
+        }
+    }
+    return list_is_empty(&tenants->requests);
 }
 
 static void drop_erasures(struct tenant *tenant)
@@ -715,17 +739,6 @@ static void on_tenant_removed(struct job *job)
     tenant_destroy(tenant);
 }
 
-static bool tenant_is_quiet(struct tenant *tenant)
-{
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        if (timeline_has_readers(CONTAINER_OF(link, struct member, link)->timeline)) {
-            return false;
-        }
-    }
-    return !tenant->flushing && list_is_empty(&tenant->erasures) && lane_is_idle(&tenant->lane);
-}
-
 static void on_delete_timer(struct timer *timer)
 {
     struct tenant_request *request = CONTAINER_OF(timer, struct tenant_request, timer);
@@ -733,6 +746,7 @@ static void on_delete_timer(struct timer *timer)
         timer_start(request->tenants->options.loop, timer, 10);
         return;
     }
+    drop_erasures(request->tenant);
     drop_members(request->tenant);
     request->job = (struct job){.run = remove_tenant, .done = on_tenant_removed};
     executor_submit(request->tenants->options.executor, &request->job);

@@ -42,6 +42,8 @@ struct tenants_options {
 /* Opens every tenant in the folder. Blocking: at start. */
 NODISCARD err_t tenants_open(
     const struct tenants_options *options, struct tenants **ret_tenants, struct errmsg *msg);
+/* No request, flush, erasure or read is under way. */
+bool tenants_are_idle(struct tenants *tenants);
 /* Flushes and closes everything; nothing may read or ingest any more. Blocking: at the end. */
 void tenants_close(struct tenants *tenants);
 

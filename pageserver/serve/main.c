@@ -1,0 +1,100 @@
+/* main.c - the pageserver: settings, and a server from them. */
+#include "common/app/app.h"
+#include "pageserver/serve/server.h"
+
+#define PAGESERVER_SETTINGS(X)                                                                     \
+    APP_SETTINGS(X, "7431")                                                                        \
+    X(u64, node_id, "1", RESTART, "identity among the pageservers; not 0, never reused")           \
+    X(str, listen_host, "127.0.0.1", RESTART, "address of the framed port")                        \
+    X(u64, listen_port, "7430", RESTART, "framed port; 0: any free one, see ports.json")           \
+    X(str, auth_token, "", RESTART, "token of every hello, shown to safekeepers; empty: none")     \
+    X(u64, connections_max, "10000", RESTART, "framed connections; more are refused")              \
+    X(str, object_store, "", RESTART, "dir:/path of the object store; required")                   \
+    X(size, block_cache, "512MB", RESTART, "cache of the page stores, shared by all tenants")      \
+    X(size, page_cache, "128MB", RESTART, "newest pages, ready to send")                           \
+    X(size, write_buffer, "64MB", RESTART, "memory of one tenant for what is not flushed yet")     \
+    X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
+    X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
+    X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
+    X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")                \
+    X(size, ingest_queue, "8MB", RESTART, "WAL of one timeline that may wait for ingest")          \
+    X(size, record_size_max, "1020MB", RESTART, "memory for one WAL record of a timeline")         \
+    X(ms, safekeeper_silence, "5s", RESTART, "a silent safekeeper is left after this")
+
+struct pageserver_conf {
+    PAGESERVER_SETTINGS(CONF_FIELD)
+};
+#define CONF_OWNER struct pageserver_conf
+static const struct conf_setting settings[] = {PAGESERVER_SETTINGS(CONF_ROW)};
+static struct pageserver_conf conf;
+static struct server server;
+static struct app *app_of_server;
+
+static err_t start(struct app *app, struct errmsg *msg)
+{
+    if (conf.node_id == 0 || conf.listen_port > UINT16_MAX) {
+        return err_set(msg, ERR_INVALID, "node_id 0 or listen_port above 65535");
+    }
+    if (conf.object_store[0] == '\0') {
+        return err_set(msg, ERR_INVALID, "setting object_store is required");
+    }
+    struct server_options options = {
+        .loop = app_loop(app),
+        .executor = app_executor(app),
+        .http = app_http(app),
+        .data_dir = app_data_dir(app),
+        .node_id = conf.node_id,
+        .host = conf.listen_host,
+        .port = (uint16_t)conf.listen_port,
+        .connections_max = conf.connections_max,
+        .secret = conf.auth_token,
+        .object_store = conf.object_store,
+        .block_cache_bytes = conf.block_cache,
+        .write_buffer_bytes = conf.write_buffer,
+        .page_cache_bytes = conf.page_cache,
+        .flush_bytes = conf.flush_size,
+        .flush_age_ms = conf.flush_age,
+        .wait_timeout_ms = conf.wait_timeout,
+        .hello_timeout_ms = conf.hello_timeout,
+        .ingest_queue_bytes = conf.ingest_queue,
+        .record_size_max = conf.record_size_max,
+        .safekeeper_silence_ms = conf.safekeeper_silence,
+    };
+    app_of_server = app;
+    TRY(server_start(&server, &options, msg));
+    app_set_listen_port(app, server_port(&server));
+    return ERR_OK;
+}
+
+static void on_stopped(struct server *stopped)
+{
+    (void)stopped;
+    app_stopped(app_of_server);
+}
+
+static void stop(struct app *app)
+{
+    (void)app;
+    server_stop(&server, on_stopped);
+}
+
+static void not_ready(struct app *app, struct buf *reasons)
+{
+    (void)app;
+    server_not_ready(&server, reasons);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct app_spec spec = {
+        .name = "pageserver",
+        .help = "Turns the WAL of timelines into page versions and serves pages at any LSN.",
+        .conf = &conf,
+        .settings = settings,
+        .settings_count = ARRAY_LEN(settings),
+        .start = start,
+        .stop = stop,
+        .not_ready = not_ready,
+    };
+    return app_main(argc, argv, &spec);
+}

@@ -1,0 +1,781 @@
+/*
+ * management.c - the HTTP API of the pageserver (docs/design/walking-skeleton.md).
+ *
+ * A handler checks what it was asked, starts what takes time in a `struct call`, and answers from
+ * the callback that ends it. Threads: loop only, except the jobs' run functions.
+ */
+#include <stdio.h>
+
+#include "common/base/assert.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/base/parse.h"
+#include "common/base/str.h"
+#include "common/io/http_server.h"
+#include "common/pg/pg_version.h"
+#include "common/pg/wal_reader.h"
+#include "pageserver/ingest/wal_receiver.h"
+#include "pageserver/read/base_backup.h"
+#include "pageserver/read/digest.h"
+#include "pageserver/serve/server.h"
+
+#define SEGMENT_SIZE (16 * MIB)
+
+struct management {
+    struct http_context http;
+    struct server *server;
+};
+
+/* One request that is answered later. */
+struct call {
+    struct server *server;
+    struct http_request *http;
+    struct timeline *timeline; /* between timeline_read_begin and _end; NULL: none */
+    struct tenant_request tenant_request;
+    struct page_read read;
+    struct lsn_wait wait;
+    struct job job;
+    lsn_t lsn;
+    lsn_t prev_record_lsn;
+    uint64_t time; /* us since Postgres' epoch */
+    uint64_t logical_bytes, physical_bytes;
+    struct digest digest;
+    struct buf buf;
+    bool created;
+};
+
+static struct management management; /* one server a process */
+
+static struct server *server_of(struct http_context *context)
+{
+    return CONTAINER_OF(context, struct management, http)->server;
+}
+
+static struct call *call_create(struct server *server, struct http_request *http)
+{
+    struct call *call = MEM_NEW(struct call);
+    call->server = server;
+    call->http = http;
+    return call;
+}
+
+static void call_free(struct call *call)
+{
+    if (call->timeline != NULL) {
+        timeline_read_end(call->timeline);
+    }
+    page_read_deinit(&call->read);
+    buf_deinit(&call->buf);
+    mem_free(call);
+}
+
+static void call_fail(struct call *call, err_t err, const struct errmsg *msg)
+{
+    http_respond_error(call->http, err, msg);
+    call_free(call);
+}
+
+/* -- what requests name -- */
+
+static err_t find_tenant(
+    struct server *server,
+    struct http_request *http,
+    struct tenant **ret_tenant,
+    struct errmsg *msg)
+{
+    struct tenant_id id;
+    TRY(tenant_id_parse(http_request_param(http, "tenant"), &id, msg));
+    *ret_tenant = tenants_find(server->tenants, id);
+    return *ret_tenant == NULL
+               ? err_set(msg, ERR_NOT_FOUND, "no tenant %s here", tenant_id_text(id).text)
+               : ERR_OK;
+}
+
+static err_t find_timeline(
+    struct server *server, struct http_request *http, struct timeline **ret_tl, struct errmsg *msg)
+{
+    struct tenant *tenant;
+    struct timeline_id id;
+    TRY(find_tenant(server, http, &tenant, msg));
+    TRY(timeline_id_parse(http_request_param(http, "timeline"), &id, msg));
+    *ret_tl = tenant_find_timeline(tenant, id);
+    return *ret_tl == NULL
+               ? err_set(msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(id).text)
+               : ERR_OK;
+}
+
+/* A query parameter that is an LSN: absent is the head. */
+static err_t query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg)
+{
+    const char *text = http_request_query(http, "lsn");
+    if (text == NULL) {
+        *ret_lsn = LSN_HEAD;
+        return ERR_OK;
+    }
+    lsn_t lsn;
+    TRY(parse_lsn(text, &lsn, msg));
+    *ret_lsn = lsn_canonical(lsn, SEGMENT_SIZE);
+    return ERR_OK;
+}
+
+static err_t query_u32(
+    struct http_request *http,
+    const char *name,
+    bool required,
+    uint32_t *ret_value,
+    struct errmsg *msg)
+{
+    const char *text = http_request_query(http, name);
+    if (text == NULL) {
+        *ret_value = 0;
+        return required ? err_set(msg, ERR_INVALID, "query parameter %s is missing", name) : ERR_OK;
+    }
+    err_t err = parse_u32(text, ret_value, msg);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "query parameter %s", name);
+}
+
+/* A call about a timeline that keeps it from being erased. */
+static struct call *begin_timeline_call(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct errmsg msg;
+    struct timeline *tl;
+    err_t err = find_timeline(server, http, &tl, &msg);
+    if (err == ERR_OK) {
+        err = timeline_read_begin(tl, &msg);
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return NULL;
+    }
+    struct call *call = call_create(server, http);
+    call->timeline = tl;
+    return call;
+}
+
+/* -- bodies -- */
+
+static err_t body_generation(
+    const struct doc *body, const char *key, generation_t *ret_generation, struct errmsg *msg)
+{
+    uint64_t value;
+    TRY(doc_get_u64(body, key, &value, msg));
+    if (value == 0 || value > UINT32_MAX) {
+        return err_set(msg, ERR_INVALID, "%s: expected 1 to 4294967295", key);
+    }
+    *ret_generation = (generation_t)value;
+    return ERR_OK;
+}
+
+/* [{id,host,port}] to "1@host:port,..." */
+static err_t body_safekeepers(
+    const struct doc *body, char to[TIMELINE_TEXT_MAX], struct errmsg *msg)
+{
+    struct doc *list;
+    TRY(doc_get_array(body, "safekeepers", &list, msg));
+    to[0] = '\0';
+    for (size_t i = 0; i < doc_count(list); i++) {
+        const struct doc *entry = doc_at(list, i);
+        uint64_t id, port;
+        const char *host;
+        TRY(doc_get_u64(entry, "id", &id, msg));
+        TRY(doc_get_str(entry, "host", &host, msg));
+        TRY(doc_get_u64(entry, "port", &port, msg));
+        size_t used = strlen(to);
+        TRY(str_format(
+            to + used, TIMELINE_TEXT_MAX - used, msg, "%s%" PRIu64 "@%s:%" PRIu64,
+            i == 0 ? "" : ",", id, host, port));
+    }
+    const char *text = to;
+    struct safekeeper_address address;
+    err_t err;
+    while ((err = safekeeper_address_take(&text, &address, msg)) == ERR_OK) {
+    }
+    return err == ERR_NOT_FOUND ? ERR_OK : err;
+}
+
+static err_t body_timeline(
+    const struct doc *body, struct timeline_id id, struct timeline_info *info, struct errmsg *msg)
+{
+    uint64_t pg_version, membership = 0;
+    const char *system_id, *text = NULL;
+    info->id = id;
+    TRY(body_generation(body, "generation", &info->generation, msg));
+    TRY(doc_get_u64(body, "pg_version", &pg_version, msg));
+    uint64_t major = pg_version >= 10000 ? pg_version / 10000 : pg_version;
+    if (major != PG_MAJOR_VERSION) {
+        return err_set(msg, ERR_UNSUPPORTED, "pg_version: only %d", PG_MAJOR_VERSION);
+    }
+    info->pg_version = (uint32_t)pg_version;
+    TRY(doc_get_str(body, "system_id", &system_id, msg));
+    TRY(parse_u64(system_id, 1, UINT64_MAX, &info->system_id, msg));
+    TRY(doc_opt_u64(body, "membership_generation", &membership, msg));
+    info->membership_generation = (generation_t)MIN_OF(membership, (uint64_t)UINT32_MAX);
+    TRY(body_safekeepers(body, info->safekeepers, msg));
+    TRY(doc_opt_str(body, "parent", &text, msg));
+    if (text != NULL) {
+        TRY(timeline_id_parse(text, &info->parent, msg));
+        TRY(doc_get_lsn(body, "branch_lsn", &info->start_lsn, msg));
+    } else {
+        TRY(doc_get_lsn(body, "start_lsn", &info->start_lsn, msg));
+        TRY(doc_get_str(body, "bootstrap_object", &text, msg));
+        TRY(str_copy(info->bootstrap_object, sizeof(info->bootstrap_object), text, msg));
+    }
+    if (timeline_id_equal(info->parent, id)) {
+        return err_set(msg, ERR_INVALID, "parent: a timeline is not its own parent");
+    }
+    if (info->start_lsn == 0 || lsn_canonical(info->start_lsn, SEGMENT_SIZE) != info->start_lsn) {
+        return err_set(
+            msg, ERR_INVALID, "LSN " LSN_FMT " is no record end", LSN_ARGS(info->start_lsn));
+    }
+    return ERR_OK;
+}
+
+/* -- tenants -- */
+
+static void state_of(const struct server *server, const struct timeline *tl, char *to, size_t size)
+{
+    const char *failure = timeline_failure(tl);
+    struct attachment *attachment = attachment_find((struct server *)(uintptr_t)server, tl);
+    const char *import = attachment == NULL ? NULL : attachment_import_error(attachment);
+    if (failure != NULL) {
+        (void)snprintf(to, size, "failed: %s", failure);
+    } else if (timeline_info(tl)->state != TIMELINE_IMPORTING) {
+        (void)snprintf(to, size, "active");
+    } else if (import != NULL) {
+        (void)snprintf(to, size, "importing: %s", import);
+    } else {
+        (void)snprintf(to, size, "importing");
+    }
+}
+
+static struct doc *brief_timeline(struct server *server, const struct timeline *tl)
+{
+    const struct timeline_info *info = timeline_info(tl);
+    char state[sizeof(struct errmsg) + 32];
+    state_of(server, tl, state, sizeof(state));
+    struct doc *doc = doc_object();
+    doc_set_timeline(doc, "timeline", info->id);
+    doc_set_int(doc, "timeline_number", info->number);
+    doc_set_str(doc, "state", state);
+    if (!timeline_id_is_none(info->parent)) {
+        doc_set_timeline(doc, "parent", info->parent);
+    }
+    doc_set_int(doc, "generation", info->generation);
+    doc_set_int(doc, "membership_generation", info->membership_generation);
+    doc_set_lsn(doc, "start_lsn", info->start_lsn);
+    doc_set_lsn(doc, "last_record_lsn", timeline_last_lsn(tl));
+    doc_set_lsn(doc, "durable_lsn", timeline_durable_lsn(tl));
+    return doc;
+}
+
+static struct doc *tenant_doc(struct server *server, struct tenant *tenant)
+{
+    struct doc *doc = doc_object();
+    struct doc *timelines = doc_array();
+    doc_set_tenant(doc, "tenant", tenant_id(tenant));
+    doc_set_int(doc, "generation", tenant_generation(tenant));
+    for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
+         tl = tenant_next_timeline(tenant, tl)) {
+        doc_push(timelines, brief_timeline(server, tl));
+    }
+    doc_set(doc, "timelines", timelines);
+    return doc;
+}
+
+static void handle_get_status(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct doc *doc = doc_object();
+    struct doc *tenants = doc_array();
+    doc_set_int(doc, "node_id", (int64_t)server->options.node_id);
+    doc_set_str(doc, "incarnation", server->incarnation);
+    doc_set_int(doc, "listen_port", server_port(server));
+    for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
+         tenant = tenants_next(server->tenants, tenant)) {
+        doc_push(tenants, tenant_doc(server, tenant));
+    }
+    doc_set(doc, "tenants", tenants);
+    http_respond_json(http, 200, doc);
+}
+
+static void handle_get_tenant(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct tenant *tenant;
+    struct errmsg msg;
+    err_t err = find_tenant(server, http, &tenant, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    http_respond_json(http, 200, tenant_doc(server, tenant));
+}
+
+static void on_attached(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    struct tenant *tenant = tenants_find(call->server->tenants, request->tenant_id);
+    if (result != ERR_OK || tenant == NULL) {
+        call_fail(call, result == ERR_OK ? ERR_NOT_FOUND : result, &request->msg);
+        return;
+    }
+    http_respond_json(call->http, request->created ? 201 : 200, tenant_doc(call->server, tenant));
+    call_free(call);
+}
+
+static void handle_put_tenant(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct errmsg msg;
+    struct tenant_id id;
+    struct doc *body;
+    generation_t generation = 0;
+    err_t err = tenant_id_parse(http_request_param(http, "tenant"), &id, &msg);
+    if (err == ERR_OK) {
+        err = http_request_json(http, &body, &msg);
+    }
+    if (err == ERR_OK) {
+        err = body_generation(body, "generation", &generation, &msg);
+    }
+    if (err == ERR_OK && tenant_id_is_none(id)) {
+        err = err_set(&msg, ERR_INVALID, "tenant: all zeros is no tenant");
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_attached;
+    tenant_attach(server->tenants, &call->tenant_request, id, generation);
+}
+
+/* For requests whose answer is an empty object. */
+static void on_request_done(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    http_respond_json(call->http, 200, doc_object());
+    call_free(call);
+}
+
+static void handle_delete_tenant(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct errmsg msg;
+    struct tenant_id id;
+    err_t err = tenant_id_parse(http_request_param(http, "tenant"), &id, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_request_done;
+    tenant_delete(server->tenants, &call->tenant_request, id);
+}
+
+/* -- timelines -- */
+
+static void on_timeline_put(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    http_respond_json(
+        call->http, request->created ? 201 : 200, brief_timeline(call->server, request->timeline));
+    call_free(call);
+}
+
+static void handle_put_timeline(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct errmsg msg;
+    struct tenant *tenant;
+    struct timeline_id id;
+    struct doc *body;
+    struct timeline_info info = {0};
+    err_t err = find_tenant(server, http, &tenant, &msg);
+    if (err == ERR_OK) {
+        err = timeline_id_parse(http_request_param(http, "timeline"), &id, &msg);
+    }
+    if (err == ERR_OK && timeline_id_is_none(id)) {
+        err = err_set(&msg, ERR_INVALID, "timeline: all zeros is no timeline");
+    }
+    if (err == ERR_OK) {
+        err = http_request_json(http, &body, &msg);
+    }
+    if (err == ERR_OK) {
+        err = body_timeline(body, id, &info, &msg);
+    }
+    if (err == ERR_OK && info.generation != tenant_generation(tenant)) {
+        err = err_set(
+            &msg, ERR_STALE, "generation %" PRIu32 ", the tenant is attached with %" PRIu32,
+            info.generation, tenant_generation(tenant));
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_timeline_put;
+    tenant_put_timeline(tenant, &call->tenant_request, &info);
+}
+
+static void handle_delete_timeline(struct http_context *context, struct http_request *http)
+{
+    struct server *server = server_of(context);
+    struct errmsg msg;
+    struct timeline *tl;
+    err_t err = find_timeline(server, http, &tl, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_request_done;
+    tenant_delete_timeline(timeline_tenant(tl), &call->tenant_request, tl);
+}
+
+static err_t add_blocks(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg)
+{
+    (void)rel;
+    (void)msg;
+    uint64_t *bytes = context;
+    *bytes += (uint64_t)blocks * PAGE_SIZE;
+    return ERR_OK;
+}
+
+static err_t measure_sizes(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct page_store *store = timeline_store(call->timeline);
+    struct page_reader *reader = page_reader_create(store, timeline_path(call->timeline));
+    err_t err = page_reader_relations(
+        reader, KEY_SPC_STATE, 0, call->lsn, add_blocks, &call->logical_bytes, &job->msg);
+    page_reader_destroy(reader);
+    call->physical_bytes = page_store_size_of(store, timeline_number(call->timeline));
+    return err;
+}
+
+static void on_sizes(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct timeline *tl = call->timeline;
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    struct attachment *attachment = attachment_find(call->server, tl);
+    struct doc *doc = brief_timeline(call->server, tl);
+    doc_set_lsn(doc, "commit_lsn", timeline_commit_lsn(tl));
+    doc_set_int(doc, "logical_bytes", (int64_t)call->logical_bytes);
+    doc_set_int(doc, "physical_bytes", (int64_t)call->physical_bytes);
+    doc_set_str(doc, "feed", attachment == NULL ? "none" : attachment_feed(attachment));
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static void handle_get_timeline(struct http_context *context, struct http_request *http)
+{
+    struct call *call = begin_timeline_call(context, http);
+    if (call == NULL) {
+        return;
+    }
+    call->lsn = timeline_last_lsn(call->timeline);
+    call->job = (struct job){.run = measure_sizes, .done = on_sizes};
+    executor_submit(call->server->options.executor, &call->job);
+}
+
+/* -- time to LSN -- */
+
+static err_t find_lsn(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct page_reader *reader =
+        page_reader_create(timeline_store(call->timeline), timeline_path(call->timeline));
+    lsn_t head = call->lsn;
+    err_t err = page_reader_commit_after(reader, call->time, head, &call->lsn, &job->msg);
+    page_reader_destroy(reader);
+    return err;
+}
+
+static void on_lsn_found(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    err_t result = job->result;
+    if (result == ERR_NOT_FOUND) {
+        wall_us_t now = clock_wall() - PG_EPOCH_US;
+        result = (int64_t)call->time <= now
+                     ? ERR_OK /* nothing was committed since: the head it is */
+                     : err_set(&job->msg, ERR_RANGE, "the time lies in the future");
+    }
+    if (result != ERR_OK) {
+        call_fail(call, result, &job->msg);
+        return;
+    }
+    lsn_t lsn = lsn_canonical(call->lsn, SEGMENT_SIZE);
+    struct doc *doc = doc_object();
+    doc_set_lsn(doc, "lsn", MAX_OF(lsn, timeline_root_start_lsn(call->timeline)));
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static void handle_post_lsn_at_time(struct http_context *context, struct http_request *http)
+{
+    struct errmsg msg;
+    struct doc *body;
+    const char *text;
+    wall_us_t time = 0;
+    err_t err = http_request_json(http, &body, &msg);
+    if (err == ERR_OK) {
+        err = doc_get_str(body, "time", &text, &msg);
+    }
+    if (err == ERR_OK) {
+        err = parse_time(text, &time, &msg);
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = begin_timeline_call(context, http);
+    if (call == NULL) {
+        return;
+    }
+    call->time = time > PG_EPOCH_US ? (uint64_t)(time - PG_EPOCH_US) : 0;
+    call->lsn = timeline_last_lsn(call->timeline);
+    call->job = (struct job){.run = find_lsn, .done = on_lsn_found};
+    executor_submit(call->server->options.executor, &call->job);
+}
+
+/* -- things read at an LSN: base backup, digest -- */
+
+static err_t wait_error(struct call *call, err_t result, struct errmsg *msg)
+{
+    struct timeline *tl = call->timeline;
+    switch ((int)result) {
+    case ERR_TIMEOUT:
+        return err_set(
+            msg, ERR_RANGE, "LSN " LSN_FMT " was not reached in time: the timeline is at " LSN_FMT,
+            LSN_ARGS(call->lsn), LSN_ARGS(timeline_last_lsn(tl)));
+    case ERR_FAILED: return err_set(msg, ERR_FAILED, "ingest stopped: %s", timeline_failure(tl));
+    case ERR_NOT_FOUND: return err_set(msg, ERR_NOT_FOUND, "the timeline was deleted");
+    default: return err_set(msg, result, "the wait for an LSN was given up");
+    }
+}
+
+static void on_lsn_reached(struct lsn_wait *wait, err_t result)
+{
+    struct call *call = CONTAINER_OF(wait, struct call, wait);
+    struct timeline *tl = call->timeline;
+    struct errmsg msg;
+    if (result == ERR_OK) {
+        call->lsn = call->lsn == LSN_HEAD ? timeline_last_lsn(tl) : call->lsn;
+        if (call->lsn < timeline_root_start_lsn(tl)) {
+            result = err_set(
+                &msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT,
+                LSN_ARGS(call->lsn), LSN_ARGS(timeline_root_start_lsn(tl)));
+        }
+    } else {
+        result = wait_error(call, result, &msg);
+    }
+    if (result != ERR_OK) {
+        call_fail(call, result, &msg);
+        return;
+    }
+    if (call->lsn == timeline_last_lsn(tl)) {
+        call->prev_record_lsn = timeline_prev_record_lsn(tl);
+    }
+    executor_submit(call->server->options.executor, &call->job);
+}
+
+/* Wait for the LSN of the query, then run the job at it. */
+static void start_at_lsn(struct http_context *context, struct http_request *http, struct job job)
+{
+    struct errmsg msg;
+    lsn_t lsn;
+    err_t err = query_lsn(http, &lsn, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = begin_timeline_call(context, http);
+    if (call == NULL) {
+        return;
+    }
+    call->lsn = lsn;
+    call->job = job;
+    lsn_wait_start(
+        &call->wait, call->timeline, lsn == LSN_HEAD ? 0 : lsn,
+        call->server->options.wait_timeout_ms, on_lsn_reached);
+}
+
+static err_t build_backup(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    const struct timeline_info *info = timeline_info(call->timeline);
+    struct base_backup_options options = {
+        .store = timeline_store(call->timeline),
+        .path = timeline_path(call->timeline),
+        .lsn = call->lsn,
+        .prev_record_lsn = call->prev_record_lsn,
+        .pg_version = info->pg_version,
+        .system_id = info->system_id,
+    };
+    return base_backup_build(&options, &call->buf, &job->msg);
+}
+
+static void on_backup_built(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    http_respond_buf(call->http, 200, "application/x-tar", &call->buf);
+    call_free(call);
+}
+
+static void handle_get_base_backup(struct http_context *context, struct http_request *http)
+{
+    start_at_lsn(context, http, (struct job){.run = build_backup, .done = on_backup_built});
+}
+
+static err_t compute_digest(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    return digest_at(
+        timeline_store(call->timeline), timeline_path(call->timeline), call->lsn, &call->digest,
+        &job->msg);
+}
+
+static void on_digest(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    char hash[17];
+    (void)snprintf(hash, sizeof(hash), "%016" PRIx64, call->digest.hash);
+    struct doc *doc = doc_object();
+    doc_set_lsn(doc, "lsn", call->lsn);
+    doc_set_int(doc, "relations", (int64_t)call->digest.relations);
+    doc_set_int(doc, "pages", (int64_t)call->digest.pages);
+    doc_set_str(doc, "hash", hash);
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static void handle_get_digest(struct http_context *context, struct http_request *http)
+{
+    start_at_lsn(context, http, (struct job){.run = compute_digest, .done = on_digest});
+}
+
+/* -- single pages and sizes, for people and tests -- */
+
+static void on_page(struct page_read *read, err_t result)
+{
+    struct call *call = CONTAINER_OF(read, struct call, read);
+    if (result != ERR_OK) {
+        call_fail(call, result, &read->msg);
+        return;
+    }
+    char lsn[LSN_TEXT_SIZE];
+    (void)snprintf(lsn, sizeof(lsn), LSN_FMT, LSN_ARGS(read->read_lsn));
+    if (read->kind == PAGE_READ_PAGES) {
+        http_response_header(call->http, "X-Lsn", lsn);
+        http_respond_bytes(call->http, 200, "application/octet-stream", buf_view(&read->pages));
+    } else {
+        struct doc *doc = doc_object();
+        doc_set_str(doc, "lsn", lsn);
+        doc_set_bool(doc, "exists", read->size.exists);
+        doc_set_int(doc, "blocks", read->size.blocks);
+        http_respond_json(call->http, 200, doc);
+    }
+    call_free(call);
+}
+
+static err_t query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg)
+{
+    uint32_t fork;
+    TRY(query_u32(http, "spc", true, &ret_key->spc, msg));
+    TRY(query_u32(http, "db", true, &ret_key->db, msg));
+    TRY(query_u32(http, "rel", true, &ret_key->rel, msg));
+    TRY(query_u32(http, "fork", false, &fork, msg));
+    TRY(query_u32(http, "block", false, &ret_key->block, msg));
+    if (ret_key->spc == KEY_SPC_STATE || fork >= FORK_COUNT || ret_key->block == KEY_BLOCK_SIZE) {
+        return err_set(msg, ERR_INVALID, "no such relation fork or block");
+    }
+    ret_key->fork = (uint8_t)fork;
+    return ERR_OK;
+}
+
+static void start_read(
+    struct http_context *context, struct http_request *http, enum page_read_kind kind)
+{
+    struct errmsg msg;
+    struct page_key key = {0};
+    lsn_t lsn = LSN_HEAD;
+    err_t err = query_key(http, &key, &msg);
+    if (err == ERR_OK) {
+        err = query_lsn(http, &lsn, &msg);
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = begin_timeline_call(context, http);
+    if (call == NULL) {
+        return;
+    }
+    call->read.kind = kind;
+    call->read.key = key;
+    call->read.count = 1;
+    call->read.lsn = lsn;
+    call->read.not_modified_since = lsn == LSN_HEAD ? 0 : lsn;
+    page_read_start(&call->read, &call->server->reads, call->timeline, on_page);
+}
+
+static void handle_get_page_at(struct http_context *context, struct http_request *http)
+{
+    start_read(context, http, PAGE_READ_PAGES);
+}
+
+static void handle_get_rel_size_at(struct http_context *context, struct http_request *http)
+{
+    start_read(context, http, PAGE_READ_REL_SIZE);
+}
+
+#define TENANT   "/v1/tenants/{tenant}"
+#define TIMELINE TENANT "/timelines/{timeline}"
+
+static const struct http_route routes[] = {
+    {"GET", "/v1/status", handle_get_status, "node, incarnation, tenants and their timelines",
+     false},
+    {"PUT", TENANT, handle_put_tenant, "attach a tenant: {generation}", false},
+    {"GET", TENANT, handle_get_tenant, "a tenant and its timelines", false},
+    {"DELETE", TENANT, handle_delete_tenant, "remove a tenant and all that is here of it", false},
+    {"PUT", TIMELINE, handle_put_timeline, "create a root or a branch", false},
+    {"GET", TIMELINE, handle_get_timeline, "state, positions and sizes", false},
+    {"DELETE", TIMELINE, handle_delete_timeline, "delete a timeline without children", false},
+    {"POST", TIMELINE "/lsn_at_time", handle_post_lsn_at_time, "where history at {time} ends",
+     false},
+    {"GET", TIMELINE "/base_backup", handle_get_base_backup,
+     "tar to start a compute: ?lsn=", false},
+    {"GET", TIMELINE "/digest", handle_get_digest, "hash over all pages: ?lsn=", false},
+    {"GET", TIMELINE "/page", handle_get_page_at,
+     "8192 bytes: ?spc=&db=&rel=&fork=&block=&lsn=", false},
+    {"GET", TIMELINE "/rel_size", handle_get_rel_size_at,
+     "blocks: ?spc=&db=&rel=&fork=&lsn=", false},
+};
+
+void management_add_routes(struct server *server, struct http_server *http)
+{
+    management.server = server;
+    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
+}

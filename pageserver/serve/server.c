@@ -1,0 +1,166 @@
+#include "pageserver/serve/server.h"
+
+#include "common/base/assert.h"
+#include "common/base/parse.h"
+#include "common/base/prng.h"
+#include "common/base/str.h"
+#include "common/io/file.h"
+
+#define OBSERVE_MS 1000
+#define STOP_MS    10
+
+static void on_timeline(struct tenants_user *user, struct timeline *tl)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    if (!server->stopping) {
+        attachment_start(server, tl);
+    }
+}
+
+static void on_timeline_gone(struct tenants_user *user, struct timeline *tl)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    struct attachment *attachment = attachment_find(server, tl);
+    if (attachment != NULL) {
+        attachment_stop(attachment);
+    }
+}
+
+static void on_flushed(struct tenants_user *user, struct tenant *tenant)
+{
+    attachment_flushed(CONTAINER_OF(user, struct server, tenants_user), tenant);
+}
+
+static struct link_user *on_accept(struct listener_user *user, struct link *link)
+{
+    return page_conn_accept(CONTAINER_OF(user, struct server, listener_user), link);
+}
+
+static void on_lag_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, lag_timer);
+    attachments_observe(server);
+    timer_start(server->options.loop, timer, OBSERVE_MS);
+}
+
+/* A file of its own: whoever empties the disk gets another identity. */
+static err_t load_incarnation(struct server *server, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    struct buf text = {0};
+    TRY(str_format(path, sizeof(path), msg, "%s/incarnation", server->options.data_dir));
+    err_t err = file_read_all(path, ID_TEXT_SIZE, &text, msg);
+    if (err == ERR_NOT_FOUND) {
+        uint8_t random[ID_SIZE];
+        prng_secure(random, sizeof(random));
+        format_hex(random, sizeof(random), server->incarnation);
+        err = file_write_durably(path, bytes_of_str(server->incarnation), msg);
+    } else if (err == ERR_OK) {
+        err = str_copy(server->incarnation, sizeof(server->incarnation), buf_cstr(&text), msg);
+    }
+    buf_deinit(&text);
+    return err;
+}
+
+static err_t open_stores(struct server *server, struct errmsg *msg)
+{
+    const struct server_options *options = &server->options;
+    TRY(load_incarnation(server, msg));
+    TRY(objstore_open(options->object_store, &server->objects, msg));
+    server->cache = page_cache_create(options->page_cache_bytes);
+    server->reads = (struct page_read_service){
+        .executor = options->executor,
+        .cache = server->cache,
+        .wait_timeout_ms = options->wait_timeout_ms,
+    };
+    server->tenants_user = (struct tenants_user){
+        .on_timeline = on_timeline, .on_timeline_gone = on_timeline_gone, .on_flushed = on_flushed};
+    struct tenants_options tenants = {
+        .loop = options->loop,
+        .executor = options->executor,
+        .data_dir = options->data_dir,
+        .store =
+            {
+                .block_cache_bytes = options->block_cache_bytes,
+                .write_buffer_bytes = options->write_buffer_bytes,
+            },
+        .flush_bytes = options->flush_bytes,
+        .flush_age_ms = options->flush_age_ms,
+        .user = &server->tenants_user,
+    };
+    return tenants_open(&tenants, &server->tenants, msg);
+}
+
+err_t server_start(struct server *server, const struct server_options *options, struct errmsg *msg)
+{
+    *server = (struct server){.options = *options};
+    list_init(&server->attachments);
+    list_init(&server->connections);
+    TRY(open_stores(server, msg));
+    struct link_options link_options = {.idle_timeout_ms = 0};
+    server->listener_user.on_accept = on_accept;
+    TRY(listener_open(
+        options->loop, options->host, options->port, options->connections_max, &link_options,
+        &server->listener_user, &server->listener, msg));
+    management_add_routes(server, options->http);
+    server->lag_timer.on_fire = on_lag_timer;
+    timer_start(options->loop, &server->lag_timer, OBSERVE_MS);
+    log_info(
+        NULL, "pageserver %" PRIu64 ", incarnation %s, port %u", options->node_id,
+        server->incarnation, server_port(server));
+    return ERR_OK;
+}
+
+uint16_t server_port(const struct server *server)
+{
+    return listener_port(server->listener);
+}
+
+/* Connections first, then imports and ingest, then the stores: each needs what comes after it. */
+static void on_stop_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
+    if (!list_is_empty(&server->connections) || !list_is_empty(&server->attachments) ||
+        !tenants_are_idle(server->tenants)) {
+        timer_start(server->options.loop, timer, STOP_MS);
+        return;
+    }
+    tenants_close(server->tenants);
+    page_cache_destroy(server->cache);
+    objstore_close(server->objects);
+    server->on_stopped(server);
+}
+
+void server_stop(struct server *server, void (*on_stopped)(struct server *server))
+{
+    server->stopping = true;
+    server->on_stopped = on_stopped;
+    timer_stop(&server->lag_timer);
+    listener_close(server->listener);
+    page_conn_close_all(server);
+    attachments_stop_all(server);
+    server->stop_timer.on_fire = on_stop_timer;
+    timer_start(server->options.loop, &server->stop_timer, STOP_MS);
+}
+
+void server_not_ready(struct server *server, struct buf *reasons)
+{
+    for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
+         tenant = tenants_next(server->tenants, tenant)) {
+        if (tenant_failure(tenant) != NULL) {
+            buf_printf(
+                reasons, "tenant %s: %s\n", tenant_id_text(tenant_id(tenant)).text,
+                tenant_failure(tenant));
+            continue;
+        }
+        for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
+             tl = tenant_next_timeline(tenant, tl)) {
+            if (timeline_failure(tl) != NULL) {
+                buf_printf(
+                    reasons, "timeline %s of tenant %s: failed: %s\n",
+                    timeline_id_text(timeline_info(tl)->id).text,
+                    tenant_id_text(tenant_id(tenant)).text, timeline_failure(tl));
+            }
+        }
+    }
+}

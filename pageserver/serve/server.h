@@ -1,0 +1,71 @@
+/*
+ * server.h - the pageserver: its tenants, what runs for each timeline, the framed port and the
+ * management API. Threads: loop only.
+ */
+#pragma once
+
+#include "common/io/listener.h"
+#include "common/objstore/objstore.h"
+#include "pageserver/read/page_read.h"
+#include "pageserver/timeline/tenant.h"
+
+struct attachment;
+
+struct server_options {
+    struct loop *loop;
+    struct executor *executor;
+    struct http_server *http;
+    const char *data_dir;
+    uint64_t node_id;
+    const char *host;
+    uint16_t port;
+    size_t connections_max;
+    const char *secret; /* token of every hello, ours included; empty: none */
+    const char *object_store;
+    size_t block_cache_bytes, write_buffer_bytes, page_cache_bytes;
+    uint64_t flush_bytes, flush_age_ms;
+    uint64_t wait_timeout_ms, hello_timeout_ms;
+    size_t ingest_queue_bytes, record_size_max;
+    uint64_t safekeeper_silence_ms;
+};
+
+struct server {
+    struct server_options options;
+    char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
+    struct objstore *objects;
+    struct tenants *tenants;
+    struct tenants_user tenants_user;
+    struct page_cache *cache;
+    struct page_read_service reads;
+    struct listener *listener;
+    struct listener_user listener_user;
+    struct list attachments;
+    struct list connections;
+    struct timer lag_timer, stop_timer;
+    bool stopping;
+    void (*on_stopped)(struct server *server);
+};
+
+NODISCARD err_t
+server_start(struct server *server, const struct server_options *options, struct errmsg *msg);
+void server_stop(struct server *server, void (*on_stopped)(struct server *server));
+uint16_t server_port(const struct server *server);
+/* One line per timeline or tenant that is out of service. */
+void server_not_ready(struct server *server, struct buf *reasons);
+
+/* attachment.c: import, then ingest, for one timeline. */
+void attachment_start(struct server *server, struct timeline *tl); /* again: news of its row */
+void attachment_stop(struct attachment *attachment);
+void attachments_stop_all(struct server *server);
+struct attachment *attachment_find(struct server *server, const struct timeline *tl);
+const char *attachment_feed(const struct attachment *attachment);         /* "sk 2", or why none */
+const char *attachment_import_error(const struct attachment *attachment); /* NULL: none */
+void attachment_flushed(struct server *server, struct tenant *tenant);
+void attachments_observe(struct server *server); /* metrics: lag */
+
+/* page_conn.c: one framed connection of a compute. */
+struct link_user *page_conn_accept(struct server *server, struct link *link);
+void page_conn_close_all(struct server *server);
+
+/* management.c: routes under /v1. */
+void management_add_routes(struct server *server, struct http_server *http);
