@@ -87,7 +87,7 @@ static const char *slru_folder(uint32_t kind)
     }
 }
 
-static void page_path(const char *dir, struct page_key key, char *to)
+void page_file_path(const char *dir, struct page_key key, char *to)
 {
     static const char *const FORK_SUFFIX[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
     char segment[16] = "";
@@ -115,7 +115,7 @@ static void page_path(const char *dir, struct page_key key, char *to)
 err_t page_file_read(const char *dir, struct page_key key, uint8_t *to, struct errmsg *msg)
 {
     char path[PATH_SIZE];
-    page_path(dir, key, path);
+    page_file_path(dir, key, path);
     memset(to, 0, PAGE_SIZE);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {

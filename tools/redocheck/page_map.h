@@ -24,6 +24,8 @@ const uint8_t *page_map_touched(const struct page_map *map, struct page_key key)
 /* The relation fork now ends before `blocks`: touched pages behind are zeros again. */
 void page_map_truncate(struct page_map *map, struct page_key rel, uint32_t blocks);
 
+/* The file that holds this page, if it exists; `to` has PATH_SIZE bytes. */
+void page_file_path(const char *dir, struct page_key key, char *to);
 /* Copies a page out of `dir`; zeros when the file does not reach that far. */
 NODISCARD err_t
 page_file_read(const char *dir, struct page_key key, uint8_t *to, struct errmsg *msg);

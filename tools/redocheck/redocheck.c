@@ -1,12 +1,13 @@
 /*
  * redocheck - replay WAL with the native redo and compare with what Postgres made of it.
  *
- *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--page SPC/DB/REL/FORK/BLOCK] [--strict]
+ *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--page SPC/DB/REL/FORK/BLOCK]
  *
  * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
  * --wal   pg_wal of the server that went on from there
  * --twin  a copy of the base that stock Postgres recovered up to --end: compared byte for byte
  * --end   stop behind the record that ends there (default: where the WAL ends)
+ * --decode  let the pageserver's decoder say which pages change and how; sizes are compared, too
  * --page  print every record that touches this page
  *
  * WAL written with wal_consistency_checking=all carries images of pages as the primary had them:
@@ -25,6 +26,7 @@
 #include "common/base/parse.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/redo/redo.h"
+#include "tools/redocheck/decoded.h"
 #include "tools/redocheck/page_map.h"
 #include "tools/redocheck/page_mask.h"
 #include "tools/redocheck/touched.h"
@@ -52,9 +54,12 @@ struct check {
     uint64_t system_id;
     uint32_t segment_size;
     bool log_hints, commit_ts;
-    bool traces;
+    bool decodes, traces;
+    struct decoded *decoded;
     struct page_key traced;
     struct page_map *map;
+    struct page_key *lost; /* map pages whose bits an image lost */
+    size_t lost_count;
     struct coverage coverage[RM_COUNT][16];
     uint64_t records, record_bytes, shown;
     uint64_t redo_ns, redo_pages;
@@ -89,6 +94,36 @@ static err_t read_control(struct check *check, struct errmsg *msg)
     return ERR_OK;
 }
 
+/*
+ * CREATE DATABASE logs copied visibility map pages as if they had the usual layout, so what lies
+ * between pd_lower and pd_upper, all of the bits, is not in the image: replay has them clear, the
+ * primary has them set. From then on the primary may have bits that replay has not, never others.
+ */
+static bool lost_bits(struct check *check, struct page_key key, bool add)
+{
+    for (size_t i = 0; i < check->lost_count; i++) {
+        if (page_key_equal(check->lost[i], key)) {
+            return true;
+        }
+    }
+    if (add) {
+        check->lost =
+            mem_realloc(check->lost, (check->lost_count + 1) * sizeof(struct page_key));
+        check->lost[check->lost_count++] = key;
+    }
+    return add;
+}
+
+static bool bits_are_subset(const uint8_t *ours, const uint8_t *theirs)
+{
+    for (size_t i = PAGE_HEADER_SIZE; i < PAGE_SIZE; i++) {
+        if (ours[i] & ~theirs[i]) {
+            return false;
+        }
+    }
+    return memcmp(ours, theirs, PAGE_HEADER_SIZE) == 0;
+}
+
 /* Compare our page with the image that the primary put beside the record. */
 static err_t check_image(
     struct check *check, const struct wal_record *record, const struct touched_page *touched,
@@ -102,7 +137,9 @@ static err_t check_image(
     page_mask(ours, record->rmgr, touched->key);
     page_mask(theirs, record->rmgr, touched->key);
     coverage->images++;
-    if (memcmp(ours, theirs, PAGE_SIZE) == 0) {
+    if (memcmp(ours, theirs, PAGE_SIZE) == 0 ||
+        (touched->key.fork == FORK_VM && lost_bits(check, touched->key, false) &&
+         bits_are_subset(ours, theirs))) {
         return ERR_OK;
     }
     coverage->different++;
@@ -130,7 +167,7 @@ static err_t apply_page(
     TRY(page_map_page(check->map, touched->key, &page, msg));
     bool implied = touched->block_index == VALUE_BLOCK_IMPLIED;
     const struct wal_block *block = implied ? NULL : &record->blocks[touched->block_index];
-    if (block != NULL && block->will_init) {
+    if (touched->starts_empty) {
         memset(page, 0, PAGE_SIZE);
     }
     lsn_t old_lsn = page_lsn(page);
@@ -162,6 +199,36 @@ static err_t apply_page(
     return ERR_OK;
 }
 
+/* The versions of a record, applied as a read would, and the sizes that it changes. */
+static err_t apply_versions(
+    struct check *check, const struct wal_record *record, struct coverage *coverage,
+    struct errmsg *msg)
+{
+    const struct decoded_version *versions = NULL;
+    size_t count = 0;
+    TRY(decoded_record(check->decoded, record, &versions, &count, msg));
+    for (size_t i = 0; i < count; i++) {
+        const struct decoded_version *version = &versions[i];
+        struct touched_page touched = {.key = version->key, .block_index = version->block_index};
+        uint8_t *page = NULL;
+        if (version->tag == VALUE_INIT || version->tag == VALUE_DELTA) {
+            touched.starts_empty = version->tag == VALUE_INIT;
+            TRY(apply_page(check, record, &touched, coverage, msg));
+        } else if (version->tag == VALUE_STATE) {
+            decoded_apply_state(check->decoded, version);
+        } else {
+            TRY(page_map_page(check->map, version->key, &page, msg));
+            if (version->tag == VALUE_IMAGE && version->value.size == PAGE_SIZE) {
+                memcpy(page, version->value.data, PAGE_SIZE);
+            } else {
+                memset(page, 0, PAGE_SIZE);
+            }
+            coverage->pages++;
+        }
+    }
+    return ERR_OK;
+}
+
 static err_t apply_record(struct check *check, const struct wal_record *record, struct errmsg *msg)
 {
     static struct touched touched;
@@ -172,6 +239,17 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
     coverage->records++;
     check->records++;
     check->record_bytes += record->total_size;
+    check->last_lsn = record->end_lsn;
+    for (size_t i = 0; i < record->block_count; i++) {
+        const struct wal_block *block = &record->blocks[i];
+        if (block->in_use && block->key.fork == FORK_VM && block->apply_image &&
+            block->hole_size > 0) {
+            (void)lost_bits(check, block->key, true);
+        }
+    }
+    if (check->decodes) {
+        return apply_versions(check, record, coverage, msg);
+    }
     touched_by(record, check->commit_ts, &touched);
     if (touched.overflow) {
         return err_set(msg, ERR_UNSUPPORTED, "a record touches more than %d pages", TOUCHED_MAX);
@@ -181,8 +259,11 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
     }
     if (touched.truncates) {
         page_map_truncate(check->map, touched.truncated, touched.truncated.block);
+        struct page_key map = touched.truncated;
+        map.fork = FORK_VM;
+        map.block = touched.map_blocks;
+        page_map_truncate(check->map, map, map.block);
     }
-    check->last_lsn = record->end_lsn;
     return ERR_OK;
 }
 
@@ -275,6 +356,9 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
     printf("replay from " LSN_FMT ", hint logging %s, commit timestamps %s\n",
         LSN_ARGS(check->start_lsn), check->log_hints ? "on" : "off",
         check->commit_ts ? "on" : "off");
+    if (check->decodes) {
+        TRY(decoded_create(check->base_dir, check->map, &check->decoded, msg));
+    }
     TRY(replay(check, msg));
     bool same = report(check);
     if (check->twin_dir != NULL) {
@@ -285,6 +369,12 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
             result.files, result.pages, result.different);
         same = same && result.different == 0 && result.pages > 0;
     }
+    if (check->twin_dir != NULL && check->decodes) {
+        uint64_t different = 0;
+        TRY(decoded_compare_sizes(check->decoded, check->twin_dir, &different, msg));
+        printf("sizes: %" PRIu64 " different\n", different);
+        same = same && different == 0;
+    }
     *ret_same = same;
     return ERR_OK;
 }
@@ -294,7 +384,8 @@ static err_t parse_options(int argc, char **argv, struct check *check, struct er
     static const struct option OPTIONS[] = {
         {"base", required_argument, NULL, 'b'}, {"wal", required_argument, NULL, 'w'},
         {"twin", required_argument, NULL, 't'}, {"end", required_argument, NULL, 'e'},
-        {"page", required_argument, NULL, 'p'}, {NULL, 0, NULL, 0},
+        {"page", required_argument, NULL, 'p'}, {"decode", no_argument, NULL, 'd'},
+        {NULL, 0, NULL, 0},
     };
     for (int option = 0; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
         unsigned fork = 0;
@@ -303,6 +394,7 @@ static err_t parse_options(int argc, char **argv, struct check *check, struct er
         case 'w': check->wal_dir = optarg; break;
         case 't': check->twin_dir = optarg; break;
         case 'e': TRY(parse_lsn(optarg, &check->end_lsn, msg)); break;
+        case 'd': check->decodes = true; break;
         case 'p':
             check->traces = sscanf(optarg, "%u/%u/%u/%u/%u", &check->traced.spc,
                                 &check->traced.db, &check->traced.rel, &fork,
@@ -326,6 +418,8 @@ int main(int argc, char **argv)
     if (err == ERR_OK) {
         check->map = page_map_create(check->base_dir);
         err = run(check, &same, &msg);
+        decoded_destroy(check->decoded);
+        mem_free(check->lost);
         page_map_destroy(check->map);
     }
     mem_free(check);

@@ -21,7 +21,7 @@ static void add(struct touched *touched, struct page_key key, uint8_t block_inde
         touched->overflow = true;
         return;
     }
-    touched->pages[touched->count++] = (struct touched_page){key, block_index};
+    touched->pages[touched->count++] = (struct touched_page){key, block_index, false};
 }
 
 static void add_slru(struct touched *touched, enum state_kind kind, uint32_t page)
@@ -159,10 +159,12 @@ static void smgr_implied(const struct wal_record *record, struct touched *touche
     uint32_t flags = cursor_u32(&fields);
     touched->truncates = true;
     touched->truncated = key;
+    touched->map_blocks = UINT32_MAX;
     if (flags & 2) {
         key.fork = FORK_VM;
         key.block /= VM_BLOCKS_PER_PAGE;
         add(touched, key, VALUE_BLOCK_IMPLIED);
+        touched->map_blocks = key.block + (blocks % VM_BLOCKS_PER_PAGE != 0);
     }
 }
 
@@ -173,6 +175,7 @@ void touched_by(const struct wal_record *record, bool commit_ts, struct touched 
     for (size_t i = 0; i < record->block_count; i++) {
         if (record->blocks[i].in_use) {
             add(ret_touched, record->blocks[i].key, (uint8_t)i);
+            ret_touched->pages[ret_touched->count - 1].starts_empty = record->blocks[i].will_init;
         }
     }
     struct cursor fields = cursor_of(record->main_data);

@@ -13,6 +13,7 @@
 struct touched_page {
     struct page_key key;
     uint8_t block_index; /* or VALUE_BLOCK_IMPLIED */
+    bool starts_empty;   /* the record makes the page from nothing */
 };
 
 struct touched {
@@ -21,6 +22,7 @@ struct touched {
     struct touched_page pages[TOUCHED_MAX];
     bool truncates; /* pages of `truncated` from block truncated.block on are gone */
     struct page_key truncated;
+    uint32_t map_blocks; /* what is left of its visibility map */
 };
 
 void touched_by(const struct wal_record *record, bool commit_ts, struct touched *ret_touched);
