@@ -68,7 +68,10 @@ static err_t create_index(struct redo *redo)
 }
 
 static err_t set_revmap_tid(
-    struct redo *redo, uint32_t heap_block, uint32_t pages_per_range, uint32_t tid_block,
+    struct redo *redo,
+    uint32_t heap_block,
+    uint32_t pages_per_range,
+    uint32_t tid_block,
     unsigned tid_number)
 {
     TRY(check_page(redo));
@@ -101,8 +104,7 @@ static err_t insert_or_update(struct redo *redo)
         if (redo->op & BRIN_OP_INIT_PAGE) {
             init_page(redo->page, BRIN_TYPE_REGULAR);
         }
-        return page_add_item(
-            redo->page, redo->block->data, number, PAGE_ADD_OVERWRITE, redo->msg);
+        return page_add_item(redo->page, redo->block->data, number, PAGE_ADD_OVERWRITE, redo->msg);
     case 1:
         return set_revmap_tid(
             redo, heap_block, pages_per_range, redo_block_number(redo, 0), number);

@@ -63,7 +63,7 @@ enum {
 #define MINUS_ONE_AS_DOUBLE 0xBFF0000000000000u
 
 /* An index tuple: TID (u16 block high, u16 block low, u16 item), u16 info. */
-#define TID_SIZE          6
+#define TID_SIZE 6
 enum { TUPLE_TID_BLOCK = 0, TUPLE_TID_NUMBER = 4, TUPLE_INFO = 6 };
 enum { INFO_SIZE_MASK = 0x1FFF, INFO_ALT_TID = 0x2000 };
 enum { NUMBER_COUNT_MASK = 0x0FFF, NUMBER_IS_POSTING = 0x2000 };
@@ -117,7 +117,8 @@ static err_t read_posting(
     }
     size_t at = tuple_tid_block(tuple);
     unsigned count = page_u16(tuple, TUPLE_TID_NUMBER) & NUMBER_COUNT_MASK;
-    if (at < INDEX_TUPLE_HEADER_SIZE || at != ALIGN8(at) || at > size || count < 2 || count > (size - at) / TID_SIZE) {
+    if (at < INDEX_TUPLE_HEADER_SIZE || at != ALIGN8(at) || at > size || count < 2 ||
+        count > (size - at) / TID_SIZE) {
         return redo_refuse(redo, "a posting list is malformed");
     }
     *ret_posting = (struct posting){.key_size = at, .tids = tuple + at, .count = count};
@@ -125,8 +126,7 @@ static err_t read_posting(
 }
 
 /* Turn a copied key of `key_size` bytes into a tuple with these TIDs; zero the alignment. */
-static size_t
-finish_posting(uint8_t *tuple, size_t key_size, const uint8_t *tids, unsigned count)
+static size_t finish_posting(uint8_t *tuple, size_t key_size, const uint8_t *tids, unsigned count)
 {
     if (count == 1) {
         unsigned info = page_u16(tuple, TUPLE_INFO) & ~(unsigned)INFO_ALT_TID;
@@ -179,7 +179,8 @@ static struct bytes read_tuple(struct cursor *data)
     return tuple;
 }
 
-/* All items of a page that was split off: in the record they stand as on the page, last one first. */
+/* All items of a page that was split off: in the record they stand as on the page, last one first.
+ */
 static err_t restore_items(struct redo *redo, struct bytes items)
 {
     uint16_t starts[INDEX_ITEMS_MAX];
@@ -208,8 +209,7 @@ static err_t restore_items(struct redo *redo, struct bytes items)
     return ERR_OK;
 }
 
-static void
-init_page(uint8_t *page, uint32_t prev, uint32_t next, uint32_t level, unsigned flags)
+static void init_page(uint8_t *page, uint32_t prev, uint32_t next, uint32_t level, unsigned flags)
 {
     page_init_zeroed(page, BTREE_SPECIAL_SIZE);
     page_set_u32(page, BTREE_PREV, prev);
@@ -254,11 +254,10 @@ static err_t restore_meta(struct redo *redo)
 }
 
 /*
- * A new TID falls inside a posting list: it takes its place in the list, whose last TID goes into the
- * new tuple instead. The list stays as long as it was.
+ * A new TID falls inside a posting list: it takes its place in the list, whose last TID goes into
+ * the new tuple instead. The list stays as long as it was.
  */
-static err_t
-swap_posting(struct redo *redo, uint8_t *new_tuple, uint8_t *list_tuple, unsigned at)
+static err_t swap_posting(struct redo *redo, uint8_t *new_tuple, uint8_t *list_tuple, unsigned at)
 {
     struct posting list;
     TRY(read_posting(redo, list_tuple, index_tuple_size(list_tuple), &list));
@@ -299,7 +298,8 @@ static err_t insert(struct redo *redo)
     }
     unsigned at = cursor_u16(&data);
     uint8_t new_tuple[TUPLE_SIZE_MAX];
-    if (!cursor_is_good(&data) || data.left < INDEX_TUPLE_HEADER_SIZE || data.left > sizeof(new_tuple)) {
+    if (!cursor_is_good(&data) || data.left < INDEX_TUPLE_HEADER_SIZE ||
+        data.left > sizeof(new_tuple)) {
         return redo_refuse_short(redo);
     }
     size_t new_size = data.left;
@@ -334,9 +334,13 @@ static unsigned first_data_item(const uint8_t *page)
     return page_u32(page, BTREE_NEXT) == NO_PAGE ? 1 : 2; /* only the rightmost has no high key */
 }
 
-/* The left half: high key of the record, then the items below first_right, the new one among them. */
+/* The left half: high key of the record, then the items below first_right, the new one among them.
+ */
 static err_t split_left_items(
-    struct redo *redo, const struct split *split, uint8_t *old, struct bytes new_item,
+    struct redo *redo,
+    const struct split *split,
+    uint8_t *old,
+    struct bytes new_item,
     struct bytes high_key)
 {
     bool on_left = redo->op == BTREE_OP_SPLIT_LEFT;
@@ -433,8 +437,8 @@ struct pending {
     uint8_t tids[TUPLE_SIZE_MAX];
 };
 
-static err_t
-pending_start(struct redo *redo, struct pending *pending, const uint8_t *tuple, unsigned number)
+static err_t pending_start(
+    struct redo *redo, struct pending *pending, const uint8_t *tuple, unsigned number)
 {
     struct posting posting;
     size_t size = index_tuple_size(tuple);
@@ -605,7 +609,7 @@ static err_t vacuum(struct redo *redo)
                                    : redo_refuse_short(redo);
 }
 
-static err_t delete(struct redo *redo)
+static err_t delete (struct redo *redo)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
     cursor_skip(&fields, 4); /* xid for hot standby */
@@ -616,8 +620,8 @@ static err_t delete(struct redo *redo)
 }
 
 /* A leaf without items whose high key only names the top of the subtree that goes with it. */
-static err_t
-write_half_dead_leaf(struct redo *redo, uint32_t prev, uint32_t next, uint32_t top_parent)
+static err_t write_half_dead_leaf(
+    struct redo *redo, uint32_t prev, uint32_t next, uint32_t top_parent)
 {
     init_page(redo->page, prev, next, 0, BTREE_HALF_DEAD | BTREE_LEAF);
     uint8_t *tuple = NULL;
@@ -696,8 +700,7 @@ static err_t unlink_page(struct redo *redo)
         return ERR_OK;
     case 3: return write_half_dead_leaf(redo, leaf_prev, leaf_next, leaf_top_parent);
     case 4:
-        return redo->op == BTREE_OP_UNLINK_PAGE_META ? restore_meta(redo)
-                                                     : redo_refuse_block(redo);
+        return redo->op == BTREE_OP_UNLINK_PAGE_META ? restore_meta(redo) : redo_refuse_block(redo);
     default: return redo_refuse_block(redo);
     }
 }
@@ -712,8 +715,7 @@ static err_t newroot(struct redo *redo)
     }
     switch (redo->block_index) {
     case 0:
-        init_page(
-            redo->page, NO_PAGE, NO_PAGE, level, BTREE_ROOT | (level == 0 ? BTREE_LEAF : 0));
+        init_page(redo->page, NO_PAGE, NO_PAGE, level, BTREE_ROOT | (level == 0 ? BTREE_LEAF : 0));
         return level > 0 ? restore_items(redo, redo->block->data) : ERR_OK;
     case 1: return level > 0 ? clear_incomplete_split(redo) : redo_refuse_block(redo);
     case 2: return restore_meta(redo);
@@ -734,7 +736,7 @@ err_t btree_redo(struct redo *redo)
     case BTREE_OP_SPLIT_LEFT:
     case BTREE_OP_SPLIT_RIGHT: return split(redo);
     case BTREE_OP_DEDUP: return dedup(redo);
-    case BTREE_OP_DELETE: return delete(redo);
+    case BTREE_OP_DELETE: return delete (redo);
     case BTREE_OP_VACUUM: return vacuum(redo);
     case BTREE_OP_MARK_PAGE_HALFDEAD: return mark_page_halfdead(redo);
     case BTREE_OP_UNLINK_PAGE:

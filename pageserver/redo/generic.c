@@ -1,8 +1,8 @@
 /*
  * generic.c - redo of generic WAL, which extensions use: pieces of bytes at offsets of the page.
  *
- * Source: src/backend/access/transam/generic_xlog.c of Postgres 17. The pieces say nothing about the
- * hole, so it ends up as zeros.
+ * Source: src/backend/access/transam/generic_xlog.c of Postgres 17. The pieces say nothing about
+ * the hole, so it ends up as zeros.
  */
 #include "pageserver/redo/redo_private.h"
 

@@ -1,10 +1,11 @@
 /*
- * gin.c - redo of GIN: an entry tree, a posting tree below frequent keys, a list of pending entries.
+ * gin.c - redo of GIN: an entry tree, a posting tree below frequent keys, a list of pending
+ * entries.
  *
  * Source: src/backend/access/gin (ginxlog.c, gindatapage.c, ginpostinglist.c, ginutil.c),
  * src/include/access/ginblock.h of Postgres 17. Entry pages hold index tuples. Pages of a posting
- * tree have no line pointers: an inner one is an array of {child, key}, a leaf is a row of compressed
- * segments: first TID, size, then the distances to the next TIDs in 7 bits a byte.
+ * tree have no line pointers: an inner one is an array of {child, key}, a leaf is a row of
+ * compressed segments: first TID, size, then the distances to the next TIDs in 7 bits a byte.
  */
 #include "pageserver/redo/redo_private.h"
 
@@ -44,13 +45,13 @@ enum { SEGMENT_DELETE = 1, SEGMENT_INSERT = 2, SEGMENT_REPLACE = 3, SEGMENT_ADD_
 #define GIN_DATA_BEGIN (PAGE_HEADER_SIZE + 8)
 #define GIN_DATA_END   GIN_RIGHT_LINK
 
-#define META_SIZE            56
-#define LOCATOR_SIZE         12
-#define TID_SIZE             6
-#define CHILD_SIZE           10 /* u16 block high, u16 block low, TID */
-#define SEGMENT_HEADER_SIZE  8
-#define TID_NUMBER_BITS      11
-#define VARBYTE_SIZE_MAX     7
+#define META_SIZE           56
+#define LOCATOR_SIZE        12
+#define TID_SIZE            6
+#define CHILD_SIZE          10 /* u16 block high, u16 block low, TID */
+#define SEGMENT_HEADER_SIZE 8
+#define TID_NUMBER_BITS     11
+#define VARBYTE_SIZE_MAX    7
 
 static err_t check_page(struct redo *redo)
 {
@@ -198,7 +199,11 @@ static struct bytes read_segment(struct cursor *data)
 
 /* An old segment and new TIDs, merged into a segment at `to`. */
 static err_t merge_segment(
-    struct redo *redo, struct bytes segment, struct bytes tids, uint8_t *to, size_t room,
+    struct redo *redo,
+    struct bytes segment,
+    struct bytes tids,
+    uint8_t *to,
+    size_t room,
     size_t *ret_size)
 {
     struct tid_reader old = {.next = tid_value(segment.data)};
@@ -206,8 +211,8 @@ static err_t merge_segment(
     if (room < SEGMENT_HEADER_SIZE || page_u16(segment.data, 4) >> TID_NUMBER_BITS != 0) {
         return redo_refuse(redo, "a segment does not fit or is malformed");
     }
-    old.data = cursor_of(
-        bytes_of(segment.data + SEGMENT_HEADER_SIZE, page_u16(segment.data, TID_SIZE)));
+    old.data =
+        cursor_of(bytes_of(segment.data + SEGMENT_HEADER_SIZE, page_u16(segment.data, TID_SIZE)));
     struct tid_writer writer = {
         .segment = to,
         .size_max = MIN_OF(room, (size_t)PAGE_SIZE) - SEGMENT_HEADER_SIZE,
@@ -285,8 +290,7 @@ static err_t apply_action(struct redo *redo, struct recompress *work, struct cur
         work->old_number++;
         if (action == SEGMENT_ADD_ITEMS) {
             size_t size = 0;
-            TRY(merge_segment(
-                redo, old, tids, work->to, (size_t)(work->end - work->to), &size));
+            TRY(merge_segment(redo, old, tids, work->to, (size_t)(work->end - work->to), &size));
             work->to += size;
         }
     }
@@ -372,8 +376,7 @@ static err_t insert_child(struct redo *redo, uint32_t right_child)
     }
     TRY(check_data_page(redo, GIN_DATA));
     size_t count = page_u16(redo->page, GIN_COUNT);
-    if (number == 0 || number > count ||
-        count + 1 > (GIN_DATA_END - GIN_DATA_BEGIN) / CHILD_SIZE) {
+    if (number == 0 || number > count || count + 1 > (GIN_DATA_END - GIN_DATA_BEGIN) / CHILD_SIZE) {
         return redo_refuse(redo, "no such child, or no room for another");
     }
     uint8_t *at = redo->page + GIN_DATA_BEGIN + (number - 1) * CHILD_SIZE;
@@ -408,8 +411,7 @@ static err_t insert(struct redo *redo)
     if (!(flags & INSERT_IS_DATA)) {
         return insert_entry(redo, right_child);
     }
-    return leaf ? recompress(redo, cursor_of(redo->block->data))
-                : insert_child(redo, right_child);
+    return leaf ? recompress(redo, cursor_of(redo->block->data)) : insert_child(redo, right_child);
 }
 
 /* References: 0 the page, 1 its parent, 2 its left neighbour. */

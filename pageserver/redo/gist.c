@@ -1,10 +1,10 @@
 /*
  * gist.c - redo of GiST pages.
  *
- * Source: src/backend/access/gist (gistxlog.c, gistutil.c), src/include/access/gist.h of Postgres 17.
- * A split leaves "follow right" on the left page until its downlink is in the parent; then the record
- * that inserts the downlink also gives the left page its node sequence number (NSN), which is the end
- * LSN of that record.
+ * Source: src/backend/access/gist (gistxlog.c, gistutil.c), src/include/access/gist.h of
+ * Postgres 17. A split leaves "follow right" on the left page until its downlink is in the parent;
+ * then the record that inserts the downlink also gives the left page its node sequence number
+ * (NSN), which is the end LSN of that record.
  */
 #include "pageserver/redo/redo_private.h"
 
@@ -111,7 +111,7 @@ static err_t page_update(struct redo *redo)
     return append_tuples(redo, &data);
 }
 
-static err_t delete(struct redo *redo)
+static err_t delete (struct redo *redo)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
     cursor_skip(&fields, 4); /* xid for hot standby */
@@ -201,7 +201,7 @@ err_t gist_redo(struct redo *redo)
     }
     switch (redo->op) {
     case GIST_OP_PAGE_UPDATE: return page_update(redo);
-    case GIST_OP_DELETE: return delete(redo);
+    case GIST_OP_DELETE: return delete (redo);
     case GIST_OP_PAGE_SPLIT: return page_split(redo);
     case GIST_OP_PAGE_DELETE: return page_delete(redo);
     case GIST_OP_PAGE_REUSE: /* for hot standby only */

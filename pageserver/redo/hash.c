@@ -99,8 +99,8 @@ static void meta_set_tuples(uint8_t *page, double tuples)
     memcpy(page + META_TUPLES, &tuples, sizeof(tuples));
 }
 
-static void
-write_special(uint8_t *page, uint32_t prev, uint32_t next, uint32_t bucket, unsigned flags)
+static void write_special(
+    uint8_t *page, uint32_t prev, uint32_t next, uint32_t bucket, unsigned flags)
 {
     page_set_u32(page, HASH_PREV, prev);
     page_set_u32(page, HASH_NEXT, next);
@@ -404,7 +404,8 @@ static err_t delete_moved_tuples(struct redo *redo)
     return numbers.size > 0 ? page_index_delete_many(redo->page, numbers, redo->msg) : ERR_OK;
 }
 
-/* References: 0 the bucket, only to lock it; 1 the page that gets the tuples; 2 the one they leave. */
+/* References: 0 the bucket, only to lock it; 1 the page that gets the tuples; 2 the one they leave.
+ */
 static err_t move_page_contents(struct redo *redo)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
@@ -464,11 +465,10 @@ static err_t squeeze_page(struct redo *redo)
 
 static void clear_flags(struct redo *redo, unsigned flags)
 {
-    page_set_u16(
-        redo->page, HASH_FLAGS, (uint16_t)(page_u16(redo->page, HASH_FLAGS) & ~flags));
+    page_set_u16(redo->page, HASH_FLAGS, (uint16_t)(page_u16(redo->page, HASH_FLAGS) & ~flags));
 }
 
-static err_t delete(struct redo *redo)
+static err_t delete (struct redo *redo)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
     bool clears_dead = cursor_u8(&fields) != 0;
@@ -547,7 +547,7 @@ err_t hash_redo(struct redo *redo)
     case HASH_OP_SPLIT_COMPLETE: return split_complete(redo);
     case HASH_OP_MOVE_PAGE_CONTENTS: return move_page_contents(redo);
     case HASH_OP_SQUEEZE_PAGE: return squeeze_page(redo);
-    case HASH_OP_DELETE: return delete(redo);
+    case HASH_OP_DELETE: return delete (redo);
     case HASH_OP_SPLIT_CLEANUP: return split_cleanup(redo);
     case HASH_OP_UPDATE_META_PAGE: return update_meta_page(redo);
     case HASH_OP_VACUUM_ONE_PAGE: return vacuum_one_page(redo);

@@ -81,7 +81,7 @@ static err_t insert(struct redo *redo)
     return ERR_OK;
 }
 
-static err_t delete(struct redo *redo)
+static err_t delete (struct redo *redo)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
     uint32_t xmax = cursor_u32(&fields);
@@ -163,20 +163,20 @@ static err_t update_vm(struct redo *redo, const struct update *update)
     bool implied = redo->block == NULL;
     bool old = update->flags & UPDATE_OLD_ALL_VISIBLE_CLEARED &&
                vm_covers(map_block, update->old_block) && redo->block_index >= UPDATE_VM_NEW;
-    bool new = update->flags & UPDATE_NEW_ALL_VISIBLE_CLEARED &&
-               vm_covers(map_block, update->new_block) &&
-               (implied || redo->block_index == UPDATE_VM_NEW);
+    bool new =
+        update->flags &UPDATE_NEW_ALL_VISIBLE_CLEARED &&vm_covers(map_block, update->new_block) &&
+        (implied || redo->block_index == UPDATE_VM_NEW);
     if ((!old && !new) || (!new && redo->block_index == UPDATE_VM_NEW)) {
         return redo_refuse(redo, "the visibility map page is not that of the heap blocks");
     }
     bool cleared = old && vm_clear(redo->page, update->old_block, VM_ALL);
-    cleared = (new && vm_clear(redo->page, update->new_block, VM_ALL)) || cleared;
+    cleared = (new &&vm_clear(redo->page, update->new_block, VM_ALL)) || cleared;
     redo->keep_lsn = implied || !cleared;
     return ERR_OK;
 }
 
-static err_t
-update_old(struct redo *redo, const struct update *update, uint8_t **ret_tuple, size_t *ret_size)
+static err_t update_old(
+    struct redo *redo, const struct update *update, uint8_t **ret_tuple, size_t *ret_size)
 {
     uint8_t *tuple = NULL;
     size_t size = 0;
@@ -199,7 +199,8 @@ update_old(struct redo *redo, const struct update *update, uint8_t **ret_tuple, 
     return ERR_OK;
 }
 
-/* The new tuple: header and null bitmap of the record; user data = prefix, what is logged, suffix. */
+/* The new tuple: header and null bitmap of the record; user data = prefix, what is logged, suffix.
+ */
 static err_t update_new(
     struct redo *redo, const struct update *update, const uint8_t *old_tuple, size_t old_size)
 {
@@ -307,8 +308,7 @@ static err_t lock(struct redo *redo)
     tuple_apply_infobits(tuple, lock.infobits);
     if (tuple_is_locked_only(tuple)) {
         page_set_u16(
-            tuple, TUPLE_INFOMASK2,
-            page_u16(tuple, TUPLE_INFOMASK2) & (uint16_t)~HEAP_HOT_UPDATED);
+            tuple, TUPLE_INFOMASK2, page_u16(tuple, TUPLE_INFOMASK2) & (uint16_t)~HEAP_HOT_UPDATED);
         tuple_set_ctid(tuple, redo->key.block, lock.number);
     }
     page_set_u32(tuple, TUPLE_XMAX, lock.xmax);
@@ -343,7 +343,7 @@ err_t heap_redo(struct redo *redo)
 {
     switch (redo->op & HEAP_OP_MASK) {
     case HEAP_OP_INSERT: return insert(redo);
-    case HEAP_OP_DELETE: return delete(redo);
+    case HEAP_OP_DELETE: return delete (redo);
     case HEAP_OP_UPDATE:
     case HEAP_OP_HOT_UPDATE: return update(redo);
     case HEAP_OP_CONFIRM: return confirm(redo);

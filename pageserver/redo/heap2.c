@@ -72,13 +72,12 @@ static err_t read_prune(struct redo *redo, struct prune *ret_prune)
 }
 
 /* Give line pointer `number` another state; its tuple, if any, loses its place. */
-static err_t
-set_line_pointer(struct redo *redo, unsigned number, unsigned offset, enum line_pointer_state state)
+static err_t set_line_pointer(
+    struct redo *redo, unsigned number, unsigned offset, enum line_pointer_state state)
 {
     if (number == 0 || number > page_item_count(redo->page)) {
         return err_set(
-            redo->msg, ERR_CORRUPT, "item %u of %u is pruned", number,
-            page_item_count(redo->page));
+            redo->msg, ERR_CORRUPT, "item %u of %u is pruned", number, page_item_count(redo->page));
     }
     page_set_line_pointer(redo->page, number, line_pointer_make(offset, state, 0));
     return ERR_OK;

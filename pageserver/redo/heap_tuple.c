@@ -18,7 +18,10 @@ void tuple_set_ctid(uint8_t *tuple, uint32_t block, unsigned number)
 }
 
 void tuple_write_header(
-    const struct redo *redo, uint8_t *tuple, struct tuple_header header, uint32_t block,
+    const struct redo *redo,
+    uint8_t *tuple,
+    struct tuple_header header,
+    uint32_t block,
     unsigned number)
 {
     page_set_u32(tuple, TUPLE_XMIN, redo->record->xid);
@@ -53,8 +56,7 @@ bool tuple_is_locked_only(const uint8_t *tuple)
 void tuple_clear_command_id(uint8_t *tuple)
 {
     page_set_u32(tuple, TUPLE_CID, 0);
-    page_set_u16(
-        tuple, TUPLE_INFOMASK, page_u16(tuple, TUPLE_INFOMASK) & (uint16_t)~HEAP_COMBOCID);
+    page_set_u16(tuple, TUPLE_INFOMASK, page_u16(tuple, TUPLE_INFOMASK) & (uint16_t)~HEAP_COMBOCID);
 }
 
 err_t heap_tuple(struct redo *redo, unsigned number, uint8_t **ret_tuple, size_t *ret_size)

@@ -32,13 +32,14 @@ enum {
     HEAP_XMAX_INVALID = 0x0800,
     HEAP_XMAX_IS_MULTI = 0x1000,
     HEAP_MOVED = 0xC000,
-    HEAP_XMAX_BITS = HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI |
-                     HEAP_LOCK_MASK | HEAP_XMAX_LOCK_ONLY
+    HEAP_XMAX_BITS = HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI | HEAP_LOCK_MASK |
+                     HEAP_XMAX_LOCK_ONLY
 };
 
 enum { HEAP_KEYS_UPDATED = 0x2000, HEAP_HOT_UPDATED = 0x4000 }; /* infomask2 */
 
-/* A tuple's header as the record has it: infomask2, infomask, t_hoff; the rest is known otherwise. */
+/* A tuple's header as the record has it: infomask2, infomask, t_hoff; the rest is known otherwise.
+ */
 struct tuple_header {
     uint16_t infomask2, infomask;
     uint8_t hoff;
@@ -49,10 +50,14 @@ void tuple_set_ctid(uint8_t *tuple, uint32_t block, unsigned number);
 
 /* Fill room for a new tuple up to its null bitmap: xmin of the record, command id 0, no xmax. */
 void tuple_write_header(
-    const struct redo *redo, uint8_t *tuple, struct tuple_header header, uint32_t block,
+    const struct redo *redo,
+    uint8_t *tuple,
+    struct tuple_header header,
+    uint32_t block,
     unsigned number);
 
-/* xmax and its bits as a delete, update or lock record says them (`infobits` are its XLHL_ flags). */
+/* xmax and its bits as a delete, update or lock record says them (`infobits` are its XLHL_ flags).
+ */
 void tuple_apply_infobits(uint8_t *tuple, unsigned infobits);
 bool tuple_is_locked_only(const uint8_t *tuple);
 void tuple_clear_command_id(uint8_t *tuple);

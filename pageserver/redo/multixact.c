@@ -2,9 +2,9 @@
  * multixact.c - redo of the two SLRUs of multixacts: where a multixact's members start, and they.
  *
  * Source: src/backend/access/transam/multixact.c of Postgres 17. Offsets are u32 by multixact id.
- * Members come in groups of four: four bytes of flags, then four xids; what is left of a page behind
- * its last group is unused. A record writes its own offset and the next one's, which may be on the
- * next page (minor versions before 17.8 did not; redo of a newer one does, and so do we).
+ * Members come in groups of four: four bytes of flags, then four xids; what is left of a page
+ * behind its last group is unused. A record writes its own offset and the next one's, which may be
+ * on the next page (minor versions before 17.8 did not; redo of a newer one does, and so do we).
  */
 #include "pageserver/redo/redo_private.h"
 
@@ -15,13 +15,13 @@ enum {
     MULTI_OP_TRUNCATE = 0x30
 };
 
-#define OFFSETS_PER_PAGE    (PAGE_SIZE / 4u)
-#define MEMBERS_PER_GROUP   4u
-#define GROUP_SIZE          (MEMBERS_PER_GROUP * 5u)
-#define GROUPS_PER_PAGE     (PAGE_SIZE / GROUP_SIZE)
-#define MEMBERS_PER_PAGE    (GROUPS_PER_PAGE * MEMBERS_PER_GROUP)
-#define MEMBER_LOGGED_SIZE  8u
-#define MEMBER_STATUS_MAX   5u /* MultiXactStatusUpdate */
+#define OFFSETS_PER_PAGE   (PAGE_SIZE / 4u)
+#define MEMBERS_PER_GROUP  4u
+#define GROUP_SIZE         (MEMBERS_PER_GROUP * 5u)
+#define GROUPS_PER_PAGE    (PAGE_SIZE / GROUP_SIZE)
+#define MEMBERS_PER_PAGE   (GROUPS_PER_PAGE * MEMBERS_PER_GROUP)
+#define MEMBER_LOGGED_SIZE 8u
+#define MEMBER_STATUS_MAX  5u /* MultiXactStatusUpdate */
 
 static void set_offset(struct redo *redo, uint32_t multi, uint32_t offset)
 {
@@ -52,7 +52,7 @@ static err_t create(struct redo *redo)
         return redo_refuse_short(redo);
     }
     if (redo->key.db == STATE_MULTI_OFFSETS) {
-        uint32_t next = multi + 1 == 0 ? 1 : multi + 1;             /* 0 is no multixact */
+        uint32_t next = multi + 1 == 0 ? 1 : multi + 1;          /* 0 is no multixact */
         uint32_t end = offset + count == 0 ? 1 : offset + count; /* 0 means "not set" */
         set_offset(redo, multi, offset);
         set_offset(redo, next, end);

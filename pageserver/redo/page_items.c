@@ -2,9 +2,11 @@
 
 #include <assert.h>
 
-static_assert((PAGE_SIZE - PAGE_HEADER_SIZE) / (8 + 16 + LINE_POINTER_SIZE) == HEAP_ITEMS_MAX,
+static_assert(
+    (PAGE_SIZE - PAGE_HEADER_SIZE) / (8 + 16 + LINE_POINTER_SIZE) == HEAP_ITEMS_MAX,
     "a heap tuple header is 23 bytes, aligned 24, and a line pointer");
-static_assert((PAGE_SIZE - PAGE_HEADER_SIZE) / (16 + LINE_POINTER_SIZE) == INDEX_ITEMS_MAX,
+static_assert(
+    (PAGE_SIZE - PAGE_HEADER_SIZE) / (16 + LINE_POINTER_SIZE) == INDEX_ITEMS_MAX,
     "an index tuple is more than 8 bytes, aligned 16, and a line pointer");
 
 #define PAGE_LAYOUT_VERSION 4
@@ -64,7 +66,11 @@ err_t page_item(
 }
 
 err_t page_add_room(
-    uint8_t *page, size_t size, unsigned number, unsigned flags, uint8_t **ret_item,
+    uint8_t *page,
+    size_t size,
+    unsigned number,
+    unsigned flags,
+    uint8_t **ret_item,
     struct errmsg *msg)
 {
     TRY(page_check(page, msg));
@@ -114,8 +120,8 @@ err_t page_add_item(
  *
  * When they already lie in that order, each moves up over what is gone or has moved before it, and
  * neighbours move together. In any other order one could land on another that has yet to move, so
- * they come out of a copy. Either way only bytes from the new pd_upper on are written: the hole keeps
- * what it had, as it does in Postgres.
+ * they come out of a copy. Either way only bytes from the new pd_upper on are written: the hole
+ * keeps what it had, as it does in Postgres.
  */
 static void compact_items(uint8_t *page, const struct kept_item *kept, unsigned count, bool sorted)
 {
@@ -235,7 +241,10 @@ static void shift_line_pointers(uint8_t *page, unsigned count, unsigned offset, 
 
 /* An item of an index page that is about to go or to change: inside, and aligned. */
 static err_t index_item(
-    const uint8_t *page, unsigned number, unsigned *ret_offset, unsigned *ret_size,
+    const uint8_t *page,
+    unsigned number,
+    unsigned *ret_offset,
+    unsigned *ret_size,
     struct errmsg *msg)
 {
     TRY(page_check(page, msg));
@@ -339,8 +348,7 @@ err_t page_index_delete_many(uint8_t *page, struct bytes numbers, struct errmsg 
     if (total > special - upper) {
         return err_set(msg, ERR_CORRUPT, "items overlap: %zu bytes in %u", total, special - upper);
     }
-    page_set_u16(
-        page, PAGE_LOWER, (uint16_t)(PAGE_HEADER_SIZE + kept_count * LINE_POINTER_SIZE));
+    page_set_u16(page, PAGE_LOWER, (uint16_t)(PAGE_HEADER_SIZE + kept_count * LINE_POINTER_SIZE));
     compact_items(page, kept, kept_count, sorted);
     return ERR_OK;
 }

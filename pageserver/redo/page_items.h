@@ -1,10 +1,10 @@
 /*
  * page_items.h - line pointers and the items behind them.
  *
- * Source: src/backend/storage/page/bufpage.c, src/include/storage/itemid.h of Postgres 17. What these
- * functions leave behind is byte for byte what bufpage.c leaves, also in the hole between pd_lower
- * and pd_upper and in the padding of an item: neither is ever cleared, so a byte there is the last
- * one that some older item had at that place.
+ * Source: src/backend/storage/page/bufpage.c, src/include/storage/itemid.h of Postgres 17. What
+ * these functions leave behind is byte for byte what bufpage.c leaves, also in the hole between
+ * pd_lower and pd_upper and in the padding of an item: neither is ever cleared, so a byte there is
+ * the last one that some older item had at that place.
  *
  * The page is untrusted: each function checks the header and every line pointer that it follows.
  * Threads: [any].
@@ -86,8 +86,8 @@ void page_init_zeroed(uint8_t *page, size_t special_size);
 void page_init(uint8_t *page, size_t special_size); /* clears it first */
 
 /* Item `number`, which must have storage inside the page. `number` comes from a record or page. */
-NODISCARD err_t page_item(
-    uint8_t *page, unsigned number, uint8_t **ret_item, size_t *ret_size, struct errmsg *msg);
+NODISCARD err_t
+page_item(uint8_t *page, unsigned number, uint8_t **ret_item, size_t *ret_size, struct errmsg *msg);
 
 enum {
     PAGE_ADD_OVERWRITE = 1, /* take over an unused line pointer; else later ones move up by one */
@@ -96,7 +96,11 @@ enum {
 
 /* Room for an item of `size` bytes as number `number`; the caller fills it. */
 NODISCARD err_t page_add_room(
-    uint8_t *page, size_t size, unsigned number, unsigned flags, uint8_t **ret_item,
+    uint8_t *page,
+    size_t size,
+    unsigned number,
+    unsigned flags,
+    uint8_t **ret_item,
     struct errmsg *msg);
 NODISCARD err_t page_add_item(
     uint8_t *page, struct bytes item, unsigned number, unsigned flags, struct errmsg *msg);

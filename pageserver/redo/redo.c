@@ -40,8 +40,7 @@ err_t redo_refuse_block(struct redo *redo)
 {
     MARK("redo.refuse.block");
     return err_set(
-        redo->msg, ERR_CORRUPT, "the record does not change block reference %u",
-        redo->block_index);
+        redo->msg, ERR_CORRUPT, "the record does not change block reference %u", redo->block_index);
 }
 
 err_t redo_refuse_op(struct redo *redo)
@@ -101,7 +100,10 @@ static err_t apply(struct redo *redo)
 }
 
 err_t redo_apply(
-    const struct wal_record *record, uint8_t block_index, struct page_key key, uint8_t *page,
+    const struct wal_record *record,
+    uint8_t block_index,
+    struct page_key key,
+    uint8_t *page,
     struct errmsg *msg)
 {
     struct redo redo = {

@@ -129,8 +129,7 @@ static err_t replace(struct redo *redo, struct bytes tuple, unsigned number)
     return page_add_item(redo->page, tuple, number, 0, redo->msg);
 }
 
-static err_t
-set_node_link(struct redo *redo, struct parent parent, uint32_t block, unsigned number)
+static err_t set_node_link(struct redo *redo, struct parent parent, uint32_t block, unsigned number)
 {
     uint8_t *tuple = NULL;
     size_t size = 0;
@@ -381,8 +380,7 @@ static err_t split_tuple(struct redo *redo)
         TRY(replace(redo, prefix, prefix_number));
         return same_page ? add_or_replace(redo, postfix, postfix_number) : ERR_OK;
     case 1:
-        return same_page ? redo_refuse_block(redo)
-                         : add_or_replace(redo, postfix, postfix_number);
+        return same_page ? redo_refuse_block(redo) : add_or_replace(redo, postfix, postfix_number);
     default: return redo_refuse_block(redo);
     }
 }

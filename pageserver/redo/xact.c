@@ -2,9 +2,9 @@
  * xact.c - the end of a transaction, on the pages of CLOG and commit_ts; and their own records.
  *
  * Source: src/backend/access/transam (xact.c, clog.c, commit_ts.c), rmgrdesc/xactdesc.c of Postgres
- * 17. These pages have no header: CLOG is two bits a transaction, commit_ts ten bytes. A commit whose
- * subtransactions lie on several pages marks them "subcommitted" in between; replay ends where the
- * last step ends, so each page gets the final state at once.
+ * 17. These pages have no header: CLOG is two bits a transaction, commit_ts ten bytes. A commit
+ * whose subtransactions lie on several pages marks them "subcommitted" in between; replay ends
+ * where the last step ends, so each page gets the final state at once.
  */
 #include "pageserver/redo/redo_private.h"
 

@@ -102,8 +102,8 @@ static err_t source_rel_size(
     return decoded_rel_size(CONTAINER_OF(source, struct decoded, source), rel, ret_blocks, msg);
 }
 
-static err_t
-source_state(struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg)
+static err_t source_state(
+    struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg)
 {
     struct decoded *decoded = CONTAINER_OF(source, struct decoded, source);
     const struct entry *entry = find(decoded, key);
@@ -140,7 +140,10 @@ struct visit {
 
 /* Relations of the base that nothing was put for yet. */
 static err_t visit_files(
-    struct decoded *decoded, uint32_t spc, uint32_t db, const struct visit *visit,
+    struct decoded *decoded,
+    uint32_t spc,
+    uint32_t db,
+    const struct visit *visit,
     struct errmsg *msg)
 {
     static const char *const SUFFIX[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
@@ -171,9 +174,12 @@ static err_t visit_files(
 }
 
 static err_t source_relations(
-    struct wal_state_source *source, uint32_t spc, uint32_t db,
+    struct wal_state_source *source,
+    uint32_t spc,
+    uint32_t db,
     err_t (*visit)(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg),
-    void *context, struct errmsg *msg)
+    void *context,
+    struct errmsg *msg)
 {
     struct decoded *decoded = CONTAINER_OF(source, struct decoded, source);
     struct visit visitor = {.visit = visit, .context = context};
@@ -208,14 +214,17 @@ static err_t source_page(
 }
 
 static void sink_put(
-    struct wal_sink *sink, struct page_key key, uint8_t tag, uint8_t block_index,
+    struct wal_sink *sink,
+    struct page_key key,
+    uint8_t tag,
+    uint8_t block_index,
     struct bytes value)
 {
     struct decoded *decoded = CONTAINER_OF(sink, struct decoded, sink);
     if (decoded->version_count == decoded->version_capacity) {
         decoded->version_capacity = MAX_OF((size_t)64, decoded->version_capacity * 2);
-        decoded->versions = mem_realloc(
-            decoded->versions, decoded->version_capacity * sizeof(*decoded->versions));
+        decoded->versions =
+            mem_realloc(decoded->versions, decoded->version_capacity * sizeof(*decoded->versions));
     }
     bool is_record = tag == VALUE_INIT || tag == VALUE_DELTA;
     decoded->versions[decoded->version_count++] = (struct decoded_version){
@@ -269,8 +278,11 @@ void decoded_destroy(struct decoded *decoded)
 }
 
 err_t decoded_record(
-    struct decoded *decoded, const struct wal_record *record,
-    const struct decoded_version **ret_versions, size_t *ret_count, struct errmsg *msg)
+    struct decoded *decoded,
+    const struct wal_record *record,
+    const struct decoded_version **ret_versions,
+    size_t *ret_count,
+    struct errmsg *msg)
 {
     decoded->version_count = 0;
     buf_clear(&decoded->values);
@@ -325,7 +337,8 @@ err_t decoded_compare_sizes(
             continue;
         }
         if (different <= 20) {
-            printf("size: %s: ours %s %u, twin %s %u\n", page_key_text(entry->key).text,
+            printf(
+                "size: %s: ours %s %u, twin %s %u\n", page_key_text(entry->key).text,
                 exists ? "exists" : "none", ours, has_file ? "exists" : "none", theirs);
         }
     }

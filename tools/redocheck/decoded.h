@@ -2,8 +2,8 @@
  * decoded.h - replay through the pageserver's decoder: record -> versions -> pages and sizes.
  *
  * What the decoder asks for comes from the page map, from what it has put so far, and below that
- * from the files of the base directory. Versions are applied at once, in the order of the list, as a
- * read would that has no newer image. Threads: one owner.
+ * from the files of the base directory. Versions are applied at once, in the order of the list, as
+ * a read would that has no newer image. Threads: one owner.
  */
 #pragma once
 
@@ -25,8 +25,11 @@ void decoded_destroy(struct decoded *decoded);
 
 /* The versions that this record makes, valid until the next call. */
 NODISCARD err_t decoded_record(
-    struct decoded *decoded, const struct wal_record *record,
-    const struct decoded_version **ret_versions, size_t *ret_count, struct errmsg *msg);
+    struct decoded *decoded,
+    const struct wal_record *record,
+    const struct decoded_version **ret_versions,
+    size_t *ret_count,
+    struct errmsg *msg);
 
 /* Sizes of relations and other state; pages are the caller's. */
 void decoded_apply_state(struct decoded *decoded, const struct decoded_version *version);

@@ -93,8 +93,7 @@ void page_file_path(const char *dir, struct page_key key, char *to)
     char segment[16] = "";
     if (key.spc == KEY_SPC_STATE) {
         (void)snprintf(
-            to, PATH_SIZE, "%s/%s/%04X", dir, slru_folder(key.db),
-            key.block / SLRU_SEGMENT_BLOCKS);
+            to, PATH_SIZE, "%s/%s/%04X", dir, slru_folder(key.db), key.block / SLRU_SEGMENT_BLOCKS);
         return;
     }
     const char *fork = key.fork < FORK_COUNT ? FORK_SUFFIX[key.fork] : "_none";
@@ -107,8 +106,8 @@ void page_file_path(const char *dir, struct page_key key, char *to)
         (void)snprintf(to, PATH_SIZE, "%s/base/%u/%u%s%s", dir, key.db, key.rel, fork, segment);
     } else {
         (void)snprintf(
-            to, PATH_SIZE, "%s/pg_tblspc/%u/%s/%u/%u%s%s", dir, key.spc, TABLESPACE_VERSION,
-            key.db, key.rel, fork, segment);
+            to, PATH_SIZE, "%s/pg_tblspc/%u/%s/%u/%u%s%s", dir, key.spc, TABLESPACE_VERSION, key.db,
+            key.rel, fork, segment);
     }
 }
 

@@ -36,7 +36,7 @@ static void mask_heap_tuple(uint8_t *tuple, struct page_key key, unsigned number
     unsigned mask = page_u16(tuple, 20);
     bool frozen = (mask & 0x0300) == 0x0300;
     clear_u16(tuple, 20, frozen ? 0x0C00 : 0xFFF0u & 0x0F00);
-    page_set_u32(tuple, 8, 0); /* command id */
+    page_set_u32(tuple, 8, 0);           /* command id */
     if (page_u16(tuple, 16) == 0xFFFE) { /* a speculative token */
         page_set_u16(tuple, 12, (uint16_t)(key.block >> 16));
         page_set_u16(tuple, 14, (uint16_t)key.block);

@@ -1,7 +1,8 @@
 /*
  * redocheck - replay WAL with the native redo and compare with what Postgres made of it.
  *
- *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--page SPC/DB/REL/FORK/BLOCK]
+ *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--page
+ * SPC/DB/REL/FORK/BLOCK]
  *
  * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
  * --wal   pg_wal of the server that went on from there
@@ -107,8 +108,7 @@ static bool lost_bits(struct check *check, struct page_key key, bool add)
         }
     }
     if (add) {
-        check->lost =
-            mem_realloc(check->lost, (check->lost_count + 1) * sizeof(struct page_key));
+        check->lost = mem_realloc(check->lost, (check->lost_count + 1) * sizeof(struct page_key));
         check->lost[check->lost_count++] = key;
     }
     return add;
@@ -126,8 +126,12 @@ static bool bits_are_subset(const uint8_t *ours, const uint8_t *theirs)
 
 /* Compare our page with the image that the primary put beside the record. */
 static err_t check_image(
-    struct check *check, const struct wal_record *record, const struct touched_page *touched,
-    const uint8_t *page, struct coverage *coverage, struct errmsg *msg)
+    struct check *check,
+    const struct wal_record *record,
+    const struct touched_page *touched,
+    const uint8_t *page,
+    struct coverage *coverage,
+    struct errmsg *msg)
 {
     uint8_t ours[PAGE_SIZE];
     uint8_t theirs[PAGE_SIZE];
@@ -144,7 +148,8 @@ static err_t check_image(
     }
     coverage->different++;
     if (check->shown++ < SHOWN_MAX) {
-        printf("image differs: %s at " LSN_FMT ", block %u, %s:", wal_record_text(record).text,
+        printf(
+            "image differs: %s at " LSN_FMT ", block %u, %s:", wal_record_text(record).text,
             LSN_ARGS(record->lsn), touched->block_index, page_key_text(touched->key).text);
         int listed = 0;
         for (size_t i = 0; i < PAGE_SIZE && listed < 16; i++) {
@@ -159,8 +164,11 @@ static err_t check_image(
 }
 
 static err_t apply_page(
-    struct check *check, const struct wal_record *record, const struct touched_page *touched,
-    struct coverage *coverage, struct errmsg *msg)
+    struct check *check,
+    const struct wal_record *record,
+    const struct touched_page *touched,
+    struct coverage *coverage,
+    struct errmsg *msg)
 {
     uint8_t *page = NULL;
     struct errmsg refusal = {.text = ""};
@@ -177,7 +185,8 @@ static err_t apply_page(
     check->redo_pages++;
     coverage->pages++;
     if (check->traces && page_key_equal(touched->key, check->traced)) {
-        printf("trace: %s at " LSN_FMT " end " LSN_FMT " block %u: %s lower %u upper %u\n",
+        printf(
+            "trace: %s at " LSN_FMT " end " LSN_FMT " block %u: %s lower %u upper %u\n",
             wal_record_text(record).text, LSN_ARGS(record->lsn), LSN_ARGS(record->end_lsn),
             touched->block_index, err_name(err), page_u16(page, PAGE_LOWER),
             page_u16(page, PAGE_UPPER));
@@ -188,7 +197,8 @@ static err_t apply_page(
             printf("refused: %s\n", refusal.text);
         }
     }
-    /* Without hint logging Postgres sets PD_ALL_VISIBLE but leaves pd_lsn; our redo always sets it. */
+    /* Without hint logging Postgres sets PD_ALL_VISIBLE but leaves pd_lsn; our redo always sets it.
+     */
     if (!check->log_hints && record->rmgr == RM_HEAP2 && (record->info & 0x70) == 0x40 &&
         touched->block_index == 1) {
         page_set_lsn(page, old_lsn);
@@ -201,7 +211,9 @@ static err_t apply_page(
 
 /* The versions of a record, applied as a read would, and the sizes that it changes. */
 static err_t apply_versions(
-    struct check *check, const struct wal_record *record, struct coverage *coverage,
+    struct check *check,
+    const struct wal_record *record,
+    struct coverage *coverage,
     struct errmsg *msg)
 {
     const struct decoded_version *versions = NULL;
@@ -268,12 +280,13 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
 }
 
 /* Feed one read's worth of WAL; ERR_NOT_FOUND: there is no more. */
-static err_t feed_more(struct check *check, struct wal_reader *reader, uint8_t *room, size_t size,
-    struct errmsg *msg)
+static err_t feed_more(
+    struct check *check, struct wal_reader *reader, uint8_t *room, size_t size, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     lsn_t lsn = wal_reader_next_lsn(reader);
-    (void)snprintf(path, sizeof(path), "%s/%s", check->wal_dir,
+    (void)snprintf(
+        path, sizeof(path), "%s/%s", check->wal_dir,
         wal_segment_name(lsn, check->segment_size).text);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -329,7 +342,8 @@ static err_t replay(struct check *check, struct errmsg *msg)
 static bool report(const struct check *check)
 {
     uint64_t bad = 0;
-    printf("%-24s %10s %10s %10s %9s %9s\n", "record", "records", "pages", "images", "differ",
+    printf(
+        "%-24s %10s %10s %10s %9s %9s\n", "record", "records", "pages", "images", "differ",
         "refused");
     for (unsigned rmgr = 0; rmgr < RM_COUNT; rmgr++) {
         for (unsigned op = 0; op < 16; op++) {
@@ -338,13 +352,15 @@ static bool report(const struct check *check)
                 continue;
             }
             struct wal_record record = {.rmgr = (uint8_t)rmgr, .info = (uint8_t)(op << 4)};
-            printf("%-24s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n",
-                wal_record_text(&record).text, coverage->records, coverage->pages,
-                coverage->images, coverage->different, coverage->refused);
+            printf(
+                "%-24s %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9" PRIu64 " %9" PRIu64 "\n",
+                wal_record_text(&record).text, coverage->records, coverage->pages, coverage->images,
+                coverage->different, coverage->refused);
             bad += coverage->different + coverage->refused;
         }
     }
-    printf("%" PRIu64 " records, %" PRIu64 " bytes; %" PRIu64 " pages at %" PRIu64 " ns each\n",
+    printf(
+        "%" PRIu64 " records, %" PRIu64 " bytes; %" PRIu64 " pages at %" PRIu64 " ns each\n",
         check->records, check->record_bytes, check->redo_pages,
         check->redo_pages > 0 ? check->redo_ns / check->redo_pages : 0);
     return bad == 0;
@@ -353,7 +369,8 @@ static bool report(const struct check *check)
 static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
 {
     TRY(read_control(check, msg));
-    printf("replay from " LSN_FMT ", hint logging %s, commit timestamps %s\n",
+    printf(
+        "replay from " LSN_FMT ", hint logging %s, commit timestamps %s\n",
         LSN_ARGS(check->start_lsn), check->log_hints ? "on" : "off",
         check->commit_ts ? "on" : "off");
     if (check->decodes) {
@@ -365,8 +382,9 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
         struct twin_result result;
         TRY(twin_compare(
             check->twin_dir, check->map, check->base_dir, check->commit_ts, &result, msg));
-        printf("twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n",
-            result.files, result.pages, result.different);
+        printf(
+            "twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n", result.files,
+            result.pages, result.different);
         same = same && result.different == 0 && result.pages > 0;
     }
     if (check->twin_dir != NULL && check->decodes) {
@@ -382,9 +400,12 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
 static err_t parse_options(int argc, char **argv, struct check *check, struct errmsg *msg)
 {
     static const struct option OPTIONS[] = {
-        {"base", required_argument, NULL, 'b'}, {"wal", required_argument, NULL, 'w'},
-        {"twin", required_argument, NULL, 't'}, {"end", required_argument, NULL, 'e'},
-        {"page", required_argument, NULL, 'p'}, {"decode", no_argument, NULL, 'd'},
+        {"base", required_argument, NULL, 'b'},
+        {"wal", required_argument, NULL, 'w'},
+        {"twin", required_argument, NULL, 't'},
+        {"end", required_argument, NULL, 'e'},
+        {"page", required_argument, NULL, 'p'},
+        {"decode", no_argument, NULL, 'd'},
         {NULL, 0, NULL, 0},
     };
     for (int option = 0; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
@@ -396,9 +417,9 @@ static err_t parse_options(int argc, char **argv, struct check *check, struct er
         case 'e': TRY(parse_lsn(optarg, &check->end_lsn, msg)); break;
         case 'd': check->decodes = true; break;
         case 'p':
-            check->traces = sscanf(optarg, "%u/%u/%u/%u/%u", &check->traced.spc,
-                                &check->traced.db, &check->traced.rel, &fork,
-                                &check->traced.block) == 5;
+            check->traces = sscanf(
+                                optarg, "%u/%u/%u/%u/%u", &check->traced.spc, &check->traced.db,
+                                &check->traced.rel, &fork, &check->traced.block) == 5;
             check->traced.fork = (uint8_t)fork;
             break;
         default: return err_set(msg, ERR_INVALID, "unknown option");

@@ -74,8 +74,8 @@ static void heap_implied(const struct wal_record *record, struct touched *touche
 static void heap2_implied(const struct wal_record *record, struct touched *touched)
 {
     unsigned op = record->info & 0x70;
-    bool clears = (op == 0x50 && main_byte(record, 0) & 1) ||
-                  (op == 0x60 && main_byte(record, 7) & 1);
+    bool clears =
+        (op == 0x50 && main_byte(record, 0) & 1) || (op == 0x60 && main_byte(record, 7) & 1);
     if (clears && !has_block(record, 1)) {
         add_vm(touched, record, 0);
     }

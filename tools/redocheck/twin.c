@@ -18,8 +18,8 @@ struct compare {
     struct errmsg *msg;
 };
 
-static void show_difference(struct compare *compare, struct page_key key, const uint8_t *ours,
-    const uint8_t *theirs)
+static void show_difference(
+    struct compare *compare, struct page_key key, const uint8_t *ours, const uint8_t *theirs)
 {
     size_t first = 0;
     size_t last = PAGE_SIZE;
@@ -34,8 +34,9 @@ static void show_difference(struct compare *compare, struct page_key key, const 
     if (++compare->result.different > SHOWN_MAX) {
         return;
     }
-    printf("different: %s, %zu bytes in %zu..%zu; lsn ours " LSN_FMT " twin " LSN_FMT
-           ", lower %u/%u upper %u/%u%s\n",
+    printf(
+        "different: %s, %zu bytes in %zu..%zu; lsn ours " LSN_FMT " twin " LSN_FMT
+        ", lower %u/%u upper %u/%u%s\n",
         page_key_text(key).text, count, first, last, LSN_ARGS(page_lsn(ours)),
         LSN_ARGS(page_lsn(theirs)), page_u16(ours, PAGE_LOWER), page_u16(theirs, PAGE_LOWER),
         page_u16(ours, PAGE_UPPER), page_u16(theirs, PAGE_UPPER),
@@ -165,8 +166,9 @@ static err_t compare_tablespaces(struct compare *compare)
     for (struct dirent *item = NULL; dir != NULL && err == ERR_OK && (item = readdir(dir));) {
         char path[PATH_SIZE];
         uint32_t spc = (uint32_t)strtoul(item->d_name, NULL, 10);
-        if (spc != 0 && snprintf(path, sizeof(path), "%s/%s/PG_17_202406281", parent,
-                            item->d_name) < PATH_SIZE) {
+        if (spc != 0 &&
+            snprintf(path, sizeof(path), "%s/%s/PG_17_202406281", parent, item->d_name) <
+                PATH_SIZE) {
             err = compare_databases(compare, path, spc);
         }
     }
@@ -177,12 +179,15 @@ static err_t compare_tablespaces(struct compare *compare)
 }
 
 err_t twin_compare(
-    const char *twin_dir, struct page_map *map, const char *base_dir, bool commit_ts,
-    struct twin_result *ret_result, struct errmsg *msg)
+    const char *twin_dir,
+    struct page_map *map,
+    const char *base_dir,
+    bool commit_ts,
+    struct twin_result *ret_result,
+    struct errmsg *msg)
 {
     char path[PATH_SIZE];
-    struct compare compare = {
-        .twin_dir = twin_dir, .base_dir = base_dir, .map = map, .msg = msg};
+    struct compare compare = {.twin_dir = twin_dir, .base_dir = base_dir, .map = map, .msg = msg};
     const struct {
         const char *folder;
         uint32_t kind;
