@@ -1,0 +1,55 @@
+/*
+ * cluster.h - the processes of a local cluster: where they are, what runs, cluster.json.
+ *
+ * cluster.json in the data folder is the record: {data, api_url, port_base, binaries, postgres,
+ * processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports never change after the
+ * first `up`. Every command holds the lock file, so two never start or stop the same process.
+ */
+#pragma once
+
+#include "common/base/str.h"
+#include "common/json/doc.h"
+
+#define CLUSTER_PROCESSES 6
+
+enum process_kind { PROCESS_SAFEKEEPER, PROCESS_PAGESERVER, PROCESS_AGENT, PROCESS_CONTROL };
+
+struct process {
+    enum process_kind kind;
+    unsigned node_id;
+    char name[32];
+    int pid;                         /* 0: never started */
+    uint16_t http_port, listen_port; /* listen_port 0: it has none */
+    char binary[PATH_SIZE], dir[PATH_SIZE], log[PATH_SIZE], conf[PATH_SIZE];
+};
+
+struct cluster {
+    char data_dir[PATH_SIZE], binaries[PATH_SIZE], postgres[PATH_SIZE];
+    uint16_t port_base;
+    struct process processes[CLUSTER_PROCESSES]; /* in the order of starting */
+    int lock_fd;
+};
+
+/* Takes the lock. ERR_BUSY: another command works on this cluster. */
+NODISCARD err_t cluster_lock(struct cluster *cluster, const char *data_dir, struct errmsg *msg);
+void cluster_unlock(struct cluster *cluster);
+
+bool cluster_exists(const struct cluster *cluster);
+/* From cluster.json; ERR_NOT_FOUND says to start one. */
+NODISCARD err_t cluster_load(struct cluster *cluster, struct errmsg *msg);
+/* A new one. port_base 0: free ports are looked for. */
+NODISCARD err_t cluster_create(
+    struct cluster *cluster,
+    const char *binaries,
+    const char *postgres,
+    uint16_t port_base,
+    struct errmsg *msg);
+NODISCARD err_t cluster_save(const struct cluster *cluster, struct errmsg *msg);
+void cluster_url(const struct cluster *cluster, const struct process *process, char ret_url[64]);
+struct doc *cluster_doc(const struct cluster *cluster); /* what cluster.json holds */
+
+struct process *cluster_process(struct cluster *cluster, const char *name); /* NULL: none */
+struct process *cluster_process_of(struct cluster *cluster, enum process_kind kind);
+
+/* The settings file of each process, written anew: binaries and Postgres may have moved. */
+NODISCARD err_t cluster_write_settings(const struct cluster *cluster, struct errmsg *msg);

@@ -1,0 +1,41 @@
+/*
+ * context.h - which cluster the commands talk to, and how.
+ *
+ * The API's URL: --api-url, ANABRANCH_API_URL, or the cluster.json of the local cluster in --data,
+ * ANABRANCH_DATA or the default folder. The key: --api-key or ANABRANCH_API_KEY.
+ */
+#pragma once
+
+#include "common/json/doc.h"
+#include "tools/anabranch/args.h"
+
+struct context {
+    struct args *args;
+    bool json;
+    char data_dir[PATH_SIZE];
+    char api_url[PATH_SIZE]; /* ends with /api/v2; "" until context_need_api */
+    const char *api_key;     /* or NULL */
+};
+
+NODISCARD err_t context_init(struct context *context, struct args *args, struct errmsg *msg);
+/* The folder of the local cluster; also when nothing is there yet. */
+NODISCARD err_t context_data_dir(struct args *args, char ret_path[PATH_SIZE], struct errmsg *msg);
+NODISCARD err_t context_need_api(struct context *context, struct errmsg *msg);
+
+/* A call below /api/v2; `body` is taken over and may be NULL. */
+NODISCARD err_t context_call(
+    struct context *context,
+    const char *method,
+    const char *path,
+    struct doc *body,
+    struct doc **ret_answer,
+    struct errmsg *msg);
+/* The same to any URL. */
+NODISCARD err_t call_url(
+    const char *method,
+    const char *url,
+    const char *key,
+    struct doc *body,
+    uint64_t timeout_ms,
+    struct doc **ret_answer,
+    struct errmsg *msg);

@@ -1,0 +1,95 @@
+/*
+ * anabranch - the command line: the REST API in words, and a cluster on this machine.
+ *
+ * Exit codes: 0 done, 1 it failed (the message says what, where and what to do), 2 not understood.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "tools/anabranch/local.h"
+#include "tools/anabranch/objects.h"
+
+enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const char help[] =
+    "anabranch - branches of a Postgres, over REST and on this machine\n"
+    "\n"
+    "  anabranch local up [--data DIR] [--port-base N] [--binaries DIR] [--postgres DIR]\n"
+    "  anabranch local down [--delete] | status | restart NAME | kill NAME [--signal KILL]\n"
+    "\n"
+    "  anabranch projects list | create [--name N] [--role R] [--database D] | get ID | delete ID\n"
+    "  anabranch branches list | create [--name N] [--parent B] [--lsn L | --time T]\n"
+    "                            [--no-endpoint] | get B | delete B | set-default B\n"
+    "  anabranch endpoints list | create [--branch B] | get ID | start ID | suspend ID | delete "
+    "ID\n"
+    "  anabranch operations list | get ID\n"
+    "  anabranch connection-string [B] [--role R] [--database D]\n"
+    "\n"
+    "  anabranch chaos run [--seed S] [--minutes M] ...   kill and cut, then prove nothing is "
+    "lost\n"
+    "\n"
+    "B is a branch's id or name. Commands on branches, endpoints and operations take --project ID\n"
+    "(not needed when there is only one); creating and deleting waits for the operations unless\n"
+    "--no-wait. All take -o json|table, --api-url URL (ANABRANCH_API_URL; default: the local\n"
+    "cluster in --data DIR, ANABRANCH_DATA, or /var/lib/anabranch/local for root and\n"
+    "~/.anabranch/local otherwise) and --api-key KEY (ANABRANCH_API_KEY).\n";
+
+/* Everything behind `chaos` belongs to the runner. */
+static int run_chaos(char **argv)
+{
+    char *command[64] = {(char *)"python3", (char *)ANABRANCH_SOURCE_DIR "/tests/chaos/run.py"};
+    size_t count = 2;
+    char **from = argv + 2;
+    if (*from == NULL || strcmp(*from, "run") != 0) {
+        fprintf(stderr, "anabranch: expected anabranch chaos run ...\n");
+        return EXIT_USAGE;
+    }
+    for (from++; *from != NULL && count + 1 < ARRAY_LEN(command); from++) {
+        command[count++] = *from;
+    }
+    execvp("python3", command);
+    fprintf(stderr, "anabranch: python3 cannot be started: it runs tests/chaos/run.py\n");
+    return EXIT_FAILED;
+}
+
+static err_t run(struct args *args, struct errmsg *msg)
+{
+    const char *word = args_word(args, 0);
+    struct context context;
+    TRY(context_init(&context, args, msg));
+    if (strcmp(word, "local") == 0) {
+        return local_command(&context, msg);
+    }
+    if (objects_knows(word)) {
+        return objects_command(&context, msg);
+    }
+    return err_set(msg, ERR_INVALID, "unknown command \"%s\" (see anabranch --help)", word);
+}
+
+int main(int argc, char **argv)
+{
+    struct args args;
+    struct errmsg msg = {0};
+    log_init("anabranch", LOG_LEVEL_WARN);
+    if (argc > 1 && strcmp(argv[1], "chaos") == 0) {
+        return run_chaos(argv);
+    }
+    err_t err = args_parse(&args, argc, argv, &msg);
+    if (err == ERR_OK && args_has(&args, "version")) {
+        printf("anabranch %s\n", ANABRANCH_VERSION);
+        return EXIT_DONE;
+    }
+    if (err == ERR_OK && (args_has(&args, "help") || args.word_count == 0)) {
+        fputs(help, args.word_count == 0 && args.flag_count == 0 ? stderr : stdout);
+        return args_has(&args, "help") ? EXIT_DONE : EXIT_USAGE;
+    }
+    if (err == ERR_OK) {
+        err = run(&args, &msg);
+    }
+    if (err != ERR_OK) {
+        fprintf(stderr, "anabranch: %s\n", msg.text);
+    }
+    return err == ERR_OK ? EXIT_DONE : err == ERR_INVALID ? EXIT_USAGE : EXIT_FAILED;
+}

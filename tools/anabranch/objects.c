@@ -1,0 +1,458 @@
+#include "tools/anabranch/objects.h"
+
+#include <stdio.h>
+
+#include "tools/anabranch/output.h"
+
+#define PAGE_LIMIT 100
+#define ID_MAX     64
+
+static const char *const project_columns[] = {
+    "ID=id", "NAME=name", "PG=pg_version", "CREATED=created_at"};
+static const char *const branch_columns[] = {"ID=id",
+                                             "NAME=name",
+                                             "DEFAULT=default",
+                                             "STATE=current_state",
+                                             "PARENT=parent_id",
+                                             "LSN=start_lsn",
+                                             "CREATED=created_at"};
+static const char *const endpoint_columns[] = {
+    "ID=id", "BRANCH=branch_id", "TYPE=type", "STATE=current_state", "HOST=host", "ERROR=error"};
+static const char *const operation_columns[] = {
+    "ID=id",
+    "ACTION=action",
+    "STATUS=status",
+    "MS=total_duration_ms",
+    "BRANCH=branch_id",
+    "CREATED=created_at",
+    "ERROR=error"};
+
+struct kind {
+    const char *plural, *singular;
+    const char *const *columns;
+    size_t column_count;
+};
+static const struct kind kinds[] = {
+    {"projects", "project", project_columns, ARRAY_LEN(project_columns)},
+    {"branches", "branch", branch_columns, ARRAY_LEN(branch_columns)},
+    {"endpoints", "endpoint", endpoint_columns, ARRAY_LEN(endpoint_columns)},
+    {"operations", "operation", operation_columns, ARRAY_LEN(operation_columns)},
+};
+
+static const struct kind *kind_of(const char *word)
+{
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (strcmp(kinds[i].plural, word) == 0 || strcmp(kinds[i].singular, word) == 0) {
+            return &kinds[i];
+        }
+    }
+    return NULL;
+}
+
+bool objects_knows(const char *word)
+{
+    return kind_of(word) != NULL || strcmp(word, "connection-string") == 0;
+}
+
+/* ---- which project, which branch ---- */
+
+/* --project, or the only one there is. */
+static err_t find_project(struct context *context, char ret_id[ID_MAX], struct errmsg *msg)
+{
+    const char *given = args_flag(context->args, "project");
+    if (given != NULL) {
+        return str_copy(ret_id, ID_MAX, given, msg);
+    }
+    struct doc *answer = NULL;
+    TRY(context_call(context, "GET", "/projects?limit=2", NULL, &answer, msg));
+    const struct doc *projects = doc_get(answer, "projects");
+    const char *id = doc_value_str(doc_get(doc_at(projects, 0), "id"));
+    err_t err = ERR_OK;
+    if (doc_count(projects) != 1 || id == NULL) {
+        err = err_set(
+            msg, ERR_INVALID, "%s: say --project ID (anabranch projects list shows them)",
+            doc_count(projects) == 0 ? "there is no project yet" : "there are several projects");
+    } else {
+        err = str_copy(ret_id, ID_MAX, id, msg);
+    }
+    doc_unref(answer);
+    return err;
+}
+
+/* An id, a name, or NULL for the default branch. */
+static err_t find_branch(
+    struct context *context,
+    const char *project,
+    const char *wanted,
+    char ret_id[ID_MAX],
+    struct errmsg *msg)
+{
+    struct buf path = {0};
+    struct doc *answer = NULL;
+    const char *found = NULL;
+    buf_printf(&path, "/projects/%s/branches", project);
+    err_t err = context_call(context, "GET", buf_cstr(&path), NULL, &answer, msg);
+    const struct doc *branches = doc_get(answer, "branches");
+    for (size_t i = 0; i < doc_count(branches) && err == ERR_OK; i++) {
+        const struct doc *branch = doc_at(branches, i);
+        const char *id = doc_value_str(doc_get(branch, "id"));
+        const char *name = doc_value_str(doc_get(branch, "name"));
+        bool is_default = false;
+        err = doc_opt_bool(branch, "default", &is_default, msg);
+        if (wanted == NULL ? is_default : strcmp(id, wanted) == 0 || strcmp(name, wanted) == 0) {
+            found = id;
+        }
+    }
+    if (err == ERR_OK && found == NULL) {
+        err = err_set(
+            msg, ERR_NOT_FOUND, "project %s has no branch \"%s\"", project,
+            wanted == NULL ? "(default)" : wanted);
+    }
+    if (err == ERR_OK) {
+        err = str_copy(ret_id, ID_MAX, found, msg);
+    }
+    doc_unref(answer);
+    buf_deinit(&path);
+    return err;
+}
+
+/* ---- waiting ---- */
+
+static err_t wait_for_operation(
+    struct context *context, const struct doc *operation, struct errmsg *msg)
+{
+    const char *id = NULL, *project = NULL, *action = NULL;
+    TRY(doc_get_str(operation, "id", &id, msg));
+    TRY(doc_get_str(operation, "project_id", &project, msg));
+    TRY(doc_get_str(operation, "action", &action, msg));
+    for (;;) {
+        char path[256];
+        char status[32];
+        struct doc *answer = NULL;
+        TRY(str_format(path, sizeof path, msg, "/projects/%s/operations/%s?wait=5s", project, id));
+        TRY(context_call(context, "GET", path, NULL, &answer, msg));
+        const struct doc *now = doc_get(answer, "operation");
+        const char *text = doc_value_str(doc_get(now, "status"));
+        const char *error = doc_value_str(doc_get(now, "error"));
+        snprintf(status, sizeof status, "%s", text == NULL ? "" : text);
+        if (strcmp(status, "running") == 0) {
+            output_progress("%s: running%s%s\n", action, error ? ", " : "", error ? error : "");
+        }
+        err_t err = ERR_OK;
+        if (strcmp(status, "failed") == 0 || strcmp(status, "error") == 0) {
+            err = err_set(
+                msg, ERR_FAILED, "%s failed: %s", action, error == NULL ? "(no reason)" : error);
+        }
+        doc_unref(answer);
+        if (err != ERR_OK || strcmp(status, "running") != 0) {
+            return err;
+        }
+    }
+}
+
+static err_t wait_for_all(struct context *context, const struct doc *answer, struct errmsg *msg)
+{
+    const struct doc *operations = doc_get(answer, "operations");
+    if (args_has(context->args, "no-wait")) {
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < doc_count(operations); i++) {
+        TRY(wait_for_operation(context, doc_at(operations, i), msg));
+    }
+    return ERR_OK;
+}
+
+/* ---- printing ---- */
+
+static void print_one(const struct context *context, const struct kind *kind, const struct doc *doc)
+{
+    const struct doc *uris = doc_get(doc, "connection_uris");
+    if (context->json) {
+        output_json(doc);
+        return;
+    }
+    output_object(doc_get(doc, kind->singular));
+    for (size_t i = 0; i < doc_count(uris); i++) {
+        const char *uri = doc_value_str(doc_get(doc_at(uris, i), "connection_uri"));
+        printf("%-26s %s\n", "connection_uri", uri == NULL ? "" : uri);
+    }
+}
+
+/* ---- list ---- */
+
+/* All pages in one array. */
+static err_t list_all(
+    struct context *context,
+    const struct kind *kind,
+    const char *base,
+    struct doc **ret_all,
+    struct errmsg *msg)
+{
+    struct doc *all = doc_array();
+    char cursor[ID_MAX] = "";
+    for (;;) {
+        struct buf path = {0};
+        struct doc *answer = NULL;
+        buf_printf(&path, "%s?limit=%d", base, PAGE_LIMIT);
+        if (cursor[0] != '\0') {
+            buf_printf(&path, "&cursor=%s", cursor);
+        }
+        err_t err = context_call(context, "GET", buf_cstr(&path), NULL, &answer, msg);
+        buf_deinit(&path);
+        if (err != ERR_OK) {
+            doc_unref(all);
+            return err;
+        }
+        const struct doc *page = doc_get(answer, kind->plural);
+        for (size_t i = 0; i < doc_count(page); i++) {
+            doc_push(all, doc_ref(doc_at(page, i)));
+        }
+        const struct doc *pagination = doc_get(answer, "pagination");
+        const char *next = doc_value_str(doc_get(pagination, "next"));
+        next = next != NULL ? next : doc_value_str(doc_get(pagination, "cursor"));
+        bool more = next != NULL && doc_count(page) == PAGE_LIMIT;
+        snprintf(cursor, sizeof cursor, "%s", more ? next : "");
+        doc_unref(answer);
+        if (!more) {
+            *ret_all = all;
+            return ERR_OK;
+        }
+    }
+}
+
+static err_t list(
+    struct context *context, const struct kind *kind, const char *base, struct errmsg *msg)
+{
+    struct doc *all = NULL;
+    TRY(args_check_used(context->args, msg));
+    TRY(list_all(context, kind, base, &all, msg));
+    if (context->json) {
+        struct doc *doc = doc_set(doc_object(), kind->plural, all);
+        output_json(doc);
+        doc_unref(doc);
+    } else {
+        output_table(all, kind->columns, kind->column_count);
+        doc_unref(all);
+    }
+    return ERR_OK;
+}
+
+/* ---- create ---- */
+
+static void set_if_given(struct context *context, struct doc *to, const char *key, const char *flag)
+{
+    const char *value = args_flag(context->args, flag);
+    if (value != NULL) {
+        doc_set_str(to, key, value);
+    }
+}
+
+static struct doc *project_wish(struct context *context)
+{
+    struct doc *branch = doc_object();
+    set_if_given(context, branch, "role_name", "role");
+    set_if_given(context, branch, "database_name", "database");
+    set_if_given(context, branch, "name", "branch");
+    struct doc *project = doc_set(doc_object(), "branch", branch);
+    set_if_given(context, project, "name", "name");
+    return doc_set(doc_object(), "project", project);
+}
+
+static err_t branch_wish(
+    struct context *context, const char *project, struct doc **ret_wish, struct errmsg *msg)
+{
+    const char *parent = args_flag(context->args, "parent");
+    char parent_id[ID_MAX];
+    TRY(find_branch(context, project, parent, parent_id, msg));
+    struct doc *branch = doc_set_str(doc_object(), "parent_id", parent_id);
+    set_if_given(context, branch, "name", "name");
+    set_if_given(context, branch, "parent_lsn", "lsn");
+    set_if_given(context, branch, "parent_timestamp", "time");
+    if (args_has(context->args, "protected")) {
+        doc_set_bool(branch, "protected", true);
+    }
+    struct doc *wish = doc_set(doc_object(), "branch", branch);
+    if (!args_has(context->args, "no-endpoint")) {
+        struct doc *endpoint = doc_set_str(doc_object(), "type", "read_write");
+        doc_set(wish, "endpoints", doc_push(doc_array(), endpoint));
+    }
+    *ret_wish = wish;
+    return ERR_OK;
+}
+
+static err_t endpoint_wish(
+    struct context *context, const char *project, struct doc **ret_wish, struct errmsg *msg)
+{
+    char branch_id[ID_MAX];
+    TRY(find_branch(context, project, args_flag(context->args, "branch"), branch_id, msg));
+    struct doc *endpoint = doc_set_str(doc_object(), "branch_id", branch_id);
+    doc_set_str(endpoint, "type", "read_write");
+    set_if_given(context, endpoint, "name", "name");
+    *ret_wish = doc_set(doc_object(), "endpoint", endpoint);
+    return ERR_OK;
+}
+
+/* A call whose answer holds the object and its operations. */
+static err_t mutate(
+    struct context *context,
+    const struct kind *kind,
+    const char *method,
+    const char *path,
+    struct doc *body,
+    struct errmsg *msg)
+{
+    struct doc *answer = NULL;
+    bool wait = !args_has(context->args, "no-wait");
+    err_t err = args_check_used(context->args, msg);
+    if (err != ERR_OK) {
+        doc_unref(body);
+        return err;
+    }
+    TRY(context_call(context, method, path, body, &answer, msg));
+    if (wait) {
+        err = wait_for_all(context, answer, msg);
+    }
+    print_one(context, kind, answer); /* also when it goes on: it has the ids */
+    doc_unref(answer);
+    return err;
+}
+
+static err_t create(
+    struct context *context,
+    const struct kind *kind,
+    const char *base,
+    const char *project,
+    struct errmsg *msg)
+{
+    struct doc *wish = NULL;
+    if (kind == &kinds[0]) {
+        wish = project_wish(context);
+    } else if (kind == &kinds[1]) {
+        TRY(branch_wish(context, project, &wish, msg));
+    } else if (kind == &kinds[2]) {
+        TRY(endpoint_wish(context, project, &wish, msg));
+    } else {
+        return err_set(msg, ERR_INVALID, "operations come from other commands");
+    }
+    return mutate(context, kind, "POST", base, wish, msg);
+}
+
+/* ---- one object ---- */
+
+static err_t get(
+    struct context *context, const struct kind *kind, const char *path, struct errmsg *msg)
+{
+    struct doc *answer = NULL;
+    TRY(args_check_used(context->args, msg));
+    TRY(context_call(context, "GET", path, NULL, &answer, msg));
+    print_one(context, kind, answer);
+    doc_unref(answer);
+    return ERR_OK;
+}
+
+static err_t on_one(
+    struct context *context,
+    const struct kind *kind,
+    const char *verb,
+    const char *path,
+    struct errmsg *msg)
+{
+    char action[512];
+    if (strcmp(verb, "get") == 0) {
+        return get(context, kind, path, msg);
+    }
+    if (strcmp(verb, "delete") == 0 && kind != &kinds[3]) {
+        return mutate(context, kind, "DELETE", path, NULL, msg);
+    }
+    if (strcmp(verb, "set-default") == 0 && kind == &kinds[1]) {
+        TRY(str_format(action, sizeof action, msg, "%s/set_as_default", path));
+        return mutate(context, kind, "POST", action, NULL, msg);
+    }
+    if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
+        TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));
+        return mutate(context, kind, "POST", action, NULL, msg);
+    }
+    return err_set(msg, ERR_INVALID, "unknown command: anabranch %s %s", kind->plural, verb);
+}
+
+/* ---- connection string ---- */
+
+static err_t connection_string(struct context *context, struct errmsg *msg)
+{
+    char project[ID_MAX], branch[ID_MAX];
+    struct buf path = {0};
+    struct doc *answer = NULL;
+    const char *uri = NULL;
+    const char *role = args_flag(context->args, "role");
+    const char *database = args_flag(context->args, "database");
+    TRY(find_project(context, project, msg));
+    TRY(args_check_used(context->args, msg));
+    TRY(find_branch(context, project, args_word(context->args, 1), branch, msg));
+    buf_printf(&path, "/projects/%s/connection_uri?branch_id=%s", project, branch);
+    if (role != NULL) {
+        buf_printf(&path, "&role_name=%s", role);
+    }
+    if (database != NULL) {
+        buf_printf(&path, "&database_name=%s", database);
+    }
+    err_t err = context_call(context, "GET", buf_cstr(&path), NULL, &answer, msg);
+    if (err == ERR_OK) {
+        err = doc_get_str(answer, "uri", &uri, msg);
+    }
+    if (err == ERR_OK && context->json) {
+        output_json(answer);
+    } else if (err == ERR_OK) {
+        printf("%s\n", uri);
+    }
+    doc_unref(answer);
+    buf_deinit(&path);
+    return err;
+}
+
+/* ---- dispatch ---- */
+
+static err_t path_of_one(
+    struct context *context,
+    const struct kind *kind,
+    const char *base,
+    const char *project,
+    char ret_path[512],
+    struct errmsg *msg)
+{
+    const char *id = args_word(context->args, 2);
+    char branch_id[ID_MAX];
+    if (id == NULL) {
+        return err_set(
+            msg, ERR_INVALID, "say which: anabranch %s %s ID", kind->plural,
+            args_word(context->args, 1));
+    }
+    if (kind == &kinds[1]) {
+        TRY(find_branch(context, project, id, branch_id, msg)); /* a name is fine too */
+        id = branch_id;
+    }
+    return str_format(ret_path, 512, msg, "%s/%s", base, id);
+}
+
+err_t objects_command(struct context *context, struct errmsg *msg)
+{
+    const char *word = args_word(context->args, 0);
+    const char *verb = args_word(context->args, 1);
+    const struct kind *kind = kind_of(word);
+    char base[256] = "/projects", project[ID_MAX] = "", path[512];
+    TRY(context_need_api(context, msg));
+    if (kind == NULL) {
+        return connection_string(context, msg);
+    }
+    if (kind != &kinds[0]) {
+        TRY(find_project(context, project, msg));
+        TRY(str_format(base, sizeof base, msg, "/projects/%s/%s", project, kind->plural));
+    }
+    if (verb == NULL || strcmp(verb, "list") == 0) {
+        return list(context, kind, base, msg);
+    }
+    if (strcmp(verb, "create") == 0) {
+        return create(context, kind, base, project, msg);
+    }
+    TRY(path_of_one(context, kind, base, project, path, msg));
+    return on_one(context, kind, verb, path, msg);
+}

@@ -1,0 +1,89 @@
+#include "tools/anabranch/output.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+
+void output_json(const struct doc *doc)
+{
+    struct buf text = {0};
+    doc_print(doc, true, &text);
+    printf("%s\n", buf_cstr(&text));
+    buf_deinit(&text);
+}
+
+/* The member as a text; "" when it is absent. */
+static void print_value(const struct doc *value, struct buf *to)
+{
+    const char *text = doc_value_str(value);
+    if (text != NULL) {
+        buf_printf(to, "%s", text);
+    } else if (value != NULL && !doc_is_null(value)) {
+        doc_print(value, false, to);
+    }
+}
+
+static void print_member(const struct doc *object, const char *path, struct buf *to)
+{
+    const struct doc *value = object;
+    char name[64];
+    while (path[0] != '\0' && value != NULL) {
+        size_t size = strcspn(path, ".");
+        snprintf(name, sizeof name, "%.*s", (int)size, path);
+        value = doc_get(value, name);
+        path += size + (path[size] == '.');
+    }
+    print_value(value, to);
+}
+
+void output_table(const struct doc *array, const char *const *columns, size_t count)
+{
+    size_t rows = doc_count(array) + 1; /* with the titles */
+    struct buf *cells = MEM_ARRAY(struct buf, rows * count);
+    size_t *widths = MEM_ARRAY(size_t, count);
+    for (size_t i = 0; i < rows * count; i++) {
+        const char *column = columns[i % count];
+        size_t title_size = strcspn(column, "=");
+        if (i < count) {
+            buf_append(&cells[i], column, title_size);
+        } else {
+            print_member(doc_at(array, i / count - 1), column + title_size + 1, &cells[i]);
+        }
+        widths[i % count] = MAX_OF(widths[i % count], cells[i].size);
+    }
+    for (size_t i = 0; i < rows * count; i++) {
+        bool last = i % count == count - 1;
+        if (last) {
+            printf("%s\n", buf_cstr(&cells[i]));
+        } else {
+            printf("%-*s  ", (int)widths[i % count], buf_cstr(&cells[i]));
+        }
+        buf_deinit(&cells[i]);
+    }
+    mem_free(cells);
+    mem_free(widths);
+}
+
+void output_object(const struct doc *object)
+{
+    DOC_FOR_EACH(object, key, value)
+    {
+        struct buf text = {0};
+        print_value(value, &text);
+        printf("%-26s %s\n", key, buf_cstr(&text));
+        buf_deinit(&text);
+    }
+}
+
+void output_progress(const char *format, ...)
+{
+    if (isatty(STDERR_FILENO) == 0) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+}

@@ -1,0 +1,15 @@
+/*
+ * output.h - what the commands print: JSON as the API gave it, or tables for people.
+ */
+#pragma once
+
+#include "common/json/doc.h"
+
+void output_json(const struct doc *doc);
+
+/* "TITLE=member" pairs choose the columns of an array of objects; nested members as "a.b". */
+void output_table(const struct doc *array, const char *const *columns, size_t count);
+/* One object: its members below each other. */
+void output_object(const struct doc *object);
+/* To stderr, for people who wait; nothing when it is not a terminal. */
+void output_progress(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -1,0 +1,256 @@
+#include "tools/anabranch/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/parse.h"
+#include "common/io/file.h"
+#include "tools/anabranch/context.h"
+#include "tools/anabranch/output.h"
+
+#define POLL_MS         20
+#define TERM_TIMEOUT_MS 15000
+#define LOG_TAIL        3000
+#define CMDLINE_MAX     4096
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* The command line with spaces between the words; "" when there is no such process or a zombie. */
+static void read_cmdline(int pid, char ret_text[CMDLINE_MAX])
+{
+    char path[64];
+    ret_text[0] = '\0';
+    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    ssize_t size = read(fd, ret_text, CMDLINE_MAX - 1);
+    close(fd);
+    for (ssize_t i = 0; i < size; i++) {
+        if (ret_text[i] == '\0') {
+            ret_text[i] = ' ';
+        }
+    }
+    ret_text[size > 0 ? size : 0] = '\0';
+}
+
+bool process_is_running(const struct process *process)
+{
+    char text[CMDLINE_MAX];
+    if (process->pid <= 0) {
+        return false;
+    }
+    read_cmdline(process->pid, text);
+    return strstr(text, process->conf) != NULL;
+}
+
+/* ---- starting ---- */
+
+/* In the child, after fork: only calls that are safe there. */
+static _Noreturn void become(const struct process *process, int log_fd, int null_fd)
+{
+    char *argv[] = {
+        (char *)(uintptr_t)process->binary, (char *)"--config", (char *)(uintptr_t)process->conf,
+        (char *)"--faults", NULL};
+    setsid();
+    if (dup2(null_fd, STDIN_FILENO) >= 0 && dup2(log_fd, STDOUT_FILENO) >= 0 &&
+        dup2(log_fd, STDERR_FILENO) >= 0) {
+        execv(process->binary, argv);
+    }
+    _exit(127);
+}
+
+err_t process_start(struct process *process, struct errmsg *msg)
+{
+    if (access(process->binary, X_OK) != 0) {
+        return err_set(
+            msg, ERR_NOT_FOUND, "%s: no program %s: build it (ninja) or say --binaries DIR",
+            process->name, process->binary);
+    }
+    int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int log_fd = open(process->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int pid = -1;
+    if (null_fd >= 0 && log_fd >= 0) {
+        pid = fork();
+    }
+    if (pid == 0) {
+        become(process, log_fd, null_fd);
+    }
+    err_t err = ERR_OK;
+    if (pid < 0) {
+        err = err_set(
+            msg, ERR_IO, "%s: cannot be started with log %s: error %d", process->name, process->log,
+            errno);
+    } else {
+        process->pid = pid;
+    }
+    file_close(&null_fd);
+    file_close(&log_fd);
+    return err;
+}
+
+static err_t tell_end(const struct process *process, struct errmsg *msg)
+{
+    char tail[LOG_TAIL + 1] = "";
+    int fd = open(process->log, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        off_t size = lseek(fd, 0, SEEK_END);
+        ssize_t got = pread(fd, tail, LOG_TAIL, size > LOG_TAIL ? size - LOG_TAIL : 0);
+        tail[got > 0 ? got : 0] = '\0';
+        close(fd);
+    }
+    fprintf(stderr, "--- end of %s\n%s---\n", process->log, tail);
+    return err_set(msg, ERR_FAILED, "%s has ended: see %s", process->name, process->log);
+}
+
+err_t process_wait_ready(
+    const struct cluster *cluster,
+    const struct process *process,
+    uint64_t timeout_ms,
+    struct errmsg *msg)
+{
+    char url[96];
+    mono_ns_t began = clock_mono(), told = began;
+    cluster_url(cluster, process, url);
+    strncat(url, "/readyz", sizeof url - strlen(url) - 1);
+    for (;;) {
+        struct doc *answer = NULL;
+        struct errmsg why = {0};
+        err_t err = call_url("GET", url, NULL, NULL, 2000, &answer, &why);
+        doc_unref(answer);
+        if (err == ERR_OK) {
+            return ERR_OK;
+        }
+        (void)waitpid(process->pid, NULL, WNOHANG); /* our own child: or it stays a zombie */
+        if (!process_is_running(process)) {
+            return tell_end(process, msg);
+        }
+        mono_ns_t now = clock_mono();
+        if (now - began > timeout_ms * NS_PER_MS) {
+            return err_set(
+                msg, ERR_TIMEOUT, "%s is not ready after %" PRIu64 " s: %.200s (log: %s)",
+                process->name, timeout_ms / 1000, why.text, process->log);
+        }
+        if (now - told > 3 * NS_PER_S) {
+            output_progress("  %s: %s\n", process->name, why.text);
+            told = now;
+        }
+        pause_ms(POLL_MS);
+    }
+}
+
+/* ---- ending ---- */
+
+static bool pid_exists(int pid)
+{
+    char text[CMDLINE_MAX];
+    (void)waitpid(pid, NULL, WNOHANG);
+    read_cmdline(pid, text);
+    return text[0] != '\0';
+}
+
+void process_wait_end(int pid, uint64_t timeout_ms)
+{
+    mono_ns_t began = clock_mono();
+    while (pid_exists(pid) && clock_mono() - began < timeout_ms * NS_PER_MS) {
+        pause_ms(POLL_MS);
+    }
+}
+
+void process_stop(const struct process *process)
+{
+    if (!process_is_running(process)) {
+        return;
+    }
+    kill(process->pid, SIGTERM);
+    process_wait_end(process->pid, TERM_TIMEOUT_MS);
+    if (process_is_running(process)) {
+        fprintf(
+            stderr, "%s did not end by itself after %d s: killed\n", process->name,
+            TERM_TIMEOUT_MS / 1000);
+        kill(process->pid, SIGKILL);
+        process_wait_end(process->pid, TERM_TIMEOUT_MS);
+    }
+}
+
+static bool is_below(int pid, const char *data_dir)
+{
+    char path[64], folder[PATH_SIZE];
+    char text[CMDLINE_MAX];
+    size_t size = strlen(data_dir);
+    snprintf(path, sizeof path, "/proc/%d/cwd", pid);
+    ssize_t got = readlink(path, folder, sizeof folder - 1);
+    folder[got > 0 ? got : 0] = '\0';
+    if (strncmp(folder, data_dir, size) == 0 && folder[size] == '/') {
+        return true;
+    }
+    /* A walproposer stands anywhere, but names its postmaster's pid file. */
+    read_cmdline(pid, text);
+    return strstr(text, "walproposer") != NULL && strstr(text, data_dir) != NULL;
+}
+
+static size_t signal_strays(const char *data_dir, int signal_number)
+{
+    size_t count = 0;
+    DIR *dir = opendir("/proc");
+    const struct dirent *entry = NULL;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        uint64_t pid = 0;
+        if (parse_u64(entry->d_name, 2, INT32_MAX, &pid, NULL) == ERR_OK && (int)pid != getpid() &&
+            pid_exists((int)pid) && is_below((int)pid, data_dir)) {
+            kill((int)pid, signal_number);
+            count++;
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return count;
+}
+
+void process_end_strays(const char *data_dir)
+{
+    mono_ns_t began = clock_mono();
+    while (signal_strays(data_dir, SIGQUIT) > 0 && clock_mono() - began < 5 * NS_PER_S) {
+        pause_ms(100);
+    }
+    if (signal_strays(data_dir, SIGKILL) > 0) {
+        pause_ms(100);
+    }
+}
+
+err_t process_signal_parse(const char *text, int *ret_signal, struct errmsg *msg)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } signals[] = {{"KILL", SIGKILL}, {"TERM", SIGTERM}, {"INT", SIGINT},   {"QUIT", SIGQUIT},
+                   {"STOP", SIGSTOP}, {"CONT", SIGCONT}, {"ABRT", SIGABRT}, {"HUP", SIGHUP}};
+    uint64_t number = 0;
+    const char *name = str_starts_with(text, "SIG") ? text + 3 : text;
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        if (strcmp(signals[i].name, name) == 0) {
+            *ret_signal = signals[i].number;
+            return ERR_OK;
+        }
+    }
+    if (parse_u64(name, 1, 64, &number, NULL) != ERR_OK) {
+        return err_set(
+            msg, ERR_INVALID, "--signal %s: expected KILL, TERM, STOP, CONT, .. or a number", text);
+    }
+    *ret_signal = (int)number;
+    return ERR_OK;
+}
