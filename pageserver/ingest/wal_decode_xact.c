@@ -190,7 +190,8 @@ static void put_commit_ts(struct decoding *decoding, const struct xact_end *end)
     uint32_t newest =
         end->subxids.size > 0 ? le_u32(end->subxids.data + end->subxids.size - XID_SIZE) : end->xid;
     if (precedes(state->checkpoint.newest_commit_ts_xid, newest)) {
-        state->checkpoint.newest_commit_ts_xid = newest; /* stored with the next checkpoint */
+        state->checkpoint.newest_commit_ts_xid = newest; /* later ones would not be looked up */
+        decoding->checkpoint_changed = true;
     }
 }
 

@@ -932,6 +932,7 @@ START_TEST(test_commit_timestamps_only_when_tracked)
     struct wal_builder_record commit = record_of(RM_XACT, 0x00, 820, &main);
     when(&commit);
     assert_made(page_key_state(STATE_COMMIT_TS, 0, 1), VALUE_DELTA, VALUE_BLOCK_IMPLIED);
+    ck_assert_uint_eq(made_checkpoint().newest_commit_ts_xid, 820);
     struct wal_builder_record abort = record_of(RM_XACT, 0x20, 821, &main);
     when(&abort);
     ck_assert_ptr_null(made(page_key_state(STATE_COMMIT_TS, 0, 1)));
