@@ -341,12 +341,13 @@ static void pump(struct proposer *proposer, uint32_t index, struct proposer_acti
 {
     struct proposer_peer *peer = &proposer->peers[index];
     for (int budget = PUMP_BUDGET - 1; peer->phase == PEER_STREAMING; budget--) {
-        if (peer->sent_lsn < proposer->window_begin_lsn) {
-            read_for(proposer, index, out);
+        lsn_t inflight = peer->sent_lsn - MIN_OF(peer->flush_lsn, peer->sent_lsn);
+        if (inflight >= proposer->options.inflight_max ||
+            peer->sent_lsn >= proposer->window_end_lsn) {
             break;
         }
-        bool room = peer->sent_lsn - peer->flush_lsn < proposer->options.inflight_max;
-        if (!room || peer->sent_lsn >= proposer->window_end_lsn) {
+        if (peer->sent_lsn < proposer->window_begin_lsn) {
+            read_for(proposer, index, out);
             break;
         }
         if (budget == 0) {
