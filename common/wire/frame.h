@@ -80,14 +80,18 @@ frame_parse(struct bytes in, struct frame *ret_frame, size_t *ret_size, struct e
  * vote_request, &msg, .type = FRAME_VOTE_REQUEST, .channel = channel, .request_id = id). */
 #define FRAME_APPEND_MESSAGE(out, message_type, message, ...)                                      \
     do {                                                                                           \
+        struct buf *frame_out = (out); /* once: it may be a call */                                \
         size_t frame_message_size = message_type##_size(message);                                  \
-        size_t frame_begin = frame_begin_(out, frame_message_size);                                \
+        size_t frame_begin = frame_begin_(frame_out, frame_message_size);                          \
         struct writer frame_writer = {                                                             \
-            .next = (out)->data + frame_begin + FRAME_HEADER_SIZE, .left = frame_message_size};    \
+            .next = frame_out->data + frame_begin + FRAME_HEADER_SIZE,                             \
+            .left = frame_message_size};                                                           \
         message_type##_encode((message), &frame_writer);                                           \
         ASSERT(frame_writer.left == 0);                                                            \
         frame_finish_(                                                                             \
-            (out), frame_begin, &(struct frame){.version = PROTOCOL_VERSION_MAX, __VA_ARGS__});    \
+            frame_out,                                                                             \
+            frame_begin,                                                                           \
+            &(struct frame){.version = PROTOCOL_VERSION_MAX, __VA_ARGS__});                        \
     } while (0)
 
 /* Private to the macro: reserve header + payload, later fill in the header. */
