@@ -51,6 +51,7 @@ backpressure_hold(void)
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("AnabranchThrottle");
 	begin = GetCurrentTimestamp();
+	counter_add(COUNTER_THROTTLE, 1);
 	do
 	{
 		spill_sweep(SWEEP_SLOTS, position_acked());
@@ -69,7 +70,6 @@ backpressure_hold(void)
 			break;
 	} while (over_a_limit());
 	SetLatch(MyLatch);			/* it may have been set for someone above us */
-	counter_add(COUNTER_THROTTLE, 1);
 	counter_add(COUNTER_THROTTLE_US, (uint64) (GetCurrentTimestamp() - begin));
 }
 

@@ -189,7 +189,7 @@ page_client_define_address(void)
 	DefineCustomStringVariable("anabranch.token",
 							   "Authorisation shown to the pageserver.",
 							   NULL, &token_setting, "", PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL,
+							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							   check_token, assign_token, NULL);
 }
 

@@ -3,6 +3,7 @@
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "nodes/parsenodes.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 
 #include "compute/extension/backpressure.h"
@@ -41,6 +42,15 @@ refuse_unsupported(Node *statement)
 		refuse_tablespace();
 }
 
+/* What log_statement calls a change of schema or data. VACUUM is held where relations grow. */
+static bool
+writes(Node *statement)
+{
+	LogStmtLevel level = GetCommandLogLevel(statement);
+
+	return level == LOGSTMT_DDL || level == LOGSTMT_MOD;
+}
+
 /*
  * CREATE DATABASE may copy all files in one WAL record: relations appear that
  * nobody created one by one. DROP DATABASE removes them the same way; its OID
@@ -57,7 +67,7 @@ on_utility(PlannedStmt *planned, const char *query, bool read_only,
 	refuse_unsupported(statement);
 	if (IsA(statement, DropdbStmt))
 		dropped = get_database_oid(((DropdbStmt *) statement)->dbname, true);
-	if (!IsA(statement, TransactionStmt))
+	if (writes(statement))
 		backpressure_hold();
 
 	if (next_utility != NULL)
