@@ -169,7 +169,8 @@ static void advance(struct branch_start *start)
 
 /* ---- the request ---- */
 
-static err_t read_time(struct branch_start *start, const char *text, struct errmsg *msg)
+static err_t read_time(
+    struct branch_start *start, const struct project *project, const char *text, struct errmsg *msg)
 {
     if (parse_time(text, &start->wanted_time, msg) != ERR_OK) {
         return err_wrap(msg, ERR_INVALID, "parent_timestamp");
@@ -178,6 +179,12 @@ static err_t read_time(struct branch_start *start, const char *text, struct errm
         return mutation_refuse(
             start->mutation, 400, "TIME_IN_FUTURE", msg, "parent_timestamp %s lies in the future",
             text);
+    }
+    if (start->wanted_time < project->row.created_at) {
+        return mutation_refuse(
+            start->mutation, 400, "TIME_NOT_RETAINED", msg,
+            "parent_timestamp %s is older than the history of the project, which begins at %s",
+            text, time_text(project->row.created_at).text);
     }
     return ERR_OK;
 }
@@ -203,7 +210,7 @@ static err_t read_wish(struct branch_start *start, struct errmsg *msg)
             "parent_lsn and parent_timestamp exclude each other");
     }
     if (time != NULL) {
-        TRY(read_time(start, time, msg));
+        TRY(read_time(start, project, time, msg));
     }
     if (parent_id != NULL) {
         TRY(find_branch(mutation->api, mutation->project_id, parent_id, &parent, msg));

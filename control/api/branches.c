@@ -8,12 +8,14 @@
 #include <stdio.h>
 
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "control/api/api_private.h"
 #include "control/api/branch_start.h"
 #include "control/model/name.h"
 
 #define BRANCHES_PER_PROJECT_MAX 200000
+#define SIZES_TIMEOUT_MS         2000
 
 err_t check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg)
 {
@@ -207,14 +209,59 @@ static void list_branches(struct http_context *context, struct http_request *req
     http_respond_json(request, 200, doc);
 }
 
+/* The sizes come from the pageserver; without its answer the rest is still true. */
+struct branch_get {
+    struct api *api;
+    struct http_request *request;
+    struct node_call call;
+};
+
+static void answer_branch_get(const struct branch_get *get, const struct doc *timeline)
+{
+    struct branch *branch = request_branch(get->api, get->request);
+    uint64_t logical = 0, physical = 0;
+    if (branch == NULL) {
+        return; /* deleted meanwhile; answered */
+    }
+    struct doc *view = view_branch_doc(get->api, branch);
+    if (timeline != NULL) {
+        err_ignore(doc_opt_u64(timeline, "logical_bytes", &logical, NULL), "then it is 0");
+        err_ignore(doc_opt_u64(timeline, "physical_bytes", &physical, NULL), "then it is 0");
+    }
+    doc_set_int(view, "logical_size", (int64_t)logical);
+    doc_set_int(view, "physical_size", (int64_t)physical);
+    struct doc *doc = doc_set(doc_object(), "branch", view);
+    http_respond_json(get->request, 200, doc_set(doc, "annotation", doc_object()));
+}
+
+static void on_sizes(struct node_call *call)
+{
+    struct branch_get *get = CONTAINER_OF(call, struct branch_get, call);
+    answer_branch_get(get, call->status == 200 ? call->body : NULL);
+    mem_free(get);
+}
+
 static void get_branch(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct branch *branch = request_branch(api, request);
-    if (branch != NULL) {
-        struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(api, branch));
-        http_respond_json(request, 200, doc_set(doc, "annotation", doc_object()));
+    if (branch == NULL) {
+        return;
     }
+    struct branch_get *get = MEM_NEW(struct branch_get);
+    *get = (struct branch_get){.api = api, .request = request, .call = {.done = on_sizes}};
+    struct node *node = nodes_find(api->nodes, NODE_PAGESERVER, branch->project->row.pageserver);
+    if (node == NULL || !node->reachable || branch->row.state != BRANCH_READY) {
+        answer_branch_get(get, NULL);
+        mem_free(get);
+        return;
+    }
+    char path[128];
+    snprintf(
+        path, sizeof path, "/v1/tenants/%s/timelines/%s",
+        tenant_id_text(branch->project->row.tenant).text,
+        timeline_id_text(branch->row.timeline).text);
+    node_call_start(&get->call, node, "GET", path, NULL, SIZES_TIMEOUT_MS);
 }
 
 /* ---- update, set as default, delete ---- */
