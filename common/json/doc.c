@@ -101,6 +101,11 @@ struct doc *doc_copy(const struct doc *doc)
     return from(json_deep_copy(of(doc)));
 }
 
+bool doc_equal(const struct doc *a, const struct doc *b)
+{
+    return json_equal(of(a), of(b)) != 0;
+}
+
 struct doc *doc_object(void)
 {
     return from(json_object());

@@ -18,6 +18,7 @@ void doc_print(const struct doc *doc, bool pretty, struct buf *to);
 struct doc *doc_ref(struct doc *doc);
 void doc_unref(struct doc *doc); /* NULL is fine */
 struct doc *doc_copy(const struct doc *doc);
+bool doc_equal(const struct doc *a, const struct doc *b); /* the order of members does not count */
 
 struct doc *doc_object(void);
 struct doc *doc_array(void);

@@ -1,0 +1,28 @@
+/*
+ * agent_conf.h - the settings of compute-agent.
+ */
+#pragma once
+
+#include "common/app/app.h"
+
+#define AGENT_SETTINGS(X)                                                                          \
+    APP_SETTINGS(X, "7440")                                                                        \
+    X(str, postgres_dir, "", RESTART,                                                              \
+      "install prefix of the Postgres 17 that computes run (tools/build-postgres); required")      \
+    X(str, extension_dir, "", RESTART,                                                             \
+      "folder with anabranch.so; empty: the library folder of postgres_dir")                       \
+    X(str, walproposer_binary, "", RESTART,                                                        \
+      "path of walproposer; empty: beside this program, or where the build puts it")               \
+    X(str, object_store, "", RESTART, "where bootstrap images go, as of the pageserver")           \
+    X(str, run_as_user, "", RESTART,                                                               \
+      "user that runs Postgres when this process is root; empty: postgres")                        \
+    X(str, auth_token, "", RESTART, "secret that computes show to pageserver and safekeepers")     \
+    X(str, pageserver_token, "", RESTART, "HTTP bearer token for the pageserver")                  \
+    X(ms, sync_timeout_ms, "20s", RELOAD, "limit of the election before a compute starts")         \
+    X(ms, base_backup_timeout_ms, "60s", RELOAD, "limit of the download of a base backup")         \
+    X(ms, start_timeout_ms, "60s", RELOAD, "limit from the start of Postgres to its readiness")    \
+    X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
+
+struct agent_conf {
+    AGENT_SETTINGS(CONF_FIELD)
+};

@@ -1,0 +1,821 @@
+/*
+ * compute.c - carries out what compute_plan.c decides and reports back what happened.
+ *
+ * Callbacks of children, jobs, calls and timers only store their result and post an event; events
+ * are taken one at a time, so that an action that fails at once (a program that is missing) becomes
+ * the next event and not a call within a call.
+ */
+#include "compute/agent/compute.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/base/parse.h"
+#include "common/io/child.h"
+#include "common/io/file.h"
+#include "common/io/timer.h"
+#include "compute/agent/compute_sql.h"
+#include "compute/agent/leftovers.h"
+
+METRIC_COUNTER(starts_total, "agent_compute_starts_total", "Computes that reached running.");
+METRIC_COUNTER(retries_total, "agent_compute_retries_total", "Tries that ended before running.");
+METRIC_HISTOGRAM(
+    start_seconds, "agent_compute_start_seconds", "From the request to running, first try or not.");
+
+#define EVENTS_MAX       8
+#define PROBE_EVERY_MS   3
+#define SOCKET_PATH_MAX  107 /* sizeof(sun_path) - 1 */
+#define SYNC_OUTPUT_MAX  4096
+#define POSTMASTER_LINES 8
+
+struct compute {
+    struct compute_host *host;
+    char id[COMPUTE_ID_SIZE];
+    char dir[PATH_SIZE];
+    struct log log;
+    struct compute_spec *spec;
+    struct compute_plan plan;
+
+    struct compute_event events[EVENTS_MAX];
+    size_t event_count;
+    bool stepping;
+
+    struct child_user sync, postgres, proposer;
+    struct http_call backup;
+    char *backup_url, *backup_path;
+    struct job job; /* prepare, unpack or clean up */
+    struct job roles_job;
+    struct job apply_job; /* of a spec that came while it ran */
+    struct compute_spec *applying;
+    bool sync_canceled, sync_late, ready_late, clean_up_waits;
+    struct timer plan_timer, probe_timer, limit_timer;
+
+    lsn_t start_lsn;
+    uint16_t port;
+    uint64_t log_begin; /* of this try */
+    struct errmsg error;
+    wall_us_t created_at;
+    mono_ns_t asked_at, try_at, step_at; /* asked_at: of the request that led to this start */
+    uint64_t sync_ms, backup_ms, postgres_ms, total_ms;
+};
+
+static void post(struct compute *compute, enum compute_event_kind kind, int exit_code);
+
+static uint64_t lap_ms(struct compute *compute)
+{
+    mono_ns_t now = clock_mono();
+    uint64_t lap = (now - compute->step_at) / NS_PER_MS;
+    compute->step_at = now;
+    return lap;
+}
+
+static struct compute_files files_of(const struct compute *compute)
+{
+    return (struct compute_files){
+        .spec = compute->spec,
+        .conf = compute->host->conf,
+        .user = &compute->host->user,
+        .dir = compute->dir,
+        .start_lsn = compute->start_lsn,
+        .port = compute->port,
+    };
+}
+
+static void work_failed(struct compute *compute, const struct errmsg *why)
+{
+    if (compute->plan.phase != COMPUTE_PHASE_TEARDOWN) {
+        compute->error = *why;
+        log_warn(&compute->log, "%s", why->text);
+    }
+    post(compute, COMPUTE_EVENT_WORK_FAILED, 0);
+}
+
+/* A path in the compute's folder. The folder's name was checked to leave room. */
+static const char *in_dir(const struct compute *compute, char *to, const char *name)
+{
+    struct errmsg msg;
+    if (str_format(to, PATH_SIZE, &msg, "%s/%s", compute->dir, name) != ERR_OK) {
+        fatal("%s", msg.text);
+    }
+    return to;
+}
+
+/* -- sync -- */
+
+static err_t pick_port(uint16_t *ret_port, struct errmsg *msg)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    err_t err = ERR_OK;
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, size) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        err = err_set(msg, err_from_errno(errno), "find a free port: %m");
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    *ret_port = ntohs(address.sin_port);
+    return err;
+}
+
+static err_t run_prepare(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    if (compute->port == 0) {
+        TRY(pick_port(&compute->port, &job->msg));
+    }
+    struct compute_files files = files_of(compute);
+    return compute_files_prepare(&files, &job->msg);
+}
+
+/* The line "LSN 0/16B3748" that walproposer --sync prints. */
+static err_t read_sync_output(struct compute *compute, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    struct buf text = {0};
+    err_t err = file_read_all(in_dir(compute, path, "sync.out"), SYNC_OUTPUT_MAX, &text, msg);
+    if (err == ERR_OK) {
+        char *line = strstr(buf_cstr(&text), "LSN ");
+        err =
+            line == NULL ? err_set(msg, ERR_CORRUPT, "walproposer --sync printed no LSN") : ERR_OK;
+        if (err == ERR_OK) {
+            line[strcspn(line, "\r\n")] = '\0';
+            err = parse_lsn(line + strlen("LSN "), &compute->start_lsn, msg);
+        }
+    }
+    buf_deinit(&text);
+    return err;
+}
+
+/* What the walproposer logged last as an error is the best reason there is. */
+static void describe_exit(
+    const struct compute *compute, const char *what, int exit_status, int number, struct errmsg *to)
+{
+    struct buf fatal_line = {0};
+    compute_files_last_fatal(compute->dir, compute->log_begin, &fatal_line);
+    char how[60];
+    if (exit_status >= 0) {
+        (void)snprintf(how, sizeof(how), "ended with status %d", exit_status);
+    } else {
+        (void)snprintf(how, sizeof(how), "was ended by signal %d", number);
+    }
+    (void)snprintf(
+        to->text, sizeof(to->text), "%s %s%s%s", what, how, fatal_line.size > 0 ? ": " : "",
+        buf_cstr(&fatal_line));
+    buf_deinit(&fatal_line);
+}
+
+static void on_sync_exit(struct child_user *user, int exit_status, int number)
+{
+    struct compute *compute = CONTAINER_OF(user, struct compute, sync);
+    struct errmsg msg;
+    timer_stop(&compute->limit_timer);
+    if (exit_status != 0) {
+        describe_exit(compute, "walproposer --sync", exit_status, number, &msg);
+        if (compute->sync_late) {
+            (void)snprintf(
+                msg.text, sizeof(msg.text),
+                "no majority of the safekeepers answered within %" PRIu64 " ms",
+                compute->host->conf->sync_timeout_ms);
+        }
+        work_failed(compute, &msg);
+        return;
+    }
+    if (read_sync_output(compute, &msg) != ERR_OK) {
+        work_failed(compute, &msg);
+        return;
+    }
+    compute->sync_ms = lap_ms(compute);
+    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+}
+
+static err_t start_proposer(
+    struct compute *compute,
+    const char *flag,
+    const char *stdout_path,
+    struct child_user *user,
+    struct errmsg *msg)
+{
+    char conf_path[PATH_SIZE];
+    char log_path[PATH_SIZE];
+    const char *const argv[] = {
+        compute->host->walproposer, "--config", in_dir(compute, conf_path, "walproposer.conf"),
+        flag, NULL};
+    struct child_options options = {
+        .argv = argv,
+        .output_path = in_dir(compute, log_path, "log"),
+        .stdout_path = stdout_path,
+        .user_name = compute->host->user.name,
+    };
+    return child_start(compute->host->loop, &options, user, msg);
+}
+
+static void done_prepare(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    struct errmsg msg = job->msg;
+    err_t err = job->result;
+    char path[PATH_SIZE];
+    if (err == ERR_OK && compute->sync_canceled) {
+        err = err_set(&msg, ERR_CANCELED, "canceled");
+    }
+    if (err == ERR_OK) {
+        err = start_proposer(
+            compute, "--sync=true", in_dir(compute, path, "sync.out"), &compute->sync, &msg);
+    }
+    if (err != ERR_OK) {
+        work_failed(compute, &msg);
+        return;
+    }
+    timer_start(compute->host->loop, &compute->limit_timer, compute->host->conf->sync_timeout_ms);
+}
+
+static void start_sync(struct compute *compute)
+{
+    compute->start_lsn = LSN_NONE;
+    compute->port = compute->spec->port;
+    compute->sync_canceled = compute->sync_late = compute->ready_late = false;
+    compute->sync_ms = compute->backup_ms = compute->postgres_ms = compute->total_ms = 0;
+    compute->try_at = compute->step_at = clock_mono();
+    compute->log_begin = compute_files_log_size(compute->dir);
+    compute->job.run = run_prepare;
+    compute->job.done = done_prepare;
+    executor_submit(compute->host->files, &compute->job);
+}
+
+/* -- base backup -- */
+
+static void on_backup_done(struct http_call *call)
+{
+    struct compute *compute = CONTAINER_OF(call, struct compute, backup);
+    struct errmsg msg;
+    struct doc *unused = NULL;
+    err_t err = call->result;
+    if (err != ERR_OK) {
+        msg = call->msg;
+    } else if (call->status < 200 || call->status > 299) {
+        err = http_call_json(call, &unused, &msg);
+        doc_unref(unused);
+    }
+    if (err != ERR_OK) {
+        err_ignore(err_wrap(&msg, err, "base backup"), "only the text is wanted");
+        work_failed(compute, &msg);
+        return;
+    }
+    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+}
+
+static void start_backup(struct compute *compute)
+{
+    const struct compute_spec *spec = compute->spec;
+    struct buf url = {0};
+    char path[PATH_SIZE];
+    buf_printf(
+        &url, "%s/v1/tenants/%s/timelines/%s/base_backup?lsn=" LSN_FMT, spec->pageserver_url,
+        tenant_id_text(spec->tenant).text, timeline_id_text(spec->timeline).text,
+        LSN_ARGS(compute->start_lsn));
+    mem_free(compute->backup_url);
+    mem_free(compute->backup_path);
+    compute->backup_url = mem_strdup(buf_cstr(&url));
+    compute->backup_path = mem_strdup(in_dir(compute, path, "base_backup.tar"));
+    buf_deinit(&url);
+    compute->backup.method = "GET";
+    compute->backup.url = compute->backup_url;
+    compute->backup.save_path = compute->backup_path;
+    compute->backup.token = compute->host->conf->pageserver_token;
+    compute->backup.timeout_ms = compute->host->conf->base_backup_timeout_ms;
+    compute->backup.done = on_backup_done;
+    http_call_start(compute->host->http, &compute->backup);
+}
+
+/* -- unpack -- */
+
+static err_t run_unpack(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    struct compute_files files = files_of(compute);
+    return compute_files_unpack(&files, &job->msg);
+}
+
+static void done_unpack(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    if (job->result != ERR_OK) {
+        work_failed(compute, &job->msg);
+        return;
+    }
+    compute->backup_ms = lap_ms(compute);
+    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+}
+
+static void start_unpack(struct compute *compute)
+{
+    compute->job.run = run_unpack;
+    compute->job.done = done_unpack;
+    executor_submit(compute->host->files, &compute->job);
+}
+
+/* -- launch -- */
+
+static void note_pids(struct compute *compute)
+{
+    struct errmsg msg;
+    int postgres = compute->postgres.child != NULL ? child_pid(compute->postgres.child) : 0;
+    int proposer = compute->proposer.child != NULL ? child_pid(compute->proposer.child) : 0;
+    if (leftovers_note(compute->dir, postgres, proposer, &msg) != ERR_OK) {
+        log_warn(&compute->log, "the next agent will not find its processes: %s", msg.text);
+    }
+}
+
+static bool is_expected_end(const struct compute *compute)
+{
+    return compute->plan.phase == COMPUTE_PHASE_TEARDOWN;
+}
+
+static void on_postgres_exit(struct child_user *user, int exit_status, int number)
+{
+    struct compute *compute = CONTAINER_OF(user, struct compute, postgres);
+    timer_stop(&compute->probe_timer);
+    timer_stop(&compute->limit_timer);
+    if (!is_expected_end(compute)) {
+        describe_exit(compute, "postgres", exit_status, number, &compute->error);
+        if (compute->ready_late) {
+            (void)snprintf(
+                compute->error.text, sizeof(compute->error.text),
+                "postgres was not ready within %" PRIu64 " ms",
+                compute->host->conf->start_timeout_ms);
+        }
+        log_warn(&compute->log, "%s", compute->error.text);
+    }
+    post(compute, COMPUTE_EVENT_POSTGRES_EXITED, 0);
+}
+
+static void on_proposer_exit(struct child_user *user, int exit_status, int number)
+{
+    struct compute *compute = CONTAINER_OF(user, struct compute, proposer);
+    if (exit_status == COMPUTE_EXIT_FENCED) {
+        (void)snprintf(
+            compute->error.text, sizeof(compute->error.text),
+            "another compute writes to this timeline now: this one is fenced");
+        log_warn(&compute->log, "%s", compute->error.text);
+    } else if (!is_expected_end(compute)) {
+        describe_exit(compute, "walproposer", exit_status, number, &compute->error);
+        log_warn(&compute->log, "%s", compute->error.text);
+    }
+    post(compute, COMPUTE_EVENT_PROPOSER_EXITED, exit_status);
+}
+
+static err_t start_postgres(struct compute *compute, struct errmsg *msg)
+{
+    char pgdata[PATH_SIZE];
+    char log_path[PATH_SIZE];
+    const char *const argv[] = {
+        compute->host->postgres, "-D", in_dir(compute, pgdata, "pgdata"), NULL};
+    struct child_options options = {
+        .argv = argv,
+        .working_dir = pgdata,
+        .output_path = in_dir(compute, log_path, "log"),
+        .user_name = compute->host->user.name,
+    };
+    return child_start(compute->host->loop, &options, &compute->postgres, msg);
+}
+
+/* Line 8 of postmaster.pid says "ready" when connections are taken, as pg_ctl looks at it too. */
+static bool is_ready(const struct compute *compute)
+{
+    char path[PATH_SIZE];
+    struct buf text = {0};
+    bool ready = false;
+    if (file_read_all(in_dir(compute, path, "pgdata/postmaster.pid"), KIB * 4, &text, NULL) ==
+        ERR_OK) {
+        char *rest = (char *)(uintptr_t)buf_cstr(&text);
+        const char *line = NULL;
+        for (int i = 0; i < POSTMASTER_LINES && rest != NULL; i++) {
+            line = strsep(&rest, "\n");
+        }
+        ready = rest != NULL && line != NULL && str_starts_with(line, "ready");
+    }
+    buf_deinit(&text);
+    return ready;
+}
+
+static void on_probe(struct timer *timer)
+{
+    struct compute *compute = CONTAINER_OF(timer, struct compute, probe_timer);
+    if (is_ready(compute)) {
+        post(compute, COMPUTE_EVENT_POSTGRES_READY, 0);
+        return;
+    }
+    timer_start(compute->host->loop, timer, PROBE_EVERY_MS);
+}
+
+static void launch(struct compute *compute)
+{
+    struct errmsg msg;
+    char flag[40];
+    (void)snprintf(flag, sizeof(flag), "--start_lsn=" LSN_FMT, LSN_ARGS(compute->start_lsn));
+    if (start_postgres(compute, &msg) != ERR_OK) {
+        compute->error = msg;
+        post(compute, COMPUTE_EVENT_POSTGRES_EXITED, 0);
+    }
+    if (start_proposer(compute, flag, NULL, &compute->proposer, &msg) != ERR_OK) {
+        compute->error = msg;
+        post(compute, COMPUTE_EVENT_PROPOSER_EXITED, 1);
+    }
+    note_pids(compute);
+    timer_start(compute->host->loop, &compute->probe_timer, PROBE_EVERY_MS);
+    timer_start(compute->host->loop, &compute->limit_timer, compute->host->conf->start_timeout_ms);
+}
+
+/* -- roles -- */
+
+static err_t apply(
+    const struct compute *compute, const struct compute_spec *spec, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    struct compute_sql sql = {
+        .spec = spec, .socket_dir = in_dir(compute, path, "s"), .port = compute->port};
+    return compute_sql_apply(&sql, msg);
+}
+
+static err_t run_roles(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
+    return apply(compute, compute->spec, &job->msg);
+}
+
+static void done_roles(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
+    if (job->result != ERR_OK) {
+        work_failed(compute, &job->msg);
+        return;
+    }
+    compute->postgres_ms = lap_ms(compute);
+    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+}
+
+static void start_roles(struct compute *compute)
+{
+    timer_stop(&compute->limit_timer);
+    compute->roles_job.run = run_roles;
+    compute->roles_job.done = done_roles;
+    executor_submit(compute->host->sessions, &compute->roles_job);
+}
+
+static err_t run_apply(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, apply_job);
+    return apply(compute, compute->applying, &job->msg);
+}
+
+static void clean_up(struct compute *compute);
+
+static void done_apply(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, apply_job);
+    if (job->result != ERR_OK) {
+        log_warn(&compute->log, "roles and databases of the new spec: %s", job->msg.text);
+    }
+    compute_spec_destroy(compute->applying);
+    compute->applying = NULL;
+    if (compute->clean_up_waits) {
+        clean_up(compute);
+    }
+}
+
+/* -- ends -- */
+
+static void on_limit(struct timer *timer)
+{
+    struct compute *compute = CONTAINER_OF(timer, struct compute, limit_timer);
+    if (compute->sync.child != NULL) {
+        compute->sync_late = true;
+        child_signal_group(compute->sync.child, SIGKILL);
+    } else if (compute->postgres.child != NULL) {
+        compute->ready_late = true;
+        child_signal(compute->postgres.child, SIGQUIT);
+    }
+}
+
+static void cancel_work(struct compute *compute)
+{
+    compute->sync_canceled = true;
+    timer_stop(&compute->limit_timer);
+    if (compute->sync.child != NULL) {
+        child_signal_group(compute->sync.child, SIGKILL); /* an election may be cut at any point */
+    }
+    if (compute->backup.client_private != NULL) {
+        http_call_cancel(&compute->backup);
+    }
+}
+
+static void signal_postgres(struct compute *compute, int number)
+{
+    timer_stop(&compute->probe_timer);
+    timer_stop(&compute->limit_timer);
+    if (compute->postgres.child != NULL) {
+        child_signal(compute->postgres.child, number);
+    }
+}
+
+static err_t run_clean_up(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    return dir_remove(compute->dir, &job->msg);
+}
+
+static void compute_free(struct compute *compute)
+{
+    timer_stop(&compute->plan_timer);
+    timer_stop(&compute->probe_timer);
+    timer_stop(&compute->limit_timer);
+    http_call_deinit(&compute->backup);
+    mem_free(compute->backup_url);
+    mem_free(compute->backup_path);
+    compute_spec_destroy(compute->spec);
+    mem_free(compute);
+}
+
+static void done_clean_up(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    if (job->result != ERR_OK) {
+        log_error(&compute->log, "its folder stays: %s", job->msg.text);
+    }
+    log_info(&compute->log, "deleted");
+    compute->host->on_deleted(compute->host, compute);
+    compute_free(compute);
+}
+
+static void clean_up(struct compute *compute)
+{
+    compute->clean_up_waits = compute->applying != NULL;
+    if (compute->clean_up_waits) {
+        return; /* its session is just ending; the job must not outlive the compute */
+    }
+    compute->job.run = run_clean_up;
+    compute->job.done = done_clean_up;
+    executor_submit(compute->host->files, &compute->job);
+}
+
+static void on_plan_timer(struct timer *timer)
+{
+    post(CONTAINER_OF(timer, struct compute, plan_timer), COMPUTE_EVENT_TIMER, 0);
+}
+
+/* -- the plan put into deeds -- */
+
+static void carry_out_stops(struct compute *compute, unsigned actions)
+{
+    if ((actions & COMPUTE_ACTION_CANCEL_WORK) != 0) {
+        cancel_work(compute);
+    }
+    if ((actions & COMPUTE_ACTION_STOP_FAST) != 0) {
+        signal_postgres(compute, SIGINT);
+    }
+    if ((actions & COMPUTE_ACTION_STOP_IMMEDIATE) != 0) {
+        signal_postgres(compute, SIGQUIT);
+    }
+    if ((actions & COMPUTE_ACTION_STOP_PROPOSER) != 0 && compute->proposer.child != NULL) {
+        child_signal(compute->proposer.child, SIGTERM);
+    }
+    if ((actions & COMPUTE_ACTION_KILL) != 0) {
+        signal_postgres(compute, SIGKILL);
+        if (compute->proposer.child != NULL) {
+            child_signal(compute->proposer.child, SIGKILL);
+        }
+    }
+}
+
+static void carry_out_starts(struct compute *compute, unsigned actions)
+{
+    if ((actions & COMPUTE_ACTION_SYNC) != 0) {
+        start_sync(compute);
+    }
+    if ((actions & COMPUTE_ACTION_BACKUP) != 0) {
+        start_backup(compute);
+    }
+    if ((actions & COMPUTE_ACTION_UNPACK) != 0) {
+        start_unpack(compute);
+    }
+    if ((actions & COMPUTE_ACTION_LAUNCH) != 0) {
+        launch(compute);
+    }
+    if ((actions & COMPUTE_ACTION_ROLES) != 0) {
+        start_roles(compute);
+    }
+    if ((actions & COMPUTE_ACTION_CLEAN_UP) != 0) {
+        clean_up(compute);
+    }
+}
+
+static void report_change(struct compute *compute, enum compute_phase before)
+{
+    const struct compute_plan *plan = &compute->plan;
+    if (plan->phase == before) {
+        return;
+    }
+    if (plan->phase == COMPUTE_PHASE_RUN) {
+        mono_ns_t now = clock_mono();
+        compute->total_ms = (now - compute->try_at) / NS_PER_MS;
+        metric_add(&starts_total, 1);
+        metric_observe_ns(&start_seconds, now - compute->asked_at);
+        compute->error.text[0] = '\0';
+        log_info(
+            &compute->log,
+            "running on port %u from " LSN_FMT ": sync %" PRIu64 " ms, base backup %" PRIu64
+            " ms, postgres %" PRIu64 " ms",
+            compute->port, LSN_ARGS(compute->start_lsn), compute->sync_ms, compute->backup_ms,
+            compute->postgres_ms);
+    } else if (plan->phase == COMPUTE_PHASE_BACKOFF) {
+        metric_add(&retries_total, 1);
+    } else if (plan->phase == COMPUTE_PHASE_OFF) {
+        log_info(&compute->log, "%s", compute_plan_state(plan));
+    }
+    compute->host->on_change(compute->host, compute);
+}
+
+static void step(struct compute *compute, const struct compute_event *event)
+{
+    struct compute_actions actions;
+    enum compute_phase before = compute->plan.phase;
+    compute_plan_step(&compute->plan, event, &actions);
+    report_change(compute, before);
+    carry_out_stops(compute, actions.set);
+    if ((actions.set & COMPUTE_ACTION_TIMER) != 0) {
+        timer_start(compute->host->loop, &compute->plan_timer, actions.timer_ms);
+    }
+    if ((actions.set & COMPUTE_ACTION_STOP_TIMER) != 0) {
+        timer_stop(&compute->plan_timer);
+    }
+    carry_out_starts(compute, actions.set);
+}
+
+static void post(struct compute *compute, enum compute_event_kind kind, int exit_code)
+{
+    ASSERT(compute->event_count < EVENTS_MAX);
+    compute->events[compute->event_count++] = (struct compute_event){
+        .kind = kind, .exit_code = exit_code, .now_ms = clock_mono() / NS_PER_MS};
+    if (compute->stepping) {
+        return; /* the loop below takes it */
+    }
+    compute->stepping = true;
+    while (compute->event_count > 0) {
+        struct compute_event event = compute->events[0];
+        compute->event_count--;
+        for (size_t i = 0; i < compute->event_count; i++) {
+            compute->events[i] = compute->events[i + 1];
+        }
+        step(compute, &event);
+    }
+    compute->stepping = false;
+}
+
+/* -- what the agent calls -- */
+
+err_t compute_create(
+    struct compute_host *host,
+    const char *id,
+    struct compute_spec *spec,
+    struct compute **ret_compute,
+    struct errmsg *msg)
+{
+    char dir[PATH_SIZE];
+    TRY(compute_id_check(id, msg));
+    TRY(str_format(dir, sizeof(dir), msg, "%s/%s", host->computes_dir, id));
+    size_t socket_size = strlen(dir) + strlen("/s/.s.PGSQL.65535");
+    if (socket_size > SOCKET_PATH_MAX) {
+        return err_set(
+            msg, ERR_INVALID,
+            "data_dir is too long: the socket of this compute would have %zu bytes, %d are "
+            "possible",
+            socket_size, SOCKET_PATH_MAX);
+    }
+    struct compute *compute = MEM_NEW(struct compute);
+    compute->host = host;
+    compute->spec = spec;
+    compute->created_at = clock_wall();
+    memcpy(compute->dir, dir, sizeof(dir));
+    (void)snprintf(compute->id, sizeof(compute->id), "%s", id);
+    log_name(&compute->log, "compute %s", id);
+    compute->sync.on_exit = on_sync_exit;
+    compute->postgres.on_exit = on_postgres_exit;
+    compute->proposer.on_exit = on_proposer_exit;
+    compute->plan_timer.on_fire = on_plan_timer;
+    compute->probe_timer.on_fire = on_probe;
+    compute->limit_timer.on_fire = on_limit;
+    *ret_compute = compute;
+    return ERR_OK;
+}
+
+void compute_set_spec(struct compute *compute, struct compute_spec *spec)
+{
+    ASSERT(compute_is_off(compute));
+    compute_spec_destroy(compute->spec);
+    compute->spec = spec;
+}
+
+bool compute_apply_spec(struct compute *compute, struct compute_spec *spec)
+{
+    ASSERT(compute_is_running(compute));
+    if (compute->applying != NULL) {
+        return false;
+    }
+    /* The job keeps a spec of its own: the compute's may be replaced while it works. */
+    struct errmsg msg;
+    err_t err = compute_spec_parse(spec->body, &compute->applying, &msg);
+    ASSERT(err == ERR_OK);
+    compute_spec_destroy(compute->spec);
+    compute->spec = spec;
+    compute->apply_job.run = run_apply;
+    compute->apply_job.done = done_apply;
+    executor_submit(compute->host->sessions, &compute->apply_job);
+    return true;
+}
+
+void compute_start(struct compute *compute)
+{
+    compute->asked_at = clock_mono();
+    post(compute, COMPUTE_EVENT_START, 0);
+}
+
+void compute_stop(struct compute *compute, bool fast)
+{
+    post(compute, fast ? COMPUTE_EVENT_STOP_FAST : COMPUTE_EVENT_STOP_IMMEDIATE, 0);
+}
+
+void compute_delete(struct compute *compute)
+{
+    post(compute, COMPUTE_EVENT_DELETE, 0);
+}
+
+const char *compute_id(const struct compute *compute)
+{
+    return compute->id;
+}
+
+const struct compute_spec *compute_spec_of(const struct compute *compute)
+{
+    return compute->spec;
+}
+
+bool compute_is_off(const struct compute *compute)
+{
+    return compute->plan.phase == COMPUTE_PHASE_OFF;
+}
+
+bool compute_is_running(const struct compute *compute)
+{
+    return compute->plan.phase == COMPUTE_PHASE_RUN;
+}
+
+bool compute_is_going(const struct compute *compute)
+{
+    return compute->plan.end == COMPUTE_END_DELETED;
+}
+
+struct doc *compute_status(const struct compute *compute)
+{
+    struct doc *status = doc_object();
+    struct doc *pids = doc_object();
+    struct doc *laps = doc_object();
+    struct buf uri = {0};
+    (void)doc_set_str(status, "id", compute->id);
+    (void)doc_set_tenant(status, "tenant", compute->spec->tenant);
+    (void)doc_set_timeline(status, "timeline", compute->spec->timeline);
+    (void)doc_set_str(status, "state", compute_plan_state(&compute->plan));
+    (void)doc_set_str(status, "step", compute_plan_step_name(&compute->plan));
+    (void)doc_set_int(status, "port", compute->port != 0 ? compute->port : compute->spec->port);
+    if (compute->postgres.child != NULL) {
+        (void)doc_set_int(pids, "postgres", child_pid(compute->postgres.child));
+    }
+    if (compute->proposer.child != NULL) {
+        (void)doc_set_int(pids, "walproposer", child_pid(compute->proposer.child));
+    }
+    (void)doc_set(status, "pids", pids);
+    (void)doc_set_lsn(status, "start_lsn", compute->start_lsn);
+    (void)doc_set_str(status, "error", compute->error.text[0] != '\0' ? compute->error.text : NULL);
+    buf_printf(
+        &uri, "postgresql://postgres@/postgres?host=%s/s&port=%u", compute->dir, compute->port);
+    (void)doc_set_str(status, "superuser_uri", buf_cstr(&uri));
+    buf_deinit(&uri);
+    (void)doc_set_int(laps, "sync", (int64_t)compute->sync_ms);
+    (void)doc_set_int(laps, "base_backup", (int64_t)compute->backup_ms);
+    (void)doc_set_int(laps, "postgres", (int64_t)compute->postgres_ms);
+    (void)doc_set_int(laps, "total", (int64_t)compute->total_ms);
+    (void)doc_set(status, "started_ms", laps);
+    (void)doc_set_int(status, "failures", compute->plan.failures);
+    (void)doc_set_time(status, "created_at", compute->created_at);
+    return status;
+}

@@ -1,0 +1,493 @@
+/*
+ * compute_files.c - libarchive unpacks; every name from the archive is checked before it is used.
+ */
+#include "compute/agent/compute_files.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/io/file.h"
+
+#define SEGMENT_SIZE    (16 * MIB)
+#define BACKUP_SIZE_MAX (1 * GIB)
+#define LOG_TAIL_MAX    (64 * KIB)
+#define LAST_MEMBER     "anabranch.json"
+#define LAST_MEMBER_MAX 4096
+
+/*
+ * Settings that a compute must have, because of where its data lives. fsync and friends: nothing
+ * local is durable, a commit is durable when the safekeepers say so. full_page_writes: the
+ * pageserver rebuilds pages from history, there are no torn pages. wal_log_hints: a page's LSN must
+ * move when its visibility bit does. restart_after_crash: shared state of the extension is gone
+ * after a crash, so the agent starts anew from the storage.
+ */
+static const char forced_text[] = "fsync = off\n"
+                                  "full_page_writes = off\n"
+                                  "wal_log_hints = on\n"
+                                  "restart_after_crash = off\n"
+                                  "synchronous_standby_names = 'walproposer'\n"
+                                  "max_wal_senders = 16\n"
+                                  "max_replication_slots = 16\n"
+                                  "max_slot_wal_keep_size = -1\n"
+                                  "wal_sender_timeout = 60s\n"
+                                  "wal_recycle = off\n"
+                                  "wal_init_zero = off\n"
+                                  "archive_mode = off\n"
+                                  "summarize_wal = off\n"
+                                  "logging_collector = off\n"
+                                  "allow_alter_system = off\n";
+
+/* Defaults that a user may change. */
+static const char default_text[] = "wal_level = replica\n"
+                                   "synchronous_commit = on\n"
+                                   "wal_compression = lz4\n"
+                                   "wal_keep_size = 1GB\n"
+                                   "max_wal_size = 4GB\n"
+                                   "min_wal_size = 32MB\n"
+                                   "checkpoint_timeout = 5min\n"
+                                   "max_connections = 100\n"
+                                   "max_prepared_transactions = 64\n"
+                                   "effective_io_concurrency = 64\n"
+                                   "maintenance_io_concurrency = 64\n"
+                                   "io_combine_limit = 32\n"
+                                   "password_encryption = scram-sha-256\n"
+                                   "log_line_prefix = '%m [%p] %q%u@%d '\n"
+                                   "log_timezone = 'UTC'\n"
+                                   "timezone = 'UTC'\n";
+
+static const char hba_text[] =
+    "# Local: only who may enter the socket's folder, which is the agent and its own computes.\n"
+    "local all all trust\n"
+    "local replication all trust\n"
+    "host all all 0.0.0.0/0 scram-sha-256\n"
+    "host all all ::/0 scram-sha-256\n";
+
+err_t run_as_find(const struct agent_conf *conf, struct run_as *ret_user, struct errmsg *msg)
+{
+    struct run_as user = {.uid = geteuid(), .gid = getegid()};
+    if (geteuid() == 0) {
+        const char *name = conf->run_as_user[0] != '\0' ? conf->run_as_user : "postgres";
+        struct passwd entry;
+        struct passwd *found = NULL;
+        char text[4096];
+        (void)getpwnam_r(name, &entry, text, sizeof(text), &found);
+        if (found == NULL) {
+            return err_set(
+                msg, ERR_NOT_FOUND,
+                "run_as_user: there is no user \"%s\", and Postgres refuses root", name);
+        }
+        if (entry.pw_uid == 0) {
+            return err_set(msg, ERR_INVALID, "run_as_user: Postgres refuses to run as root");
+        }
+        TRY(str_copy(user.name, sizeof(user.name), name, msg));
+        user.uid = entry.pw_uid;
+        user.gid = entry.pw_gid;
+    }
+    *ret_user = user;
+    return ERR_OK;
+}
+
+static err_t give_away(const struct compute_files *files, const char *path, struct errmsg *msg)
+{
+    if (files->user->name[0] != '\0' && lchown(path, files->user->uid, files->user->gid) != 0) {
+        return err_set(msg, err_from_errno(errno), "give %s to %s: %m", path, files->user->name);
+    }
+    return ERR_OK;
+}
+
+static err_t make_dir(const struct compute_files *files, const char *path, struct errmsg *msg)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        return err_set(msg, err_from_errno(errno), "create folder %s: %m", path);
+    }
+    return give_away(files, path, msg);
+}
+
+static err_t write_file(
+    const struct compute_files *files, const char *path, struct bytes data, struct errmsg *msg)
+{
+    int fd = -1;
+    err_t err = file_open(&fd, path, FILE_CREATE, msg);
+    if (err == ERR_OK) {
+        err = file_resize(fd, path, 0, false, msg);
+    }
+    if (err == ERR_OK) {
+        err = file_write_at(fd, path, data, 0, msg);
+    }
+    file_close(&fd);
+    return err != ERR_OK ? err : give_away(files, path, msg);
+}
+
+err_t compute_files_tar_path(const char *dir, char *to, struct errmsg *msg)
+{
+    return str_format(to, PATH_SIZE, msg, "%s/base_backup.tar", dir);
+}
+
+/* Before the unpack. */
+
+static void print_walproposer_conf(const struct compute_files *files, struct buf *to)
+{
+    const struct compute_spec *spec = files->spec;
+    buf_printf(to, "tenant = %s\n", tenant_id_text(spec->tenant).text);
+    buf_printf(to, "timeline = %s\n", timeline_id_text(spec->timeline).text);
+    buf_printf(to, "system_id = %" PRIu64 "\n", spec->system_id);
+    buf_printf(to, "pg_version = %" PRIu32 "\n", spec->pg_version);
+    buf_printf(to, "generation = %" PRIu32 "\n", spec->membership_generation);
+    buf_printf(to, "safekeepers = \"");
+    for (size_t i = 0; i < spec->safekeeper_count; i++) {
+        const struct compute_safekeeper *keeper = &spec->safekeepers[i];
+        buf_printf(
+            to, "%s%" PRIu64 "@%s:%u", i > 0 ? "," : "", keeper->id, keeper->host, keeper->port);
+    }
+    buf_printf(to, "\"\n");
+    buf_printf(
+        to, "postgres_conninfo = \"host=%s/s port=%u user=postgres dbname=postgres\"\n", files->dir,
+        files->port);
+    buf_printf(to, "postmaster_pid_file = \"%s/pgdata/postmaster.pid\"\n", files->dir);
+    buf_printf(to, "data_dir = \"%s/walproposer\"\n", files->dir);
+    buf_printf(to, "http_port = 0\n");
+    if (files->conf->auth_token[0] != '\0') {
+        buf_printf(to, "auth_token = \"%s\"\n", files->conf->auth_token);
+    }
+}
+
+err_t compute_files_prepare(const struct compute_files *files, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    TRY(dir_create(files->dir, msg));
+    if (chmod(files->dir, 0711) != 0) { /* the run-as user passes through */
+        return err_set(msg, err_from_errno(errno), "chmod %s: %m", files->dir);
+    }
+    TRY(str_format(path, sizeof(path), msg, "%s/s", files->dir));
+    TRY(make_dir(files, path, msg));
+    TRY(str_format(path, sizeof(path), msg, "%s/walproposer", files->dir));
+    TRY(make_dir(files, path, msg));
+    TRY(str_format(path, sizeof(path), msg, "%s/walproposer.conf", files->dir));
+    struct buf text = {0};
+    print_walproposer_conf(files, &text);
+    err_t err = write_file(files, path, buf_view(&text), msg);
+    buf_deinit(&text);
+    return err;
+}
+
+/* Settings. */
+
+static void print_quoted(struct buf *to, const char *name, const char *value)
+{
+    buf_printf(to, "%s = '", name);
+    for (const char *c = value; *c != '\0'; c++) {
+        if (*c == '\'' || *c == '\\') {
+            buf_append(to, c, 1);
+        }
+        buf_append(to, c, 1);
+    }
+    buf_printf(to, "'\n");
+}
+
+/* Prints the user's settings; libraries to preload are returned, because ours comes first. */
+static const char *print_user_settings(const struct doc *settings, struct buf *to)
+{
+    const char *libraries = NULL;
+    DOC_FOR_EACH(settings, name, value)
+    {
+        const char *text = doc_value_str(value);
+        if (strcmp(name, "shared_preload_libraries") == 0) {
+            libraries = text;
+        } else if (text != NULL) {
+            print_quoted(to, name, text);
+        } else {
+            buf_printf(to, "%s = ", name);
+            doc_print(value, false, to);
+            buf_append(to, "\n", 1);
+        }
+    }
+    return libraries;
+}
+
+static void print_storage_settings(const struct compute_files *files, struct buf *to)
+{
+    const struct compute_spec *spec = files->spec;
+    print_quoted(to, "anabranch.tenant_id", tenant_id_text(spec->tenant).text);
+    print_quoted(to, "anabranch.timeline_id", timeline_id_text(spec->timeline).text);
+    print_quoted(to, "anabranch.pageserver_host", spec->pageserver_host);
+    buf_printf(to, "anabranch.pageserver_port = %u\n", spec->pageserver_port);
+    buf_printf(to, "anabranch.generation = %" PRIu32 "\n", spec->generation);
+    if (files->conf->auth_token[0] != '\0') {
+        print_quoted(to, "anabranch.token", files->conf->auth_token);
+    }
+}
+
+void compute_files_print_settings(const struct compute_files *files, struct buf *to)
+{
+    const char *libraries = NULL;
+    struct buf text = {0};
+    buf_printf(to, "# Written at every start of the compute: changes here are lost.\n");
+    buf_printf(to, "%s\n# Wanted by the user\n", default_text);
+    if (files->spec->settings != NULL) {
+        libraries = print_user_settings(files->spec->settings, to);
+    }
+    buf_printf(to, "\n# Needed by the storage\n%s", forced_text);
+    bool more = libraries != NULL && libraries[0] != '\0';
+    buf_printf(&text, "anabranch%s%s", more ? "," : "", more ? libraries : "");
+    print_quoted(to, "shared_preload_libraries", buf_cstr(&text));
+    buf_clear(&text);
+    if (files->conf->extension_dir[0] != '\0') {
+        buf_printf(&text, "%s:", files->conf->extension_dir);
+    }
+    buf_printf(&text, "$libdir");
+    print_quoted(to, "dynamic_library_path", buf_cstr(&text));
+    print_quoted(to, "listen_addresses", files->spec->listen_host);
+    buf_printf(to, "port = %u\n", files->port);
+    buf_clear(&text);
+    buf_printf(&text, "%s/s", files->dir);
+    print_quoted(to, "unix_socket_directories", buf_cstr(&text));
+    buf_printf(to, "unix_socket_permissions = 0700\n");
+    print_storage_settings(files, to);
+    buf_deinit(&text);
+}
+
+static err_t write_in(
+    const struct compute_files *files, const char *name, struct bytes data, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    TRY(str_format(path, sizeof(path), msg, "%s/pgdata/%s", files->dir, name));
+    return write_file(files, path, data, msg);
+}
+
+static err_t write_settings(const struct compute_files *files, struct errmsg *msg)
+{
+    struct buf text = {0};
+    compute_files_print_settings(files, &text);
+    err_t err = write_in(files, "postgresql.conf", buf_view(&text), msg);
+    buf_deinit(&text);
+    TRY(err);
+    TRY(write_in(files, "pg_hba.conf", bytes_of_str(hba_text), msg));
+    TRY(write_in(files, "pg_ident.conf", bytes_of_str("# none\n"), msg));
+    return write_in(files, "postgresql.auto.conf", bytes_of_str(""), msg);
+}
+
+/* The archive. */
+
+struct unpack {
+    const struct compute_files *files;
+    struct archive *archive;
+    uint64_t size;
+    char last_name[64];
+    char last_text[LAST_MEMBER_MAX + 1]; /* of anabranch.json */
+};
+
+static bool is_safe_name(const char *name)
+{
+    size_t size = strlen(name);
+    if (size == 0 || size > 300 || name[0] == '/') {
+        return false;
+    }
+    for (const char *part = name; part != NULL; part = strchr(part, '/')) {
+        part += part != name ? 1 : 0;
+        if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == '\0')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static err_t read_failed(struct unpack *unpack, struct errmsg *msg)
+{
+    return err_set(
+        msg, ERR_CORRUPT, "base backup: %s",
+        archive_error_string(unpack->archive) != NULL ? archive_error_string(unpack->archive)
+                                                      : "cannot be read");
+}
+
+static err_t copy_data(struct unpack *unpack, int fd, const char *path, struct errmsg *msg)
+{
+    static _Thread_local uint8_t piece[256 * 1024];
+    uint64_t at = 0;
+    for (;;) {
+        la_ssize_t got = archive_read_data(unpack->archive, piece, sizeof(piece));
+        if (got < 0) {
+            return read_failed(unpack, msg);
+        }
+        if (got == 0) {
+            return ERR_OK;
+        }
+        unpack->size += (uint64_t)got;
+        if (unpack->size > BACKUP_SIZE_MAX) {
+            return err_set(msg, ERR_FULL, "base backup is larger than %zu bytes", BACKUP_SIZE_MAX);
+        }
+        TRY(file_write_at(fd, path, bytes_of(piece, (size_t)got), at, msg));
+        at += (uint64_t)got;
+    }
+}
+
+static err_t unpack_file(struct unpack *unpack, const char *name, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    int fd = -1;
+    TRY(str_format(path, sizeof(path), msg, "%s/pgdata/%s", unpack->files->dir, name));
+    TRY(file_open(&fd, path, FILE_CREATE, msg));
+    err_t err = copy_data(unpack, fd, path, msg);
+    /* The WAL segment is cut behind its record; Postgres wants it whole. A hole costs nothing. */
+    if (err == ERR_OK && str_starts_with(name, "pg_wal/") && strlen(name) == 7 + 24) {
+        err = file_resize(fd, path, SEGMENT_SIZE, false, msg);
+    }
+    file_close(&fd);
+    return err != ERR_OK ? err : give_away(unpack->files, path, msg);
+}
+
+static err_t read_last_member(struct unpack *unpack, struct errmsg *msg)
+{
+    la_ssize_t got = archive_read_data(unpack->archive, unpack->last_text, LAST_MEMBER_MAX);
+    if (got < 0) {
+        return read_failed(unpack, msg);
+    }
+    unpack->last_text[got] = '\0';
+    return ERR_OK;
+}
+
+static err_t unpack_member(struct unpack *unpack, struct archive_entry *entry, struct errmsg *msg)
+{
+    const char *name = archive_entry_pathname(entry);
+    char path[PATH_SIZE];
+    if (name == NULL || !is_safe_name(name)) {
+        return err_set(
+            msg, ERR_CORRUPT, "base backup: the name \"%.60s\" is not allowed",
+            name == NULL ? "?" : name);
+    }
+    if (strcmp(name, LAST_MEMBER) == 0) {
+        return read_last_member(unpack, msg);
+    }
+    if (unpack->last_text[0] != '\0') {
+        return err_set(msg, ERR_CORRUPT, "base backup: \"%.60s\" behind the last member", name);
+    }
+    if (archive_entry_filetype(entry) == AE_IFDIR) {
+        TRY(str_format(path, sizeof(path), msg, "%s/pgdata/%s", unpack->files->dir, name));
+        return make_dir(unpack->files, path, msg);
+    }
+    if (archive_entry_filetype(entry) != AE_IFREG) {
+        return err_set(msg, ERR_CORRUPT, "base backup: \"%.60s\" is neither file nor folder", name);
+    }
+    return unpack_file(unpack, name, msg);
+}
+
+static err_t unpack_members(struct unpack *unpack, const char *tar_path, struct errmsg *msg)
+{
+    (void)archive_read_support_format_tar(unpack->archive);
+    if (archive_read_open_filename(unpack->archive, tar_path, 1 * MIB) != ARCHIVE_OK) {
+        return read_failed(unpack, msg);
+    }
+    for (;;) {
+        struct archive_entry *entry = NULL;
+        int rc = archive_read_next_header(unpack->archive, &entry);
+        if (rc == ARCHIVE_EOF) {
+            return ERR_OK;
+        }
+        if (rc != ARCHIVE_OK) {
+            return read_failed(unpack, msg);
+        }
+        TRY(unpack_member(unpack, entry, msg));
+    }
+}
+
+/* The last member proves that the archive is whole and of the right cluster and LSN. */
+static err_t check_last_member(const struct unpack *unpack, struct errmsg *msg)
+{
+    const struct compute_files *files = unpack->files;
+    struct doc *doc = NULL;
+    lsn_t lsn = 0;
+    const char *system_id = NULL;
+    char expected[24];
+    if (unpack->last_text[0] == '\0') {
+        return err_set(msg, ERR_CORRUPT, "base backup was cut short: there is no %s", LAST_MEMBER);
+    }
+    err_t err = doc_parse(bytes_of_str(unpack->last_text), &doc, msg);
+    err = err != ERR_OK ? err : doc_get_lsn(doc, "start_lsn", &lsn, msg);
+    err = err != ERR_OK ? err : doc_get_str(doc, "system_id", &system_id, msg);
+    (void)snprintf(expected, sizeof(expected), "%" PRIu64, files->spec->system_id);
+    if (err == ERR_OK && lsn != files->start_lsn) {
+        err = err_set(
+            msg, ERR_CORRUPT, "it is for " LSN_FMT ", not for " LSN_FMT, LSN_ARGS(lsn),
+            LSN_ARGS(files->start_lsn));
+    }
+    if (err == ERR_OK && strcmp(system_id, expected) != 0) {
+        err = err_set(msg, ERR_CORRUPT, "it is of system %.24s, not %s", system_id, expected);
+    }
+    doc_unref(doc);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "base backup");
+}
+
+static err_t unpack_archive(
+    const struct compute_files *files, const char *tar_path, struct errmsg *msg)
+{
+    struct unpack unpack = {.files = files, .archive = archive_read_new()};
+    if (unpack.archive == NULL) {
+        return err_set(msg, ERR_FULL, "libarchive does not start");
+    }
+    err_t err = unpack_members(&unpack, tar_path, msg);
+    if (err == ERR_OK) {
+        err = check_last_member(&unpack, msg);
+    }
+    (void)archive_read_free(unpack.archive);
+    return err;
+}
+
+err_t compute_files_unpack(const struct compute_files *files, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    char tar_path[PATH_SIZE];
+    TRY(str_format(path, sizeof(path), msg, "%s/pgdata", files->dir));
+    TRY(compute_files_tar_path(files->dir, tar_path, msg));
+    TRY(dir_remove(path, msg));
+    TRY(make_dir(files, path, msg));
+    TRY(unpack_archive(files, tar_path, msg));
+    TRY(write_settings(files, msg));
+    return file_remove(tar_path, msg);
+}
+
+/* The log. */
+
+uint64_t compute_files_log_size(const char *dir)
+{
+    char path[PATH_SIZE];
+    struct stat status;
+    if (str_format(path, sizeof(path), NULL, "%s/log", dir) != ERR_OK || stat(path, &status) != 0) {
+        return 0;
+    }
+    return (uint64_t)status.st_size;
+}
+
+void compute_files_last_fatal(const char *dir, uint64_t from, struct buf *to)
+{
+    char path[PATH_SIZE];
+    int fd = -1;
+    uint64_t size = 0;
+    struct buf text = {0};
+    if (str_format(path, sizeof(path), NULL, "%s/log", dir) != ERR_OK ||
+        file_open(&fd, path, FILE_READ, NULL) != ERR_OK) {
+        return;
+    }
+    if (file_size(fd, path, &size, NULL) == ERR_OK && size > from) {
+        uint64_t begin = MAX_OF(from, size > LOG_TAIL_MAX ? size - LOG_TAIL_MAX : 0);
+        uint8_t *room = buf_extend(&text, (size_t)(size - begin));
+        if (file_read_at(fd, path, room, (size_t)(size - begin), begin, NULL) != ERR_OK) {
+            buf_clear(&text);
+        }
+    }
+    file_close(&fd);
+    char *rest = (char *)(uintptr_t)buf_cstr(&text);
+    for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
+        const char *found = strstr(line, "FATAL: ");
+        found = found != NULL ? found : strstr(line, "PANIC: ");
+        found = found != NULL ? found : strstr(line, " ERROR "); /* our own processes */
+        if (found != NULL) {
+            buf_clear(to);
+            buf_printf(to, "%.200s", found);
+        }
+    }
+    buf_deinit(&text);
+}

@@ -1,0 +1,17 @@
+/*
+ * compute_sql.h - roles and databases of a compute, made so by SQL as superuser over its socket.
+ *
+ * Idempotent, and without a write when nothing is missing: a branch that is only read does not
+ * grow. Blocking: on workers; ends when Postgres does.
+ */
+#pragma once
+
+#include "compute/agent/compute_spec.h"
+
+struct compute_sql {
+    const struct compute_spec *spec;
+    const char *socket_dir;
+    uint16_t port;
+};
+
+NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg);

@@ -1,0 +1,18 @@
+/*
+ * leftovers.h - processes of computes that outlived the agent that started them.
+ *
+ * Each start writes computes/ID/pids: "name pid start-time" a line. The start time (of
+ * /proc/PID/stat) tells a process from another one that got its number later.
+ */
+#pragma once
+
+#include "common/base/err.h"
+
+/* Replaces the file. A pid of 0 is left out. */
+NODISCARD err_t leftovers_note(const char *dir, int postgres, int proposer, struct errmsg *msg);
+
+/*
+ * Blocking, at start: ends the processes that computes/(any)/pids names, if they are still the
+ * same, and removes the folders. Nothing else is touched.
+ */
+NODISCARD err_t leftovers_clear(const char *computes_dir, struct errmsg *msg);

@@ -1,0 +1,401 @@
+/*
+ * main.c - compute-agent: computes on this host, by HTTP (docs/design/walking-skeleton.md).
+ *
+ * Stateless: which computes shall run is control's knowledge. After a restart whatever an earlier
+ * agent left is ended and removed, and control asks for its computes again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/io/file.h"
+#include "compute/agent/bootstrap_image.h"
+#include "compute/agent/compute.h"
+#include "compute/agent/leftovers.h"
+
+METRIC_GAUGE(computes_known, "agent_computes", "Computes that this agent knows, in any state.");
+
+#define SESSION_THREADS 16
+
+struct member {
+    struct list_link link;
+    struct compute *compute;
+};
+
+struct agent {
+    struct app *app;
+    struct compute_host host;
+    struct http_context http;
+    struct bootstrap_maker *maker;
+    struct list members;
+    size_t count;
+    bool stopping;
+};
+
+#define CONF_OWNER struct agent_conf
+static const struct conf_setting settings[] = {AGENT_SETTINGS(CONF_ROW)};
+static struct agent_conf conf;
+static struct agent agent;
+
+static struct member *find(const char *id)
+{
+    LIST_FOR_EACH(&agent.members, link)
+    {
+        struct member *member = CONTAINER_OF(link, struct member, link);
+        if (strcmp(compute_id(member->compute), id) == 0) {
+            return member;
+        }
+    }
+    return NULL;
+}
+
+/* Answers 404 itself. */
+static struct compute *asked_for(struct http_request *request)
+{
+    const char *id = http_request_param(request, "id");
+    struct member *member = find(id);
+    if (member == NULL) {
+        char message[120];
+        (void)snprintf(message, sizeof(message), "there is no compute \"%.64s\" here", id);
+        http_respond_problem(request, 404, "ERR_NOT_FOUND", message);
+        return NULL;
+    }
+    return member->compute;
+}
+
+static void check_stopped(void)
+{
+    if (!agent.stopping || bootstrap_maker_is_busy(agent.maker)) {
+        return;
+    }
+    LIST_FOR_EACH(&agent.members, link)
+    {
+        if (!compute_is_off(CONTAINER_OF(link, struct member, link)->compute)) {
+            return;
+        }
+    }
+    executor_destroy(agent.host.sessions); /* no Postgres is left: what still waits ends now */
+    agent.host.sessions = NULL;
+    app_stopped(agent.app);
+}
+
+static void on_change(struct compute_host *host, struct compute *compute)
+{
+    (void)host;
+    (void)compute;
+    check_stopped();
+}
+
+static void on_deleted(struct compute_host *host, struct compute *compute)
+{
+    (void)host;
+    struct member *member = find(compute_id(compute));
+    ASSERT(member != NULL && member->compute == compute);
+    list_remove(&member->link);
+    mem_free(member);
+    agent.count--;
+    metric_set(&computes_known, (int64_t)agent.count);
+    check_stopped();
+}
+
+/* -- PUT: create, start again, or nothing to do -- */
+
+static err_t add(const char *id, struct compute_spec *spec, struct errmsg *msg)
+{
+    struct compute *compute = NULL;
+    if (agent.count >= conf.computes_max) {
+        return err_set(
+            msg, ERR_BUSY, "this host has %" PRIu64 " computes already: computes_max",
+            conf.computes_max);
+    }
+    TRY(compute_create(&agent.host, id, spec, &compute, msg));
+    struct member *member = MEM_NEW(struct member);
+    member->compute = compute;
+    list_push_back(&agent.members, &member->link);
+    agent.count++;
+    metric_set(&computes_known, (int64_t)agent.count);
+    log_info(NULL, "compute %s: timeline %s", id, timeline_id_text(spec->timeline).text);
+    compute_start(compute);
+    return ERR_OK;
+}
+
+/* Roles and databases may change while it runs; everything else needs a new start. */
+static bool differs_only_in_contents(const struct compute_spec *a, const struct compute_spec *b)
+{
+    static const char *const contents[] = {"roles", "databases", "superuser_password"};
+    struct doc *first = doc_copy(a->body);
+    struct doc *second = doc_copy(b->body);
+    for (size_t i = 0; i < ARRAY_LEN(contents); i++) {
+        doc_remove(first, contents[i]);
+        doc_remove(second, contents[i]);
+    }
+    bool same = doc_equal(first, second);
+    doc_unref(first);
+    doc_unref(second);
+    return same;
+}
+
+/* Takes over `spec` when it answers ERR_OK. */
+static err_t renew(struct compute *compute, struct compute_spec *spec, struct errmsg *msg)
+{
+    if (compute_is_going(compute)) {
+        return err_set(msg, ERR_BUSY, "compute %s is being deleted", compute_id(compute));
+    }
+    if (compute_is_off(compute)) {
+        compute_set_spec(compute, spec);
+        compute_start(compute);
+        return ERR_OK;
+    }
+    if (compute_spec_equal(compute_spec_of(compute), spec)) {
+        compute_start(compute); /* of interest only while it is being stopped */
+        compute_spec_destroy(spec);
+        return ERR_OK;
+    }
+    if (compute_is_running(compute) && differs_only_in_contents(compute_spec_of(compute), spec)) {
+        return compute_apply_spec(compute, spec)
+                   ? ERR_OK
+                   : err_set(msg, ERR_BUSY, "an earlier change of roles is under way");
+    }
+    return err_set(
+        msg, ERR_EXISTS, "compute %s exists with another spec: stop it first", compute_id(compute));
+}
+
+static void put_compute(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct errmsg msg;
+    struct doc *body = NULL;
+    struct compute_spec *spec = NULL;
+    const char *id = http_request_param(request, "id");
+    struct member *member = find(id);
+    err_t err = agent.stopping ? err_set(&msg, ERR_CANCELED, "the agent is stopping") : ERR_OK;
+    err = err != ERR_OK ? err : http_request_json(request, &body, &msg);
+    err = err != ERR_OK ? err : compute_spec_parse(body, &spec, &msg);
+    if (err == ERR_OK) {
+        err = member == NULL ? add(id, spec, &msg) : renew(member->compute, spec, &msg);
+        if (err != ERR_OK) {
+            compute_spec_destroy(spec);
+        }
+    }
+    if (err != ERR_OK) {
+        http_respond_error(request, err, &msg);
+        return;
+    }
+    struct compute *compute = find(id)->compute;
+    http_respond_json(request, compute_is_running(compute) ? 200 : 202, compute_status(compute));
+}
+
+static void get_compute(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct compute *compute = asked_for(request);
+    if (compute != NULL) {
+        http_respond_json(request, 200, compute_status(compute));
+    }
+}
+
+static void get_spec(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct compute *compute = asked_for(request);
+    if (compute != NULL) {
+        http_respond_json(request, 200, compute_spec_redacted(compute_spec_of(compute)));
+    }
+}
+
+static void get_computes(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct doc *list = doc_array();
+    LIST_FOR_EACH(&agent.members, link)
+    {
+        (void)doc_push(list, compute_status(CONTAINER_OF(link, struct member, link)->compute));
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "computes", list));
+}
+
+static void post_stop(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct errmsg msg;
+    struct doc *body = NULL;
+    const char *mode = "fast";
+    struct compute *compute = asked_for(request);
+    if (compute == NULL) {
+        return;
+    }
+    err_t err = http_request_json(request, &body, &msg);
+    err = err != ERR_OK ? err : doc_opt_str(body, "mode", &mode, &msg);
+    if (err == ERR_OK && strcmp(mode, "fast") != 0 && strcmp(mode, "immediate") != 0) {
+        err = err_set(&msg, ERR_INVALID, "mode: expected \"fast\" or \"immediate\"");
+    }
+    if (err != ERR_OK) {
+        http_respond_error(request, err, &msg);
+        return;
+    }
+    compute_stop(compute, strcmp(mode, "fast") == 0);
+    http_respond_json(request, 202, compute_status(compute));
+}
+
+static void delete_compute(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct compute *compute = asked_for(request);
+    if (compute != NULL) {
+        compute_delete(compute); /* frees it later, never from inside */
+        http_respond_json(request, 202, compute_status(compute));
+    }
+}
+
+static void post_bootstrap_images(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    bootstrap_maker_handle(agent.maker, request);
+}
+
+static void get_status(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    struct doc *body = doc_object();
+    (void)doc_set_int(body, "computes", (int64_t)agent.count);
+    (void)doc_set_str(body, "postgres", agent.host.postgres);
+    (void)doc_set_str(body, "walproposer", agent.host.walproposer);
+    (void)doc_set_str(body, "run_as_user", agent.host.user.name);
+    http_respond_json(request, 200, body);
+}
+
+static const struct http_route routes[] = {
+    {"GET", "/v1/status", get_status, "What this agent runs computes with.", false},
+    {"POST", "/v1/bootstrap_images", post_bootstrap_images,
+     "Make (once) the empty cluster from which roots begin.", false},
+    {"GET", "/v1/computes", get_computes, "All computes with their states.", false},
+    {"GET", "/v1/computes/{id}", get_compute, "State, port, processes and timings.", false},
+    {"PUT", "/v1/computes/{id}", put_compute, "Create and start, or start again.", false},
+    {"GET", "/v1/computes/{id}/spec", get_spec, "Its PUT body without passwords.", false},
+    {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},
+    {"DELETE", "/v1/computes/{id}", delete_compute, "Stop at once and remove its files.", false},
+};
+
+/* -- start and stop -- */
+
+static err_t find_walproposer(char *to, struct errmsg *msg)
+{
+    char self[PATH_SIZE];
+    if (conf.walproposer_binary[0] != '\0') {
+        TRY(str_copy(to, PATH_SIZE, conf.walproposer_binary, msg));
+        return access(to, X_OK) == 0
+                   ? ERR_OK
+                   : err_set(msg, ERR_NOT_FOUND, "walproposer_binary: %s: %m", to);
+    }
+    ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (size <= 0) {
+        return err_set(msg, ERR_IO, "find this program: %m");
+    }
+    self[size] = '\0';
+    *strrchr(self, '/') = '\0';
+    /* Installed, it stands beside us (where the build has a folder of that name). */
+    static const char *const places[] = {"walproposer", "../walproposer/walproposer"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        struct stat status;
+        TRY(str_format(to, PATH_SIZE, msg, "%s/%s", self, places[i]));
+        if (stat(to, &status) == 0 && S_ISREG(status.st_mode) && access(to, X_OK) == 0) {
+            return ERR_OK;
+        }
+    }
+    return err_set(
+        msg, ERR_NOT_FOUND, "walproposer is not beside this program (%s): set walproposer_binary",
+        self);
+}
+
+static err_t find_programs(struct errmsg *msg)
+{
+    if (conf.postgres_dir[0] == '\0') {
+        return err_set(msg, ERR_INVALID, "setting postgres_dir is required");
+    }
+    TRY(str_format(
+        agent.host.postgres, sizeof(agent.host.postgres), msg, "%s/bin/postgres",
+        conf.postgres_dir));
+    if (access(agent.host.postgres, X_OK) != 0) {
+        return err_set(msg, ERR_NOT_FOUND, "postgres_dir: %s: %m", agent.host.postgres);
+    }
+    return find_walproposer(agent.host.walproposer, msg);
+}
+
+/* Paths go into settings of processes that run elsewhere: make them absolute. */
+static err_t make_absolute(const char *path, char *to, struct errmsg *msg)
+{
+    char here[PATH_SIZE];
+    if (path[0] == '/') {
+        return str_copy(to, PATH_SIZE, path, msg);
+    }
+    if (getcwd(here, sizeof(here)) == NULL) {
+        return err_set(msg, err_from_errno(errno), "find the current folder: %m");
+    }
+    return str_format(to, PATH_SIZE, msg, "%s/%s", here, path);
+}
+
+/* The run-as user must be able to pass through to its computes. */
+static err_t open_way(const char *path, struct errmsg *msg)
+{
+    TRY(dir_create(path, msg));
+    if (chmod(path, 0711) != 0) {
+        return err_set(msg, err_from_errno(errno), "chmod %s: %m", path);
+    }
+    return ERR_OK;
+}
+
+static err_t start(struct app *app, struct errmsg *msg)
+{
+    char data_dir[PATH_SIZE];
+    agent.app = app;
+    agent.host.conf = &conf;
+    agent.host.loop = app_loop(app);
+    agent.host.files = app_executor(app);
+    agent.host.http = app_http_client(app);
+    agent.host.on_change = on_change;
+    agent.host.on_deleted = on_deleted;
+    list_init(&agent.members);
+    TRY(run_as_find(&conf, &agent.host.user, msg));
+    TRY(find_programs(msg));
+    TRY(make_absolute(app_data_dir(app), data_dir, msg));
+    TRY(str_format(
+        agent.host.computes_dir, sizeof(agent.host.computes_dir), msg, "%s/computes", data_dir));
+    TRY(leftovers_clear(agent.host.computes_dir, msg));
+    TRY(open_way(data_dir, msg));
+    TRY(open_way(agent.host.computes_dir, msg));
+    TRY(executor_create(agent.host.loop, SESSION_THREADS, &agent.host.sessions, msg));
+    agent.maker = bootstrap_maker_create(&agent.host, data_dir);
+    http_server_add_routes(app_http(app), routes, ARRAY_LEN(routes), &agent.http);
+    return ERR_OK;
+}
+
+/* Sessions end their way; after a while they are cut off (compute_plan.c), WAL is safe anyway. */
+static void stop(struct app *app)
+{
+    (void)app;
+    agent.stopping = true;
+    bootstrap_maker_stop(agent.maker);
+    LIST_FOR_EACH(&agent.members, link)
+    {
+        compute_stop(CONTAINER_OF(link, struct member, link)->compute, true);
+    }
+    check_stopped();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct app_spec spec = {
+        .name = "compute-agent",
+        .help = "prepares and runs the computes of this host: Postgres and its walproposer.",
+        .conf = &conf,
+        .settings = settings,
+        .settings_count = ARRAY_LEN(settings),
+        .start = start,
+        .stop = stop,
+    };
+    return app_main(argc, argv, &spec);
+}
