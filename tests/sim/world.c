@@ -499,10 +499,20 @@ static lsn_t repair_record_lsn(
     for (uint32_t n = 0; n < NODES; n++) {
         const struct proposer_peer *peer = &compute->proposer.peers[n];
         if (peer->read_id == id && reply->begin_lsn == peer->sent_lsn) {
+            /* With a gap before it (sent from the window) the bytes cannot be read as records. */
+            bool goes_on = compute->repair_end_lsn[n] == reply->begin_lsn;
+            if (!goes_on && reply->begin_lsn != peer->stream_lsn) {
+                compute->repair_end_lsn[n] = LSN_NONE;
+                return LSN_NONE;
+            }
+            if (reply->begin_lsn == peer->stream_lsn) {
+                compute->repair_begin_lsn[n] = peer->stream_lsn;
+            }
             size_t offset = reply->begin_lsn - WAL_START;
             memcpy(compute->repair[n] + offset, reply->wal.data, reply->wal.size);
+            compute->repair_end_lsn[n] = reply->begin_lsn + reply->wal.size;
             return record_end_before(
-                compute->repair[n], peer->stream_lsn, reply->begin_lsn + reply->wal.size);
+                compute->repair[n], compute->repair_begin_lsn[n], compute->repair_end_lsn[n]);
         }
     }
     return LSN_NONE;
@@ -727,6 +737,7 @@ static void start_compute(struct world *world, uint32_t c)
     compute->ready = compute->local_due = false;
     compute->tick_us = 0;
     memset(compute->conn, 0, sizeof(compute->conn));
+    memset(compute->repair_end_lsn, 0, sizeof(compute->repair_end_lsn));
     bool foreign = world->climate.foreigner && c == COMPUTES - 1;
     struct proposer_options options = {
         .membership =

@@ -83,6 +83,7 @@ struct compute {
     uint16_t link; /* of the last generated record */
     uint8_t wal[WAL_SIZE];
     uint8_t repair[NODES][WAL_SIZE]; /* what was read on behalf of each safekeeper */
+    lsn_t repair_begin_lsn[NODES], repair_end_lsn[NODES]; /* of what is contiguous in it */
 };
 
 /* What this schedule is like: drawn from the seed. */
