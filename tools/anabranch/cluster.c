@@ -31,12 +31,28 @@
 
 /* ---- the lock ---- */
 
+/* With parents, and open to other users, because Postgres runs as one of them when we are root. */
+static err_t make_folder(const char *path, struct errmsg *msg)
+{
+    char part[PATH_SIZE];
+    TRY(str_copy(part, sizeof part, path, msg));
+    for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(part, 0755); /* the last one tells */
+        *slash = '/';
+    }
+    if (mkdir(part, 0755) != 0 && errno != EEXIST) {
+        return err_set(msg, err_from_errno(errno), "create %s: error %d", path, errno);
+    }
+    return ERR_OK;
+}
+
 err_t cluster_lock(struct cluster *cluster, const char *data_dir, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     *cluster = (struct cluster){.lock_fd = -1};
     TRY(str_copy(cluster->data_dir, sizeof cluster->data_dir, data_dir, msg));
-    TRY(dir_create(data_dir, msg));
+    TRY(make_folder(data_dir, msg));
     TRY(str_format(path, sizeof path, msg, "%.900s/lock", data_dir));
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
