@@ -80,8 +80,14 @@ static void send_appended(
     };
 }
 
+enum commit_news {
+    COMMIT_SAME,
+    COMMIT_MOVED,
+    COMMIT_EFFECTIVE, /* it has reached the start of the leader's term */
+};
+
 /* What the leader committed, as far as we hold it durably. */
-static void advance_commit(struct acceptor *acceptor, struct acceptor_actions *out)
+static enum commit_news advance_commit(struct acceptor *acceptor, struct acceptor_actions *out)
 {
     lsn_t held_lsn = MUTANT(22) ? acceptor->received_record_lsn : acceptor->record_lsn;
     lsn_t commit_lsn = MIN_OF(acceptor->leader_commit_lsn, held_lsn);
@@ -89,19 +95,20 @@ static void advance_commit(struct acceptor *acceptor, struct acceptor_actions *o
         commit_lsn = acceptor->leader_commit_lsn;
     }
     if (commit_lsn <= acceptor->state.commit_lsn) {
-        return;
+        return COMMIT_SAME;
     }
     const struct term_history *history = &acceptor->state.history;
     lsn_t term_start_lsn = history->items[history->count - 1].lsn;
+    bool effective = acceptor->state.commit_lsn < term_start_lsn && commit_lsn >= term_start_lsn;
     acceptor->state.commit_lsn = commit_lsn;
     emit(out, ACCEPTOR_RELEASE_COMMITTED, acceptor->leader)->commit_lsn = commit_lsn;
 
     /* That a term has become effective is remembered at once: a compute starts from there. */
-    bool effective = acceptor->commit_persist_lsn < term_start_lsn && commit_lsn >= term_start_lsn;
     if (effective || commit_lsn - acceptor->commit_persist_lsn >= COMMIT_PERSIST_STEP) {
         MARK("acceptor.commit.persisted");
         persist(acceptor, out);
     }
+    return effective ? COMMIT_EFFECTIVE : COMMIT_MOVED;
 }
 
 /* ---- votes ---- */
@@ -326,9 +333,14 @@ static void on_append_requested(
         action->write.epoch = acceptor->wal_epoch;
     }
     acceptor->leader_commit_lsn = MAX_OF(acceptor->leader_commit_lsn, append->commit_lsn);
-    advance_commit(acceptor, out);
-    if (append->wal.size == 0 || MUTANT(3)) {
-        send_appended(acceptor, out, from); /* one with WAL is answered when it is on disk */
+    /*
+     * With WAL: answered when that is on disk. A heartbeat is answered at once, and so is the news
+     * that the term is effective, because --sync waits for it. Other news of a commit is not: there
+     * is some for every transaction, and nobody needs the answer.
+     */
+    enum commit_news news = advance_commit(acceptor, out);
+    if ((append->wal.size == 0 && news != COMMIT_MOVED) || MUTANT(3)) {
+        send_appended(acceptor, out, from);
     }
 }
 
@@ -368,7 +380,7 @@ static void on_wal_flushed(
         acceptor->ends_count--;
     }
     if (acceptor->phase == ACCEPTOR_FOLLOWING) {
-        advance_commit(acceptor, out);
+        (void)advance_commit(acceptor, out);
         send_appended(acceptor, out, acceptor->leader);
     }
 }

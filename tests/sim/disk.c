@@ -28,6 +28,18 @@ bool record_is_intact(const uint8_t *record, size_t size)
     return crc32c(0, copy, size) == crc;
 }
 
+void record_write(uint8_t *record, size_t size, uint16_t link, uint64_t content)
+{
+    uint16_t size_field = (uint16_t)size;
+    memset(record, (int)(content & 0xff), size);
+    memcpy(record, &size_field, sizeof(size_field));
+    memcpy(record + 2, &link, sizeof(link));
+    memset(record + 4, 0, sizeof(uint32_t));
+    memcpy(record + 8, &content, sizeof(content));
+    uint32_t crc = crc32c(0, record, size);
+    memcpy(record + 4, &crc, sizeof(crc));
+}
+
 uint32_t record_crc(const uint8_t *record)
 {
     uint32_t crc = 0;

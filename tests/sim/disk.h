@@ -24,6 +24,8 @@
 
 /* Size of the whole record at `lsn` in a WAL of which [.., end_lsn) counts; 0: none, or damaged. */
 size_t record_size_at(const uint8_t *wal, lsn_t lsn, lsn_t end_lsn);
+/* Make one; `content` tells who wrote it. */
+void record_write(uint8_t *record, size_t size, uint16_t link, uint64_t content);
 bool record_is_intact(const uint8_t *record, size_t size);
 uint32_t record_crc(const uint8_t *record);
 uint16_t record_link(const uint8_t *record);

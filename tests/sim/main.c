@@ -58,6 +58,7 @@ static const char *const marks[] = {
     "proposer.window.slow_acceptor",
     "sim.node.crashed",
     "sim.read.refused",
+    "sim.healing.synced",
     "proposer.peer.silent",
     "proposer.reply.generation",
     "term_history.common.none",

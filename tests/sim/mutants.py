@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plant each known bug in the consensus and see whether the simulator finds it.
 
-    tests/sim/mutants.py [--seconds 20] [--jobs 2] [--compiler cc] [NUMBER ...]
+    tests/sim/mutants.py [--seconds 60] [--jobs 2] [--compiler cc] [NUMBER ...]
 
 Compiles the cores and the simulator once for each mutant (-DMUT=n, see
 safekeeper/consensus/mutant.h) and runs it until it reports a violation or the budget is used up.
@@ -87,7 +87,7 @@ def try_mutant(number, args, common, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--compiler", default="cc")
     parser.add_argument("numbers", nargs="*", type=int)

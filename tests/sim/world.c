@@ -477,11 +477,33 @@ static void on_committed(struct world *world, uint32_t c, lsn_t lsn)
     compute->committed_lsn = lsn;
 }
 
+static void on_synced(struct world *world, uint32_t c, lsn_t lsn)
+{
+    struct compute *compute = &world->computes[c];
+    if (world->oracle.commit_lsn < lsn) {
+        oracle_fail(&world->oracle, "p%u reports a sync that nobody committed", c);
+    }
+    if (world->healing && compute->proposer.options.sync) {
+        MARK("sim.healing.synced");
+        chart(world, "p%u has synced", c);
+        world->heal_sync = false;
+        world->synced_lsn = lsn;
+        schedule(
+            world, 1,
+            (struct sim_event){.kind = EV_KILL, .compute = c, .incarnation = compute->incarnation});
+    }
+}
+
 /* Postgres starts: its first record follows the last one in the log. */
 static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
 {
     struct compute *compute = &world->computes[c];
     chart(world, "p%u is ready at +%" PRIu64, c, lsn - WAL_START);
+    if (world->synced_lsn != LSN_NONE && world->synced_lsn != lsn) {
+        oracle_fail(
+            &world->oracle, "the log ended at +%" PRIu64 " in a sync, now at +%" PRIu64,
+            world->synced_lsn - WAL_START, lsn - WAL_START);
+    }
     compute->ready = true;
     compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
     compute->link = 0;
@@ -565,11 +587,7 @@ static void do_compute_action(struct world *world, uint32_t c, const struct prop
         close_client(world, conn, 1);
         break;
     case PROPOSER_READY: on_ready(world, c, action->lsn); break;
-    case PROPOSER_SYNCED:
-        if (world->oracle.commit_lsn < action->lsn) {
-            oracle_fail(&world->oracle, "p%u reports a sync that nobody committed", c);
-        }
-        break;
+    case PROPOSER_SYNCED: on_synced(world, c, action->lsn); break;
     case PROPOSER_COMMITTED: on_committed(world, c, action->lsn); break;
     case PROPOSER_STEP_DOWN:
         chart(world, "p%u is deposed by term %" PRIu64, c, action->term);
@@ -681,16 +699,9 @@ static void generate_record(struct world *world, struct compute *compute)
         return;
     }
     uint8_t *record = compute->wal + (compute->generated_lsn - WAL_START);
-    uint16_t size_field = (uint16_t)size;
-    uint64_t content = (uint64_t)compute->incarnation << 32 | ++compute->counter;
-    memset(record, (int)(content & 0xff), size);
-    memset(record, 0, 8);
-    memcpy(record, &size_field, sizeof(size_field));
-    memcpy(record + 2, &compute->link, sizeof(compute->link));
-    memcpy(record + 8, &content, sizeof(content));
-    uint32_t crc = crc32c(0, record, size);
-    memcpy(record + 4, &crc, sizeof(crc));
-    compute->link = (uint16_t)crc;
+    record_write(
+        record, size, compute->link, (uint64_t)compute->incarnation << 32 | ++compute->counter);
+    compute->link = (uint16_t)record_crc(record);
     compute->generated_lsn += size;
 }
 
@@ -745,7 +756,8 @@ static void start_compute(struct world *world, uint32_t c)
              .count = NODES,
              .members = {1, 2, 3}},
         .proposer_id = 1 + compute->incarnation,
-        .sync = !world->healing && one_in(&world->work, world->climate.sync_one_in),
+        .sync =
+            world->healing ? world->heal_sync : one_in(&world->work, world->climate.sync_one_in),
         .election_timeout_ms = 20,
         .backoff_max_ms = 20,
         .heartbeat_ms = 10,
@@ -844,7 +856,7 @@ static void heal(struct world *world)
 {
     chart(world, "---- healing");
     world->healing = true;
-    world->healed_from_lsn = world->oracle.commit_lsn;
+    world->heal_sync = world->seed % 2 == 0;
     for (uint32_t c = 0; c < COMPUTES; c++) {
         kill_compute(world, c);
     }
@@ -1015,8 +1027,26 @@ static void draw_climate(struct world *world, struct prng *swarm)
     climate->inflight_max = PICK(swarm, 64, 512, 4096);
     climate->old_bytes = one_in(swarm, 2);
     climate->sync_one_in = PICK(swarm, 0, 3, 2);
+    climate->sleeper = one_in(swarm, 32);
     climate->foreigner = one_in(swarm, 16);
     climate->chaos_us = PICK(swarm, 15000, 30000, 60000);
+}
+
+/*
+ * Two safekeepers saw so many terms that the oldest fell out of their histories, and nothing was
+ * written in them; the third slept, with a record that was never committed.
+ */
+static void put_to_sleep(struct node *node, bool sleeps)
+{
+    struct acceptor_state *state = &node->disk.slots[1].state;
+    if (sleeps) {
+        record_write(node->disk.platter, 2 * RECORD_SIZE_MIN, 0, UINT64_MAX);
+        return;
+    }
+    for (term_t term = 1; term <= TERM_HISTORY_MAX; term++) {
+        term_history_push(&state->history, term, WAL_START);
+        state->term = term;
+    }
 }
 
 static void begin(struct world *world, uint64_t seed, FILE *chart_file)
@@ -1030,7 +1060,8 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
     world->seed = seed;
     world->chart = chart_file;
     world->now_us = world->order = world->steps = world->digest = 0;
-    world->healing = false;
+    world->healing = world->heal_sync = false;
+    world->synced_lsn = LSN_NONE;
     world->pending = world->conns_count = world->arena_used = 0;
     oracle_init(&world->oracle);
     draw_climate(world, &swarm);
@@ -1039,6 +1070,9 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
         disk_init(&node->disk);
         node->disk.slots[1].valid = true;
         acceptor_state_init(&node->disk.slots[1].state, GENERATION, WAL_START);
+        if (world->climate.sleeper) {
+            put_to_sleep(node, n == NODES - 1);
+        }
         node->up = false;
         node->incarnation = 0;
         node->promised = node->acked_term = 0;

@@ -15,7 +15,7 @@
 #define COMPUTES   3
 #define CONNS_MAX  2048
 #define EVENTS_MAX 4096
-#define ARENA_SIZE (8 * MIB)
+#define ARENA_SIZE (32 * MIB)
 #define STEPS_MAX  60000
 
 enum event_kind {
@@ -97,6 +97,7 @@ struct climate {
     size_t window_max, inflight_max;
     bool old_bytes; /* what was sent on a connection that was reset still arrives */
     uint64_t sync_one_in;
+    bool sleeper;   /* the last safekeeper has slept for as many terms as a history holds */
     bool foreigner; /* the last compute has another membership generation */
     uint64_t chaos_us;
 };
@@ -121,7 +122,8 @@ struct world {
     struct buf scratch;
     uint32_t arena_used;
     uint8_t arena[ARENA_SIZE];
-    lsn_t healed_from_lsn; /* committed when healing began */
+    bool heal_sync;   /* healing begins with a walproposer that only syncs */
+    lsn_t synced_lsn; /* what that one reported: the next must begin there */
 };
 
 struct world *world_create(void);

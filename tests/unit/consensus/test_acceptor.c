@@ -545,10 +545,21 @@ START_TEST(test_a_heartbeat_is_answered_at_once)
 }
 END_TEST
 
-START_TEST(test_passing_the_term_start_is_persisted)
+START_TEST(test_news_of_a_commit_needs_no_answer)
+{
+    given_following(64, START + 64);
+    when_append(4, START + 64, 32, START + 96, START + 64, first);
+    when_flushed(START + 96, 0);
+    when_append(4, START + 96, 0, START + 96, START + 96, first);
+    then_only(ACCEPTOR_RELEASE_COMMITTED);
+}
+END_TEST
+
+START_TEST(test_passing_the_term_start_is_persisted_and_answered)
 {
     given_following(64, START);
     when_append(4, START + 64, 0, START + 64, START + 64, first);
+    ck_assert_uint_eq(find(ACCEPTOR_SEND_APPENDED)->appended.commit_lsn, START + 64);
     const struct acceptor_action *persist = find(ACCEPTOR_PERSIST_STATE);
     ck_assert_ptr_nonnull(persist);
     ck_assert_uint_eq(persist->state->commit_lsn, START + 64);
@@ -666,7 +677,8 @@ UNIT_MAIN(
     test_commit_stays_within_what_is_on_disk,
     test_commit_never_goes_back,
     test_a_heartbeat_is_answered_at_once,
-    test_passing_the_term_start_is_persisted,
+    test_news_of_a_commit_needs_no_answer,
+    test_passing_the_term_start_is_persisted_and_answered,
     test_persist_wanted_writes_only_when_commit_moved,
     test_a_donor_is_read_until_it_promises_a_newer_term,
     test_after_a_storage_failure_everything_is_refused,
