@@ -405,7 +405,7 @@ static err_t write_ports(const struct app *app, struct errmsg *msg)
     (void)doc_set_int(ports, "pid", getpid());
     doc_print(ports, false, &text);
     buf_append(&text, "\n", 1);
-    err_t err = file_write_durably(path, buf_view(&text), msg);
+    err_t err = file_write_atomically(path, buf_view(&text), msg);
     doc_unref(ports);
     buf_deinit(&text);
     return err;

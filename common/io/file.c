@@ -262,7 +262,7 @@ out:
     return err;
 }
 
-static err_t write_synced(const char *path, struct bytes data, struct errmsg *msg)
+static err_t write_whole(const char *path, struct bytes data, bool sync, struct errmsg *msg)
 {
     int fd = -1;
     err_t err = file_open(&fd, path, FILE_CREATE, msg);
@@ -277,7 +277,7 @@ static err_t write_synced(const char *path, struct bytes data, struct errmsg *ms
     if (err != ERR_OK) {
         goto out;
     }
-    err = file_sync(fd, path, msg);
+    err = sync ? file_sync(fd, path, msg) : ERR_OK;
 out:
     file_close(&fd);
     return err;
@@ -287,12 +287,26 @@ err_t file_write_durably(const char *path, struct bytes data, struct errmsg *msg
 {
     char temp[PATH_SIZE];
     TRY(str_format(temp, sizeof(temp), msg, "%s.new", path));
-    err_t err = write_synced(temp, data, msg);
+    err_t err = write_whole(temp, data, true, msg);
     if (err != ERR_OK) {
         err_ignore(file_remove(temp, NULL), "a stale .new file is overwritten next time");
         return err;
     }
     return file_rename_durably(temp, path, msg);
+}
+
+err_t file_write_atomically(const char *path, struct bytes data, struct errmsg *msg)
+{
+    char temp[PATH_SIZE];
+    TRY(str_format(temp, sizeof(temp), msg, "%s.new", path));
+    err_t err = write_whole(temp, data, false, msg);
+    if (err == ERR_OK && vfs.rename(temp, path) != 0) {
+        err = err_set(msg, err_from_errno(errno), "rename %s to %s: %m", temp, path);
+    }
+    if (err != ERR_OK) {
+        err_ignore(file_remove(temp, NULL), "a stale .new file is overwritten next time");
+    }
+    return err;
 }
 
 err_t dir_create(const char *path, struct errmsg *msg)

@@ -57,6 +57,8 @@ bool file_exists(const char *path);
 NODISCARD err_t
 file_read_all(const char *path, size_t size_max, struct buf *ret_data, struct errmsg *msg);
 NODISCARD err_t file_write_durably(const char *path, struct bytes data, struct errmsg *msg);
+/* Atomic for readers, but not synced: for what is of no use after a crash of the machine. */
+NODISCARD err_t file_write_atomically(const char *path, struct bytes data, struct errmsg *msg);
 
 NODISCARD err_t
 dir_create(const char *path, struct errmsg *msg); /* with parents; exists is ERR_OK */

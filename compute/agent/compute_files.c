@@ -152,7 +152,7 @@ static void print_walproposer_conf(const struct compute_files *files, struct buf
     buf_printf(to, "data_dir = \"%s/walproposer\"\n", files->dir);
     buf_printf(to, "http_port = 0\n");
     if (files->conf->auth_token[0] != '\0') {
-        buf_printf(to, "auth_token = \"%s\"\n", files->conf->auth_token);
+        buf_printf(to, "token = \"%s\"\n", files->conf->auth_token);
     }
 }
 

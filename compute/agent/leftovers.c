@@ -53,31 +53,13 @@ static void print_process(const char *name, int pid, struct buf *to)
 err_t leftovers_note(const char *dir, int postgres, int proposer, struct errmsg *msg)
 {
     char path[PATH_SIZE];
-    char temp[PATH_SIZE];
-    int fd = -1;
     struct buf text = {0};
-    err_t err = str_format(path, sizeof(path), msg, "%s/pids", dir);
-    if (err == ERR_OK) {
-        err = str_format(temp, sizeof(temp), msg, "%s/pids.new", dir);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
+    TRY(str_format(path, sizeof(path), msg, "%s/pids", dir));
     print_process("postgres", postgres, &text);
     print_process("walproposer", proposer, &text);
-    err = file_open(&fd, temp, FILE_CREATE, msg);
-    if (err == ERR_OK) {
-        err = file_resize(fd, temp, 0, false, msg);
-    }
-    if (err == ERR_OK) {
-        err = file_write_at(fd, temp, buf_view(&text), 0, msg);
-    }
-    file_close(&fd);
-    buf_deinit(&text);
     /* Not synced: after a crash of the machine there are no processes to find. */
-    if (err == ERR_OK && rename(temp, path) != 0) {
-        err = err_set(msg, ERR_IO, "rename %s: %m", temp);
-    }
+    err_t err = file_write_atomically(path, buf_view(&text), msg);
+    buf_deinit(&text);
     return err;
 }
 
