@@ -301,6 +301,17 @@ static err_t status(struct context *context, struct cluster *cluster, struct err
     return ERR_OK;
 }
 
+/* For scripts: API=$(anabranch local url) */
+static err_t print_url(struct context *context, struct cluster *cluster, struct errmsg *msg)
+{
+    TRY(args_check_used(context->args, msg));
+    TRY(cluster_load(cluster, msg));
+    struct doc *doc = cluster_doc(cluster);
+    printf("%s\n", doc_value_str(doc_get(doc, "api_url")));
+    doc_unref(doc);
+    return ERR_OK;
+}
+
 static err_t named_process(
     struct context *context,
     struct cluster *cluster,
@@ -365,6 +376,7 @@ err_t local_command(struct context *context, struct errmsg *msg)
         {"up", up, true},
         {"down", down, true},
         {"status", status, false},
+        {"url", print_url, false},
         {"restart", restart, true},
         {"kill", kill_one, false}};
     const char *verb = args_word(context->args, 1);
@@ -383,5 +395,5 @@ err_t local_command(struct context *context, struct errmsg *msg)
         return err;
     }
     return err_set(
-        msg, ERR_INVALID, "expected anabranch local up, down, status, restart NAME or kill NAME");
+        msg, ERR_INVALID, "expected anabranch local up, down, status, url, restart NAME or kill NAME");
 }
