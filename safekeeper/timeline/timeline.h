@@ -62,7 +62,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing);
 struct tenant_id timeline_tenant(const struct timeline *tl);
 struct timeline_id timeline_id(const struct timeline *tl);
 enum timeline_state timeline_state(const struct timeline *tl);
-err_t timeline_failure(const struct timeline *tl); /* why it is FAILED */
+NODISCARD err_t timeline_failure(const struct timeline *tl); /* why it is FAILED */
 /* "ok", "opening", "full: why", "failed: why" */
 const char *timeline_storage_text(const struct timeline *tl);
 const struct control_state *timeline_control(const struct timeline *tl);

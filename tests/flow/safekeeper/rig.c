@@ -307,7 +307,7 @@ bool client_receive(struct client *client, struct frame *ret_frame)
     }
 }
 
-void client_expect(struct client *client, enum frame_type type, struct frame *ret_frame)
+void client_expect(struct client *client, uint16_t type, struct frame *ret_frame)
 {
     ck_assert_msg(client_receive(client, ret_frame), "closed instead of %s", frame_type_name(type));
     if (ret_frame->type == FRAME_ERROR && type != FRAME_ERROR) {

@@ -62,17 +62,17 @@ void client_send_bytes(struct client *client, struct bytes bytes);
 void client_flush(struct client *client); /* send what is in `out` */
 /* False: the other side closed. */
 bool client_receive(struct client *client, struct frame *ret_frame);
-void client_expect(struct client *client, enum frame_type type, struct frame *ret_frame);
-err_t client_expect_error(struct client *client); /* its code */
-void client_expect_end(struct client *client);    /* closed, nothing else */
+void client_expect(struct client *client, uint16_t type, struct frame *ret_frame);
+NODISCARD err_t client_expect_error(struct client *client); /* its code */
+void client_expect_end(struct client *client);              /* closed, nothing else */
 struct hello client_hello(enum hello_role role);
 /* ERR_OK and client->channel, or the code of the refusal. */
-err_t client_say_hello(struct client *client, const struct hello *hello);
+NODISCARD err_t client_say_hello(struct client *client, const struct hello *hello);
 void client_open(struct client *client, const struct rig *rig, enum hello_role role);
 
 #define CLIENT_SEND(client, message_type, message, frame_type_)                                    \
     FRAME_APPEND_MESSAGE(                                                                          \
-        &(client)->out, message_type, message, .type = (frame_type_),                              \
+        &(client)->out, message_type, message, .type = (uint16_t)(frame_type_),                    \
         .channel = (client)->channel, .request_id = ++(client)->request_id)
 
 /* ---- a proposer ---- */

@@ -14,13 +14,14 @@ void lab_make_dir(void);
 
 struct wal_store_options lab_options(void);
 struct wal_store *lab_open(void); /* asserts that it opens */
-err_t lab_try_open(lsn_t certified_lsn, struct errmsg *msg);
+NODISCARD err_t lab_try_open(lsn_t certified_lsn, struct errmsg *msg);
 
 /* WAL whose every byte says where it is and which writer wrote it. */
 void lab_fill(uint8_t *to, lsn_t begin_lsn, size_t size, unsigned salt);
 
 /* Append one group, both halves; the record end is the end of the bytes, rounded down to 8. */
-err_t lab_try_append(struct wal_store *store, size_t size, unsigned salt, struct errmsg *msg);
+NODISCARD err_t
+lab_try_append(struct wal_store *store, size_t size, unsigned salt, struct errmsg *msg);
 void lab_append(struct wal_store *store, size_t size, unsigned salt);
 
 void lab_assert_bytes(lsn_t begin_lsn, lsn_t end_lsn, unsigned salt); /* through a reader */
