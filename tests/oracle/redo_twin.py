@@ -5,7 +5,9 @@ A scenario is one server and one kind of workload. Its data directory is copied 
 server goes on, writes WAL, and is killed. Then (a) stock Postgres recovers a copy of the base from that WAL, without a
 single reader, and (b) tools/redocheck replays the same WAL with our redo. Every page of every relation and SLRU must be
 the same, byte for byte; pd_checksum and free space maps excepted. The images that wal_consistency_checking puts into
-the WAL are compared on the way. Prints `ok NAME` or `FAILED NAME`; a failed scenario keeps its folder.
+the WAL are compared on the way. Then (c) the same through the pageserver's decoder, sizes of relations included, and
+(d) redo on damaged copies of those pages and records: it must refuse, not crash. Prints `ok NAME` or `FAILED NAME`; a
+failed scenario keeps its folder.
 
   --only NAME   one scenario      --keep   keep all folders      --regress DIR   add src/test/regress of a source tree
 """
@@ -158,20 +160,32 @@ def recover(twin, wal):
             raise Failure(f"the twin did not reach the end:\n{output[-2000:]}")
 
 
-def scenario(name, prefix, redocheck, folder, user, seconds, seed, regress_dir):
+def check(folder, name, command):
+    """One program's verdict: (name, it was satisfied, what it said)."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+    (folder / f"{name}.log").write_text(" ".join(command) + "\n" + done.stdout)
+    return name, done.returncode == 0, done.stdout
+
+
+def scenario(name, prefix, build, folder, user, args):
     settings, before, after, scripts = SCENARIOS[name]
     server = Server(prefix, folder, user)
     prepare(server, settings, before)
     copy(server.data, folder / "base")
     copy(server.data, folder / "twin")
-    end = work(server, after, scripts, seconds, seed, regress_dir)
+    end = work(server, after, scripts, args.seconds, args.seed, args.regress)
     twin = Server(prefix, folder, user, "twin")
     recover(twin, server.data / "pg_wal")
-    command = [redocheck, "--base", folder / "base", "--wal", server.data / "pg_wal", "--twin", twin.data, "--end", end]
-    command = [str(part) for part in command]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
-    (folder / "redocheck.log").write_text(" ".join(command) + "\n" + done.stdout)
-    return done.returncode == 0, done.stdout
+    pairs = folder / "pairs"
+    pairs.mkdir()
+    redocheck = [build / "tools/redocheck/redocheck", "--base", folder / "base", "--wal", server.data / "pg_wal",
+                 "--twin", twin.data, "--end", end]
+    yield check(folder, f"redo_{name}", redocheck + ["--pairs", pairs])
+    yield check(folder, f"redo_{name}_decoded", redocheck + ["--decode"])
+    damage = build / "tests/unit/redo/redo_damage"
+    if damage.exists():
+        yield check(folder, f"redo_{name}_damaged", [damage, "--runs", args.runs, "--seed", args.seed, pairs])
 
 
 def main():
@@ -183,6 +197,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=4, help="of each pgbench script")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--regress", type=pathlib.Path)
+    parser.add_argument("--runs", type=int, default=300000, help="of redo on damaged pages and records")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     prefix = args.postgres
@@ -194,20 +209,21 @@ def main():
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"redo-{name}-", dir="/tmp"))
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        begin = time.monotonic()
+        begin, bad = time.monotonic(), 0
         try:
-            good, output = scenario(name, pathlib.Path(prefix), args.build.resolve() / "tools/redocheck/redocheck",
-                                    folder, user, args.seconds, args.seed, args.regress)
+            for verdict, good, output in scenario(name, pathlib.Path(prefix), args.build.resolve(), folder, user, args):
+                if not good or args.verbose:
+                    print(output)
+                print(f"{'ok' if good else 'FAILED'} {verdict} ({time.monotonic() - begin:.0f} s)"
+                      + ("" if good else f", see {folder}"), flush=True)
+                bad += not good
         except (Failure, subprocess.TimeoutExpired) as problem:
-            good, output = False, str(problem)
+            print(f"{problem}\nFAILED redo_{name}, see {folder}", flush=True)
+            bad += 1
             subprocess.run([f"{prefix}/bin/pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], check=False,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if not good or args.verbose:
-            print(output)
-        print(f"{'ok' if good else 'FAILED'} redo_{name} ({time.monotonic() - begin:.0f} s)"
-              + ("" if good else f", see {folder}"), flush=True)
-        failed += not good
-        if good and not args.keep:
+        failed += bad
+        if not bad and not args.keep:
             shutil.rmtree(folder)
     return 1 if failed else 0
 

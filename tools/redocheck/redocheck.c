@@ -9,6 +9,7 @@
  * --twin  a copy of the base that stock Postgres recovered up to --end: compared byte for byte
  * --end   stop behind the record that ends there (default: where the WAL ends)
  * --decode  let the pageserver's decoder say which pages change and how; sizes are compared, too
+ * --pairs  write the first few pages and records of each kind, as tests/fuzz/fuzz_redo.c reads them
  * --page  print every record that touches this page
  *
  * WAL written with wal_consistency_checking=all carries images of pages as the primary had them:
@@ -45,12 +46,15 @@ enum {
     CONTROL_CHECKSUMS = 252
 };
 
+#define PAIRS_MAX 4
+
 struct coverage {
     uint64_t records, pages, images, refused, different;
+    uint8_t pairs[8]; /* written, by block index */
 };
 
 struct check {
-    const char *base_dir, *wal_dir, *twin_dir;
+    const char *base_dir, *wal_dir, *twin_dir, *pairs_dir;
     lsn_t start_lsn, end_lsn;
     uint64_t system_id;
     uint32_t segment_size;
@@ -163,6 +167,37 @@ static err_t check_image(
     return ERR_OK;
 }
 
+/* The page before and the record: a seed for the fuzz target. */
+static err_t write_pair(
+    const struct check *check,
+    const struct wal_record *record,
+    const struct touched_page *touched,
+    const uint8_t *page,
+    unsigned number,
+    struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    uint8_t header[36] = {'P', touched->block_index, touched->key.fork};
+    memcpy(header + 4, &touched->key.spc, 4);
+    memcpy(header + 8, &touched->key.db, 4);
+    memcpy(header + 12, &touched->key.rel, 4);
+    memcpy(header + 16, &touched->key.block, 4);
+    memcpy(header + 20, &record->lsn, 8);
+    memcpy(header + 28, &record->end_lsn, 8);
+    (void)snprintf(
+        path, sizeof(path), "%s/%02x-%02x-%02x-%u", check->pairs_dir, record->rmgr,
+        record->info & 0xF0, touched->block_index, number);
+    FILE *file = fopen(path, "wb");
+    if (file == NULL) {
+        return err_set(msg, ERR_IO, "open %s: %m", path);
+    }
+    bool good = fwrite(header, sizeof(header), 1, file) == 1 &&
+                fwrite(page, PAGE_SIZE, 1, file) == 1 &&
+                fwrite(record->bytes.data, record->bytes.size, 1, file) == 1;
+    good = fclose(file) == 0 && good;
+    return good ? ERR_OK : err_set(msg, ERR_IO, "write %s: %m", path);
+}
+
 static err_t apply_page(
     struct check *check,
     const struct wal_record *record,
@@ -177,6 +212,11 @@ static err_t apply_page(
     const struct wal_block *block = implied ? NULL : &record->blocks[touched->block_index];
     if (touched->starts_empty) {
         memset(page, 0, PAGE_SIZE);
+    }
+    unsigned kind = touched->block_index % 8u;
+    bool has_image = block != NULL && block->apply_image;
+    if (check->pairs_dir != NULL && !has_image && coverage->pairs[kind] < PAIRS_MAX) {
+        TRY(write_pair(check, record, touched, page, coverage->pairs[kind]++, msg));
     }
     lsn_t old_lsn = page_lsn(page);
     uint64_t begin = now_ns();
@@ -400,13 +440,10 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
 static err_t parse_options(int argc, char **argv, struct check *check, struct errmsg *msg)
 {
     static const struct option OPTIONS[] = {
-        {"base", required_argument, NULL, 'b'},
-        {"wal", required_argument, NULL, 'w'},
-        {"twin", required_argument, NULL, 't'},
-        {"end", required_argument, NULL, 'e'},
-        {"page", required_argument, NULL, 'p'},
-        {"decode", no_argument, NULL, 'd'},
-        {NULL, 0, NULL, 0},
+        {"base", required_argument, NULL, 'b'},  {"wal", required_argument, NULL, 'w'},
+        {"twin", required_argument, NULL, 't'},  {"end", required_argument, NULL, 'e'},
+        {"page", required_argument, NULL, 'p'},  {"decode", no_argument, NULL, 'd'},
+        {"pairs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0},
     };
     for (int option = 0; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
         unsigned fork = 0;
@@ -415,6 +452,7 @@ static err_t parse_options(int argc, char **argv, struct check *check, struct er
         case 'w': check->wal_dir = optarg; break;
         case 't': check->twin_dir = optarg; break;
         case 'e': TRY(parse_lsn(optarg, &check->end_lsn, msg)); break;
+        case 'r': check->pairs_dir = optarg; break;
         case 'd': check->decodes = true; break;
         case 'p':
             check->traces = sscanf(
