@@ -10,8 +10,9 @@
 #include "common/base/log.h"
 #include "control/act/reconcile_private.h"
 
-#define COMMIT_OBJECTS_MAX 200 /* in one commit, so that a request never waits behind a huge one   \
-                                */
+#define COMMIT_OBJECTS_MAX                                                                         \
+    200 /* in one commit, so that a request never waits behind a huge one                          \
+         */
 
 struct committing {
     struct reconciler *reconciler;

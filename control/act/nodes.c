@@ -10,6 +10,7 @@
 #define POLL_TIMEOUT_MS     5000
 #define POLL_UNREACHABLE_MS 500
 #define POLL_TICK_MS        100
+#define POLL_AGENT_MS       500 /* a compute that died is down until we look */
 /* A poll may take at most this part of the time: with very many timelines they come less often. */
 #define POLL_SHARE 20
 
@@ -289,9 +290,13 @@ static const char *poll_path(enum node_kind kind)
 static uint64_t next_poll_ms(const struct node *node, mono_ns_t now)
 {
     uint64_t took_ms = (now - node->poll_began) / NS_PER_MS;
-    return MAX_OF(
-        node->reachable ? node->nodes->poll_interval_ms : POLL_UNREACHABLE_MS,
-        took_ms * POLL_SHARE);
+    uint64_t interval_ms = node->nodes->poll_interval_ms;
+    if (!node->reachable) {
+        interval_ms = MIN_OF(interval_ms, POLL_UNREACHABLE_MS);
+    } else if (node->kind == NODE_AGENT) {
+        interval_ms = MIN_OF(interval_ms, POLL_AGENT_MS);
+    }
+    return MAX_OF(interval_ms, took_ms * POLL_SHARE);
 }
 
 static void take_incarnation(struct node *node, const struct doc *body)

@@ -309,9 +309,11 @@ static void on_step_done(struct node_call *call)
     step->attempt->running = false;
     reconciler->steps_running--;
     if (is_success(step)) {
-        step->attempt->failures = 0;
         step->attempt->next = 0;
         take_answer(step);
+        if (step->target.endpoint == NULL || step->target.endpoint->seen == COMPUTE_RUNNING) {
+            step->attempt->failures = 0; /* a compute that only began to start has not succeeded */
+        }
     } else {
         take_failure(step);
     }
