@@ -17,7 +17,7 @@
 /* Options that have no setter in the C API; they must come before all setters. */
 #define OPTIONS_TEXT                                                                               \
     "periodic_compaction_seconds=172800;compaction_pri=kMinOverlappingRatio;"                      \
-    "avoid_unnecessary_blocking_io=true"
+    "avoid_unnecessary_blocking_io=true;allow_fallocate=false"
 
 struct kv {
     rocksdb_t *db;

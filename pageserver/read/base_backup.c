@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "common/base/assert.h"
-#include "common/base/checksum.h"
+
 #include "common/base/mem.h"
 #include "common/base/str.h"
 #include "common/pg/pg_control.h"
@@ -331,6 +331,7 @@ static err_t add_slrus(struct backup *backup, struct errmsg *msg)
 
 /* -- prepared transactions, replication origins, unlogged relations -- */
 
+/* The value is the file, with its CRC. */
 static err_t add_twophase(struct page_key key, void *context, struct errmsg *msg)
 {
     struct backup *backup = context;
@@ -338,8 +339,6 @@ static err_t add_twophase(struct page_key key, void *context, struct errmsg *msg
     if (backup->room.size == 0) {
         return ERR_OK; /* finished */
     }
-    uint32_t crc = crc32c(0, backup->room.data, backup->room.size);
-    buf_append(&backup->room, &crc, sizeof(crc));
     char name[NAME_SIZE];
     TRY(str_format(
         name, sizeof(name), msg, "pg_twophase/%08" PRIX32 "%08" PRIX32, key.rel, key.block));
