@@ -216,6 +216,8 @@ static err_t start_proposer(
         .output_path = in_dir(compute, log_path, "log"),
         .stdout_path = stdout_path,
         .user_name = compute->host->user.name,
+        /* leftovers.c knows the two that run for long; an election dies with the agent. */
+        .dies_with_us = user == &compute->sync,
     };
     return child_start(compute->host->loop, &options, user, msg);
 }

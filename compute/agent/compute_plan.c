@@ -232,12 +232,18 @@ void compute_plan_step(
 
 const char *compute_plan_state(const struct compute_plan *plan)
 {
-    if (plan->phase == COMPUTE_PHASE_RUN) {
-        return "running";
-    }
-    bool ends = plan->phase == COMPUTE_PHASE_TEARDOWN && !plan->start_again;
-    if (plan->phase != COMPUTE_PHASE_OFF && !(ends && plan->end > COMPUTE_END_RESTART)) {
-        return "starting";
+    switch (plan->phase) {
+    case COMPUTE_PHASE_RUN: return "running";
+    case COMPUTE_PHASE_TEARDOWN:
+        /* What follows is not told before everything has ended. */
+        return plan->end > COMPUTE_END_RESTART && !plan->start_again ? "stopping" : "starting";
+    case COMPUTE_PHASE_SYNC:
+    case COMPUTE_PHASE_BACKUP:
+    case COMPUTE_PHASE_UNPACK:
+    case COMPUTE_PHASE_LAUNCH:
+    case COMPUTE_PHASE_ROLES:
+    case COMPUTE_PHASE_BACKOFF: return "starting";
+    case COMPUTE_PHASE_OFF: break;
     }
     switch (plan->end) {
     case COMPUTE_END_FAILED: return "failed";
@@ -247,7 +253,7 @@ const char *compute_plan_state(const struct compute_plan *plan)
     case COMPUTE_END_RESTART:
     case COMPUTE_END_STOPPED: break;
     }
-    return plan->phase == COMPUTE_PHASE_TEARDOWN ? "stopping" : "stopped";
+    return "stopped";
 }
 
 const char *compute_plan_step_name(const struct compute_plan *plan)
