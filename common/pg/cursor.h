@@ -59,8 +59,10 @@ static inline struct bytes cursor_bytes(struct cursor *cursor, size_t size)
         return (struct bytes){.data = NULL, .size = 0};
     }
     struct bytes view = bytes_of(cursor->at, size);
-    cursor->at += size;
-    cursor->left -= size;
+    if (size > 0) { /* an empty string may be NULL: no arithmetic on it */
+        cursor->at += size;
+        cursor->left -= size;
+    }
     return view;
 }
 
