@@ -474,6 +474,7 @@ void leader_commit(struct leader *leader, size_t size)
     ck_assert(leader_wait(leader, leader->lsn));
     lsn_t commit_lsn = leader->last.record_lsn;
     leader_send(leader, 0, commit_lsn);
+    leader_send(leader, 0, commit_lsn); /* news of a commit is not answered, a heartbeat is */
     while (leader->last.commit_lsn < commit_lsn) {
         ck_assert(next_reply(leader));
     }
