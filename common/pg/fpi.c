@@ -41,38 +41,65 @@ static size_t pglz_read_match(struct bytes from, size_t at, struct pglz_match *r
     return used;
 }
 
-err_t pglz_decompress(struct bytes from, uint8_t *to, size_t size)
+struct pglz {
+    struct bytes from;
+    size_t in; /* read so far */
+    uint8_t *to;
+    size_t size, out; /* wanted; written so far */
+};
+
+static err_t pglz_copy_match(struct pglz *pglz)
 {
-    size_t in = 0, out = 0;
-    while (in < from.size && out < size) {
-        unsigned control = from.data[in++];
-        for (int bit = 0; bit < 8 && in < from.size && out < size; bit++, control >>= 1) {
-            if ((control & 1) == 0) {
-                to[out++] = from.data[in++];
-                continue;
-            }
-            struct pglz_match match;
-            size_t used = pglz_read_match(from, in, &match);
-            if (used == 0) {
-                MARK("pglz.tag_short");
-                return ERR_CORRUPT;
-            }
-            in += used;
-            if (match.distance == 0 || match.distance > out) {
-                MARK("pglz.bad_distance");
-                return ERR_CORRUPT;
-            }
-            if (match.size > size - out) {
-                MARK("pglz.too_long");
-                return ERR_CORRUPT;
-            }
-            /* The source may overlap what is being written: byte by byte repeats a pattern. */
-            for (size_t i = 0; i < match.size; i++, out++) {
-                to[out] = to[out - match.distance];
-            }
+    struct pglz_match match;
+    size_t used = pglz_read_match(pglz->from, pglz->in, &match);
+    if (used == 0) {
+        MARK("pglz.tag_short");
+        return ERR_CORRUPT;
+    }
+    if (match.distance == 0 || match.distance > pglz->out) {
+        MARK("pglz.bad_distance");
+        return ERR_CORRUPT;
+    }
+    if (match.size > pglz->size - pglz->out) {
+        MARK("pglz.too_long");
+        return ERR_CORRUPT;
+    }
+    pglz->in += used;
+    /* The source may overlap what is being written: byte by byte repeats a pattern. */
+    for (size_t i = 0; i < match.size; i++, pglz->out++) {
+        pglz->to[pglz->out] = pglz->to[pglz->out - match.distance];
+    }
+    return ERR_OK;
+}
+
+static bool pglz_goes_on(const struct pglz *pglz)
+{
+    return pglz->in < pglz->from.size && pglz->out < pglz->size;
+}
+
+/* A control byte: eight bits for what follows, a back reference or a byte as it is. */
+static err_t pglz_take_eight(struct pglz *pglz)
+{
+    unsigned control = pglz->from.data[pglz->in++];
+    err_t err = ERR_OK;
+    for (int bit = 0; bit < 8 && err == ERR_OK && pglz_goes_on(pglz); bit++, control >>= 1) {
+        if ((control & 1) != 0) {
+            err = pglz_copy_match(pglz);
+        } else {
+            pglz->to[pglz->out++] = pglz->from.data[pglz->in++];
         }
     }
-    if (in != from.size || out != size) {
+    return err;
+}
+
+err_t pglz_decompress(struct bytes from, uint8_t *to, size_t size)
+{
+    struct pglz pglz = {.from = from, .size = size};
+    pglz.to = to;
+    while (pglz_goes_on(&pglz)) {
+        TRY(pglz_take_eight(&pglz));
+    }
+    if (pglz.in != from.size || pglz.out != size) {
         MARK("pglz.wrong_size");
         return ERR_CORRUPT;
     }

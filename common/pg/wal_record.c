@@ -175,6 +175,26 @@ static err_t decode_block_header(struct decoding *decoding, size_t id, struct wa
     return decode_block_name(decoding, id, fork_flags, block);
 }
 
+/* The size of the main data: the last header, whatever follows is payload. */
+static void decode_main_header(struct decoding *decoding, uint8_t id)
+{
+    struct cursor *headers = &decoding->headers;
+    decoding->main_size = id == ID_DATA_SHORT ? cursor_u8(headers) : cursor_u32(headers);
+    decoding->payload_size += decoding->main_size;
+}
+
+static err_t decode_header(struct decoding *decoding, uint8_t id, struct wal_record *record)
+{
+    if (id <= ID_BLOCK_MAX) {
+        return decode_block_header(decoding, id, record);
+    }
+    switch (id) {
+    case ID_ORIGIN: record->origin = cursor_u16(&decoding->headers); return ERR_OK;
+    case ID_TOP_XID: record->top_xid = cursor_u32(&decoding->headers); return ERR_OK;
+    default: MARK("wal_record.bad_id"); return corrupt(decoding, "unknown header id", id);
+    }
+}
+
 /* The headers: until the payload that they announce is all that is left, or the main data. */
 static err_t decode_headers(struct decoding *decoding, struct wal_record *record)
 {
@@ -182,20 +202,10 @@ static err_t decode_headers(struct decoding *decoding, struct wal_record *record
     while (headers->left > decoding->payload_size) {
         uint8_t id = cursor_u8(headers);
         if (id == ID_DATA_SHORT || id == ID_DATA_LONG) {
-            decoding->main_size = id == ID_DATA_SHORT ? cursor_u8(headers) : cursor_u32(headers);
-            decoding->payload_size += decoding->main_size;
-            break; /* always the last */
+            decode_main_header(decoding, id);
+            break;
         }
-        if (id == ID_ORIGIN) {
-            record->origin = cursor_u16(headers);
-        } else if (id == ID_TOP_XID) {
-            record->top_xid = cursor_u32(headers);
-        } else if (id <= ID_BLOCK_MAX) {
-            TRY(decode_block_header(decoding, id, record));
-        } else {
-            MARK("wal_record.bad_id");
-            return corrupt(decoding, "unknown header id", id);
-        }
+        TRY(decode_header(decoding, id, record));
     }
     if (!cursor_is_good(headers) || headers->left != decoding->payload_size) {
         MARK("wal_record.bad_payload_size");

@@ -10,8 +10,8 @@
 #include "common/pg/page_key.h"
 
 #define WAL_RECORD_HEADER_SIZE 24
-#define WAL_RECORD_SIZE_MAX    ((uint32_t)1020 * 1024 * 1024) /* XLogRecordMaxSize */
-#define WAL_BLOCKS_MAX         33                             /* XLR_MAX_BLOCK_ID + 1 */
+#define WAL_RECORD_SIZE_MAX    0x3FC00000u /* 1020 MiB: XLogRecordMaxSize */
+#define WAL_BLOCKS_MAX         33          /* XLR_MAX_BLOCK_ID + 1 */
 
 /* Resource manager ids: src/include/access/rmgrlist.h of 17, in its order. */
 #define WAL_RMGRS(X)                                                                               \

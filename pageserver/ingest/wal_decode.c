@@ -208,10 +208,10 @@ static void put_counters(struct decoding *decoding, uint64_t xid_before)
 
 /* -- the record -- */
 
-typedef err_t decode_function(struct decoding *decoding);
+typedef err_t decode_function_t(struct decoding *decoding);
 
 /* NULL: block references are all there is, or nothing that is kept (standby, messages). */
-static decode_function *const DECODE_FUNCTIONS[RM_COUNT] = {
+static decode_function_t *const decode_functions[RM_COUNT] = {
     [RM_XLOG] = decode_xlog,
     [RM_XACT] = decode_xact,
     [RM_SMGR] = decode_smgr,
@@ -237,7 +237,7 @@ static err_t decode(struct decoding *decoding)
     if (record->block_count > 0) {
         TRY(decode_blocks(decoding));
     }
-    decode_function *function = record->rmgr < RM_COUNT ? DECODE_FUNCTIONS[record->rmgr] : NULL;
+    decode_function_t *function = record->rmgr < RM_COUNT ? decode_functions[record->rmgr] : NULL;
     if (function != NULL) {
         TRY(function(decoding));
     }

@@ -232,7 +232,7 @@ static err_t heap_flags(const struct decoding *decoding, size_t at, uint8_t *ret
 static err_t decode_vm_of_one(struct decoding *decoding, size_t flags_at)
 {
     const struct wal_record *record = decoding->record;
-    uint8_t flags;
+    uint8_t flags = 0;
     TRY(heap_flags(decoding, flags_at, &flags));
     if ((flags & VM_CLEARED) == 0 || has_block(record, BLOCK_VM)) {
         return ERR_OK;
@@ -243,7 +243,7 @@ static err_t decode_vm_of_one(struct decoding *decoding, size_t flags_at)
 static err_t decode_vm_of_update(struct decoding *decoding)
 {
     const struct wal_record *record = decoding->record;
-    uint8_t flags;
+    uint8_t flags = 0;
     TRY(heap_flags(decoding, UPDATE_FLAGS_AT, &flags));
     if ((flags & (VM_CLEARED | VM_NEW_CLEARED)) == 0 || has_block(record, BLOCK_VM_NEW) ||
         has_block(record, BLOCK_VM_OLD)) {

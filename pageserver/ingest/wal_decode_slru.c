@@ -42,7 +42,7 @@ static err_t read_page_number(const struct decoding *decoding, uint32_t max, uin
 static err_t decode_zero_page(
     struct decoding *decoding, enum state_kind kind, uint32_t entries_per_page)
 {
-    uint32_t page;
+    uint32_t page = 0;
     TRY(read_page_number(decoding, UINT32_MAX / entries_per_page, &page));
     put_zero_page(decoding, page_key_state(kind, 0, page));
     return ERR_OK;
@@ -102,7 +102,7 @@ err_t decode_commit_ts(struct decoding *decoding)
 static err_t decode_zero_offsets_page(struct decoding *decoding)
 {
     struct wal_state *state = decoding->state;
-    uint32_t page;
+    uint32_t page = 0;
     TRY(read_page_number(decoding, UINT32_MAX / PG_MULTI_OFFSETS_PER_PAGE, &page));
     bool is_made = state->premade_offsets_page == page;
     state->premade_offsets_page = PAGE_NONE;

@@ -127,9 +127,9 @@ static void note_xids(struct decoding *decoding, struct bytes xids)
 static err_t drop_rel(struct decoding *decoding, struct page_key rel)
 {
     struct wal_state_source *source = decoding->state->source;
-    for (uint8_t fork = 0; fork < FORK_COUNT; fork++) {
+    for (unsigned fork = 0; fork < FORK_COUNT; fork++) {
         uint32_t blocks;
-        rel.fork = fork;
+        rel.fork = (uint8_t)fork;
         rel = page_key_size_of(rel);
         err_t err = source->rel_size(source, rel, &blocks, decoding->msg);
         if (err == ERR_OK) {
@@ -197,7 +197,7 @@ static void put_commit_ts(struct decoding *decoding, const struct xact_end *end)
 
 static err_t decode_end(struct decoding *decoding, bool is_commit, bool is_prepared)
 {
-    struct xact_end end;
+    struct xact_end end = {0};
     TRY(parse_end(decoding, is_prepared, &end));
     note_xid(decoding, end.xid);
     note_xids(decoding, end.subxids);

@@ -19,7 +19,7 @@
 #include "common/pg/wal_page.h"
 #include "common/pg/wal_reader.h"
 
-#define FEED_SIZE ((size_t)(256 * KIB))
+#define FEED_SIZE (256 * KIB)
 
 struct dump {
     lsn_t start_lsn, end_lsn;
@@ -81,7 +81,7 @@ static err_t find_start(struct dump *dump, FILE *file, lsn_t segment_lsn, struct
         struct wal_page_header header;
         if (fseeko(file, (off_t)at, SEEK_SET) != 0 ||
             fread(header_bytes, sizeof(header_bytes), 1, file) != 1) {
-            return err_set(msg, ERR_IO, "read: %s", strerror(errno));
+            return err_set(msg, ERR_IO, "read: %m");
         }
         TRY(wal_page_header_parse(
             header_bytes, segment_lsn + at, dump->segment_size, 0, &header, msg));
@@ -121,7 +121,7 @@ static err_t begin(struct dump *dump, FILE *file, struct errmsg *msg)
     };
     dump->reader = wal_reader_create(&options);
     if (fseeko(file, (off_t)(dump->start_lsn - segment_lsn), SEEK_SET) != 0) {
-        return err_set(msg, ERR_IO, "seek: %s", strerror(errno));
+        return err_set(msg, ERR_IO, "seek: %m");
     }
     return ERR_OK;
 }
@@ -143,7 +143,7 @@ static err_t dump_file(struct dump *dump, const char *path, struct errmsg *msg)
 {
     FILE *file = fopen(path, "rb");
     if (file == NULL) {
-        return err_set(msg, ERR_IO, "open %s: %s", path, strerror(errno));
+        return err_set(msg, ERR_IO, "open %s: %m", path);
     }
     uint8_t *room = mem_alloc(FEED_SIZE);
     err_t err = dump_open_file(dump, file, room, msg);
@@ -179,6 +179,7 @@ static bool parse_arguments(struct dump *dump, int argc, char **argv)
     };
     struct errmsg msg;
     int option;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread. */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         lsn_t *lsn = option == 's' ? &dump->start_lsn : &dump->end_lsn;
         if (option == 'z') {
