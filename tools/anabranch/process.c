@@ -73,6 +73,18 @@ static _Noreturn void become(const struct process *process, int log_fd, int null
     _exit(127);
 }
 
+/*
+ * Until the child has become the program: before that its command line is still ours, and it would
+ * look as if it had ended. The pipe closes by itself when the program is loaded.
+ */
+static void wait_for_exec(const int pipe_fds[2])
+{
+    char byte;
+    close(pipe_fds[1]);
+    (void)!read(pipe_fds[0], &byte, 1);
+    close(pipe_fds[0]);
+}
+
 err_t process_start(struct process *process, struct errmsg *msg)
 {
     if (access(process->binary, X_OK) != 0) {
@@ -80,10 +92,11 @@ err_t process_start(struct process *process, struct errmsg *msg)
             msg, ERR_NOT_FOUND, "%s: no program %s: build it (ninja) or say --binaries DIR",
             process->name, process->binary);
     }
+    int pipe_fds[2] = {-1, -1};
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int log_fd = open(process->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     int pid = -1;
-    if (null_fd >= 0 && log_fd >= 0) {
+    if (null_fd >= 0 && log_fd >= 0 && pipe2(pipe_fds, O_CLOEXEC) == 0) {
         pid = fork();
     }
     if (pid == 0) {
@@ -94,8 +107,11 @@ err_t process_start(struct process *process, struct errmsg *msg)
         err = err_set(
             msg, ERR_IO, "%s: cannot be started with log %s: error %d", process->name, process->log,
             errno);
+        file_close(&pipe_fds[0]);
+        file_close(&pipe_fds[1]);
     } else {
         process->pid = pid;
+        wait_for_exec(pipe_fds);
     }
     file_close(&null_fd);
     file_close(&log_fd);
