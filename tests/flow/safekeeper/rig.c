@@ -182,9 +182,10 @@ unsigned rig_create_timeline(struct rig *rig, struct timeline_id id, lsn_t start
     (void)snprintf(
         body, sizeof(body),
         "{\"start_lsn\":\"" LSN_FMT "\",\"pg_version\":170011,\"system_id\":\"%" PRIu64
-        "\",\"segment_size\":1048576,\"membership\":{\"generation\":%d,\"members\":[{\"id\":1,"
+        "\",\"segment_size\":%u,\"membership\":{\"generation\":%d,\"members\":[{\"id\":1,"
         "\"host\":\"127.0.0.1\",\"port\":1,\"http_host\":\"127.0.0.1\",\"http_port\":2}]}}",
-        LSN_ARGS(start_lsn), (uint64_t)RIG_SYSTEM_ID, RIG_GENERATION);
+        LSN_ARGS(start_lsn), (uint64_t)RIG_SYSTEM_ID,
+        rig->segment_size != 0 ? rig->segment_size : (uint32_t)(1 * MIB), RIG_GENERATION);
     return rig_http(rig, "PUT", path, body, NULL);
 }
 
@@ -432,7 +433,11 @@ void leader_begin(struct leader *leader, const struct rig *rig, term_t term)
 void leader_send(struct leader *leader, size_t size, lsn_t commit_lsn)
 {
     uint8_t *wal = mem_alloc(size + 1);
-    fill_wal(wal, leader->lsn, size, leader->term);
+    if (leader->use_fixed_bytes) {
+        memset(wal, 7, size);
+    } else {
+        fill_wal(wal, leader->lsn, size, leader->term);
+    }
     struct append append = {
         .generation = RIG_GENERATION,
         .term = leader->term,

@@ -21,6 +21,7 @@ struct rig {
     int pid;
     uint16_t port, http_port;
     int output_fd;
+    uint32_t segment_size;
 };
 
 extern const struct tenant_id rig_tenant;
@@ -36,6 +37,7 @@ void rig_deinit(struct rig *rig);
 /* HTTP; `ret_body` may be NULL, else doc_unref() it. Returns the status. */
 unsigned rig_http(
     struct rig *rig, const char *method, const char *path, const char *body, struct doc **ret_body);
+/* With segments of 1 MiB, unless rig->segment_size says otherwise. */
 unsigned rig_create_timeline(struct rig *rig, struct timeline_id id, lsn_t start_lsn);
 struct doc *rig_status(struct rig *rig, struct timeline_id id);
 lsn_t rig_lsn(struct rig *rig, const char *name); /* of rig_timeline's status */
@@ -85,6 +87,7 @@ struct leader {
     lsn_t lsn; /* end of what was sent */
     struct vote_reply vote;
     struct append_reply last; /* newest reply */
+    bool use_fixed_bytes;     /* of benchmarks: not those of fill_wal() */
 };
 
 /* Connect, be elected in `term`, and stream from where the log ends. */
