@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/checksum.h"
 #include "common/base/mem.h"
 #include "common/pg/cursor.h"
 #include "common/pg/page.h"
@@ -74,9 +75,7 @@ static err_t take_all(struct wal_reader *reader, struct pass *pass)
     err_t err;
     while ((err = wal_reader_next(reader, &record, &msg)) == ERR_OK) {
         pass->count++;
-        for (size_t i = 0; i < record->bytes.size; i++) {
-            pass->digest = (pass->digest ^ record->bytes.data[i]) * 1099511628211u;
-        }
+        pass->digest = hash64(record->bytes.data, record->bytes.size, pass->digest);
     }
     return err;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/assert.h"
+#include "common/base/checksum.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/pg/wal_reader.h"
@@ -56,9 +57,7 @@ static err_t take_all(struct wal_reader *reader, struct pass *pass)
         ck_assert_uint_lt(pass->count, ENDS_MAX);
         pass->begins[pass->count] = record->lsn;
         pass->ends[pass->count++] = record->end_lsn;
-        for (size_t i = 0; i < record->bytes.size; i++) {
-            pass->digest = (pass->digest ^ record->bytes.data[i]) * 1099511628211u;
-        }
+        pass->digest = hash64(record->bytes.data, record->bytes.size, pass->digest);
         ck_assert_uint_eq(wal_reader_record_lsn(reader), record->end_lsn);
     }
     return err;
