@@ -302,7 +302,7 @@ static err_t copy_relmap(struct decoding *decoding, const struct file_copy *copy
 {
     err_t err =
         load_state(decoding, page_key_state(STATE_RELMAP, copy->source_db, copy->source_spc));
-    if (err == ERR_NOT_FOUND) {
+    if (err == ERR_NOT_FOUND || (err == ERR_OK && decoding->state->room.size == 0)) {
         return ERR_OK; /* it lives in another tablespace of the database */
     }
     TRY(err);
