@@ -35,6 +35,7 @@ static void check_invariants(const struct proposer *proposer)
 {
     ASSERT(proposer->term <= proposer->term_max);
     ASSERT(proposer->window_begin_lsn <= proposer->window_end_lsn);
+    ASSERT(proposer->commit_lsn <= proposer->window_end_lsn);
     ASSERT(
         IMPLIES(proposer->ready && !MUTANT(6), proposer->commit_lsn >= proposer->term_start_lsn));
     for (uint32_t i = 0; i < member_count(proposer); i++) {
@@ -397,7 +398,13 @@ static void advance_commit(struct proposer *proposer, struct proposer_actions *o
          * with a longer history of an older term could still replace them.
          */
         if (peer->record_lsn >= proposer->term_start_lsn || MUTANT(6)) {
-            lsns[i] = peer->record_lsn;
+            /*
+             * After a crash an acceptor may find a record whole of which we sent only a part: what
+             * was missing were zeros. It is right, but we do not know of that record end yet.
+             */
+            lsn_t end_lsn = proposer->window_end_lsn;
+            bool known = peer->record_lsn <= end_lsn;
+            lsns[i] = known ? peer->record_lsn : last_record_end(proposer, end_lsn);
         }
         told |= (uint32_t)(peer->commit_lsn >= proposer->term_start_lsn) << i;
     }
@@ -672,6 +679,7 @@ static void dispatch(
         break;
     case PROPOSER_LOCAL_WAL:
         on_local_wal(proposer, event->local.end_lsn, event->local.record_lsn);
+        advance_commit(proposer, out); /* a record may be everywhere before we knew of it */
         break;
     case PROPOSER_TICK: on_tick(proposer, out); break;
     case PROPOSER_CONTINUE: break;

@@ -38,6 +38,12 @@ MUTANTS = {
     38: "a donor is read after it has promised a newer term",
 }
 
+# Found by the simulator, but not within a budget that one waits for; a unit test holds these.
+RARE = {
+    38: "the donor must be cut and written again between two reads, about one schedule in 10^5; "
+        "test_a_donor_is_read_until_it_promises_a_newer_term",
+}
+
 # Why the simulator cannot tell these from the real thing; each is held by a unit test instead.
 EQUIVALENT = {
     5: "appends of one term carry the same bytes on each connection, and none is sent before the "
@@ -102,11 +108,13 @@ def main():
             for run in runs:
                 number, code, took, said = run.result()
                 killed = code != 0
-                verdict = "killed" if killed else "equivalent" if number in EQUIVALENT else "SURVIVED"
+                excused = {**EQUIVALENT, **RARE}.get(number)
+                verdict = ("killed" if killed else "SURVIVED" if excused is None
+                           else "rare" if number in RARE else "equivalent")
                 print(f"{number:3} {verdict:10} {took:6.2f} s  {MUTANTS[number]}\n"
                       f"{'':24}{said}", flush=True)
-                if verdict == "equivalent":
-                    print(f"{'':24}because {EQUIVALENT[number]}")
+                if verdict in ("equivalent", "rare"):
+                    print(f"{'':24}because {excused}")
                 if verdict == "SURVIVED":
                     survivors.append(number)
     print(f"{len(numbers) - len(survivors)} passed, {len(survivors)} failed"

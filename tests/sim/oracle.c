@@ -57,10 +57,47 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
         oracle_fail(
             oracle, "leader completeness: the donor of term %" PRIu64 " has other bytes", term);
     }
-    if (oracle->winners_count < WINNERS_MAX) {
-        oracle->winners[oracle->winners_count].term = term;
-        oracle->winners[oracle->winners_count].proposer_id = proposer->options.proposer_id;
-        oracle->winners[oracle->winners_count++].start_lsn = start_lsn;
+    if (oracle->winners_count == WINNERS_MAX) {
+        return;
+    }
+    uint32_t index = oracle->winners_count++;
+    oracle->winners[index].term = term;
+    oracle->winners[index].proposer_id = proposer->options.proposer_id;
+    oracle->winners[index].start_lsn = oracle->winners[index].end_lsn = start_lsn;
+    memcpy(oracle->winners[index].wal, donor->platter, start_lsn - WAL_START);
+}
+
+static uint32_t find_winner(const struct oracle *oracle, term_t term)
+{
+    uint32_t i = oracle->winners_count;
+    while (i > 0 && oracle->winners[i - 1].term != term) {
+        i--;
+    }
+    return i == 0 ? WINNERS_MAX : i - 1;
+}
+
+void oracle_on_written(struct oracle *oracle, term_t term, const uint8_t *wal, lsn_t end_lsn)
+{
+    uint32_t i = find_winner(oracle, term);
+    if (i < WINNERS_MAX) {
+        size_t offset = oracle->winners[i].end_lsn - WAL_START;
+        size_t size = end_lsn - oracle->winners[i].end_lsn;
+        memcpy(oracle->winners[i].wal + offset, wal + offset, size);
+        oracle->winners[i].end_lsn = end_lsn;
+    }
+}
+
+void oracle_on_acknowledged(
+    struct oracle *oracle, const struct disk *disk, term_t term, lsn_t begin_lsn, lsn_t lsn)
+{
+    uint32_t i = find_winner(oracle, term);
+    if (i < WINNERS_MAX && (lsn > oracle->winners[i].end_lsn ||
+                            !same_bytes(disk->cache, oracle->winners[i].wal, begin_lsn, lsn))) {
+        oracle_fail(
+            oracle,
+            "log matching: a safekeeper acknowledges +%" PRIu64 " of term %" PRIu64
+            " and has other bytes",
+            lsn - WAL_START, term);
     }
 }
 

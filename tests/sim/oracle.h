@@ -24,6 +24,8 @@ struct oracle {
         term_t term;
         node_id_t proposer_id;
         lsn_t start_lsn;
+        lsn_t end_lsn;         /* of its log */
+        uint8_t wal[WAL_SIZE]; /* its log: the donor's, then its own */
     } winners[WINNERS_MAX];
     uint32_t commits_count;
     struct {
@@ -38,6 +40,14 @@ void oracle_fail(struct oracle *oracle, const char *format, ...) PRINTF_LIKE(2, 
 /* A proposer was elected: alone in its term, with everything that older terms committed. */
 void oracle_on_won(
     struct oracle *oracle, const struct proposer *proposer, const struct disk *donor);
+
+/* Its Postgres wrote more. */
+void oracle_on_written(struct oracle *oracle, term_t term, const uint8_t *wal, lsn_t end_lsn);
+
+/* A safekeeper says that it has the log of this term's winner up to lsn; checked before: begin_lsn.
+ */
+void oracle_on_acknowledged(
+    struct oracle *oracle, const struct disk *disk, term_t term, lsn_t begin_lsn, lsn_t lsn);
 
 /* A proposer says that WAL from begin_lsn to lsn is committed: it is on a quorum of platters. */
 void oracle_on_committed(

@@ -210,6 +210,12 @@ static void send_appended(
                 "disk honesty: s%u acknowledges under a history that is not durable", n);
         }
         node->promised = MAX_OF(node->promised, appended->term);
+        if (appended->term != node->acked_term) {
+            node->matched_lsn = WAL_START;
+        }
+        oracle_on_acknowledged(
+            &world->oracle, &node->disk, appended->term, node->matched_lsn, appended->record_lsn);
+        node->matched_lsn = appended->record_lsn;
         if (appended->term > node->acked_term || appended->record_lsn > node->acked_record_lsn) {
             node->acked_record_lsn = appended->record_lsn;
             node->acked_term = appended->term;
@@ -732,6 +738,7 @@ static void grow_local_wal(struct world *world, uint32_t c)
     chart(
         world, "p%u writes WAL up to +%" PRIu64 ", record end +%" PRIu64, c, end_lsn - WAL_START,
         compute->wal_record_lsn - WAL_START);
+    oracle_on_written(&world->oracle, compute->proposer.term, compute->wal, compute->generated_lsn);
     struct proposer_event event = {
         .kind = PROPOSER_LOCAL_WAL,
         .local = {.end_lsn = end_lsn, .record_lsn = compute->wal_record_lsn}};
@@ -986,7 +993,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         start_compute(world, event->compute);
         if (!world->healing) {
             schedule(
-                world, prng_below(&world->work, world->climate.chaos_us),
+                world, prng_below(&world->work, world->climate.life_us),
                 (struct sim_event){
                     .kind = EV_KILL,
                     .compute = event->compute,
@@ -1030,6 +1037,15 @@ static void draw_climate(struct world *world, struct prng *swarm)
     climate->sleeper = one_in(swarm, 32);
     climate->foreigner = one_in(swarm, 16);
     climate->chaos_us = PICK(swarm, 15000, 30000, 60000);
+    climate->life_us = climate->chaos_us;
+    if (one_in(swarm, 4)) { /* one rival after the other, each with a long repair before it */
+        climate->computes = COMPUTES;
+        climate->chunk_max = 400;
+        climate->read_max = 16;
+        climate->life_us = 15000;
+        climate->crash_one_in = PICK(swarm, 0, 30000);
+        climate->reset_one_in = PICK(swarm, 0, 300);
+    }
 }
 
 /*
@@ -1076,7 +1092,7 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
         node->up = false;
         node->incarnation = 0;
         node->promised = node->acked_term = 0;
-        node->acked_record_lsn = node->released_lsn = WAL_START;
+        node->acked_record_lsn = node->released_lsn = node->matched_lsn = WAL_START;
         restart_node(world, n);
     }
     for (uint32_t c = 0; c < COMPUTES; c++) {

@@ -68,6 +68,7 @@ struct node {
     term_t promised;        /* by a granted vote or an adopted history */
     lsn_t acked_record_lsn; /* in `acked_term` */
     term_t acked_term;
+    lsn_t matched_lsn; /* its log is compared with that of acked_term's winner up to here */
     lsn_t released_lsn;
 };
 
@@ -97,8 +98,9 @@ struct climate {
     size_t window_max, inflight_max;
     bool old_bytes; /* what was sent on a connection that was reset still arrives */
     uint64_t sync_one_in;
-    bool sleeper;   /* the last safekeeper has slept for as many terms as a history holds */
-    bool foreigner; /* the last compute has another membership generation */
+    bool sleeper;     /* the last safekeeper has slept for as many terms as a history holds */
+    bool foreigner;   /* the last compute has another membership generation */
+    uint64_t life_us; /* of a walproposer, at most */
     uint64_t chaos_us;
 };
 

@@ -510,6 +510,27 @@ START_TEST(test_an_acceptor_that_lost_acknowledged_wal_is_closed)
 }
 END_TEST
 
+/* Two acceptors crash after 100 of 112 bytes; the last 12 bytes of the record are zeros. */
+START_TEST(test_a_record_that_acceptors_know_first_is_committed_when_it_is_sent)
+{
+    given_streaming(false);
+    when_local_wal(START + 100, START + 96);
+    for (uint32_t peer = 0; peer < 2; peer++) {
+        when_down(peer);
+        when_up(peer, proposer.term);
+        struct vote_reply vote = vote_of(START + 112, START);
+        vote.granted = 0;
+        vote.history = proposer.history;
+        when_vote(peer, &vote);
+        when_acked(peer, START + 112, START + 112, START);
+    }
+    ck_assert_uint_eq(proposer.commit_lsn, START + 96);
+    ck_assert(proposer_wants_wal(&proposer));
+    when_local_wal(START + 112, START + 112);
+    ck_assert_uint_eq(find(PROPOSER_COMMITTED, 0)->lsn, START + 112);
+}
+END_TEST
+
 START_TEST(test_a_quiet_acceptor_gets_heartbeats)
 {
     given_streaming(false);
@@ -578,6 +599,7 @@ UNIT_MAIN(
     test_acks_of_an_old_connection_or_term_count_for_nothing,
     test_an_acceptor_that_acknowledges_what_was_never_sent_is_closed,
     test_an_acceptor_that_lost_acknowledged_wal_is_closed,
+    test_a_record_that_acceptors_know_first_is_committed_when_it_is_sent,
     test_a_quiet_acceptor_gets_heartbeats,
     test_an_acceptor_that_does_not_answer_elected_is_connected_again,
     test_sync_is_done_when_a_quorum_knows_the_commit);
