@@ -169,7 +169,13 @@ err_t parse_time(const char *text, wall_us_t *ret_time, struct errmsg *msg)
     }
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
-    *ret_time = ((wall_us_t)timegm(&tm) - offset_minutes * 60) * 1000000 + micros;
+    int day = tm.tm_mday;
+    bool leap_second = tm.tm_sec == 60;
+    wall_us_t seconds = (wall_us_t)timegm(&tm); /* makes March 3 of February 31 */
+    if (tm.tm_mday != day && !leap_second) {
+        return err_set(msg, ERR_INVALID, "\"%.60s\" is a day that does not exist", text);
+    }
+    *ret_time = (seconds - offset_minutes * 60) * 1000000 + micros;
     return ERR_OK;
 }
 

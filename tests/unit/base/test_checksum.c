@@ -1,0 +1,54 @@
+/* CRC32C against the vectors of RFC 3720 B.4, and in pieces. */
+#include "common/base/checksum.h"
+
+#include "common/base/prng.h"
+#include "tests/unit/unit.h"
+
+START_TEST(test_vectors_of_rfc_3720)
+{
+    uint8_t data[32] = {0};
+    ck_assert_uint_eq(crc32c(0, data, 32), 0x8A9136AA);
+    memset(data, 0xFF, 32);
+    ck_assert_uint_eq(crc32c(0, data, 32), 0x62A8AB43);
+    for (int i = 0; i < 32; i++) {
+        data[i] = (uint8_t)i;
+    }
+    ck_assert_uint_eq(crc32c(0, data, 32), 0x46DD794E);
+    for (int i = 0; i < 32; i++) {
+        data[i] = (uint8_t)(31 - i);
+    }
+    ck_assert_uint_eq(crc32c(0, data, 32), 0x113FDB5C);
+    ck_assert_uint_eq(crc32c(0, "123456789", 9), 0xE3069283);
+    ck_assert_uint_eq(crc32c(0, "", 0), 0);
+}
+END_TEST
+
+START_TEST(test_pieces_give_the_same_as_the_whole)
+{
+    uint8_t data[300];
+    struct prng prng;
+    prng_init(&prng, 5);
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)prng_next(&prng);
+    }
+    uint32_t whole = crc32c(0, data, sizeof(data));
+    for (size_t cut = 0; cut <= sizeof(data); cut++) {
+        uint32_t first = crc32c(0, data, cut);
+        ck_assert_uint_eq(crc32c(first, data + cut, sizeof(data) - cut), whole);
+    }
+}
+END_TEST
+
+START_TEST(test_hash_depends_on_content_and_seed)
+{
+    ck_assert_uint_eq(hash64("a", 1, 0), hash64("a", 1, 0));
+    ck_assert_uint_ne(hash64("a", 1, 0), hash64("b", 1, 0));
+    ck_assert_uint_ne(hash64("a", 1, 0), hash64("a", 1, 1));
+}
+END_TEST
+
+UNIT_MAIN(
+    "checksum",
+    test_vectors_of_rfc_3720,
+    test_pieces_give_the_same_as_the_whole,
+    test_hash_depends_on_content_and_seed);
