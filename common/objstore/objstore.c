@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -362,22 +363,50 @@ err_t objstore_exists(
     return ERR_OK;
 }
 
+/* Names that were found; folders sort otherwise than the names below them, so all are sorted. */
+struct found {
+    char *name;
+    uint64_t size;
+};
+
 struct listing {
     struct objstore *store;
     const char *prefix;
     char folder[PATH_SIZE]; /* relative to the root: "" or "a/b/" */
     unsigned depth;
-    err_t (*visit)(const char *name, uint64_t size, void *context, struct errmsg *msg);
-    void *context;
+    struct found *items;
+    size_t count, capacity;
 };
 
 static err_t list_folder(struct listing *listing, struct errmsg *msg);
 
-/* Is there anything below the prefix in this folder? ("a/" and prefix "a/b" or "a/" and prefix "a")
- */
+static void add_found(struct listing *listing, const char *name, uint64_t size)
+{
+    if (listing->count == listing->capacity) {
+        listing->capacity = listing->capacity == 0 ? 64 : 2 * listing->capacity;
+        listing->items = mem_realloc(listing->items, listing->capacity * sizeof(listing->items[0]));
+    }
+    listing->items[listing->count++] = (struct found){.name = mem_strdup(name), .size = size};
+}
+
+/* Can anything in this folder match? ("a/b/" with prefix "a/", or "a/" with prefix "a/b") */
 static bool folder_can_match(const char *folder, const char *prefix)
 {
     return str_starts_with(folder, prefix) || str_starts_with(prefix, folder);
+}
+
+static err_t enter_folder(struct listing *listing, const char *name, struct errmsg *msg)
+{
+    size_t size = strlen(listing->folder);
+    TRY(str_format(listing->folder, sizeof(listing->folder), msg, "%s/", name));
+    err_t err = ERR_OK;
+    if (folder_can_match(listing->folder, listing->prefix)) {
+        listing->depth++;
+        err = list_folder(listing, msg);
+        listing->depth--;
+    }
+    listing->folder[size] = '\0';
+    return err;
 }
 
 static err_t list_entry(const char *entry, void *context, struct errmsg *msg)
@@ -393,18 +422,13 @@ static err_t list_entry(const char *entry, void *context, struct errmsg *msg)
     if (stat(path, &status) != 0) {
         return errno == ENOENT ? ERR_OK : err_set(msg, err_from_errno(errno), "stat %s: %m", path);
     }
-    if (!S_ISDIR(status.st_mode)) {
-        return str_starts_with(name, listing->prefix)
-                   ? listing->visit(name, (uint64_t)status.st_size, listing->context, msg)
-                   : ERR_OK;
+    if (S_ISDIR(status.st_mode)) {
+        return enter_folder(listing, name, msg);
     }
-    struct listing below = *listing;
-    below.depth++;
-    TRY(str_format(below.folder, sizeof(below.folder), msg, "%s/", name));
-    if (!folder_can_match(below.folder, listing->prefix)) {
-        return ERR_OK;
+    if (str_starts_with(name, listing->prefix)) {
+        add_found(listing, name, (uint64_t)status.st_size);
     }
-    return list_folder(&below, msg);
+    return ERR_OK;
 }
 
 static err_t list_folder(struct listing *listing, struct errmsg *msg)
@@ -417,6 +441,11 @@ static err_t list_folder(struct listing *listing, struct errmsg *msg)
     return dir_list(path, list_entry, listing, msg);
 }
 
+static int compare_found(const void *left, const void *right)
+{
+    return strcmp(((const struct found *)left)->name, ((const struct found *)right)->name);
+}
+
 err_t objstore_list(
     struct objstore *store,
     const char *prefix,
@@ -424,6 +453,17 @@ err_t objstore_list(
     void *context,
     struct errmsg *msg)
 {
-    struct listing listing = {.store = store, .prefix = prefix, .visit = visit, .context = context};
-    return list_folder(&listing, msg);
+    struct listing listing = {.store = store, .prefix = prefix};
+    err_t err = list_folder(&listing, msg);
+    if (listing.count > 0) {
+        qsort(listing.items, listing.count, sizeof(listing.items[0]), compare_found);
+    }
+    for (size_t i = 0; i < listing.count && err == ERR_OK; i++) {
+        err = visit(listing.items[i].name, listing.items[i].size, context, msg);
+    }
+    for (size_t i = 0; i < listing.count; i++) {
+        mem_free(listing.items[i].name);
+    }
+    mem_free(listing.items);
+    return err;
 }

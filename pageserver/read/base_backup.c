@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/base/assert.h"
+#include "common/base/checksum.h"
 
 #include "common/base/mem.h"
 #include "common/base/str.h"

@@ -1,0 +1,507 @@
+#include "pageserver/store/page_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "common/base/prng.h"
+#include "common/io/file.h"
+#include "tests/unit/unit.h"
+
+#define ROOT  1u
+#define CHILD 2u
+
+static char folder[64];
+static struct page_store *store;
+static struct errmsg msg;
+static struct page_versions versions;
+
+/* The path of a timeline without a parent, and of a branch of it. */
+static struct page_path *make_path(size_t count, const struct page_span *spans)
+{
+    struct page_path *path = mem_zalloc(sizeof(*path) + count * sizeof(spans[0]));
+    path->count = count;
+    memcpy(path->spans, spans, count * sizeof(spans[0]));
+    return path;
+}
+
+static struct page_path *root_path(void)
+{
+    struct page_span spans[] = {{.timeline = ROOT, .max_lsn = UINT64_MAX}};
+    return make_path(1, spans);
+}
+
+static struct page_path *child_path(lsn_t branch_lsn)
+{
+    struct page_span spans[] = {
+        {.timeline = CHILD, .max_lsn = UINT64_MAX}, {.timeline = ROOT, .max_lsn = branch_lsn}};
+    return make_path(2, spans);
+}
+
+static void make_folder(void)
+{
+    (void)snprintf(folder, sizeof(folder), "/tmp/test_page_store.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static struct page_store *open_in_folder(void)
+{
+    struct page_store *opened = NULL;
+    struct page_store_options options = {0};
+    ck_assert_ok(page_store_open(folder, &options, &opened, &msg), &msg);
+    return opened;
+}
+
+static void begin(void)
+{
+    make_folder();
+    store = open_in_folder();
+}
+
+static void end(void)
+{
+    page_versions_deinit(&versions);
+    page_store_close(store);
+    ck_assert_ok(dir_remove(folder, &msg), &msg);
+}
+
+static struct page_key page_of(uint32_t rel, uint32_t block)
+{
+    return (struct page_key){.spc = 1663, .db = 5, .rel = rel, .block = block};
+}
+
+static void put(
+    struct page_store *to,
+    uint32_t timeline,
+    struct page_key key,
+    lsn_t lsn,
+    uint8_t tag,
+    const char *text)
+{
+    struct page_batch *batch = page_batch_create();
+    uint8_t page[PAGE_SIZE] = {0};
+    struct bytes value = bytes_of_str(text);
+    if (tag == VALUE_IMAGE) {
+        memcpy(page, text, strlen(text));
+        value = bytes_of(page, sizeof(page));
+    }
+    page_batch_put(batch, timeline, key, lsn, tag, 3, value);
+    ck_assert_ok(page_store_write(to, batch, &msg), &msg);
+    page_batch_destroy(batch);
+}
+
+/* "D30 D20 I10": tags and LSNs, newest first. */
+static const char *collected(struct page_path *path, struct page_key key, lsn_t lsn)
+{
+    static struct buf text;
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_ok(page_reader_collect(reader, key, lsn, &versions, &msg), &msg);
+    page_reader_destroy(reader);
+    buf_clear(&text);
+    for (size_t i = 0; i < versions.count; i++) {
+        buf_printf(
+            &text, "%s%c%" PRIu64, i == 0 ? "" : " ", versions.items[i].tag, versions.items[i].lsn);
+    }
+    mem_free(path);
+    return buf_cstr(&text);
+}
+
+START_TEST(test_read_collects_down_to_the_newest_image)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 10, VALUE_IMAGE, "old");
+    put(store, ROOT, key, 20, VALUE_DELTA, "a");
+    put(store, ROOT, key, 30, VALUE_IMAGE, "new");
+    put(store, ROOT, key, 40, VALUE_DELTA, "b");
+    put(store, ROOT, page_of(100, 8), 35, VALUE_DELTA, "neighbour");
+    ck_assert_str_eq(collected(root_path(), key, 100), "D40 I30");
+    ck_assert_str_eq(collected(root_path(), key, 39), "I30");
+    ck_assert_str_eq(collected(root_path(), key, 29), "D20 I10");
+    ck_assert_str_eq(collected(root_path(), key, 10), "I10");
+    ck_assert_str_eq(collected(root_path(), key, 9), "");
+    end();
+}
+END_TEST
+
+START_TEST(test_values_come_back_with_their_block_index)
+{
+    begin();
+    put(store, ROOT, page_of(1, 1), 10, VALUE_DELTA, "record");
+    ck_assert_str_eq(collected(root_path(), page_of(1, 1), 10), "D10");
+    ck_assert_uint_eq(versions.items[0].block_index, 3);
+    ck_assert(
+        bytes_equal(page_version_value(&versions, &versions.items[0]), bytes_of_str("record")));
+    end();
+}
+END_TEST
+
+START_TEST(test_branch_sees_its_parent_only_up_to_the_branch_lsn)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 10, VALUE_IMAGE, "x");
+    put(store, ROOT, key, 20, VALUE_DELTA, "x");
+    put(store, ROOT, key, 30, VALUE_DELTA, "after the branch");
+    put(store, CHILD, key, 28, VALUE_DELTA, "own");
+    ck_assert_str_eq(collected(child_path(25), key, 100), "D28 D20 I10");
+    ck_assert_str_eq(collected(child_path(25), key, 27), "D20 I10");
+    ck_assert_str_eq(collected(root_path(), key, 100), "D30 D20 I10");
+    end();
+}
+END_TEST
+
+START_TEST(test_image_in_the_branch_hides_the_parent)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 20, VALUE_DELTA, "x");
+    put(store, CHILD, key, 28, VALUE_ZERO, "");
+    ck_assert_str_eq(collected(child_path(25), key, 100), "Z28");
+    end();
+}
+END_TEST
+
+START_TEST(test_malformed_value_is_corrupt)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 20, VALUE_ZERO, "a page of zeros has no bytes");
+    struct page_path *path = root_path();
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_int_eq(page_reader_collect(reader, key, 30, &versions, &msg), ERR_CORRUPT);
+    page_reader_destroy(reader);
+    mem_free(path);
+    end();
+}
+END_TEST
+
+static void put_size(
+    uint32_t timeline, struct page_key rel, lsn_t lsn, bool exists, uint32_t blocks)
+{
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_rel_size(batch, timeline, rel, lsn, exists, blocks);
+    ck_assert_ok(page_store_write(store, batch, &msg), &msg);
+    page_batch_destroy(batch);
+}
+
+static struct fork_size size_at(struct page_path *path, struct page_key rel, lsn_t lsn)
+{
+    struct fork_size size = {.blocks = 999};
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_ok(page_reader_rel_size(reader, rel, lsn, &size, &msg), &msg);
+    page_reader_destroy(reader);
+    mem_free(path);
+    return size;
+}
+
+START_TEST(test_size_is_the_newest_at_the_lsn)
+{
+    begin();
+    struct page_key rel = page_of(100, 0);
+    put_size(ROOT, rel, 10, true, 3);
+    put_size(ROOT, rel, 20, true, 5);
+    put_size(ROOT, rel, 30, false, 0);
+    ck_assert_uint_eq(size_at(root_path(), rel, 15).blocks, 3);
+    ck_assert_uint_eq(size_at(root_path(), rel, 25).blocks, 5);
+    ck_assert(!size_at(root_path(), rel, 35).exists);
+    ck_assert(!size_at(root_path(), rel, 5).exists);
+    ck_assert_uint_eq(size_at(child_path(22), rel, 99).blocks, 5);
+    end();
+}
+END_TEST
+
+static err_t append_relation(
+    struct page_key rel, uint32_t blocks, void *context, struct errmsg *error)
+{
+    (void)error;
+    buf_printf(context, "%u/%u/%u.%u=%u ", rel.spc, rel.db, rel.rel, rel.fork, blocks);
+    return ERR_OK;
+}
+
+static const char *relations(struct page_path *path, uint32_t spc, uint32_t db, lsn_t lsn)
+{
+    static struct buf text;
+    buf_clear(&text);
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_ok(page_reader_relations(reader, spc, db, lsn, append_relation, &text, &msg), &msg);
+    page_reader_destroy(reader);
+    mem_free(path);
+    return buf_cstr(&text);
+}
+
+START_TEST(test_relations_are_listed_over_the_path_once_each)
+{
+    begin();
+    struct page_key other_db = {.spc = 1663, .db = 6, .rel = 1};
+    struct page_key map = {.spc = 1663, .db = 5, .rel = 100, .fork = FORK_VM};
+    put_size(ROOT, page_of(100, 0), 10, true, 3);
+    put_size(ROOT, map, 10, true, 1);
+    put_size(ROOT, page_of(200, 0), 10, true, 2);
+    put_size(ROOT, other_db, 10, true, 9);
+    put(store, ROOT, page_of(100, 1), 10, VALUE_ZERO, "");
+    put_size(CHILD, page_of(100, 0), 30, true, 4);
+    put_size(CHILD, page_of(200, 0), 30, false, 0);
+    put_size(CHILD, page_of(300, 0), 30, true, 1);
+    ck_assert_str_eq(
+        relations(child_path(20), 1663, 5, 99), "1663/5/100.0=4 1663/5/100.2=1 1663/5/300.0=1 ");
+    ck_assert_str_eq(
+        relations(child_path(20), 1663, 5, 25), "1663/5/100.0=3 1663/5/100.2=1 1663/5/200.0=2 ");
+    ck_assert_str_eq(
+        relations(root_path(), KEY_SPC_STATE, 0, 99),
+        "1663/5/100.0=3 1663/5/100.2=1 1663/5/200.0=2 1663/6/1.0=9 ");
+    end();
+}
+END_TEST
+
+static err_t append_key(struct page_key key, void *context, struct errmsg *error)
+{
+    (void)error;
+    buf_printf(context, "%u ", key.block);
+    return ERR_OK;
+}
+
+START_TEST(test_state_keys_are_those_with_a_version_at_the_lsn)
+{
+    begin();
+    struct buf text = {0};
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 1), 10, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 2), 20, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 2), 40, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 3), 30, VALUE_ZERO, "");
+    put(store, CHILD, page_key_state(STATE_CLOG, 0, 5), 35, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_MULTI_OFFSETS, 0, 9), 10, VALUE_ZERO, "");
+    struct page_path *path = child_path(25);
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_ok(page_reader_state_keys(reader, STATE_CLOG, 99, append_key, &text, &msg), &msg);
+    ck_assert_str_eq(buf_cstr(&text), "1 2 5 ");
+    page_reader_destroy(reader);
+    mem_free(path);
+    buf_deinit(&text);
+    end();
+}
+END_TEST
+
+static void put_commit(uint32_t timeline, uint64_t time, lsn_t start, lsn_t lsn)
+{
+    struct page_batch *batch = page_batch_create();
+    page_batch_put(
+        batch, timeline, page_key_state(STATE_COMMIT_TIME, (uint32_t)(time >> 32), (uint32_t)time),
+        lsn, VALUE_STATE, 0, bytes_of(&start, sizeof(start)));
+    ck_assert_ok(page_store_write(store, batch, &msg), &msg);
+    page_batch_destroy(batch);
+}
+
+START_TEST(test_time_leads_to_the_first_later_commit_in_lsn_order)
+{
+    begin();
+    lsn_t lsn = 0;
+    uint64_t time = 0;
+    put_commit(ROOT, 1000, 100, 110);
+    put_commit(ROOT, UINT32_MAX, 200, 210);
+    put_commit(ROOT, 5ull << 32, 300, 310); /* after the branch */
+    put_commit(CHILD, 6ull << 32, 400, 410);
+    struct page_path *path = child_path(250);
+    struct page_reader *reader = page_reader_create(store, path);
+    ck_assert_ok(page_reader_commit_after(reader, 5, 999, &lsn, &msg), &msg);
+    ck_assert_uint_eq(lsn, 100);
+    ck_assert_ok(page_reader_commit_after(reader, 1000, 999, &lsn, &msg), &msg);
+    ck_assert_uint_eq(lsn, 200);
+    ck_assert_ok(page_reader_commit_after(reader, UINT32_MAX, 999, &lsn, &msg), &msg);
+    ck_assert_uint_eq(lsn, 400);
+    ck_assert_int_eq(page_reader_commit_after(reader, 6ull << 32, 999, &lsn, &msg), ERR_NOT_FOUND);
+    ck_assert_int_eq(page_reader_commit_after(reader, UINT32_MAX, 400, &lsn, &msg), ERR_NOT_FOUND);
+    ck_assert_ok(page_reader_newest_commit(reader, 999, &time, &msg), &msg);
+    ck_assert_uint_eq(time, 6ull << 32);
+    ck_assert_ok(page_reader_newest_commit(reader, 409, &time, &msg), &msg);
+    ck_assert_uint_eq(time, UINT32_MAX);
+    ck_assert_int_eq(page_reader_newest_commit(reader, 109, &time, &msg), ERR_NOT_FOUND);
+    page_reader_destroy(reader);
+    mem_free(path);
+    end();
+}
+END_TEST
+
+START_TEST(test_meta_records_are_there_after_reopen)
+{
+    begin();
+    struct buf value = {0};
+    struct meta_change changes[] = {
+        {.kind = META_TIMELINE, .id = 7, .value = bytes_of_str("seven")},
+        {.kind = META_TIMELINE, .id = 8, .value = bytes_of_str("eight")},
+    };
+    ck_assert_ok(page_store_meta_write(store, changes, 2, &msg), &msg);
+    changes[0].value = (struct bytes){0};
+    ck_assert_ok(page_store_meta_write(store, changes, 1, &msg), &msg);
+    page_store_close(store);
+    store = open_in_folder();
+    ck_assert_int_eq(page_store_meta_get(store, META_TIMELINE, 7, &value, &msg), ERR_NOT_FOUND);
+    ck_assert_ok(page_store_meta_get(store, META_TIMELINE, 8, &value, &msg), &msg);
+    ck_assert_str_eq(buf_cstr(&value), "eight");
+    buf_deinit(&value);
+    end();
+}
+END_TEST
+
+START_TEST(test_erased_timeline_has_no_versions_and_others_keep_theirs)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 10, VALUE_IMAGE, "x");
+    put(store, CHILD, key, 30, VALUE_IMAGE, "x");
+    ck_assert_ok(page_store_erase(store, CHILD, &msg), &msg);
+    ck_assert_str_eq(collected(child_path(20), key, 99), "I10");
+    end();
+}
+END_TEST
+
+static void put_with_position(struct page_store *to, struct page_key key, lsn_t lsn)
+{
+    struct page_batch *batch = page_batch_create();
+    page_batch_put(batch, ROOT, key, lsn, VALUE_ZERO, 0, (struct bytes){0});
+    page_batch_put_position(
+        batch, ROOT, (struct ingest_position){.lsn = lsn, .prev_record_lsn = lsn - 8});
+    if (page_store_write(to, batch, &msg) != ERR_OK) {
+        _exit(1);
+    }
+    page_batch_destroy(batch);
+}
+
+/* RocksDB's threads do not live on in a child, so the child is made before the first open. */
+START_TEST(test_after_a_crash_position_and_versions_fit_together)
+{
+    make_folder();
+    pid_t child = fork();
+    if (child == 0) {
+        struct page_store *crashing = open_in_folder();
+        put_with_position(crashing, page_of(1, 1), 10);
+        if (page_store_flush(crashing, &msg) != ERR_OK) {
+            _exit(1);
+        }
+        put_with_position(crashing, page_of(1, 1), 20);
+        _exit(0);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    store = open_in_folder();
+    struct ingest_position position = {0};
+    ck_assert_ok(page_store_position(store, ROOT, &position, &msg), &msg);
+    ck_assert_uint_eq(position.lsn, 10);
+    ck_assert_uint_eq(position.prev_record_lsn, 2);
+    ck_assert_str_eq(collected(root_path(), page_of(1, 1), 99), "Z10");
+    end();
+}
+END_TEST
+
+/*
+ * The model: timelines with parents, and for each page the LSNs of its versions; what a read must
+ * find follows from the definition. Random puts, branches, flushes and reads; the seed is printed.
+ */
+#define MODEL_TIMELINES 12
+#define MODEL_PAGES     6
+#define MODEL_STEPS     4000
+
+struct model_timeline {
+    int parent; /* -1: none */
+    lsn_t branch_lsn;
+    lsn_t head;
+    uint8_t tags[MODEL_PAGES][MODEL_STEPS + 1]; /* by LSN; 0: none */
+};
+
+static struct model_timeline *model;
+static size_t model_count;
+
+static void model_expect(int timeline, size_t page, lsn_t lsn, struct buf *to)
+{
+    buf_clear(to);
+    while (timeline >= 0) {
+        for (lsn_t at = lsn; at > 0; at--) {
+            uint8_t tag = model[timeline].tags[page][at];
+            if (tag != 0) {
+                buf_printf(to, "%s%c%" PRIu64, to->size == 0 ? "" : " ", tag, at);
+            }
+            if (tag != 0 && tag != VALUE_DELTA) {
+                return;
+            }
+        }
+        lsn = MIN_OF(lsn, model[timeline].branch_lsn);
+        timeline = model[timeline].parent;
+    }
+}
+
+static struct page_path *model_path(int timeline)
+{
+    struct page_span spans[MODEL_TIMELINES];
+    size_t count = 0;
+    lsn_t max_lsn = UINT64_MAX;
+    for (; timeline >= 0; timeline = model[timeline].parent) {
+        spans[count++] = (struct page_span){.timeline = (uint32_t)timeline + 1, .max_lsn = max_lsn};
+        max_lsn = MIN_OF(max_lsn, model[timeline].branch_lsn);
+    }
+    return make_path(count, spans);
+}
+
+static void model_step(struct prng *prng, lsn_t step)
+{
+    static const uint8_t tags[] = {VALUE_DELTA, VALUE_DELTA, VALUE_DELTA,
+                                   VALUE_IMAGE, VALUE_ZERO,  VALUE_INIT};
+    int timeline = (int)prng_below(prng, model_count);
+    uint64_t dice = prng_below(prng, 100);
+    if (dice < 2 && model_count < MODEL_TIMELINES) {
+        model[model_count++] =
+            (struct model_timeline){.parent = timeline, .branch_lsn = prng_below(prng, step) + 1};
+    } else if (dice < 4) {
+        ck_assert_ok(page_store_flush(store, &msg), &msg);
+    } else if (step > model[timeline].branch_lsn) {
+        size_t page = prng_below(prng, MODEL_PAGES);
+        uint8_t tag = tags[prng_below(prng, ARRAY_LEN(tags))];
+        model[timeline].tags[page][step] = tag;
+        put(store, (uint32_t)timeline + 1, page_of(7, (uint32_t)page), step, tag,
+            tag == VALUE_ZERO ? "" : "r");
+    }
+}
+
+START_TEST(test_random_histories_read_as_the_model_says)
+{
+    begin();
+    uint64_t seed = getenv("SEED") != NULL ? strtoull(getenv("SEED"), NULL, 10) : 20261122;
+    printf("SEED=%" PRIu64 "\n", seed);
+    struct prng prng;
+    prng_init(&prng, seed);
+    model = MEM_ARRAY(struct model_timeline, MODEL_TIMELINES);
+    model[0] = (struct model_timeline){.parent = -1};
+    model_count = 1;
+    struct buf expected = {0};
+    for (lsn_t step = 1; step <= MODEL_STEPS; step++) {
+        model_step(&prng, step);
+        int timeline = (int)prng_below(&prng, model_count);
+        size_t page = prng_below(&prng, MODEL_PAGES);
+        lsn_t lsn = prng_below(&prng, step) + 1;
+        model_expect(timeline, page, lsn, &expected);
+        ck_assert_str_eq(
+            collected(model_path(timeline), page_of(7, (uint32_t)page), lsn), buf_cstr(&expected));
+    }
+    buf_deinit(&expected);
+    mem_free(model);
+    end();
+}
+END_TEST
+
+UNIT_MAIN(
+    "page_store",
+    test_read_collects_down_to_the_newest_image,
+    test_values_come_back_with_their_block_index,
+    test_branch_sees_its_parent_only_up_to_the_branch_lsn,
+    test_image_in_the_branch_hides_the_parent,
+    test_malformed_value_is_corrupt,
+    test_size_is_the_newest_at_the_lsn,
+    test_relations_are_listed_over_the_path_once_each,
+    test_state_keys_are_those_with_a_version_at_the_lsn,
+    test_time_leads_to_the_first_later_commit_in_lsn_order,
+    test_meta_records_are_there_after_reopen,
+    test_erased_timeline_has_no_versions_and_others_keep_theirs,
+    test_after_a_crash_position_and_versions_fit_together,
+    test_random_histories_read_as_the_model_says);
