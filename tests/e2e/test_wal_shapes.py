@@ -24,8 +24,11 @@ def kill_compute(branch):
     """Postgres dies; the agent starts it anew from the quorum. Returns when it answers."""
     before = branch.compute()["pids"]["postgres"]
     os.kill(before, signal.SIGKILL)
-    wait_for("another postgres runs", lambda: branch.compute()["state"] == "running"
-             and branch.compute()["pids"]["postgres"] != before)
+
+    def another_runs():
+        state = branch.compute()
+        return state["state"] == "running" and state["pids"].get("postgres", before) != before
+    wait_for("another postgres runs", another_runs)
 
 
 def test_compute_killed_inside_a_50_mb_record(cluster):
@@ -56,29 +59,36 @@ def test_compute_killed_inside_a_50_mb_record(cluster):
     assert main.value("SELECT count(*) FROM kept") == "2"
 
 
-def fill_to(db, boundary):
-    """Write messages until a record ends exactly at the next multiple of `boundary`."""
-    header = 24 if boundary == PAGE else 40
-    for _ in range(4000):
-        position = lsn(db.value("SELECT pg_current_wal_insert_lsn()"))
-        left = boundary - position % boundary
-        if left == boundary or position % boundary == header:
-            return True
-        overhead = 24 + 2 + 16 + 8 # record header, data header, message header and prefix, about
-        if left > PAGE: # big steps first; page headers make the rest inexact
-            size = min(left - PAGE // 2, 6 * 1024 * 1024)
-            size = max(size - overhead - size // PAGE * 24 - 200, 16)
-        else:
-            size = max(left - overhead - 16, 1)
-        before = position
-        db.query(f"SELECT pg_logical_emit_message(false, 'p', repeat('x', {size})::bytea)")
-        after = lsn(db.value("SELECT pg_current_wal_insert_lsn()"))
-        if left <= PAGE: # close: correct the size by what it really took
-            took = after - before
-            if after // boundary == before // boundary and after % boundary:
-                continue
-            if took == left + header or after % boundary == header:
-                return True
+# A logical message with prefix "p": record header 24, header of the main data 5 (2 when it is shorter than 256), fixed
+# part 24, prefix and its NUL 2. Not transactional and flushed at once: it takes no xid and adds nothing else to the WAL.
+OVERHEAD = 24 + 5 + 24 + 2
+
+
+def position(db):
+    return lsn(db.value("SELECT pg_current_wal_insert_lsn()"))
+
+
+def emit(db, size):
+    db.query(f"SELECT pg_logical_emit_message(false, 'p', repeat('x', {size})::bytea, true)")
+
+
+def end_record_at(db, boundary):
+    """Write messages so that a record ends exactly at a multiple of `boundary`; False: other WAL slipped in."""
+    left = boundary - position(db) % boundary
+    if left > PAGE: # into the last page, or nearly: of each page on the way, 24 bytes are its header
+        emit(db, max(left - left // PAGE * 24 - PAGE // 2 - OVERHEAD, 1))
+    for _ in range(10):
+        left = PAGE - position(db) % PAGE
+        if left < OVERHEAD + 256: # too little for the long form: over the page's end, and another try there
+            if boundary == SEGMENT:
+                return False
+            emit(db, PAGE // 2)
+            continue
+        if boundary == SEGMENT and (position(db) + left) % SEGMENT != 0:
+            emit(db, PAGE // 2)
+            continue
+        emit(db, left - OVERHEAD)
+        return position(db) % boundary in (24, 40) # what comes next stands behind a page header
     return False
 
 
@@ -87,14 +97,8 @@ def ends_at(cluster, name, boundary):
     with main.connect() as db:
         db.query("CREATE TABLE kept (n int)")
         db.query("INSERT INTO kept VALUES (1)")
-    with superuser(main) as db:
-        for attempt in range(30): # background WAL may slip in between: try again at the next boundary
-            if fill_to(db, boundary):
-                break
-        insert = lsn(db.value("SELECT pg_current_wal_insert_lsn()"))
-        at_boundary = insert % boundary in (0, 24, 40)
-        db.query("SELECT pg_logical_emit_message(true, 'p', 'flush')") if not at_boundary else None
-    assert at_boundary, f"no record ended at a multiple of {boundary}"
+    with superuser(main) as db: # a checkpoint may slip in between: then again at the next boundary
+        assert any(end_record_at(db, boundary) for _ in range(8)), f"no record ended at a multiple of {boundary}"
     kill_compute(main)
     with main.connect() as db:
         assert db.query("SELECT n FROM kept") == [("1",)]
