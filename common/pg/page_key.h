@@ -9,7 +9,7 @@
  *
  * A relation's own pages use its RelFileLocator. What is not a page lives under spc = KEY_SPC_STATE
  * (0 is no tablespace of Postgres) with `db` = enum state_kind. The size of a relation fork stands
- * behind its blocks, at block = KEY_BLOCK_SIZE.
+ * behind its blocks, at block = KEY_BLOCK_SIZE. Numbers in values are little-endian.
  */
 #pragma once
 
@@ -23,8 +23,8 @@
 
 enum state_kind {
     STATE_INGEST_LSN = 1,  /* one key a timeline: how far its WAL is in the store */
-    STATE_CONTROL = 2,     /* pg_control of the cluster, as initdb left it */
-    STATE_CHECKPOINT = 3,  /* the CheckPoint struct, kept up to date, except the next two */
+    STATE_CONTROL = 2,     /* pg_control (8192 bytes) as initdb left it, and later settings */
+    STATE_CHECKPOINT = 3,  /* the CheckPoint struct, kept up to date, but the next two */
     STATE_NEXT_XID = 4,    /* u64 full transaction id */
     STATE_NEXT_MULTI = 5,  /* u32 multixact, u32 offset */
     STATE_DATABASE = 6,    /* rel = db oid, block = spc oid; value "1" + PG_VERSION; empty: dropped */
