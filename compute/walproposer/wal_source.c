@@ -8,7 +8,7 @@
 #include "common/base/parse.h"
 
 #define RETRY_FIRST_MS   10
-#define RETRY_MAX_MS     500
+#define RETRY_MAX_MS     100
 #define ATTEMPT_MAX_MS   10000
 #define REPLY_EVERY_MS   3000 /* also while we do not read: the server has a time limit for us */
 #define XLOG_HEADER_SIZE 25
