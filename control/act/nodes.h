@@ -25,6 +25,7 @@ struct node {
     bool answered;            /* a poll since our start */
     char incarnation[64];     /* pageserver: changes with its disk; "" before the first answer */
     struct errmsg error;      /* of the last call that got no answer */
+    size_t steps_running;     /* of the reconciler: limited, see reconcile.c */
     size_t lost;              /* timelines that a safekeeper held and lost, at the last poll */
     uint64_t polls;           /* answered; stamps what they listed */
 

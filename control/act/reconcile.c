@@ -5,7 +5,9 @@
 #include "common/base/mem.h"
 #include "control/act/reconcile_private.h"
 
-#define RETRY_TICK_MS 20
+#define RETRY_TICK_MS      20
+#define RETRIES_PER_TICK   500 /* of each kind: the rest comes at the next tick */
+#define STEPS_PER_NODE_MAX 64
 
 static void on_work(struct loop_task *task);
 static void on_retry(struct timer *timer);
@@ -310,7 +312,9 @@ static void start(
     if (node == NULL || !node->reachable) {
         return; /* planned again when a poll is answered */
     }
-    if (clock_mono() < attempt->next) {
+    bool is_erasure = planned->kind == PLAN_DELETE_ON_PAGESERVER;
+    if (clock_mono() < attempt->next || node->steps_running >= STEPS_PER_NODE_MAX ||
+        (is_erasure && target->project->erasures_running > 0)) {
         keep_for_retry(reconciler, target);
         return;
     }
@@ -322,6 +326,8 @@ static void start(
     step->target = *target;
     attempt->running = true;
     reconciler->steps_running++;
+    node->steps_running++;
+    target->project->erasures_running += is_erasure;
     step_start(step);
 }
 
@@ -395,19 +401,21 @@ static void on_work(struct loop_task *task)
     }
 }
 
-/* Everything whose attempt backed off is planned again on each tick; what is not due stays. */
+/* What backed off is planned again on each tick; what is not due comes back to its list. */
 static void on_retry(struct timer *timer)
 {
     struct reconciler *reconciler = CONTAINER_OF(timer, struct reconciler, retry);
     struct list_link *link = NULL;
-    while ((link = list_pop_front(&reconciler->retry_projects)) != NULL) {
-        work_project(reconciler, CONTAINER_OF(link, struct project, in_retry));
-    }
-    while ((link = list_pop_front(&reconciler->retry_branches)) != NULL) {
-        work_branch(reconciler, CONTAINER_OF(link, struct branch, in_retry));
-    }
-    while ((link = list_pop_front(&reconciler->retry_endpoints)) != NULL) {
-        work_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_retry));
+    for (size_t i = 0; i < RETRIES_PER_TICK; i++) {
+        if ((link = list_pop_front(&reconciler->retry_projects)) != NULL) {
+            work_project(reconciler, CONTAINER_OF(link, struct project, in_retry));
+        }
+        if ((link = list_pop_front(&reconciler->retry_branches)) != NULL) {
+            work_branch(reconciler, CONTAINER_OF(link, struct branch, in_retry));
+        }
+        if ((link = list_pop_front(&reconciler->retry_endpoints)) != NULL) {
+            work_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_retry));
+        }
     }
     timer_start(reconciler->loop, timer, RETRY_TICK_MS);
 }

@@ -16,6 +16,7 @@
 #define IMAGE_TIMEOUT_MS  180000
 #define BACKOFF_FIRST_MS  50
 #define BACKOFF_MAX_MS    5000
+#define BACKOFF_BUSY_MS   200
 #define ASK_FAST_MS       20 /* a compute that is starting is asked so often .. */
 #define ASK_FAST_COUNT    50 /* .. for the first second, then */
 #define ASK_SLOW_MS       200
@@ -257,11 +258,13 @@ static void take_answer(struct step *step)
     }
 }
 
-static void back_off(struct attempt *attempt)
+/* A node that is only busy ("try later") is asked again sooner than one that refuses or is away. */
+static void back_off(struct attempt *attempt, bool busy)
 {
     uint64_t delay_ms = BACKOFF_FIRST_MS << MIN_OF(attempt->failures, 7);
+    uint64_t limit_ms = busy ? BACKOFF_BUSY_MS : BACKOFF_MAX_MS;
     attempt->failures = (uint8_t)MIN_OF(attempt->failures + 1, 200);
-    attempt->next = clock_mono() + MIN_OF(delay_ms, BACKOFF_MAX_MS) * NS_PER_MS;
+    attempt->next = clock_mono() + MIN_OF(delay_ms, limit_ms) * NS_PER_MS;
 }
 
 static void tell_operations(struct step *step, struct list *running)
@@ -280,7 +283,7 @@ static void take_failure(struct step *step)
 {
     struct target *target = &step->target;
     struct attempt *attempt = step->attempt;
-    back_off(attempt);
+    back_off(attempt, step->call.status == 503);
     metric_add(&steps_failed_total, 1);
     /* The first of a row, then ever more rarely: a node may be away for hours. */
     if ((attempt->failures & (attempt->failures - 1)) == 0) {
@@ -308,6 +311,10 @@ static void on_step_done(struct node_call *call)
     struct reconciler *reconciler = step->reconciler;
     step->attempt->running = false;
     reconciler->steps_running--;
+    call->node->steps_running--;
+    if (step->kind == PLAN_DELETE_ON_PAGESERVER) {
+        step->target.project->erasures_running--;
+    }
     if (is_success(step)) {
         step->attempt->next = 0;
         take_answer(step);
@@ -433,7 +440,7 @@ static void on_image_made(struct node_call *call)
         log_info(NULL, "bootstrap image %s", image.object);
         commit_soon(reconciler);
     } else {
-        back_off(&reconciler->image_attempt);
+        back_off(&reconciler->image_attempt, false);
         log_warn(NULL, "bootstrap image: %s (goes on)", call->msg.text);
     }
     mem_free(step);

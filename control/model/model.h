@@ -42,7 +42,8 @@ struct project {
     struct list running; /* operations of the project itself that have not ended */
 
     enum seen on_pageserver;
-    uint64_t seen_poll; /* number of the poll that listed it */
+    uint64_t seen_poll;      /* number of the poll that listed it */
+    size_t erasures_running; /* deletions of timelines on the pageserver: one after the other */
     struct attempt attempt;
     struct list_link in_work, in_retry, in_commit;
 };
