@@ -236,6 +236,13 @@ void page_read_start(
         &read->wait, tl, read->not_modified_since, service->wait_timeout_ms, on_lsn_reached);
 }
 
+void page_read_cancel(struct page_read *read)
+{
+    if (read->state == PAGE_READ_WAIT_LSN) {
+        lsn_wait_cancel(&read->wait);
+    }
+}
+
 void page_read_deinit(struct page_read *read)
 {
     ASSERT(read->state == PAGE_READ_IDLE);

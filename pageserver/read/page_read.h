@@ -68,6 +68,8 @@ void page_read_start(
     const struct page_read_service *service,
     struct timeline *tl,
     page_read_done_fn done);
+/* Give up waiting for an LSN: done(ERR_CANCELED) comes from inside. A read at work goes on. */
+void page_read_cancel(struct page_read *read);
 void page_read_deinit(struct page_read *read); /* frees what reuse kept; only when it is idle */
 
 /*

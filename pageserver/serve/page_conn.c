@@ -33,6 +33,7 @@ struct page_conn {
     struct timer hello_timer;
     struct channel channels[CHANNELS_MAX + 1]; /* by number; 0 is none */
     uint32_t channel_count;
+    struct list requests; /* in flight */
     size_t in_flight;
     bool paused, closing, closed;
     struct buf room; /* for pages from the cache */
@@ -45,6 +46,7 @@ struct page_request {
     uint64_t request_id;
     struct page_read read;
     struct page_request *next_spare;
+    struct list_link link; /* of the connection, while in flight */
 };
 
 static struct page_request *spares; /* loop only */
@@ -97,6 +99,12 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     }
     timer_stop(&conn->hello_timer);
     conn->closed = true;
+    conn->in_flight++; /* keeps it here while waits are given up */
+    LIST_FOR_EACH(&conn->requests, link)
+    {
+        page_read_cancel(&CONTAINER_OF(link, struct page_request, link)->read);
+    }
+    conn->in_flight--;
     free_when_over(conn);
 }
 
@@ -286,6 +294,7 @@ static void on_read_done(struct page_read *read, err_t result)
 {
     struct page_request *request = CONTAINER_OF(read, struct page_request, read);
     struct page_conn *conn = request->conn;
+    list_remove(&request->link);
     conn->in_flight--;
     metric_add(&requests_open, -1);
     if (!conn->closed && !conn->closing) {
@@ -399,6 +408,7 @@ static void on_request(struct page_conn *conn, const struct frame *frame)
         request->conn = conn;
         request->channel = frame->channel;
         request->request_id = frame->request_id;
+        list_push_back(&conn->requests, &request->link);
         conn->in_flight++;
         metric_add(&requests_open, 1);
         page_read_start(read, &conn->server->reads, tl, on_read_done);
@@ -443,6 +453,7 @@ struct link_user *page_conn_accept(struct server *server, struct link *link)
     conn->server = server;
     conn->user.callbacks = &callbacks;
     conn->hello_timer.on_fire = on_hello_timer;
+    list_init(&conn->requests);
     list_push_back(&server->connections, &conn->link);
     metric_add(&connections_open, 1);
     timer_start(server->options.loop, &conn->hello_timer, server->options.hello_timeout_ms);

@@ -131,6 +131,17 @@ static void on_stop_timer(struct timer *timer)
     server->on_stopped(server);
 }
 
+static void cancel_waits(struct server *server)
+{
+    for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
+         tenant = tenants_next(server->tenants, tenant)) {
+        for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
+             tl = tenant_next_timeline(tenant, tl)) {
+            timeline_cancel_waiters(tl);
+        }
+    }
+}
+
 void server_stop(struct server *server, void (*on_stopped)(struct server *server))
 {
     server->stopping = true;
@@ -139,6 +150,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     listener_close(server->listener);
     page_conn_close_all(server);
     attachments_stop_all(server);
+    cancel_waits(server);
     server->stop_timer.on_fire = on_stop_timer;
     timer_start(server->options.loop, &server->stop_timer, STOP_MS);
 }

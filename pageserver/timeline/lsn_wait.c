@@ -61,6 +61,15 @@ void lsn_wait_cancel(struct lsn_wait *wait)
     }
 }
 
+void timeline_cancel_waiters(struct timeline *tl)
+{
+    timeline_ref(tl);
+    while (!list_is_empty(&tl->waiters)) {
+        lsn_wait_cancel(CONTAINER_OF(list_first(&tl->waiters), struct lsn_wait, link));
+    }
+    timeline_unref(tl);
+}
+
 bool timeline_has_lsn(const struct timeline *tl, lsn_t lsn)
 {
     return timeline_is_ready(tl) && tl->position.lsn >= lsn;

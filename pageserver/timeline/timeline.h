@@ -143,6 +143,7 @@ void lsn_wait_start(
     lsn_t lsn,
     uint64_t timeout_ms,
     void (*done)(struct lsn_wait *wait, err_t result));
-void lsn_wait_cancel(struct lsn_wait *wait); /* nothing when it is not waiting */
+void lsn_wait_cancel(struct lsn_wait *wait);       /* nothing when it is not waiting */
+void timeline_cancel_waiters(struct timeline *tl); /* all of them, when the process stops */
 bool timeline_has_waiters(const struct timeline *tl);
 bool timeline_has_lsn(const struct timeline *tl, lsn_t lsn);
