@@ -12,11 +12,14 @@
 
 #include "tests/sim/oracle.h"
 
-#define COMPUTES   3
-#define CONNS_MAX  2048
-#define EVENTS_MAX 4096
-#define ARENA_SIZE (32 * MIB)
-#define STEPS_MAX  60000
+#define GENERATION 1 /* of the membership */
+/* Room that faults must leave in the WAL, so that something can be committed after healing. */
+#define WAL_RESERVE 1024
+#define COMPUTES    3
+#define CONNS_MAX   2048
+#define EVENTS_MAX  4096
+#define ARENA_SIZE  (32 * MIB)
+#define STEPS_MAX   60000
 
 enum event_kind {
     EV_CONNECT, /* a hello reaches a safekeeper */

@@ -1,0 +1,406 @@
+#include "tests/sim/compute.h"
+
+#include "common/base/mark.h"
+#include "tests/sim/network.h"
+#include "tests/sim/schedule.h"
+
+static void arm_tick(struct world *world, uint32_t c)
+{
+    struct compute *compute = &world->computes[c];
+    uint64_t deadline_ms = proposer_deadline_ms(&compute->proposer);
+    if (deadline_ms == UINT64_MAX) {
+        return;
+    }
+    uint64_t at_us = MAX_OF(deadline_ms * 1000, world->now_us + 100);
+    if (compute->tick_us > world->now_us && compute->tick_us <= at_us) {
+        return; /* an earlier one will look again */
+    }
+    compute->tick_us = at_us;
+    schedule_add(
+        world, at_us - world->now_us,
+        (struct sim_event){.kind = EV_TICK, .compute = c, .incarnation = compute->incarnation});
+}
+
+static void want_local_wal(struct world *world, uint32_t c)
+{
+    struct compute *compute = &world->computes[c];
+    if (compute->local_due || !proposer_wants_wal(&compute->proposer)) {
+        return;
+    }
+    compute->local_due = true;
+    uint64_t mean_us = world->healing ? 200 : world->climate.local_us;
+    schedule_add(
+        world, prng_below(&world->work, 2 * mean_us),
+        (struct sim_event){
+            .kind = EV_LOCAL_WAL, .compute = c, .incarnation = compute->incarnation});
+}
+
+static void on_committed(struct world *world, uint32_t c, lsn_t lsn)
+{
+    struct compute *compute = &world->computes[c];
+    const struct disk *disks[NODES];
+    for (int i = 0; i < NODES; i++) {
+        disks[i] = &world->nodes[i].disk;
+    }
+    schedule_chart(
+        world, "p%u commits +%" PRIu64 " in term %" PRIu64, c, lsn - WAL_START,
+        compute->proposer.term);
+    lsn_t begin_lsn = compute->committed_lsn;
+    oracle_on_committed(&world->oracle, compute->proposer.term, begin_lsn, lsn, disks);
+    compute->committed_lsn = lsn;
+}
+
+static void on_synced(struct world *world, uint32_t c, lsn_t lsn)
+{
+    struct compute *compute = &world->computes[c];
+    if (world->oracle.commit_lsn < lsn) {
+        oracle_fail(&world->oracle, "p%u reports a sync that nobody committed", c);
+    }
+    if (world->healing && compute->proposer.options.sync) {
+        MARK("sim.healing.synced");
+        schedule_chart(world, "p%u has synced", c);
+        world->heal_sync = false;
+        world->synced_lsn = lsn;
+        schedule_add(
+            world, 1,
+            (struct sim_event){.kind = EV_KILL, .compute = c, .incarnation = compute->incarnation});
+    }
+}
+
+/* Postgres starts: its first record follows the last one in the log. */
+static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
+{
+    struct compute *compute = &world->computes[c];
+    schedule_chart(world, "p%u is ready at +%" PRIu64, c, lsn - WAL_START);
+    if (world->synced_lsn != LSN_NONE && world->synced_lsn != lsn) {
+        oracle_fail(
+            &world->oracle, "the log ended at +%" PRIu64 " in a sync, now at +%" PRIu64,
+            world->synced_lsn - WAL_START, lsn - WAL_START);
+    }
+    compute->ready = true;
+    compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
+    compute->link = 0;
+    const uint8_t *wal = world->nodes[compute->proposer.donor].disk.platter;
+    lsn_t at_lsn = WAL_START;
+    for (size_t size; (size = record_size_at(wal, at_lsn, lsn)) > 0; at_lsn += size) {
+        compute->link = (uint16_t)record_crc(wal + (at_lsn - WAL_START));
+    }
+}
+
+/* The driver reads records out of the bytes that repair a safekeeper, to know where they end. */
+static lsn_t repair_record_lsn(
+    struct compute *compute, uint64_t id, const struct read_wal_reply *reply)
+{
+    for (uint32_t n = 0; n < NODES; n++) {
+        const struct proposer_peer *peer = &compute->proposer.peers[n];
+        if (peer->read_id == id && reply->begin_lsn == peer->sent_lsn) {
+            /* With a gap before it (sent from the window) the bytes cannot be read as records. */
+            bool goes_on = compute->repair_end_lsn[n] == reply->begin_lsn;
+            if (!goes_on && reply->begin_lsn != peer->stream_lsn) {
+                compute->repair_end_lsn[n] = LSN_NONE;
+                return LSN_NONE;
+            }
+            if (reply->begin_lsn == peer->stream_lsn) {
+                compute->repair_begin_lsn[n] = peer->stream_lsn;
+            }
+            size_t offset = reply->begin_lsn - WAL_START;
+            memcpy(compute->repair[n] + offset, reply->wal.data, reply->wal.size);
+            compute->repair_end_lsn[n] = reply->begin_lsn + reply->wal.size;
+            return record_end_before(
+                compute->repair[n], compute->repair_begin_lsn[n], compute->repair_end_lsn[n]);
+        }
+    }
+    return LSN_NONE;
+}
+
+static void send_append(
+    struct world *world, uint32_t c, uint32_t conn, const struct proposer_action *action)
+{
+    struct append append = action->append;
+    if (append.wal.size > 0 && append.wal.data == NULL) {
+        append.wal.data = world->computes[c].wal + (append.begin_lsn - WAL_START);
+    }
+    FRAME_APPEND_MESSAGE(&world->scratch, append, &append, .type = FRAME_APPEND, .channel = 1);
+    network_send(world, conn, /* to_node */ true);
+}
+
+static void send_elected(struct world *world, uint32_t conn, const struct proposer_action *action)
+{
+    struct elected elected = {
+        .generation = action->elected.generation,
+        .term = action->elected.term,
+        .stream_lsn = action->elected.stream_lsn,
+        .history = *action->elected.history,
+    };
+    FRAME_APPEND_MESSAGE(&world->scratch, elected, &elected, .type = FRAME_ELECTED, .channel = 1);
+    network_send(world, conn, /* to_node */ true);
+}
+
+static void do_compute_action(struct world *world, uint32_t c, const struct proposer_action *action)
+{
+    struct compute *compute = &world->computes[c];
+    uint32_t conn = compute->conn[action->peer] - 1;
+    world->scratch.size = 0;
+    switch (action->kind) {
+    case PROPOSER_SEND_VOTE_REQUEST:
+        FRAME_APPEND_MESSAGE(
+            &world->scratch, vote_request, &action->vote, .type = FRAME_VOTE_REQUEST, .channel = 1);
+        network_send(world, conn, /* to_node */ true);
+        break;
+    case PROPOSER_SEND_ELECTED: send_elected(world, conn, action); break;
+    case PROPOSER_SEND_APPEND: send_append(world, c, conn, action); break;
+    case PROPOSER_SEND_READ_WAL:
+        FRAME_APPEND_MESSAGE(
+            &world->scratch, read_wal, &action->read.request, .type = FRAME_READ_WAL, .channel = 1,
+            .request_id = action->read.id);
+        network_send(world, conn, /* to_node */ true);
+        break;
+    case PROPOSER_CLOSE:
+        schedule_chart(world, "p%u closes connection %u: %s", c, conn, action->why);
+        network_close(world, conn, 1);
+        break;
+    case PROPOSER_READY: on_ready(world, c, action->lsn); break;
+    case PROPOSER_SYNCED: on_synced(world, c, action->lsn); break;
+    case PROPOSER_COMMITTED: on_committed(world, c, action->lsn); break;
+    case PROPOSER_STEP_DOWN:
+        schedule_chart(world, "p%u is deposed by term %" PRIu64, c, action->term);
+        schedule_add(
+            world, 1 + prng_below(&world->work, 20000),
+            (struct sim_event){.kind = EV_KILL, .compute = c, .incarnation = compute->incarnation});
+        break;
+    }
+}
+
+static void feed(struct world *world, uint32_t c, struct proposer_event *event)
+{
+    struct compute *compute = &world->computes[c];
+    struct proposer_actions actions;
+    enum proposer_phase before = compute->proposer.phase;
+    term_t before_term = compute->proposer.term;
+    event->now_ms = world->now_us / 1000;
+    event->entropy = prng_next(&world->net);
+    do {
+        proposer_step(&compute->proposer, event, &actions);
+        if (compute->proposer.phase == PROPOSER_ELECTED &&
+            (before != PROPOSER_ELECTED || before_term != compute->proposer.term)) {
+            schedule_chart(
+                world, "p%u wins term %" PRIu64 " from +%" PRIu64 ", donor s%u", c,
+                compute->proposer.term, compute->proposer.term_start_lsn - WAL_START,
+                compute->proposer.donor);
+            oracle_on_won(
+                &world->oracle, &compute->proposer, &world->nodes[compute->proposer.donor].disk);
+            compute->committed_lsn = WAL_START;
+        }
+        before = compute->proposer.phase;
+        before_term = compute->proposer.term;
+        for (size_t i = 0; i < actions.count; i++) {
+            do_compute_action(world, c, &actions.items[i]);
+        }
+        event->kind = PROPOSER_CONTINUE;
+    } while (actions.more);
+    arm_tick(world, c);
+    want_local_wal(world, c);
+}
+
+void compute_on_tick(struct world *world, uint32_t c)
+{
+    struct proposer_event tick = {.kind = PROPOSER_TICK};
+    world->computes[c].tick_us = 0;
+    feed(world, c, &tick);
+}
+
+static void check_stepped_down(struct world *world, uint32_t c, term_t seen, term_t before)
+{
+    if (seen > before && world->computes[c].proposer.phase == PROPOSER_ELECTED) {
+        oracle_fail(
+            &world->oracle, "p%u goes on in term %" PRIu64 " after it saw term %" PRIu64, c, before,
+            seen);
+    }
+}
+
+void compute_deliver(struct world *world, const struct sim_event *event)
+{
+    struct compute *compute = &world->computes[event->compute];
+    struct conn *conn = &world->conns[event->conn];
+    struct frame frame;
+    if (!compute->alive || event->incarnation != compute->incarnation ||
+        (conn->client_closed && !world->climate.old_bytes) ||
+        !network_take_frame(world, event, &frame)) {
+        return;
+    }
+    bool current = compute->conn[event->node] == event->conn + 1;
+    term_t before = compute->proposer.term;
+    schedule_chart(
+        world, "p%u <- s%u  connection %u%s", event->compute, event->node, event->conn,
+        current ? "" : " (old)");
+    struct proposer_event input = {.peer = event->node, .connection = event->conn + 1};
+    if (frame.type == FRAME_VOTE_REPLY) {
+        struct vote_reply vote;
+        DECODE(vote_reply, frame, &vote);
+        input.kind = PROPOSER_VOTE_REPLY;
+        input.vote = &vote;
+        feed(world, event->compute, &input);
+        if (current && conn->client_closed == false) {
+            check_stepped_down(world, event->compute, vote.term, before);
+        }
+    } else if (frame.type == FRAME_APPEND_REPLY) {
+        struct append_reply appended;
+        DECODE(append_reply, frame, &appended);
+        input.kind = PROPOSER_APPEND_REPLY;
+        input.appended = &appended;
+        feed(world, event->compute, &input);
+        if (current && conn->client_closed == false) {
+            check_stepped_down(world, event->compute, appended.term, before);
+        }
+    } else if (frame.type == FRAME_READ_WAL_REPLY || frame.type == FRAME_ERROR) {
+        struct read_wal_reply reply = {0};
+        input.kind = PROPOSER_READ_WAL_FAILED;
+        if (frame.type == FRAME_READ_WAL_REPLY) {
+            DECODE(read_wal_reply, frame, &reply);
+            input.kind = PROPOSER_READ_WAL_REPLY;
+        }
+        input.read.id = frame.request_id;
+        input.read.reply = &reply;
+        input.read.record_lsn =
+            reply.wal.size == 0 ? LSN_NONE : repair_record_lsn(compute, frame.request_id, &reply);
+        feed(world, event->compute, &input);
+    }
+}
+
+/* A new record behind the last one; what it says depends on who writes it. */
+static void generate_record(struct world *world, struct compute *compute)
+{
+    size_t size =
+        RECORD_SIZE_MIN + 8 * prng_below(&world->work, (RECORD_SIZE_MAX - RECORD_SIZE_MIN) / 8 + 1);
+    lsn_t limit_lsn = WAL_LIMIT - WAL_RESERVE;
+    if (world->healing) {
+        limit_lsn = MIN_OF(WAL_LIMIT, compute->proposer.term_start_lsn + WAL_RESERVE / 8);
+    }
+    if (compute->generated_lsn + size > limit_lsn) {
+        return;
+    }
+    uint8_t *record = compute->wal + (compute->generated_lsn - WAL_START);
+    record_write(
+        record, size, compute->link, (uint64_t)compute->incarnation << 32 | ++compute->counter);
+    compute->link = (uint16_t)record_crc(record);
+    compute->generated_lsn += size;
+}
+
+void compute_grow_wal(struct world *world, uint32_t c)
+{
+    struct compute *compute = &world->computes[c];
+    compute->local_due = false;
+    if (!proposer_wants_wal(&compute->proposer)) {
+        return;
+    }
+    uint64_t size = 1 + prng_below(&world->work, world->climate.chunk_max);
+    while (compute->generated_lsn < compute->wal_lsn + size) {
+        lsn_t before_lsn = compute->generated_lsn;
+        generate_record(world, compute);
+        if (compute->generated_lsn == before_lsn) {
+            break;
+        }
+    }
+    lsn_t end_lsn = MIN_OF(compute->wal_lsn + size, compute->generated_lsn);
+    if (schedule_one_in(&world->work, 2) || world->healing) {
+        end_lsn = compute->generated_lsn; /* most flushes end with a record */
+    }
+    if (end_lsn <= compute->wal_lsn) {
+        return;
+    }
+    compute->wal_lsn = end_lsn;
+    compute->wal_record_lsn = record_end_before(compute->wal, compute->wal_record_lsn, end_lsn);
+    schedule_chart(
+        world, "p%u writes WAL up to +%" PRIu64 ", record end +%" PRIu64, c, end_lsn - WAL_START,
+        compute->wal_record_lsn - WAL_START);
+    oracle_on_written(&world->oracle, compute->proposer.term, compute->wal, compute->generated_lsn);
+    struct proposer_event event = {
+        .kind = PROPOSER_LOCAL_WAL,
+        .local = {.end_lsn = end_lsn, .record_lsn = compute->wal_record_lsn}};
+    feed(world, c, &event);
+}
+
+void compute_start(struct world *world, uint32_t c)
+{
+    struct compute *compute = &world->computes[c];
+    if (compute->alive) {
+        return;
+    }
+    compute->alive = true;
+    compute->ready = compute->local_due = false;
+    compute->tick_us = 0;
+    memset(compute->conn, 0, sizeof(compute->conn));
+    memset(compute->repair_end_lsn, 0, sizeof(compute->repair_end_lsn));
+    bool foreign = world->climate.foreigner && c == COMPUTES - 1;
+    struct proposer_options options = {
+        .membership =
+            {.generation = foreign ? GENERATION + 1 : GENERATION,
+             .count = NODES,
+             .members = {1, 2, 3}},
+        .proposer_id = 1 + compute->incarnation,
+        .sync = world->healing ? world->heal_sync
+                               : schedule_one_in(&world->work, world->climate.sync_one_in),
+        .election_timeout_ms = 20,
+        .backoff_max_ms = 20,
+        .heartbeat_ms = 10,
+        .window_max = world->climate.window_max,
+        .inflight_max = world->climate.inflight_max,
+    };
+    proposer_init(&compute->proposer, &options);
+    schedule_chart(world, "p%u starts%s", c, options.sync ? " to sync" : "");
+    for (uint32_t n = 0; n < NODES; n++) {
+        network_connect(world, c, n);
+    }
+}
+
+void compute_kill(struct world *world, uint32_t c)
+{
+    struct compute *compute = &world->computes[c];
+    if (!compute->alive) {
+        return;
+    }
+    schedule_chart(world, "p%u is killed", c);
+    compute->alive = false;
+    for (uint32_t n = 0; n < NODES; n++) {
+        if (compute->conn[n] != 0) {
+            network_close(world, compute->conn[n] - 1, 0);
+        }
+    }
+    compute->incarnation += COMPUTES; /* never the same as another's */
+}
+
+void compute_on_down(struct world *world, const struct sim_event *event)
+{
+    struct compute *compute = &world->computes[event->compute];
+    uint32_t n = world->conns[event->conn].node;
+    if (!compute->alive || event->incarnation != compute->incarnation ||
+        compute->conn[n] != event->conn + 1) {
+        return;
+    }
+    struct proposer_event down = {
+        .kind = PROPOSER_PEER_DOWN, .peer = n, .connection = event->conn + 1};
+    compute->conn[n] = 0;
+    feed(world, event->compute, &down);
+    schedule_add(
+        world, prng_below(&world->net, 3000),
+        (struct sim_event){
+            .kind = EV_RECONNECT,
+            .node = n,
+            .compute = event->compute,
+            .incarnation = compute->incarnation});
+}
+
+void compute_on_up(struct world *world, const struct sim_event *event)
+{
+    struct compute *compute = &world->computes[event->compute];
+    if (!compute->alive || event->incarnation != compute->incarnation ||
+        world->conns[event->conn].client_closed) {
+        return;
+    }
+    struct proposer_event up = {
+        .kind = PROPOSER_PEER_UP,
+        .peer = event->node,
+        .connection = event->conn + 1,
+        .hello_term = event->hello_term};
+    feed(world, event->compute, &up);
+}
