@@ -270,7 +270,7 @@ static void get_readyz(struct http_context *context, struct http_request *reques
     }
     struct doc *body = doc_object();
     struct doc *list = doc_array();
-    char *rest = (char *)(uintptr_t)buf_cstr(&reasons);
+    char *rest = (char *)buf_cstr(&reasons);
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         if (line[0] != '\0') {
             (void)doc_push(list, doc_str(line));

@@ -164,7 +164,7 @@ err_t conf_load_file(
     struct buf text = {0};
     err_t err = read_text(path, &text, msg);
     if (err == ERR_OK) {
-        err = load_text(conf, settings, count, (char *)(uintptr_t)buf_cstr(&text), msg);
+        err = load_text(conf, settings, count, (char *)buf_cstr(&text), msg);
     }
     buf_deinit(&text);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "settings file %s", path);

@@ -159,7 +159,7 @@ static char **merge_env(const char *const *env)
         }
     }
     for (size_t i = 0; env != NULL && env[i] != NULL; i++) {
-        merged[used++] = (char *)(uintptr_t)env[i]; /* execve does not write to it */
+        merged[used++] = (char *)env[i]; /* execve does not write to it */
     }
     return merged;
 }
@@ -216,7 +216,7 @@ err_t child_start(
 {
     ASSERT(user->child == NULL && user->on_exit != NULL);
     struct launch launch = {
-        .argv = (char **)(uintptr_t)options->argv, /* execve does not write to it */
+        .argv = (char **)options->argv, /* execve does not write to it */
         .working_dir = options->working_dir,
         .stdin_fd = -1,
         .stdout_fd = STDERR_FILENO, /* our own stdout is for answers, never for a child's noise */

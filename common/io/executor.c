@@ -193,7 +193,7 @@ void executor_submit(struct executor *executor, struct job *job)
 size_t executor_queued(const struct executor *executor)
 {
     /* Only the loop adds; a worker may take one meanwhile, so this is an upper bound. */
-    struct executor *writable = (struct executor *)(uintptr_t)executor;
+    struct executor *writable = (struct executor *)executor;
     (void)pthread_mutex_lock(&writable->lock);
     size_t queued = executor->queued;
     (void)pthread_mutex_unlock(&writable->lock);

@@ -74,7 +74,7 @@ static err_t read_some(
 {
     size_t done = 0;
     while (done < to.size) {
-        uint8_t *next = (uint8_t *)(uintptr_t)to.data + done;
+        uint8_t *next = (uint8_t *)to.data + done;
         ssize_t got = vfs.pread(fd, next, to.size - done, (off_t)(at + done));
         if (got < 0 && errno == EINTR) {
             continue;

@@ -493,7 +493,7 @@ const char *http_request_query(const struct http_request *request, const char *n
     if (!percent_decode(value->text, true)) {
         memcpy(value->text, raw, strlen(raw) + 1); /* not an escape: meant as it stands */
     }
-    struct http_request *writable = (struct http_request *)(uintptr_t)request;
+    struct http_request *writable = (struct http_request *)request;
     list_push_back(&writable->query_values, &value->link);
     return value->text;
 }

@@ -674,7 +674,7 @@ bool link_is_congested(const struct link *link)
 {
     bool congested = queued_bytes(link) > link->options.send_queue_max;
     if (congested) {
-        ((struct link *)(uintptr_t)link)->congested = true; /* the owner will wait for on_drained */
+        ((struct link *)link)->congested = true; /* the owner will wait for on_drained */
     }
     return congested;
 }

@@ -20,7 +20,7 @@ __attribute__((constructor)) static void use_our_memory(void)
 
 static json_t *of(const struct doc *doc)
 {
-    return (json_t *)(uintptr_t)doc;
+    return (json_t *)doc;
 }
 
 static struct doc *from(json_t *json)

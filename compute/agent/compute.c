@@ -400,7 +400,7 @@ static bool is_ready(const struct compute *compute)
     bool ready = false;
     if (file_read_all(in_dir(compute, path, "pgdata/postmaster.pid"), KIB * 4, &text, NULL) ==
         ERR_OK) {
-        char *rest = (char *)(uintptr_t)buf_cstr(&text);
+        char *rest = (char *)buf_cstr(&text);
         const char *line = NULL;
         for (int i = 0; i < POSTMASTER_LINES && rest != NULL; i++) {
             line = strsep(&rest, "\n");

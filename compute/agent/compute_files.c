@@ -479,7 +479,7 @@ void compute_files_last_fatal(const char *dir, uint64_t from, struct buf *to)
         }
     }
     file_close(&fd);
-    char *rest = (char *)(uintptr_t)buf_cstr(&text);
+    char *rest = (char *)buf_cstr(&text);
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         const char *found = strstr(line, "FATAL: ");
         found = found != NULL ? found : strstr(line, "PANIC: ");

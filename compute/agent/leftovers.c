@@ -116,7 +116,7 @@ static err_t clear_one(const char *name, void *context, struct errmsg *msg)
     struct buf text = {0};
     TRY(str_format(path, sizeof(path), msg, "%s/%s/pids", computes_dir, name));
     if (file_read_all(path, PIDS_FILE_MAX, &text, NULL) == ERR_OK) {
-        end_processes((char *)(uintptr_t)buf_cstr(&text));
+        end_processes((char *)buf_cstr(&text));
     }
     buf_deinit(&text);
     TRY(str_format(path, sizeof(path), msg, "%s/%s", computes_dir, name));
@@ -128,5 +128,5 @@ err_t leftovers_clear(const char *computes_dir, struct errmsg *msg)
     if (!file_exists(computes_dir)) {
         return ERR_OK;
     }
-    return dir_list(computes_dir, clear_one, (void *)(uintptr_t)computes_dir, msg);
+    return dir_list(computes_dir, clear_one, (void *)computes_dir, msg);
 }
