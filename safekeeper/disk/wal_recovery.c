@@ -107,7 +107,7 @@ static err_t recover_segment(struct recovery *recovery, uint64_t segment, struct
     int fd = -1;
     TRY(wal_files_path(&store->files, segment, "", path, msg));
     TRY(wal_files_path(&store->files, segment, ".crc", sidecar_path, msg));
-    TRY(sidecar_log_read(sidecar_path, &store->files.identity, segment, &log, msg));
+    TRY(sidecar_log_read(sidecar_path, &store->files.identity, segment, UINT64_MAX, &log, msg));
     err_t err = ERR_OK;
     if (log.last_sequence == 0 || is_leftover(recovery, &log)) {
         goto out; /* nothing that counts; the segments before it hold the end */

@@ -186,6 +186,9 @@ static err_t add_slot(
         log->has_trailing_bytes = true;
         return ERR_OK;
     }
+    if (slot > 0 && record.sequence > log->sequence_max) {
+        return ERR_OK;
+    }
     if (slot != log->slots) {
         return err_set(
             msg, ERR_CORRUPT, "%s: slot %u is damaged, slot %u behind it is not", path, log->slots,
@@ -205,10 +208,11 @@ err_t sidecar_log_read(
     const char *path,
     const struct sidecar_identity *identity,
     uint64_t segment,
+    uint64_t sequence_max,
     struct sidecar_log *ret_log,
     struct errmsg *msg)
 {
-    struct sidecar_log log = {0};
+    struct sidecar_log log = {.sequence_max = sequence_max};
     uint8_t *buffer = NULL;
     uint64_t size = 0;
     int fd = -1;

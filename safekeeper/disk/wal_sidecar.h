@@ -64,6 +64,7 @@ struct sidecar_log {
     uint64_t truncate_sequence;             /* of the last truncation; 0: none */
     lsn_t truncated_record_lsn;             /* meaningful when the log was cut to nothing */
     lsn_t commit_lsn;
+    uint64_t sequence_max;   /* as asked for */
     bool has_trailing_bytes; /* something that is no record stands behind the last one */
 };
 
@@ -78,5 +79,6 @@ NODISCARD err_t sidecar_log_read(
     const char *path,
     const struct sidecar_identity *identity,
     uint64_t segment,
+    uint64_t sequence_max,
     struct sidecar_log *ret_log,
     struct errmsg *msg);

@@ -80,6 +80,7 @@ size_t wal_store_group_room(const struct wal_store *store)
 
 void wal_store_group_begin(struct wal_store *store, struct wal_group *group)
 {
+    ASSERT(!store->is_tail_dirty); /* a truncation is repeated until it is done */
     ASSERT(group->wal.size > 0 && group->wal.size <= wal_store_group_room(store));
     bool is_new_segment =
         store->end_slots == 0 || store->flush_lsn / segment_size(store) != store->end_segment;
@@ -261,8 +262,7 @@ static err_t put_record(
     uint64_t at = is_first ? 0 : (uint64_t)record->slot * SIDECAR_SLOT_SIZE;
     TRY(file_write_at(store->sidecar_fd, store->sidecar_path, bytes, at, msg));
     TRY(FAULT("wal_sidecar.before_sync"));
-    TRY(file_sync(store->sidecar_fd, store->sidecar_path, msg));
-    return FAULT("wal_sidecar.after_sync");
+    return file_sync(store->sidecar_fd, store->sidecar_path, msg);
 }
 
 err_t wal_store_write_sidecar(
@@ -286,7 +286,8 @@ err_t wal_store_write_sidecar(
         buf_deinit(&preamble);
     }
     record.wal_crc = crc32c(record.wal_crc, group->wal.data, group->wal.size);
-    return put_record(store, group->begin_lsn / segment_size(store), &record, msg);
+    TRY(put_record(store, group->begin_lsn / segment_size(store), &record, msg));
+    return FAULT("wal_sidecar.after_sync");
 }
 
 /*
@@ -330,17 +331,20 @@ static err_t recertify(
     return err;
 }
 
-/* Behind a durable TRUNCATE record; a recovery does the same when a crash interrupts this. */
-static err_t clear_behind(struct wal_store *store, lsn_t lsn, uint64_t segment, struct errmsg *msg)
+/* Owed after a durable TRUNCATE record; a recovery does the same when a crash interrupts this. */
+static err_t clear_behind(struct wal_store *store, struct errmsg *msg)
 {
     char path[PATH_SIZE];
+    lsn_t segment_begin = wal_files_segment_begin(&store->files, store->end_segment);
     file_close(&store->segment_fd);
     file_close(&store->sidecar_fd);
     TRY(FAULT("wal_store.truncate_before_zero"));
-    TRY(wal_files_path(&store->files, segment, "", path, msg));
-    TRY(file_zero_tail_and_sync(path, lsn - wal_files_segment_begin(&store->files, segment), msg));
+    TRY(wal_files_path(&store->files, store->end_segment, "", path, msg));
+    TRY(file_zero_tail_and_sync(path, store->flush_lsn - segment_begin, msg));
     TRY(FAULT("wal_store.truncate_before_remove"));
-    return wal_files_remove_behind(&store->files, segment, msg);
+    TRY(wal_files_remove_behind(&store->files, store->end_segment, msg));
+    store->is_tail_dirty = false;
+    return ERR_OK;
 }
 
 /* Nothing durable was ever written: drop what a group that was never ended may have left. */
@@ -354,38 +358,27 @@ static err_t truncate_empty(struct wal_store *store, struct errmsg *msg)
     return ERR_OK;
 }
 
-err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
+/* From the moment the record is durable the log ends there, whatever happens to the rest. */
+static err_t cut(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
 {
-    ASSERT(lsn >= store->files.start_lsn && lsn <= store->flush_lsn);
-    if (lsn == store->flush_lsn && !store->is_group_begun) {
-        store->record_lsn = lsn;
-        return ERR_OK;
-    }
-    if (store->end_slots == 0) {
-        return truncate_empty(store, msg);
-    }
-    TRY(FAULT("wal_store.before_truncate"));
     uint64_t segment = wal_files_end_segment(&store->files, lsn);
     char path[PATH_SIZE];
     struct sidecar_log log = {0};
     TRY(wal_files_path(&store->files, segment, ".crc", path, msg));
-    TRY(sidecar_log_read(path, &store->files.identity, segment, &log, msg));
+    TRY(sidecar_log_read(path, &store->files.identity, segment, store->sequence, &log, msg));
     struct sidecar_record record = {
         .kind = SIDECAR_TRUNCATE,
-        .slot = log.slots,
+        .slot = log.slots, /* over the record of a group that was never ended, if there is one */
         .sequence = store->sequence + 1,
         .end_lsn = lsn,
         .record_lsn = lsn,
         .commit_lsn = store->commit_lsn,
     };
-    if (segment == store->end_segment) {
-        record.slot = store->end_slots; /* over the record of a group that was never ended */
-    }
+    ASSERT(IMPLIES(segment == store->end_segment, record.slot == store->end_slots));
     err_t err = recertify(store, &log, segment, &record, msg);
     sidecar_log_deinit(&log);
     TRY(err);
     TRY(put_record(store, segment, &record, msg));
-    TRY(clear_behind(store, lsn, segment, msg));
     metric_add(&truncations, 1);
     MARK("wal_store.truncated");
     store->flush_lsn = store->record_lsn = lsn;
@@ -394,12 +387,28 @@ err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
     store->end_slots = record.slot + 1;
     store->is_group_begun = false;
     store->is_last_proven = true;
+    store->is_tail_dirty = true;
     return ERR_OK;
+}
+
+err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
+{
+    ASSERT(lsn >= store->files.start_lsn && lsn <= store->flush_lsn);
+    TRY(FAULT("wal_store.before_truncate"));
+    if (store->end_slots == 0) {
+        return truncate_empty(store, msg);
+    }
+    if (lsn < store->flush_lsn || store->is_group_begun) {
+        TRY(cut(store, lsn, msg));
+    }
+    store->record_lsn = lsn;
+    return store->is_tail_dirty ? clear_behind(store, msg) : ERR_OK;
 }
 
 err_t wal_store_rest(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg)
 {
     err_t err = ERR_OK;
+    ASSERT(!store->is_tail_dirty);
     bool is_news = !store->is_last_proven || commit_lsn > store->commit_lsn;
     if (is_news && store->end_slots > 0 && !store->is_group_begun) {
         struct sidecar_record record = {

@@ -22,6 +22,7 @@ struct wal_store {
     uint32_t end_slots;   /* in use in its sidecar, the header too; 0: there is no record at all */
     bool is_group_begun;  /* and not ended: its bytes and its record may be on disk or not */
     bool is_last_proven;  /* a record says that everything up to flush_lsn is durable */
+    bool is_tail_dirty;   /* cut, but what lay behind the cut is not yet zeroed */
 
     /* Of write_segment. */
     int segment_fd;

@@ -49,7 +49,8 @@ static err_t load(struct wal_store_reader *reader, uint64_t segment, struct errm
     unload(reader);
     TRY(wal_files_path(&reader->files, segment, ".crc", sidecar_path, msg));
     TRY(wal_files_path(&reader->files, segment, "", reader->path, msg));
-    TRY(sidecar_log_read(sidecar_path, &reader->files.identity, segment, &reader->log, msg));
+    TRY(sidecar_log_read(
+        sidecar_path, &reader->files.identity, segment, UINT64_MAX, &reader->log, msg));
     TRY(file_open(&reader->fd, reader->path, FILE_READ, msg));
     reader->segment = segment;
     reader->is_loaded = true;

@@ -143,7 +143,7 @@ static err_t start_acceptor(struct timeline *tl, struct errmsg *msg)
         &tl->acceptor, durable, wal_store_flush_lsn(tl->disk.store),
         wal_store_record_lsn(tl->disk.store), msg));
     tl->has_acceptor = true;
-    tl->persisted = *durable;
+    tl->promised_hash = disk_promise_hash(durable);
     return ERR_OK;
 }
 

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "common/base/checksum.h"
 #include "common/base/clock.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
@@ -397,7 +398,7 @@ static err_t run_control(struct job *job)
 {
     struct timeline *tl = CONTAINER_OF(job, struct timeline, disk.control_job);
     return control_file_save(
-        &tl->control_file, &tl->disk.control_writing, tl->disk.is_control_promise, &job->msg);
+        &tl->control_file, tl->disk.control_writing, tl->disk.is_control_promise, &job->msg);
 }
 
 static void on_control_saved(struct job *job)
@@ -408,26 +409,29 @@ static void on_control_saved(struct job *job)
     if (!went_wrong(
             tl, job->result, "control file", &job->msg, &disk->is_control_waiting_for_space)) {
         metric_observe_ns(&control_seconds, clock_mono() - disk->control_begun);
-        tl->persisted = disk->control_writing.acceptor;
+        const struct acceptor_state *persisted = &disk->control_writing->acceptor;
         struct acceptor_event event = {
             .kind = ACCEPTOR_STATE_PERSISTED,
-            .sequence = tl->persisted.sequence,
+            .sequence = persisted->sequence,
         };
+        tl->promised_hash = disk_promise_hash(persisted);
+        mem_free(disk->control_writing);
+        disk->control_writing = NULL;
         advance_control(tl);
         timeline_step(tl, &event);
     } else {
         disk->is_control_wanted = true;
+        mem_free(disk->control_writing);
+        disk->control_writing = NULL;
     }
     timeline_job_ended(tl);
 }
 
-static bool is_promise(const struct acceptor_state *next, const struct acceptor_state *last)
+uint64_t disk_promise_hash(const struct acceptor_state *state)
 {
-    return next->term != last->term || next->generation != last->generation ||
-           next->history.count != last->history.count ||
-           memcmp(
-               next->history.items, last->history.items,
-               next->history.count * sizeof(next->history.items[0])) != 0;
+    uint64_t hash = hash64(&state->term, sizeof(state->term), state->generation);
+    return hash64(
+        state->history.items, state->history.count * sizeof(state->history.items[0]), hash);
 }
 
 static void advance_control(struct timeline *tl)
@@ -439,8 +443,8 @@ static void advance_control(struct timeline *tl)
     }
     disk->is_control_wanted = false;
     disk->is_control_running = true;
-    disk->is_control_promise = is_promise(&tl->control.acceptor, &tl->persisted);
-    disk->control_writing = tl->control;
+    disk->is_control_promise = disk_promise_hash(&tl->control.acceptor) != tl->promised_hash;
+    disk->control_writing = mem_dup(&tl->control, sizeof(tl->control));
     disk->control_job.run = run_control;
     disk->control_job.done = on_control_saved;
     disk->control_begun = clock_mono();

@@ -59,8 +59,8 @@ struct timeline_disk {
 
     struct job control_job;
     bool is_control_running, is_control_wanted, is_control_waiting_for_space;
-    bool is_control_promise;              /* of what is being written */
-    struct control_state control_writing; /* the worker's copy */
+    bool is_control_promise;               /* of what is being written */
+    struct control_state *control_writing; /* the worker's copy, while it is running */
     mono_ns_t control_begun;
 };
 
@@ -80,7 +80,7 @@ struct timeline {
     struct control_state control; /* wanted; acceptor.state is the newest of its part */
     struct acceptor acceptor;     /* valid while OPEN or, for its positions, FAILED */
     bool has_acceptor;
-    struct acceptor_state persisted; /* newest that is on disk: what is a promise and what is not */
+    uint64_t promised_hash; /* of the promises that are on disk, to tell new ones */
 
     struct job open_job;
     bool is_created;
@@ -111,6 +111,8 @@ void disk_write(
     struct timeline *tl, lsn_t begin_lsn, struct bytes wal, lsn_t record_lsn, uint64_t epoch);
 void disk_truncate(struct timeline *tl, lsn_t lsn, uint64_t epoch);
 void disk_persist(struct timeline *tl, const struct acceptor_state *state);
+/* Of what a control file must never forget: everything but commit_lsn. */
+uint64_t disk_promise_hash(const struct acceptor_state *state);
 void disk_persist_addresses(struct timeline *tl);
 void disk_touch(struct timeline *tl); /* something happened: the idle time begins anew */
 void disk_rest(struct timeline *tl);

@@ -39,15 +39,20 @@ static err_t run_read(struct job *job)
         read->reader, read->begin_lsn, read->end_lsn, &read->wal, &job->msg);
 }
 
-/* A truncation while the worker read may have changed what is not committed: then ask again. */
+/*
+ * A truncation while the worker read changes what is not committed, and for a moment the checksums
+ * of what is: then nothing is concluded and the reader asks again.
+ */
 static err_t judge(struct timeline_read *read)
 {
     struct timeline *tl = read->tl;
     lsn_t readable_lsn = LSN_NONE;
     TRY(timeline_readable_lsn(tl, read->term, &readable_lsn, &read->msg));
-    if (readable_lsn < read->end_lsn || tl->acceptor.wal_epoch != read->wal_epoch) {
+    bool is_cut = tl->acceptor.wal_epoch != read->wal_epoch;
+    if (readable_lsn < read->end_lsn ||
+        (is_cut && (read->term != 0 || read->job.result != ERR_OK))) {
         MARK("timeline.read.overtaken");
-        return err_set(&read->msg, ERR_STALE, "the log was cut while it was read");
+        return err_set(&read->msg, ERR_BUSY, "the log was cut while it was read");
     }
     if (read->job.result == ERR_CORRUPT || read->job.result == ERR_IO) {
         timeline_fail(tl, read->job.result, &read->job.msg);

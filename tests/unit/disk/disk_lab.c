@@ -178,6 +178,7 @@ static int file_of_fd[FDS_MAX]; /* index + 1 */
 static struct prng prng;
 static unsigned steps_left;
 static bool is_dead;
+static unsigned full_one_of;
 
 static bool die(void)
 {
@@ -301,6 +302,14 @@ static ssize_t model_pwrite(int fd, const void *from, size_t size, off_t at)
     if (was_dead) {
         return -1;
     }
+    bool is_full = full_one_of > 0 && prng_below(&prng, full_one_of) == 0;
+    if (is_full) {
+        size = prng_below(&prng, size + 1);
+    }
+    if (is_full && size == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
     struct change *change = add_change(fd); /* also of the call during which the power went */
     change->at = (uint64_t)at;
     buf_append(&change->data, from, size);
@@ -389,6 +398,7 @@ void disk_model_start(uint64_t seed, unsigned steps)
     prng_init(&prng, seed);
     steps_left = steps;
     is_dead = false;
+    full_one_of = 0;
     memset(file_of_fd, 0, sizeof(file_of_fd));
     vfs.open = model_open;
     vfs.pread = model_pread;
@@ -397,6 +407,11 @@ void disk_model_start(uint64_t seed, unsigned steps)
     vfs.fsync = model_fsync;
     vfs.unlink = model_unlink;
     vfs.ftruncate = model_ftruncate;
+}
+
+void disk_model_fill(unsigned one_of)
+{
+    full_one_of = one_of;
 }
 
 void disk_model_revive(unsigned steps)

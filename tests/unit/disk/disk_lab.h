@@ -39,6 +39,9 @@ bool lab_is_zero_behind(lsn_t lsn);           /* up to the end of its segment fi
  */
 void disk_model_start(uint64_t seed, unsigned steps);
 bool disk_model_is_dead(void);
+/* Every `one_of`-th write finds no space, after a part of it was written; 0: there is always space.
+ */
+void disk_model_fill(unsigned one_of);
 /* Only the process died: the page cache lives, but what was not synced still is not. */
 void disk_model_revive(unsigned steps);
 void disk_model_crash(void);

@@ -48,7 +48,19 @@ static err_t append_something(struct wal_store *store)
         salts[begin_lsn - LAB_START_LSN + i] = last_salt;
     }
     writing_lsn = begin_lsn + size;
-    TRY(lab_try_append(store, size, last_salt, &msg));
+    err_t err = lab_try_append(store, size, last_salt, &msg);
+    while (err == ERR_FULL && below(3) > 0) {
+        err = lab_try_append(store, size, last_salt, &msg);
+    }
+    if (err == ERR_FULL) { /* the next leader gives it up */
+        do {
+            err = wal_store_truncate(store, begin_lsn, &msg);
+        } while (err == ERR_FULL);
+        TRY(err);
+        writing_lsn = LSN_NONE;
+        return ERR_OK;
+    }
+    TRY(err);
     writing_lsn = LSN_NONE;
     acked_lsn = wal_store_flush_lsn(store);
     if (below(3) == 0) {
@@ -63,7 +75,11 @@ static err_t truncate_somewhere(struct wal_store *store)
     lsn_t span = (wal_store_record_lsn(store) - commit_lsn) / 8;
     cutting_lsn = (commit_lsn + 7) / 8 * 8 + 8 * below(span + 1);
     cutting_lsn = MIN_OF(cutting_lsn, wal_store_flush_lsn(store));
-    TRY(wal_store_truncate(store, cutting_lsn, &msg));
+    err_t err = ERR_FULL;
+    while (err == ERR_FULL) {
+        err = wal_store_truncate(store, cutting_lsn, &msg);
+    }
+    TRY(err);
     acked_lsn = cutting_lsn;
     cutting_lsn = LSN_NONE;
     return ERR_OK;
@@ -78,7 +94,8 @@ static err_t do_something(struct wal_store *store)
     if (dice < 18) {
         return truncate_somewhere(store);
     }
-    return wal_store_rest(store, LAB_START_LSN, &msg);
+    err_t err = wal_store_rest(store, LAB_START_LSN, &msg);
+    return err == ERR_FULL ? ERR_OK : err;
 }
 
 static void check_bytes(lsn_t end_lsn)
@@ -131,6 +148,9 @@ static void live(uint64_t seed, unsigned crash)
     struct wal_store_options options = lab_options();
     struct wal_store *store = NULL;
     err_t err = wal_store_open(&options, &store, &msg);
+    while (err == ERR_FULL) {
+        err = wal_store_open(&options, &store, &msg);
+    }
     if (err == ERR_OK) {
         check_end(store, seed, crash);
     }
@@ -152,6 +172,7 @@ static void run_seed(uint64_t seed)
     for (unsigned crash = 0; crash < CRASHES; crash++) {
         /* A recovery may be cut short as well. */
         disk_model_start(prng_next(&prng), (unsigned)below(STEPS_BELOW));
+        disk_model_fill(seed % 3 == 0 ? 8 : 0);
         live(seed, crash);
         while (below(2) == 0) {
             disk_model_revive((unsigned)below(STEPS_BELOW));

@@ -306,6 +306,34 @@ START_TEST(test_interrupted_truncation_is_finished_at_the_next_start)
 }
 END_TEST
 
+START_TEST(test_truncation_that_found_no_space_is_repeated)
+{
+    static const char *const faults[] = {
+        "wal_store.before_truncate=full*1",
+        "wal_sidecar.before_sync=full*1",
+        "wal_store.truncate_before_zero=full*1",
+        "wal_store.truncate_before_remove=full*1",
+    };
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    fill_to_segment_end(store, 1);
+    lsn_t boundary = wal_store_flush_lsn(store);
+    lab_append(store, 500, 1);
+    lsn_t cut_lsn = _i < 4 ? boundary - 4000 : boundary + 80;
+    fault_enable();
+    ck_assert_ok(fault_arm(faults[_i % 4], &msg), &msg);
+    ck_assert_int_eq(wal_store_truncate(store, cut_lsn, &msg), ERR_FULL);
+    ck_assert_ok(wal_store_truncate(store, cut_lsn, &msg), &msg);
+    lab_append(store, 300, 2);
+    wal_store_close(store);
+    store = lab_open();
+    ck_assert_uint_eq(wal_store_flush_lsn(store), cut_lsn + 300);
+    wal_store_close(store);
+    lab_assert_bytes(LAB_START_LSN, cut_lsn, 1);
+    lab_assert_bytes(cut_lsn, cut_lsn + 300, 2);
+}
+END_TEST
+
 START_TEST(test_truncation_to_the_start)
 {
     lab_make_dir();
@@ -515,6 +543,7 @@ int main(void)
     tcase_add_test(tcase, test_truncation_inside_a_group_is_durable_and_zeroes);
     tcase_add_loop_test(tcase, test_truncation_removes_later_segments, 0, 2);
     tcase_add_loop_test(tcase, test_interrupted_truncation_is_finished_at_the_next_start, 0, 2);
+    tcase_add_loop_test(tcase, test_truncation_that_found_no_space_is_repeated, 0, 8);
     tcase_add_test(tcase, test_truncation_to_the_start);
     tcase_add_test(tcase, test_truncation_does_not_certify_damage);
     tcase_add_loop_test(tcase, test_group_that_was_given_up_never_comes_back, 0, 3);
