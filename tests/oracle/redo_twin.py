@@ -37,7 +37,8 @@ PLAIN = {"wal_log_hints": "off", "wal_compression": "lz4", "full_page_writes": "
 # name, settings, files of tests/oracle/sql before the base copy and after it, pgbench scripts after it
 SCENARIOS = {
     "heap_and_btree": (CHECKED, ["schema.sql"], ["heap.sql", "btree.sql", "xact.sql"], ["churn.pgb", "locks.pgb"]),
-    "hints_off_images_on": (PLAIN, ["schema.sql"], ["heap.sql", "btree.sql"], ["churn.pgb", "locks.pgb"]),
+    "hints_off_images_on": (PLAIN, ["schema.sql"], ["heap.sql", "btree.sql", "gist_killed.sql"],
+                            ["churn.pgb", "locks.pgb"]),
     "index_methods": (CHECKED, ["schema.sql", "methods_schema.sql"], ["methods.sql"], ["methods.pgb"]),
 }
 
@@ -171,12 +172,21 @@ def check(folder, name, command):
 def scenario(name, prefix, build, folder, user, args):
     settings, before, after, scripts = SCENARIOS[name]
     server = Server(prefix, folder, user)
+    begin = time.monotonic()
+
+    def step(what):
+        if args.verbose:
+            print(f"{time.monotonic() - begin:5.1f} s: {what}", flush=True)
+
     prepare(server, settings, before)
+    step("the server is prepared")
     copy(server.data, folder / "base")
     copy(server.data, folder / "twin")
     end = work(server, after, scripts, args.seconds, args.seed, args.regress)
+    step("the work is done")
     twin = Server(prefix, folder, user, "twin")
     recover(twin, server.data / "pg_wal")
+    step("the twin has recovered")
     pairs = folder / "pairs"
     pairs.mkdir()
     redocheck = [build / "tools/redocheck/redocheck", "--base", folder / "base", "--wal", server.data / "pg_wal",
@@ -194,10 +204,10 @@ def main():
     parser.add_argument("--postgres", type=pathlib.Path, help="install prefix (default: tools/build-postgres)")
     parser.add_argument("--only", action="append")
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--seconds", type=int, default=4, help="of each pgbench script")
+    parser.add_argument("--seconds", type=int, default=2, help="of each pgbench script")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--regress", type=pathlib.Path)
-    parser.add_argument("--runs", type=int, default=300000, help="of redo on damaged pages and records")
+    parser.add_argument("--runs", type=int, default=50000, help="of redo on damaged pages and records")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     prefix = args.postgres

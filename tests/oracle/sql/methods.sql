@@ -45,6 +45,17 @@ DO $$ BEGIN FOR i IN 1..20 LOOP
   PERFORM count(*) FROM documents WHERE p <@ box(point(0, 0), point(500, 500)); COMMIT;
   PERFORM fill(20000 + i * 100, 20000 + i * 100 + 99); COMMIT;
 END LOOP; END $$;
+-- SP-GiST: a root that is a leaf, vacuumed
+CREATE TABLE few_points (p point) WITH (autovacuum_enabled = off);
+CREATE INDEX few_points_quad ON few_points USING spgist (p);
+DO $$ BEGIN FOR i IN 1..12 LOOP
+  INSERT INTO few_points SELECT point(j, i) FROM generate_series(1, 20) j; COMMIT;
+  DELETE FROM few_points WHERE p[0] < 10 + i;  COMMIT;
+END LOOP; END $$;
+VACUUM few_points;
+INSERT INTO few_points VALUES (point(1, 1)), (NULL);
+DELETE FROM few_points WHERE p IS NULL OR p[0] = 1;
+VACUUM few_points;
 -- hash: overflow pages, many equal keys, squeeze; bucket splits
 CREATE TABLE equal_keys (h int);
 CREATE INDEX equal_keys_hash ON equal_keys USING hash (h);

@@ -30,7 +30,9 @@ static inline void put(uint8_t **at, size_t size, uint64_t value)
 
 static inline void put_bytes(uint8_t **at, const void *bytes, size_t size)
 {
-    memcpy(*at, bytes, size);
+    if (size > 0) {
+        memcpy(*at, bytes, size);
+    }
     *at += size;
 }
 
