@@ -405,6 +405,16 @@ START_TEST(test_append_is_acknowledged_only_when_flushed)
 }
 END_TEST
 
+START_TEST(test_a_sync_that_covers_nothing_new_says_nothing)
+{
+    given_following(64, START);
+    when_append(4, START + 64, 32, START + 96, START, first);
+    when_flushed(START + 96, 0);
+    when_flushed(START + 96, 0);
+    ck_assert_uint_eq(actions.count, 0);
+}
+END_TEST
+
 START_TEST(test_writes_go_on_during_a_sync_and_each_sync_says_what_it_covers)
 {
     given_following(64, START);
@@ -666,6 +676,7 @@ UNIT_MAIN(
     test_elected_with_a_foreign_history_is_refused,
     test_the_same_winner_comes_back_without_writing_anything,
     test_append_is_acknowledged_only_when_flushed,
+    test_a_sync_that_covers_nothing_new_says_nothing,
     test_writes_go_on_during_a_sync_and_each_sync_says_what_it_covers,
     test_record_lsn_stands_at_the_last_whole_record,
     test_many_unflushed_records_are_remembered_coarsely,

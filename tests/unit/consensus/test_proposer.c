@@ -553,6 +553,57 @@ START_TEST(test_an_acceptor_that_does_not_answer_elected_is_connected_again)
 }
 END_TEST
 
+START_TEST(test_much_wal_goes_out_in_several_steps)
+{
+    given_proposer(false);
+    proposer.options.window_max = proposer.options.inflight_max = 8 * MIB;
+    when_up(0, 0);
+    when_up(1, 0);
+    struct vote_reply vote = vote_of(START, START);
+    when_vote(0, &vote);
+    when_vote(1, &vote);
+    when_acked(0, START, START, START);
+    when_acked(1, START, START, START);
+    lsn_t end_lsn = START + 20 * WAL_APPEND_MAX;
+    when_local_wal(end_lsn, end_lsn);
+    ck_assert(actions.more);
+    for (int steps = 0; actions.more; steps++) {
+        ck_assert_int_lt(steps, 10);
+        step((struct proposer_event){.kind = PROPOSER_CONTINUE});
+    }
+    ck_assert_uint_eq(proposer.peers[0].sent_lsn, end_lsn);
+    ck_assert_uint_eq(proposer.peers[1].sent_lsn, end_lsn);
+}
+END_TEST
+
+START_TEST(test_impossible_answers_close_the_connection)
+{
+    given_streaming(false);
+    when_acked(0, START, START + 8, START); /* a record behind its own end */
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 0));
+    when_up(2, 0);
+    struct vote_reply vote = vote_of(START, START);
+    vote.history.count = 0;
+    when_vote(2, &vote);
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 2));
+    when_down(2);
+    when_up(2, 0);
+    vote = vote_of(START, START);
+    when_vote(2, &vote);
+    when_acked(2, START + 8, START + 8, START); /* was told to begin at START */
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 2));
+}
+END_TEST
+
+START_TEST(test_a_connection_that_replaces_another_starts_from_the_beginning)
+{
+    given_streaming(false);
+    when_up(0, proposer.term); /* nobody said that the old one is gone */
+    ck_assert_int_eq(proposer.peers[0].phase, PEER_ASKED);
+    ck_assert_ptr_nonnull(find(PROPOSER_SEND_VOTE_REQUEST, 0));
+}
+END_TEST
+
 START_TEST(test_sync_is_done_when_a_quorum_knows_the_commit)
 {
     given_streaming(true);
@@ -602,4 +653,7 @@ UNIT_MAIN(
     test_a_record_that_acceptors_know_first_is_committed_when_it_is_sent,
     test_a_quiet_acceptor_gets_heartbeats,
     test_an_acceptor_that_does_not_answer_elected_is_connected_again,
+    test_much_wal_goes_out_in_several_steps,
+    test_impossible_answers_close_the_connection,
+    test_a_connection_that_replaces_another_starts_from_the_beginning,
     test_sync_is_done_when_a_quorum_knows_the_commit);
