@@ -180,6 +180,12 @@ void observe_compute(struct endpoint *endpoint, const struct doc *status)
     enum compute_seen before = endpoint->seen;
     const char *step = doc_value_str(doc_get(status, "step"));
     const char *error = doc_value_str(doc_get(status, "error"));
+    const char *timeline = doc_value_str(doc_get(status, "timeline"));
+    endpoint->seen_timeline = (struct timeline_id){0};
+    if (timeline != NULL) {
+        err_ignore(
+            timeline_id_parse(timeline, &endpoint->seen_timeline, NULL), "none: then not compared");
+    }
     endpoint->seen = compute_state(doc_value_str(doc_get(status, "state")));
     snprintf(endpoint->seen_step, sizeof endpoint->seen_step, "%s", step == NULL ? "" : step);
     snprintf(endpoint->seen_error, sizeof endpoint->seen_error, "%s", error == NULL ? "" : error);

@@ -241,12 +241,19 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     }
 }
 
+static bool works_on_another_timeline(const struct endpoint *endpoint)
+{
+    return endpoint->seen != COMPUTE_UNKNOWN && endpoint->seen != COMPUTE_ABSENT &&
+           !timeline_id_is_none(endpoint->seen_timeline) &&
+           !timeline_id_equal(endpoint->seen_timeline, endpoint->branch->row.timeline);
+}
+
 void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret)
 {
     *ret = (struct plan_endpoint_view){
         .wanted = endpoint->row.wanted,
         .branch_ready = endpoint->branch->row.state == BRANCH_READY,
-        .recreate = endpoint->recreate,
+        .recreate = endpoint->recreate || works_on_another_timeline(endpoint),
         .recorded = list_is_empty((struct list *)(uintptr_t)&endpoint->running),
         .seen = endpoint->seen,
     };
@@ -324,6 +331,9 @@ static void start(
     step->safekeeper = planned->safekeeper;
     step->attempt = attempt;
     step->target = *target;
+    if (target->branch != NULL) {
+        step->timeline = target->branch->row.timeline;
+    }
     attempt->running = true;
     reconciler->steps_running++;
     node->steps_running++;

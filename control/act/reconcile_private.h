@@ -46,7 +46,8 @@ struct step {
     enum plan_step_kind kind;
     unsigned safekeeper;
     struct attempt *attempt;
-    struct target target; /* empty for the image */
+    struct timeline_id timeline; /* of the branch when it started */
+    struct target target;        /* empty for the image */
 };
 
 /* reconcile.c */

@@ -315,7 +315,11 @@ static void on_step_done(struct node_call *call)
     if (step->kind == PLAN_DELETE_ON_PAGESERVER) {
         step->target.project->erasures_running--;
     }
-    if (is_success(step)) {
+    bool is_stale = step->target.branch != NULL &&
+                    !timeline_id_equal(step->timeline, step->target.branch->row.timeline);
+    if (is_stale) {
+        step->attempt->next = 0; /* the branch was restored meanwhile: planned anew */
+    } else if (is_success(step)) {
         step->attempt->next = 0;
         take_answer(step);
         if (step->target.endpoint == NULL || step->target.endpoint->seen == COMPUTE_RUNNING) {

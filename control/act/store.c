@@ -13,6 +13,7 @@ struct change_row {
     enum row_kind kind;
     bool deleted;
     union any_row *row; /* row_size(kind) bytes, with references */
+    void *object;       /* once it was applied */
 };
 
 struct store {
@@ -58,6 +59,9 @@ err_t store_open(
     err_t err = catalog_open(path, &store->catalog, msg);
     if (err == ERR_OK) {
         err = catalog_load(store->catalog, load_row, &store->model, msg);
+    }
+    if (err == ERR_OK) {
+        err = model_link_all(&store->model, msg);
     }
     if (err != ERR_OK) {
         store_close(store);
@@ -149,24 +153,40 @@ static void drop_rows(struct change *change)
     change->count = change->capacity = 0;
 }
 
-static void apply(struct store *store, const struct change_row *row)
+static void apply(struct store *store, struct change_row *row)
 {
+    struct errmsg msg = {0};
     if (row->deleted) {
         model_remove(&store->model, row->kind, row->row->head.id);
-        if (store->watcher != NULL) {
-            store->watcher->on_removed(store->watcher, row->kind, row->row);
-        }
         return;
     }
-    void *object = NULL;
-    struct errmsg msg = {0};
     row->row->head.version++;
-    err_t err = model_apply(&store->model, row->kind, row->row, &object, &msg);
-    if (err != ERR_OK) {
+    if (model_apply(&store->model, row->kind, row->row, &row->object, &msg) != ERR_OK) {
         fatal("a committed row does not fit into the model: %s", msg.text);
     }
-    if (store->watcher != NULL && object != NULL) {
-        store->watcher->on_applied(store->watcher, row->kind, object);
+}
+
+/* All rows, then their links, and only then is anybody told: it would look at half a change. */
+static void apply_all(struct store *store, struct change *change)
+{
+    struct errmsg msg = {0};
+    for (size_t i = 0; i < change->count; i++) {
+        apply(store, &change->rows[i]);
+    }
+    for (size_t i = 0; i < change->count; i++) {
+        const struct change_row *row = &change->rows[i];
+        if (row->kind == ROW_BRANCH && !row->deleted &&
+            model_link(&store->model, row->object, &msg) != ERR_OK) {
+            fatal("a committed row does not fit into the model: %s", msg.text);
+        }
+    }
+    for (size_t i = 0; i < change->count && store->watcher != NULL; i++) {
+        const struct change_row *row = &change->rows[i];
+        if (row->deleted) {
+            store->watcher->on_removed(store->watcher, row->kind, row->row);
+        } else if (row->object != NULL) {
+            store->watcher->on_applied(store->watcher, row->kind, row->object);
+        }
     }
 }
 
@@ -196,9 +216,7 @@ static void on_committed(struct job *job)
     store->current = NULL;
     if (job->result == ERR_OK) {
         metric_add(&changes_total, 1);
-        for (size_t i = 0; i < change->count; i++) {
-            apply(store, &change->rows[i]);
-        }
+        apply_all(store, change);
     } else {
         log_error(NULL, "catalog: %s", job->msg.text);
     }

@@ -71,8 +71,8 @@ void mutation_operation(
 void mutation_cancel_running(struct mutation *mutation, struct list *running);
 
 /* An optional object; absent or null gives an empty one: what a client leaves out is no wish. */
-NODISCARD err_t wish_of(
-    const struct doc *object, const char *key, const struct doc **ret_wish, struct errmsg *msg);
+NODISCARD err_t
+wish_of(const struct doc *object, const char *key, const struct doc **ret_wish, struct errmsg *msg);
 
 /* Lookups that say 404 in the way of the API; live objects only. */
 NODISCARD err_t find_project(
@@ -137,7 +137,11 @@ choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct e
 NODISCARD err_t
 check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
-extern const struct http_route project_routes[], branch_routes[], endpoint_routes[],
-    operation_routes[], other_routes[];
-extern const size_t project_route_count, branch_route_count, endpoint_route_count,
-    operation_route_count, other_route_count;
+/* The name is free and there is room for one more. */
+NODISCARD err_t check_new_branch(
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
+
+extern const struct http_route project_routes[], branch_routes[], restore_routes[],
+    endpoint_routes[], operation_routes[], other_routes[];
+extern const size_t project_route_count, branch_route_count, restore_route_count,
+    endpoint_route_count, operation_route_count, other_route_count;

@@ -189,29 +189,42 @@ static err_t read_time(
     return ERR_OK;
 }
 
-static err_t read_wish(struct branch_start *start, struct errmsg *msg)
+static err_t read_position(
+    struct branch_start *start,
+    const struct project *project,
+    const struct doc *wish,
+    const struct branch_start_keys *keys,
+    struct errmsg *msg)
 {
-    struct mutation *mutation = start->mutation;
-    const struct doc *wish = NULL;
-    const char *parent_id = NULL, *time = NULL;
-    struct project *project = NULL;
-    struct branch *parent = NULL;
-    TRY(find_project(mutation->api, mutation->project_id, &project, msg));
-    TRY(wish_of(mutation->body, "branch", &wish, msg));
-    TRY(doc_opt_str(wish, "parent_id", &parent_id, msg));
-    TRY(doc_opt_str(wish, "parent_timestamp", &time, msg));
-    if (doc_get(wish, "parent_lsn") != NULL && !doc_is_null(doc_get(wish, "parent_lsn"))) {
-        TRY(doc_get_lsn(wish, "parent_lsn", &start->wanted_lsn, msg));
+    const struct doc *lsn = doc_get(wish, keys->lsn);
+    const char *time = NULL;
+    TRY(doc_opt_str(wish, keys->time, &time, msg));
+    if (lsn != NULL && !doc_is_null(lsn)) {
+        TRY(doc_get_lsn(wish, keys->lsn, &start->wanted_lsn, msg));
         start->wanted_lsn = MAX_OF(lsn_canonical(start->wanted_lsn, WAL_SEGMENT_SIZE), 8);
     }
     if (time != NULL && start->wanted_lsn != LSN_NONE) {
         return mutation_refuse(
-            mutation, 400, "BAD_REQUEST", msg,
-            "parent_lsn and parent_timestamp exclude each other");
+            start->mutation, 400, "BAD_REQUEST", msg, "%s and %s exclude each other", keys->lsn,
+            keys->time);
     }
-    if (time != NULL) {
-        TRY(read_time(start, project, time, msg));
+    return time == NULL ? ERR_OK : read_time(start, project, time, msg);
+}
+
+static err_t read_wish(
+    struct branch_start *start, const struct branch_start_keys *keys, struct errmsg *msg)
+{
+    struct mutation *mutation = start->mutation;
+    const struct doc *wish = mutation->body;
+    const char *parent_id = NULL;
+    struct project *project = NULL;
+    struct branch *parent = NULL;
+    TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    if (keys->object != NULL) {
+        TRY(wish_of(mutation->body, keys->object, &wish, msg));
     }
+    TRY(doc_opt_str(wish, keys->parent, &parent_id, msg));
+    TRY(read_position(start, project, wish, keys, msg));
     if (parent_id != NULL) {
         TRY(find_branch(mutation->api, mutation->project_id, parent_id, &parent, msg));
     } else {
@@ -224,14 +237,14 @@ static err_t read_wish(struct branch_start *start, struct errmsg *msg)
     return ERR_OK;
 }
 
-void branch_start_find(struct mutation *mutation)
+void branch_start_find(struct mutation *mutation, const struct branch_start_keys *keys)
 {
     struct branch_start *start = MEM_NEW(struct branch_start);
     struct errmsg msg = {0};
     start->mutation = mutation;
     start->began = clock_mono();
     start->state = START_WAIT_PARENT;
-    err_t err = read_wish(start, &msg);
+    err_t err = read_wish(start, keys, &msg);
     if (err != ERR_OK) {
         fail(start, err, &msg);
         return;

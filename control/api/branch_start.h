@@ -5,11 +5,17 @@
 
 #include "control/api/api_private.h"
 
+/* Where the request says it: a create in body.branch, a restore in the body itself. */
+struct branch_start_keys {
+    const char *object; /* member of the body that holds the others; NULL: the body */
+    const char *parent, *lsn, *time;
+};
+
 /*
- * Reads body.branch {parent_id, parent_lsn, parent_timestamp}, fills in mutation->parent_id,
- * start_lsn and parent_timestamp, and submits the mutation; or fails it.
+ * Reads the members, fills in mutation->parent_id, start_lsn and parent_timestamp, and submits the
+ * mutation; or fails it.
  *
- * Without parent_id the default branch. Without an LSN or time the head. An LSN before the parent's
+ * Without a parent the default branch. Without an LSN or time the head. An LSN before the parent's
  * begin lies in an ancestor's history: the ancestor that covers it becomes the parent.
  */
-void branch_start_find(struct mutation *mutation);
+void branch_start_find(struct mutation *mutation, const struct branch_start_keys *keys);

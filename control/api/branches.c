@@ -51,7 +51,7 @@ err_t choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, st
 
 /* ---- create: the commit ---- */
 
-static err_t check_new_branch(
+err_t check_new_branch(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
     TRY(check_name(mutation, "branch", name, msg));
@@ -159,7 +159,12 @@ static void post_branch(struct http_context *context, struct http_request *reque
         snprintf(
             mutation->project_id, sizeof mutation->project_id, "%s",
             http_request_param(request, "project"));
-        branch_start_find(mutation); /* then mutation_submit */
+        static const struct branch_start_keys keys = {
+            .object = "branch",
+            .parent = "parent_id",
+            .lsn = "parent_lsn",
+            .time = "parent_timestamp"};
+        branch_start_find(mutation, &keys); /* then mutation_submit */
     }
 }
 

@@ -96,6 +96,9 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
     if (row->expires_at != 0) {
         doc_set_time(doc, "expires_at", row->expires_at);
     }
+    if (row->last_reset_at != 0) {
+        doc_set_time(doc, "last_reset_at", row->last_reset_at);
+    }
     doc_set_int(doc, "logical_size", 0);
     set_zeros(doc, counters, ARRAY_LEN(counters));
     doc_set_time(doc, "created_at", row->created_at);

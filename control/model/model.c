@@ -69,13 +69,9 @@ static err_t insert_branch(
     struct model *model, const struct branch_row *row, struct branch **ret, struct errmsg *msg)
 {
     struct project *project = model_project(model, row->project_id);
-    struct branch *parent = model_branch(model, row->parent_id);
     struct id_text timeline = timeline_id_text(row->timeline);
     if (project == NULL) {
         return err_set(msg, ERR_CORRUPT, "branch %s: no project %s", row->id, row->project_id);
-    }
-    if (parent == NULL && row->parent_id[0] != '\0') {
-        return err_set(msg, ERR_CORRUPT, "branch %s: no parent %s", row->id, row->parent_id);
     }
     if (index_find(&model->timelines, timeline.text) != NULL) {
         return err_set(msg, ERR_CORRUPT, "branch %s: timeline %s twice", row->id, timeline.text);
@@ -85,16 +81,30 @@ static err_t insert_branch(
     list_init(&branch->endpoints);
     list_init(&branch->running);
     branch->project = project;
-    branch->parent = parent;
     branch->row = *row;
     index_insert(&model->branches, &branch->by_id, branch->row.id);
     index_insert(&model->timelines, &branch->by_timeline, mem_strdup(timeline.text));
     list_push_back(&project->branches, &branch->in_project);
     project->branch_count++;
-    if (parent != NULL) {
-        list_push_back(&parent->children, &branch->in_parent);
-    }
     *ret = branch;
+    return ERR_OK;
+}
+
+/* The branch stays, its history is another one: nothing that was seen of the old one counts. */
+static err_t change_timeline(
+    struct model *model, struct branch *branch, struct timeline_id timeline, struct errmsg *msg)
+{
+    struct id_text text = timeline_id_text(timeline);
+    if (index_find(&model->timelines, text.text) != NULL) {
+        return err_set(msg, ERR_CORRUPT, "branch %s: timeline %s twice", branch->row.id, text.text);
+    }
+    unindex(&model->timelines, &branch->by_timeline);
+    index_insert(&model->timelines, &branch->by_timeline, mem_strdup(text.text));
+    branch->on_pageserver = SEEN_UNKNOWN;
+    for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
+        branch->on_safekeeper[i] = SEEN_UNKNOWN;
+        branch->missed[i] = 0;
+    }
     return ERR_OK;
 }
 
@@ -105,6 +115,9 @@ static err_t apply_branch(
     if (branch == NULL) {
         TRY(insert_branch(model, row, &branch, msg));
     } else {
+        if (!timeline_id_equal(branch->row.timeline, row->timeline)) {
+            TRY(change_timeline(model, branch, row->timeline, msg));
+        }
         index_remove(&branch->project->names, &branch->by_name);
         row_unref(ROW_BRANCH, &branch->row);
         branch->row = *row;
@@ -114,6 +127,35 @@ static err_t apply_branch(
         index_insert(&branch->project->names, &branch->by_name, branch->row.name);
     }
     *ret = branch;
+    return ERR_OK;
+}
+
+err_t model_link(struct model *model, struct branch *branch, struct errmsg *msg)
+{
+    struct branch *parent = model_branch(model, branch->row.parent_id);
+    if (parent == NULL && branch->row.parent_id[0] != '\0') {
+        return err_set(
+            msg, ERR_CORRUPT, "branch %s: no parent %s", branch->row.id, branch->row.parent_id);
+    }
+    if (parent != branch->parent) {
+        list_remove(&branch->in_parent);
+        branch->parent = parent;
+        if (parent != NULL) {
+            list_push_back(&parent->children, &branch->in_parent);
+        }
+    }
+    return ERR_OK;
+}
+
+err_t model_link_all(struct model *model, struct errmsg *msg)
+{
+    FOR_EACH_PROJECT(model, project)
+    {
+        FOR_EACH_BRANCH(project, branch)
+        {
+            TRY(model_link(model, branch, msg));
+        }
+    }
     return ERR_OK;
 }
 
@@ -290,10 +332,13 @@ void model_deinit(struct model *model)
         {
             free_endpoint(model, endpoint);
         }
-        /* Children come after their parents, so from the last to the first. */
-        while (!list_is_empty(&project->branches)) {
-            struct list_link *last = project->branches.head.prev;
-            free_branch(model, CONTAINER_OF(last, struct branch, in_project));
+        FOR_EACH_BRANCH(project, child)
+        {
+            list_remove(&child->in_parent);
+        }
+        FOR_EACH_BRANCH(project, branch)
+        {
+            free_branch(model, branch);
         }
         free_project(model, project);
     }

@@ -76,7 +76,8 @@ struct endpoint {
     enum compute_seen seen;
     row_long_t seen_error;
     row_text_t seen_step;
-    unsigned asks; /* since the last step: how often we looked */
+    struct timeline_id seen_timeline; /* that it works on: a restored branch has another one */
+    unsigned asks;                    /* since the last step: how often we looked */
     bool recreate; /* the agent holds it with other settings: delete, then start */
     uint64_t seen_poll;
     struct attempt attempt;
@@ -106,8 +107,8 @@ void model_deinit(struct model *model);
 
 /*
  * Create or update the object of a row; the model keeps its own references. What the row refers to
- * must be there (ERR_CORRUPT otherwise). Returns the object: struct project, branch, endpoint,
- * operation, or NULL for an image.
+ * must be there (ERR_CORRUPT otherwise), but for the parent of a branch: see model_link. Returns
+ * the object: struct project, branch, endpoint, operation, or NULL for an image.
  */
 NODISCARD err_t model_apply(
     struct model *model,
@@ -115,6 +116,12 @@ NODISCARD err_t model_apply(
     const union any_row *row,
     void **ret_object,
     struct errmsg *msg);
+/*
+ * Find the parent that the row names. After every row of one change was applied: a restore puts a
+ * new branch above an old one, so neither order of rows would have each parent first.
+ */
+NODISCARD err_t model_link(struct model *model, struct branch *branch, struct errmsg *msg);
+NODISCARD err_t model_link_all(struct model *model, struct errmsg *msg); /* after loading */
 /* The object is freed. Nothing may refer to it any more. An unknown id is fine. */
 void model_remove(struct model *model, enum row_kind kind, const char *id);
 

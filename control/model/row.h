@@ -98,7 +98,8 @@ extern const char *const operation_status_names[];
     X(doc, roles, NULL)                                                                            \
     X(doc, databases, NULL)                                                                        \
     X(time, state_changed_at, NULL)                                                                \
-    X(time, expires_at, NULL)
+    X(time, expires_at, NULL)                                                                      \
+    X(time, last_reset_at, NULL)
 
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \

@@ -174,12 +174,12 @@ void plan_branch(const struct plan_branch_view *view, struct plan *ret_plan)
 
 static void plan_wanted_compute(const struct plan_endpoint_view *view, struct plan *plan)
 {
-    if (!view->branch_ready) {
-        plan->waits_for = "its branch to be ready";
-        return;
-    }
     if (view->recreate) {
         add(plan, PLAN_DELETE_COMPUTE);
+        return;
+    }
+    if (!view->branch_ready) {
+        plan->waits_for = "its branch to be ready";
         return;
     }
     switch (view->seen) {

@@ -125,7 +125,7 @@ static void lay_out(struct cluster *cluster)
         .http_port = (uint16_t)(base + PORT_CONTROL)};
 }
 
-static err_t set_all_paths(struct cluster *cluster, struct errmsg *msg)
+err_t cluster_set_paths(struct cluster *cluster, struct errmsg *msg)
 {
     for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
         TRY(set_paths(cluster, &cluster->processes[i], msg));
@@ -196,7 +196,7 @@ err_t cluster_create(
             msg, ERR_BUSY, "--port-base %u: a port of %u to %u is in use", (unsigned)port_base,
             (unsigned)port_base, (unsigned)port_base + PORT_COMPUTES);
     }
-    return set_all_paths(cluster, msg);
+    return cluster_set_paths(cluster, msg);
 }
 
 /* ---- cluster.json ---- */
@@ -277,7 +277,7 @@ static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct err
     TRY(str_copy(cluster->postgres, sizeof cluster->postgres, postgres, msg));
     cluster->port_base = (uint16_t)base;
     lay_out(cluster);
-    TRY(set_all_paths(cluster, msg));
+    TRY(cluster_set_paths(cluster, msg));
     for (size_t i = 0; i < doc_count(rows); i++) {
         const char *name = NULL;
         uint64_t pid = 0;

@@ -45,6 +45,8 @@ NODISCARD err_t cluster_create(
     uint16_t port_base,
     struct errmsg *msg);
 NODISCARD err_t cluster_save(const struct cluster *cluster, struct errmsg *msg);
+/* After `binaries` was changed. */
+NODISCARD err_t cluster_set_paths(struct cluster *cluster, struct errmsg *msg);
 void cluster_url(const struct cluster *cluster, const struct process *process, char ret_url[64]);
 struct doc *cluster_doc(const struct cluster *cluster); /* what cluster.json holds */
 

@@ -154,6 +154,7 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
         TRY(check_reachable(cluster->data_dir, msg));
         TRY(cluster_create(cluster, binaries, postgres, (uint16_t)port_base, msg));
     }
+    TRY(cluster_set_paths(cluster, msg));
     TRY(cluster_write_settings(cluster, msg));
     TRY(cluster_save(cluster, msg)); /* before anything runs: its ports are taken from now on */
     return build_extension(cluster, msg);
@@ -372,13 +373,8 @@ err_t local_command(struct context *context, struct errmsg *msg)
         const char *verb;
         err_t (*run)(struct context *context, struct cluster *cluster, struct errmsg *msg);
         bool locked;
-    } verbs[] = {
-        {"up", up, true},
-        {"down", down, true},
-        {"status", status, false},
-        {"url", print_url, false},
-        {"restart", restart, true},
-        {"kill", kill_one, false}};
+    } verbs[] = {{"up", up, true},          {"down", down, true},       {"status", status, false},
+                 {"url", print_url, false}, {"restart", restart, true}, {"kill", kill_one, false}};
     const char *verb = args_word(context->args, 1);
     struct cluster cluster = {.lock_fd = -1};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
@@ -395,5 +391,6 @@ err_t local_command(struct context *context, struct errmsg *msg)
         return err;
     }
     return err_set(
-        msg, ERR_INVALID, "expected anabranch local up, down, status, url, restart NAME or kill NAME");
+        msg, ERR_INVALID,
+        "expected anabranch local up, down, status, url, restart NAME or kill NAME");
 }

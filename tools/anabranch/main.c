@@ -22,6 +22,7 @@ static const char help[] =
     "  anabranch projects list | create [--name N] [--role R] [--database D] | get ID | delete ID\n"
     "  anabranch branches list | create [--name N] [--parent B] [--lsn L | --time T]\n"
     "                            [--no-endpoint] | get B | delete B | set-default B\n"
+    "                            | restore B [--source B2] [--lsn L | --time T] [--preserve NAME]\n"
     "  anabranch endpoints list | create [--branch B] | get ID | start ID | suspend ID | delete "
     "ID\n"
     "  anabranch operations list | get ID\n"

@@ -350,6 +350,26 @@ static err_t get(
     return ERR_OK;
 }
 
+/* To a moment of its own, or to another branch's data; the old data stays under --preserve. */
+static err_t restore(struct context *context, const char *path, struct errmsg *msg)
+{
+    char project[ID_MAX], source_id[ID_MAX], action[512];
+    const char *source = args_flag(context->args, "source");
+    TRY(find_project(context, project, msg));
+    TRY(find_branch(
+        context, project, source != NULL ? source : args_word(context->args, 2), source_id, msg));
+    struct doc *wish = doc_set_str(doc_object(), "source_branch_id", source_id);
+    set_if_given(context, wish, "source_lsn", "lsn");
+    set_if_given(context, wish, "source_timestamp", "time");
+    set_if_given(context, wish, "preserve_under_name", "preserve");
+    err_t err = str_format(action, sizeof action, msg, "%s/restore", path);
+    if (err != ERR_OK) {
+        doc_unref(wish);
+        return err;
+    }
+    return mutate(context, &kinds[1], "POST", action, wish, msg);
+}
+
 static err_t on_one(
     struct context *context,
     const struct kind *kind,
@@ -367,6 +387,9 @@ static err_t on_one(
     if (strcmp(verb, "set-default") == 0 && kind == &kinds[1]) {
         TRY(str_format(action, sizeof action, msg, "%s/set_as_default", path));
         return mutate(context, kind, "POST", action, NULL, msg);
+    }
+    if (strcmp(verb, "restore") == 0 && kind == &kinds[1]) {
+        return restore(context, path, msg);
     }
     if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
         TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));

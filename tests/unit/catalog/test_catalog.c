@@ -129,6 +129,7 @@ START_TEST(test_restart_finds_everything_that_was_committed)
     open_catalog();
     model_init(&model);
     ck_assert_ok(catalog_load(catalog, into_model, &model, &msg), &msg);
+    ck_assert_ok(model_link_all(&model, &msg), &msg);
     const struct branch *found = model_branch(&model, "br-a-child-1");
     ck_assert_ptr_nonnull(found);
     ck_assert_str_eq(found->parent->row.id, "br-z-root-1");
