@@ -3,6 +3,7 @@
 #include <endian.h>
 #include <libpq-fe.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/parse.h"
@@ -178,7 +179,7 @@ static void go_on_identifying(struct wal_source *source)
             "Postgres has the system identifier %" PRIu64 ", expected %" PRIu64, system_id,
             source->system_id);
         err_ignore(err, "told in the next line");
-        source->user->callbacks->on_wrong_system(source->user, &source->last_error);
+        source->user->callbacks->on_lost(source->user, &source->last_error);
         return;
     }
     advance(source); /* the rest of the answer is probably here */
@@ -204,18 +205,37 @@ static void send_reply(struct wal_source *source)
     }
 }
 
+/* Did Postgres remove the WAL that we need? Its errors say so with this code and no other way. */
+#define SQLSTATE_UNDEFINED_FILE "58P01"
+
+/* The answer ended with an error; NULL: what it was is not known. */
+static void on_error_result(struct wal_source *source, const PGresult *result, const char *what)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (state == NULL || strcmp(state, SQLSTATE_UNDEFINED_FILE) != 0) {
+        retry(source, what);
+        return;
+    }
+    err_t err = err_set(
+        &source->last_error, ERR_RANGE, "Postgres does not have the WAL that comes next: %.200s",
+        text == NULL ? "" : text);
+    err_ignore(err, "told in the next line");
+    source->user->callbacks->on_lost(source->user, &source->last_error);
+}
+
 static void go_on_starting(struct wal_source *source)
 {
     PGresult *result = NULL;
     if (!take_result(source, &result)) {
         return;
     }
-    bool good = result != NULL && PQresultStatus(result) == PGRES_COPY_BOTH;
-    PQclear(result);
-    if (!good) {
-        retry(source, "START_REPLICATION");
+    if (result == NULL || PQresultStatus(result) != PGRES_COPY_BOTH) {
+        on_error_result(source, result, "START_REPLICATION");
+        PQclear(result);
         return;
     }
+    PQclear(result);
     source->state = SOURCE_STREAMING;
     source->attempts = 0;
     source->connections++;
@@ -289,7 +309,9 @@ static void go_on_streaming(struct wal_source *source)
     source->user->callbacks->on_drained(source->user);
     if (source->state == SOURCE_STREAMING) {
         if (broken != NULL) {
-            retry(source, broken);
+            PGresult *result = PQisBusy(source->conn) ? NULL : PQgetResult(source->conn);
+            on_error_result(source, result, broken);
+            PQclear(result);
         } else {
             flush_and_wait(source);
         }

@@ -21,8 +21,8 @@ struct wal_source_callbacks {
     /* WAL from next_lsn on. The view lives until this returns. */
     void (*on_wal)(struct wal_source_user *user, struct bytes wal);
     void (*on_drained)(struct wal_source_user *user); /* that was all there is for now */
-    /* Another cluster answers there: this cannot heal. */
-    void (*on_wrong_system)(struct wal_source_user *user, const struct errmsg *msg);
+    /* Another cluster answers, or it has removed the WAL that comes next: this cannot heal. */
+    void (*on_lost)(struct wal_source_user *user, const struct errmsg *msg);
 };
 
 struct wal_source_user {

@@ -259,7 +259,7 @@ static void source_on_drained(struct wal_source_user *user)
     offer(walproposer_of(user));
 }
 
-static void source_on_wrong_system(struct wal_source_user *user, const struct errmsg *msg)
+static void source_on_lost(struct wal_source_user *user, const struct errmsg *msg)
 {
     struct walproposer *walproposer = walproposer_of(user);
     log_error(&walproposer->log, "%s", msg->text);
@@ -271,7 +271,7 @@ static const struct wal_source_callbacks source_callbacks = {
     .wants_wal = source_wants_wal,
     .on_wal = source_on_wal,
     .on_drained = source_on_drained,
-    .on_wrong_system = source_on_wrong_system,
+    .on_lost = source_on_lost,
 };
 
 /* ---- start and stop ---- */

@@ -23,7 +23,8 @@ enum walproposer_end {
     WALPROPOSER_SYNCED,    /* --sync: a quorum knows that its log ends at `lsn` */
     WALPROPOSER_FENCED,    /* a higher term; Postgres was told to quit at once */
     WALPROPOSER_WRONG_END, /* the log does not end at start_lsn: take a new base backup */
-    WALPROPOSER_BROKEN,    /* Postgres sends WAL that cannot be read, or is another cluster */
+    WALPROPOSER_BROKEN,    /* Postgres sends WAL that cannot be read, has removed it, or is another
+                              cluster */
 };
 
 struct walproposer;

@@ -271,6 +271,21 @@ def test_a_restart_of_everything_keeps_every_row(rig):
     assert rig.sql("select count(*) from t") == str(7 * 900)
 
 
+def test_wal_that_postgres_removed_ends_the_compute(rig):
+    rig.running()
+    for setting in ("wal_keep_size = 0", "min_wal_size = '32MB'", "max_wal_size = '32MB'"):
+        rig.sql(f"alter system set {setting}")
+    rig.sql("select pg_reload_conf()")
+    rig.signal("walproposer", signal.SIGSTOP)
+    for _ in range(3):
+        rig.sql("set synchronous_commit = off; " + insert(20) + "; select pg_switch_wal()")
+    rig.sql("select pg_terminate_backend(pid) from pg_stat_replication")
+    rig.sql("checkpoint")
+    rig.sql("checkpoint")
+    rig.signal("walproposer", signal.SIGCONT)
+    assert rig.processes["walproposer"].wait(20) == 1
+
+
 def test_a_newer_one_fences_and_postgres_quits(rig):
     rig.running()
     rig.sql(insert(1))
