@@ -53,10 +53,11 @@ struct compute {
     struct http_call backup;
     char *backup_url, *backup_path;
     struct job job; /* prepare, unpack or clean up */
-    struct job roles_job;
+    struct job roles_job, remove_job;
     struct job apply_job; /* of a spec that came while it ran */
     struct compute_spec *applying;
-    bool sync_canceled, sync_late, ready_late, clean_up_waits;
+    bool sync_canceled, sync_late, synced, removing, ready_late, clean_up_waits;
+    struct errmsg sync_error;
     struct timer plan_timer, probe_timer, limit_timer;
 
     lsn_t start_lsn;
@@ -175,28 +176,52 @@ static void describe_exit(
     buf_deinit(&fatal_line);
 }
 
+static err_t run_remove_old(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, remove_job);
+    return compute_files_remove_old(compute->dir, &job->msg);
+}
+
+/* The election and the removal of the old data directory run side by side; both must be over. */
+static void sync_done(struct compute *compute)
+{
+    if (compute->removing || compute->sync.child != NULL) {
+        return;
+    }
+    if (compute->synced) {
+        post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    } else {
+        work_failed(compute, &compute->sync_error);
+    }
+}
+
+static void done_remove_old(struct job *job)
+{
+    struct compute *compute = CONTAINER_OF(job, struct compute, remove_job);
+    compute->removing = false;
+    if (job->result != ERR_OK) {
+        log_warn(&compute->log, "the old data directory stays: %s", job->msg.text);
+    }
+    sync_done(compute);
+}
+
 static void on_sync_exit(struct child_user *user, int exit_status, int number)
 {
     struct compute *compute = CONTAINER_OF(user, struct compute, sync);
-    struct errmsg msg;
+    struct errmsg *error = &compute->sync_error;
     timer_stop(&compute->limit_timer);
-    if (exit_status != 0) {
-        describe_exit(compute, "walproposer --sync", exit_status, number, &msg);
-        if (compute->sync_late) {
-            (void)snprintf(
-                msg.text, sizeof(msg.text),
-                "no majority of the safekeepers answered within %" PRIu64 " ms",
-                compute->host->conf->sync_timeout_ms);
-        }
-        work_failed(compute, &msg);
-        return;
+    if (exit_status == 0) {
+        compute->synced = read_sync_output(compute, error) == ERR_OK;
+        compute->sync_ms = lap_ms(compute);
+    } else if (compute->sync_late) {
+        (void)snprintf(
+            error->text, sizeof(error->text),
+            "no majority of the safekeepers answered within %" PRIu64 " ms",
+            compute->host->conf->sync_timeout_ms);
+    } else {
+        describe_exit(compute, "walproposer --sync", exit_status, number, error);
     }
-    if (read_sync_output(compute, &msg) != ERR_OK) {
-        work_failed(compute, &msg);
-        return;
-    }
-    compute->sync_ms = lap_ms(compute);
-    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    sync_done(compute);
 }
 
 static err_t start_proposer(
@@ -240,13 +265,17 @@ static void done_prepare(struct job *job)
         return;
     }
     timer_start(compute->host->loop, &compute->limit_timer, compute->host->conf->sync_timeout_ms);
+    compute->removing = true;
+    compute->remove_job.run = run_remove_old;
+    compute->remove_job.done = done_remove_old;
+    executor_submit(compute->host->files, &compute->remove_job);
 }
 
 static void start_sync(struct compute *compute)
 {
     compute->start_lsn = LSN_NONE;
     compute->port = compute->spec->port;
-    compute->sync_canceled = compute->sync_late = compute->ready_late = false;
+    compute->sync_canceled = compute->sync_late = compute->synced = compute->ready_late = false;
     compute->sync_ms = compute->backup_ms = compute->postgres_ms = compute->total_ms = 0;
     compute->try_at = compute->step_at = clock_mono();
     compute->log_begin = compute_files_log_size(compute->dir);

@@ -156,6 +156,29 @@ static void print_walproposer_conf(const struct compute_files *files, struct buf
     }
 }
 
+err_t compute_files_remove_old(const char *dir, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    TRY(str_format(path, sizeof(path), msg, "%s/pgdata.old", dir));
+    return dir_remove(path, msg);
+}
+
+static err_t move_aside(const struct compute_files *files, struct errmsg *msg)
+{
+    char pgdata[PATH_SIZE];
+    char old[PATH_SIZE];
+    TRY(str_format(pgdata, sizeof(pgdata), msg, "%s/pgdata", files->dir));
+    TRY(str_format(old, sizeof(old), msg, "%s/pgdata.old", files->dir));
+    if (!file_exists(pgdata)) {
+        return ERR_OK;
+    }
+    TRY(dir_remove(old, msg)); /* there only when an earlier start was cut short */
+    if (rename(pgdata, old) != 0) {
+        return err_set(msg, err_from_errno(errno), "move %s aside: %m", pgdata);
+    }
+    return ERR_OK;
+}
+
 err_t compute_files_prepare(const struct compute_files *files, struct errmsg *msg)
 {
     char path[PATH_SIZE];
@@ -163,6 +186,7 @@ err_t compute_files_prepare(const struct compute_files *files, struct errmsg *ms
     if (chmod(files->dir, 0711) != 0) { /* the run-as user passes through */
         return err_set(msg, err_from_errno(errno), "chmod %s: %m", files->dir);
     }
+    TRY(move_aside(files, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/s", files->dir));
     TRY(make_dir(files, path, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/walproposer", files->dir));

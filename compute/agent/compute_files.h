@@ -38,8 +38,11 @@ struct compute_files {
 /* Where the base backup is downloaded to. */
 NODISCARD err_t compute_files_tar_path(const char *dir, char *to, struct errmsg *msg);
 
-/* The folder with everything but pgdata; what an earlier try left is kept. */
+/* The folder with everything but pgdata; an earlier pgdata is moved aside, to be removed. */
 NODISCARD err_t compute_files_prepare(const struct compute_files *files, struct errmsg *msg);
+
+/* Removes what compute_files_prepare() moved aside: slow, so it runs beside the election. */
+NODISCARD err_t compute_files_remove_old(const char *dir, struct errmsg *msg);
 
 /* A new pgdata from the tar, which is removed. ERR_CORRUPT: the backup is not what was asked for.
  */

@@ -3,6 +3,8 @@
 #include <libpq-fe.h>
 #include <stdio.h>
 
+#include "compute/agent/scram.h"
+
 #define CONNECT_TIMEOUT_S "10"
 
 /* What the settings of the user must not change for us. */
@@ -20,16 +22,13 @@ static err_t failed(const char *what, const char *text, struct errmsg *msg)
 }
 
 /* `what` is for people; the statement itself may hold a password verifier. */
-static err_t run(
-    PGconn *conn, const char *statement, const char *what, bool *ret_has_rows, struct errmsg *msg)
+static err_t run(PGconn *conn, const char *statement, const char *what, struct errmsg *msg)
 {
     PGresult *result = PQexec(conn, statement);
     ExecStatusType status = PQresultStatus(result);
     err_t err = ERR_OK;
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
         err = failed(what, PQerrorMessage(conn), msg);
-    } else if (ret_has_rows != NULL) {
-        *ret_has_rows = PQntuples(result) > 0;
     }
     PQclear(result);
     return err;
@@ -49,13 +48,29 @@ static void append_literal(PGconn *conn, const char *text, struct buf *to)
     PQfreemem(quoted);
 }
 
-static err_t exists(
-    PGconn *conn, const char *query, const char *name, bool *ret_exists, struct errmsg *msg)
+/* Appends the first column of the row of that name to `value`. */
+static err_t look_up(
+    PGconn *conn,
+    const char *query,
+    const char *name,
+    bool *ret_there,
+    struct buf *value,
+    struct errmsg *msg)
 {
     struct buf statement = {0};
+    err_t err = ERR_OK;
     buf_printf(&statement, "%s", query);
     append_literal(conn, name, &statement);
-    err_t err = run(conn, buf_cstr(&statement), "read the catalog", ret_exists, msg);
+    PGresult *result = PQexec(conn, buf_cstr(&statement));
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        err = failed("read the catalog", PQerrorMessage(conn), msg);
+    } else {
+        *ret_there = PQntuples(result) > 0;
+        if (*ret_there) {
+            buf_printf(value, "%s", PQgetvalue(result, 0, 0));
+        }
+    }
+    PQclear(result);
     buf_deinit(&statement);
     return err;
 }
@@ -74,39 +89,14 @@ static err_t append_password(
     return ERR_OK;
 }
 
-/* A login is the cheapest proof that the stored verifier is of this password. */
-static bool password_works(const struct compute_sql *sql, const char *name, const char *password)
+static err_t set_password(PGconn *conn, const char *name, const char *password, struct errmsg *msg)
 {
-    const char *host = sql->spec->listen_host;
-    bool any = strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-    char port[8];
-    (void)snprintf(port, sizeof(port), "%u", sql->port);
-    const char *const keys[] = {"host",    "port", "user", "password", "dbname", "connect_timeout",
-                                "sslmode", NULL};
-    const char *const values[] = {any ? "127.0.0.1" : host, port,      name, password, "postgres",
-                                  CONNECT_TIMEOUT_S,        "disable", NULL};
-    PGconn *conn = PQconnectdbParams(keys, values, 0);
-    bool works = PQstatus(conn) == CONNECTION_OK;
-    PQfinish(conn);
-    return works;
-}
-
-static err_t set_password(
-    const struct compute_sql *sql,
-    PGconn *conn,
-    const char *name,
-    const char *password,
-    struct errmsg *msg)
-{
-    if (password == NULL || password_works(sql, name, password)) {
-        return ERR_OK;
-    }
     struct buf statement = {0};
     buf_printf(&statement, "ALTER ROLE ");
     append_identifier(conn, name, &statement);
     err_t err = append_password(conn, name, password, &statement, msg);
     if (err == ERR_OK) {
-        err = run(conn, buf_cstr(&statement), "set the password of a role", NULL, msg);
+        err = run(conn, buf_cstr(&statement), "set the password of a role", msg);
     }
     buf_deinit(&statement);
     return err;
@@ -125,24 +115,41 @@ static err_t create_role(PGconn *conn, const char *name, const char *password, s
         err = append_password(conn, name, password, &statement, msg);
     }
     if (err == ERR_OK) {
-        err = run(conn, buf_cstr(&statement), "create role", NULL, msg);
+        err = run(conn, buf_cstr(&statement), "create role", msg);
     }
     buf_deinit(&statement);
     return err;
 }
 
-static err_t apply_role(
-    const struct compute_sql *sql, PGconn *conn, const struct doc *role, struct errmsg *msg)
+static err_t apply_role(PGconn *conn, const char *name, const char *password, struct errmsg *msg)
 {
-    const char *name = NULL;
-    const char *password = NULL;
+    static const char query[] =
+        "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolname = ";
     bool there = false;
-    TRY(doc_get_str(role, "name", &name, msg));
-    TRY(doc_opt_str(role, "password", &password, msg));
-    TRY(exists(conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = ", name, &there, msg));
-    err_t err = there ? set_password(sql, conn, name, password, msg)
-                      : create_role(conn, name, password, msg);
+    struct buf verifier = {0};
+    err_t err = look_up(conn, query, name, &there, &verifier, msg);
+    if (err == ERR_OK && !there) {
+        err = create_role(conn, name, password, msg);
+    } else if (err == ERR_OK && password != NULL && !scram_matches(buf_cstr(&verifier), password)) {
+        err = set_password(conn, name, password, msg);
+    }
+    buf_deinit(&verifier);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "role %s", name);
+}
+
+static err_t apply_roles(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
+{
+    for (size_t i = 0; i < doc_count(spec->roles); i++) {
+        const struct doc *role = doc_at(spec->roles, i);
+        const char *name = NULL;
+        const char *password = NULL;
+        TRY(doc_get_str(role, "name", &name, msg));
+        TRY(doc_opt_str(role, "password", &password, msg));
+        TRY(apply_role(conn, name, password, msg));
+    }
+    return spec->superuser_password == NULL
+               ? ERR_OK
+               : apply_role(conn, "postgres", spec->superuser_password, msg);
 }
 
 static err_t create_database(PGconn *conn, const char *name, const char *owner, struct errmsg *msg)
@@ -154,31 +161,33 @@ static err_t create_database(PGconn *conn, const char *name, const char *owner, 
         buf_printf(&statement, " OWNER ");
         append_identifier(conn, owner, &statement);
     }
-    err_t err = run(conn, buf_cstr(&statement), "create", NULL, msg);
+    err_t err = run(conn, buf_cstr(&statement), "create", msg);
     buf_deinit(&statement);
     return err;
 }
 
 static err_t apply_database(PGconn *conn, const struct doc *database, struct errmsg *msg)
 {
+    static const char query[] = "SELECT datname FROM pg_catalog.pg_database WHERE datname = ";
     const char *name = NULL;
     const char *owner = NULL;
     bool there = false;
+    struct buf found = {0};
     TRY(doc_get_str(database, "name", &name, msg));
     TRY(doc_opt_str(database, "owner", &owner, msg));
-    TRY(exists(conn, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = ", name, &there, msg));
-    err_t err = there ? ERR_OK : create_database(conn, name, owner, msg);
+    err_t err = look_up(conn, query, name, &there, &found, msg);
+    buf_deinit(&found);
+    if (err == ERR_OK && !there) {
+        err = create_database(conn, name, owner, msg);
+    }
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "database %s", name);
 }
 
-static err_t apply_all(const struct compute_sql *sql, PGconn *conn, struct errmsg *msg)
+static err_t apply_all(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
 {
-    for (size_t i = 0; i < doc_count(sql->spec->roles); i++) {
-        TRY(apply_role(sql, conn, doc_at(sql->spec->roles, i), msg));
-    }
-    TRY(set_password(sql, conn, "postgres", sql->spec->superuser_password, msg));
-    for (size_t i = 0; i < doc_count(sql->spec->databases); i++) {
-        TRY(apply_database(conn, doc_at(sql->spec->databases, i), msg));
+    TRY(apply_roles(spec, conn, msg));
+    for (size_t i = 0; i < doc_count(spec->databases); i++) {
+        TRY(apply_database(conn, doc_at(spec->databases, i), msg));
     }
     return ERR_OK;
 }
@@ -193,7 +202,7 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
         sql->socket_dir, port, "postgres", "postgres", CONNECT_TIMEOUT_S, "compute-agent",
         SESSION_OPTIONS, NULL};
     PGconn *conn = PQconnectdbParams(keys, values, 0);
-    err_t err = PQstatus(conn) == CONNECTION_OK ? apply_all(sql, conn, msg)
+    err_t err = PQstatus(conn) == CONNECTION_OK ? apply_all(sql->spec, conn, msg)
                                                 : failed("connect", PQerrorMessage(conn), msg);
     PQfinish(conn);
     return err;
