@@ -77,6 +77,9 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
             &world->oracle, "the log ended at +%" PRIu64 " in a sync, now at +%" PRIu64,
             world->synced_lsn - WAL_START, lsn - WAL_START);
     }
+    if (!compute->proposer.options.sync) {
+        world->synced_lsn = LSN_NONE; /* from here on it writes */
+    }
     compute->ready = true;
     compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
     compute->link = 0;
