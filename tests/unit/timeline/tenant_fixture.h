@@ -1,0 +1,218 @@
+/*
+ * tenant_fixture.h - a loop, workers and the tenants of a temporary folder, for tests. Requests are
+ * waited for by running the loop until they are done.
+ */
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/io/file.h"
+#include "pageserver/timeline/tenant.h"
+#include "tests/unit/unit.h"
+
+#define START_LSN ((lsn_t)0x1000000)
+
+static struct {
+    char folder[64];
+    struct loop *loop;
+    struct executor *executor;
+    struct tenants *tenants;
+    struct tenants_user user;
+    unsigned timelines_seen, timelines_gone;
+    err_t result;
+    bool done;
+} fixture;
+static struct errmsg msg;
+
+static inline void fixture_on_timeline(struct tenants_user *user, struct timeline *tl)
+{
+    (void)user;
+    (void)tl;
+    fixture.timelines_seen++;
+}
+
+static inline void fixture_on_gone(struct tenants_user *user, struct timeline *tl)
+{
+    (void)user;
+    (void)tl;
+    fixture.timelines_gone++;
+}
+
+static inline void fixture_on_flushed(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    (void)tenant;
+}
+
+static inline void fixture_open_tenants(void)
+{
+    fixture.user = (struct tenants_user){
+        .on_timeline = fixture_on_timeline,
+        .on_timeline_gone = fixture_on_gone,
+        .on_flushed = fixture_on_flushed,
+    };
+    struct tenants_options options = {
+        .loop = fixture.loop,
+        .executor = fixture.executor,
+        .data_dir = fixture.folder,
+        .flush_bytes = 1 * MIB,
+        .flush_age_ms = 3600 * 1000,
+        .user = &fixture.user,
+    };
+    ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);
+}
+
+static inline void fixture_begin(void)
+{
+    (void)snprintf(fixture.folder, sizeof(fixture.folder), "/tmp/test_tenant.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(fixture.folder));
+    ck_assert_ok(loop_create(&fixture.loop, &msg), &msg);
+    ck_assert_ok(executor_create(fixture.loop, 2, &fixture.executor, &msg), &msg);
+    fixture_open_tenants();
+}
+
+static inline void fixture_on_stop_timer(struct timer *timer)
+{
+    (void)timer;
+    loop_stop(fixture.loop);
+}
+
+/* Let the loop work until the tenants have nothing to do. */
+static inline void fixture_settle(void)
+{
+    do {
+        struct timer timer = {.on_fire = fixture_on_stop_timer};
+        timer_start(fixture.loop, &timer, 30);
+        loop_run(fixture.loop);
+    } while (!tenants_are_idle(fixture.tenants));
+}
+
+static inline void fixture_reopen(void)
+{
+    fixture_settle();
+    tenants_close(fixture.tenants);
+    fixture_open_tenants();
+}
+
+static inline void fixture_end(void)
+{
+    fixture_settle();
+    tenants_close(fixture.tenants);
+    executor_destroy(fixture.executor);
+    loop_destroy(fixture.loop);
+    ck_assert_ok(dir_remove(fixture.folder, &msg), &msg);
+}
+
+static inline void fixture_done(err_t result)
+{
+    fixture.result = result;
+    fixture.done = true;
+    loop_stop(fixture.loop);
+}
+
+static inline err_t fixture_run(void)
+{
+    fixture.done = false;
+    loop_run(fixture.loop);
+    ck_assert(fixture.done);
+    return fixture.result;
+}
+
+static inline void fixture_on_request(struct tenant_request *request, err_t result)
+{
+    (void)request;
+    fixture_done(result);
+}
+
+static inline struct tenant_id tenant_number(uint8_t number)
+{
+    return (struct tenant_id){.bytes = {number}};
+}
+
+static inline struct timeline_id timeline_number_id(uint8_t number)
+{
+    return (struct timeline_id){.bytes = {number}};
+}
+
+static inline err_t attach(uint8_t tenant, generation_t generation)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_attach(fixture.tenants, &request, tenant_number(tenant), generation);
+    return fixture_run();
+}
+
+static inline struct tenant *the_tenant(void)
+{
+    struct tenant *tenant = tenants_find(fixture.tenants, tenant_number(1));
+    ck_assert_ptr_nonnull(tenant);
+    return tenant;
+}
+
+static inline struct timeline *find(uint8_t id)
+{
+    return tenant_find_timeline(the_tenant(), timeline_number_id(id));
+}
+
+static inline struct timeline_info info_of(uint8_t id, uint8_t parent, lsn_t start_lsn)
+{
+    struct timeline_info info = {
+        .id = timeline_number_id(id),
+        .parent = timeline_number_id(parent),
+        .pg_version = 17,
+        .system_id = 77,
+        .start_lsn = start_lsn,
+        .generation = 1,
+        .membership_generation = 1,
+        .safekeepers = "1@127.0.0.1:1",
+    };
+    if (parent == 0) {
+        (void)snprintf(info.bootstrap_object, sizeof(info.bootstrap_object), "object");
+    }
+    return info;
+}
+
+static inline err_t put_info(const struct timeline_info *info)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_put_timeline(the_tenant(), &request, info);
+    err_t result = fixture_run();
+    msg = request.msg;
+    return result;
+}
+
+static inline err_t put_timeline_(uint8_t id, uint8_t parent, lsn_t start_lsn)
+{
+    struct timeline_info info = info_of(id, parent, start_lsn);
+    return put_info(&info);
+}
+
+static inline err_t delete_timeline_(uint8_t id)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_delete_timeline(the_tenant(), &request, find(id));
+    return fixture_run();
+}
+
+/* As if the bootstrap image had been written. */
+static inline void import_root(uint8_t id)
+{
+    struct timeline *tl = find(id);
+    struct ingest_position position = {.lsn = timeline_info(tl)->start_lsn};
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_position(batch, timeline_number(tl), position);
+    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
+    page_batch_destroy(batch);
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_timeline_imported(the_tenant(), &request, tl, position);
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+}
+
+/* One tenant with one imported root, timeline 1. */
+static inline void fixture_begin_with_root(void)
+{
+    fixture_begin();
+    ck_assert_int_eq(attach(1, 1), ERR_OK);
+    ck_assert_int_eq(put_timeline_(1, 0, START_LSN), ERR_OK);
+    import_root(1);
+}

@@ -1,0 +1,158 @@
+#include "pageserver/timeline/tenant.h"
+
+#include "tests/unit/timeline/tenant_fixture.h"
+
+START_TEST(test_attaching_again_is_the_same_and_older_generations_are_stale)
+{
+    fixture_begin();
+    ck_assert_int_eq(attach(1, 5), ERR_OK);
+    ck_assert_int_eq(attach(1, 5), ERR_OK);
+    ck_assert_int_eq(attach(1, 4), ERR_STALE);
+    ck_assert_int_eq(attach(1, 6), ERR_OK);
+    fixture_reopen();
+    ck_assert_uint_eq(tenant_generation(the_tenant()), 6);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_timelines_are_there_after_a_restart)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    fixture_reopen();
+    ck_assert_ptr_nonnull(find(1));
+    ck_assert(timeline_is_ready(find(1)));
+    ck_assert_uint_eq(timeline_last_lsn(find(1)), START_LSN);
+    ck_assert_ptr_eq(timeline_parent(find(2)), find(1));
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_root_that_was_not_imported_is_still_importing_after_a_restart)
+{
+    fixture_begin();
+    ck_assert_int_eq(attach(1, 1), ERR_OK);
+    ck_assert_int_eq(put_timeline_(1, 0, START_LSN), ERR_OK);
+    fixture_reopen();
+    ck_assert_int_eq(timeline_info(find(1))->state, TIMELINE_IMPORTING);
+    ck_assert(!timeline_is_ready(find(1)));
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_putting_a_timeline_again_is_the_same)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 8), ERR_EXISTS);
+    ck_assert_int_eq(put_timeline_(2, 0, START_LSN), ERR_EXISTS);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_newer_membership_replaces_the_safekeepers)
+{
+    fixture_begin_with_root();
+    struct timeline_info info = info_of(1, 0, START_LSN);
+    (void)snprintf(info.safekeepers, sizeof(info.safekeepers), "2@127.0.0.1:2");
+    ck_assert_int_eq(put_info(&info), ERR_EXISTS);
+    info.membership_generation = 2;
+    ck_assert_int_eq(put_info(&info), ERR_OK);
+    ck_assert_str_eq(timeline_info(find(1))->safekeepers, "2@127.0.0.1:2");
+    info.membership_generation = 1;
+    ck_assert_int_eq(put_info(&info), ERR_STALE);
+    fixture_reopen();
+    ck_assert_str_eq(timeline_info(find(1))->safekeepers, "2@127.0.0.1:2");
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_branch_needs_a_parent_and_an_lsn_of_its_history)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 9, START_LSN), ERR_NOT_FOUND);
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN - 8), ERR_RANGE);
+    ck_assert_ptr_null(find(2));
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_parent_with_children_is_not_deleted)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_int_eq(delete_timeline_(1), ERR_EXISTS);
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    ck_assert_int_eq(delete_timeline_(1), ERR_OK);
+    ck_assert_ptr_null(find(1));
+    ck_assert_uint_eq(fixture.timelines_gone, 2);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_numbers_are_never_used_again)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    uint32_t first = timeline_number(find(2));
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    fixture_reopen();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_uint_gt(timeline_number(find(2)), first);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_versions_are_erased_only_after_the_last_reader)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    struct timeline *tl = timeline_ref(find(2));
+    struct page_store *store = timeline_store(tl);
+    struct ingest_position position = {.lsn = START_LSN + 8}, found;
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_position(batch, timeline_number(tl), position);
+    ck_assert_ok(page_store_write(store, batch, &msg), &msg);
+    page_batch_destroy(batch);
+
+    ck_assert_ok(timeline_read_begin(tl, &msg), &msg);
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    ck_assert_int_eq(timeline_read_begin(tl, &msg), ERR_NOT_FOUND);
+    fixture_settle();
+    ck_assert_ok(page_store_position(store, timeline_number(tl), &found, &msg), &msg);
+    timeline_read_end(tl);
+    fixture_settle();
+    ck_assert_int_eq(page_store_position(store, timeline_number(tl), &found, &msg), ERR_NOT_FOUND);
+    timeline_unref(tl);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_deleted_tenant_leaves_nothing)
+{
+    fixture_begin_with_root();
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_delete(fixture.tenants, &request, tenant_number(1));
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+    ck_assert_ptr_null(tenants_find(fixture.tenants, tenant_number(1)));
+    fixture_reopen();
+    ck_assert_ptr_null(tenants_first(fixture.tenants));
+    ck_assert_int_eq(attach(1, 1), ERR_OK);
+    ck_assert_ptr_null(tenant_first_timeline(the_tenant()));
+    fixture_end();
+}
+END_TEST
+
+UNIT_MAIN(
+    "tenant",
+    test_attaching_again_is_the_same_and_older_generations_are_stale,
+    test_timelines_are_there_after_a_restart,
+    test_root_that_was_not_imported_is_still_importing_after_a_restart,
+    test_putting_a_timeline_again_is_the_same,
+    test_newer_membership_replaces_the_safekeepers,
+    test_branch_needs_a_parent_and_an_lsn_of_its_history,
+    test_parent_with_children_is_not_deleted,
+    test_numbers_are_never_used_again,
+    test_versions_are_erased_only_after_the_last_reader,
+    test_deleted_tenant_leaves_nothing);
