@@ -68,7 +68,7 @@ def main():
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(path.stem)
         shared = None
-        for name, function in vars(module).items():
+        for name, function in list(vars(module).items()):
             if name.startswith("test_") and (not args.words or any(w in name for w in args.words)):
                 shared = run_one(name, function, shared, args)
         if shared:

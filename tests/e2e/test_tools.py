@@ -41,6 +41,11 @@ def test_settings_files_are_current_and_every_daemon_starts_with_its_own(cluster
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)
             settings = [f"--data_dir={folder}/data", "--http_port=0"]
+            if name in ("pageserver", "compute-agent"):
+                settings.append(f"--object_store={folder}/objects")
+            if name == "compute-agent":
+                settings += [f"--postgres_dir={cluster.postgres}", f"--extension_dir={cluster.build}/extension",
+                             f"--walproposer_binary={cluster.build}/compute/walproposer/walproposer"]
             if "listen_port" in printed:
                 settings.append("--listen_port=0")
             process = subprocess.Popen([path, "--config", committed, *settings], stderr=subprocess.PIPE, text=True)
