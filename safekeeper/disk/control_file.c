@@ -4,6 +4,7 @@
 #include "common/base/fault.h"
 #include "common/base/mark.h"
 #include "common/io/file.h"
+#include "safekeeper/disk/settle.h"
 
 #define SLOT_MAGIC       0x43424E41u /* "ANBC" */
 #define SLOT_VERSION     1
@@ -253,6 +254,7 @@ static err_t load_slot(
     struct buf image = {0};
     *loaded = (struct loaded_slot){0};
     TRY(slot_path(file, slot, path, msg));
+    TRY(file_settle(path, msg));
     err_t err = file_read_all(path, SLOT_SIZE, &image, msg);
     if (err == ERR_NOT_FOUND) {
         return ERR_OK;
@@ -264,19 +266,6 @@ static err_t load_slot(
     }
     buf_deinit(&image);
     return err == ERR_CORRUPT ? ERR_OK : err;
-}
-
-/* A killed process may have left the slot in the page cache only: make durable what we will tell.
- */
-static err_t sync_slot(const struct control_file *file, unsigned slot, struct errmsg *msg)
-{
-    char path[PATH_SIZE];
-    int fd = -1;
-    TRY(slot_path(file, slot, path, msg));
-    TRY(file_open(&fd, path, FILE_WRITE, msg));
-    err_t err = file_sync(fd, path, msg);
-    file_close(&fd);
-    return err;
 }
 
 err_t control_file_load(
@@ -313,7 +302,6 @@ err_t control_file_load(
             timeline_id_text(params->timeline).text, tenant_id_text(params->tenant).text);
     }
     file->sequence = newest->sequence;
-    TRY(sync_slot(file, (unsigned)(newest->sequence % 2), msg));
     *ret_state = newest->state;
     return ERR_OK;
 }

@@ -10,6 +10,7 @@
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/io/file.h"
+#include "safekeeper/disk/settle.h"
 
 struct recovery {
     struct wal_store *store;
@@ -99,6 +100,16 @@ static bool is_leftover(const struct recovery *recovery, const struct sidecar_lo
     return log->last_sequence <= recovery->truncate_sequence;
 }
 
+/* Only the last two can hold anything that was not durable: a group never crosses segments. */
+static err_t settle_segment(const struct wal_files *files, uint64_t segment, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    TRY(wal_files_path(files, segment, ".crc", path, msg));
+    TRY(file_settle(path, msg));
+    TRY(wal_files_path(files, segment, "", path, msg));
+    return file_settle(path, msg);
+}
+
 static err_t recover_segment(struct recovery *recovery, uint64_t segment, struct errmsg *msg)
 {
     struct wal_store *store = recovery->store;
@@ -143,11 +154,7 @@ out:
     return err;
 }
 
-/*
- * Zeros behind the end, in both files; and no segments behind it. A killed process may have left
- * bytes in the page cache that verify although they were never synced: from here on we count on
- * them, so the last segment is synced even when it is clean.
- */
+/* Zeros behind the end, in both files, durably; and no segments behind it. */
 static err_t clean_up(struct recovery *recovery, struct errmsg *msg)
 {
     struct wal_store *store = recovery->store;
@@ -203,7 +210,12 @@ err_t wal_store_recover(struct wal_store *store, lsn_t certified_lsn, struct err
     TRY(wal_files_list(&store->files, &segments, &count, msg));
     err_t err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = recover_segment(&recovery, segments[i], msg);
+        if (i + 2 >= count) {
+            err = settle_segment(&store->files, segments[i], msg);
+        }
+        if (err == ERR_OK) {
+            err = recover_segment(&recovery, segments[i], msg);
+        }
     }
     mem_free(segments);
     return err != ERR_OK ? err : settle(&recovery, msg);

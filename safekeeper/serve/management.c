@@ -561,6 +561,49 @@ static void on_delete_timeline(struct http_context *context, struct http_request
     }
 }
 
+/* ---- reopen: after a failure of the disk, without a restart of the process ---- */
+
+static void on_reopened(struct timeline_waiter *waiter)
+{
+    finish_with_status(CONTAINER_OF(waiter, struct operation, waiter), 200);
+}
+
+static void on_closed_to_reopen(struct timeline_closing *closing)
+{
+    struct operation *op = CONTAINER_OF(closing, struct operation, closing);
+    struct server *server = op->server;
+    if (server->is_stopping) {
+        struct errmsg msg;
+        err_t err = err_set(&msg, ERR_CANCELED, "the safekeeper stops");
+        finish_with_error(op, err, &msg);
+        return;
+    }
+    timeline_set_remove(server->timelines, op->tl);
+    op->tl = timeline_start(&server->env, op->tenant, op->id, NULL);
+    timeline_set_add(server->timelines, op->tl);
+    op->waiter.on_ready = on_reopened;
+    timeline_wait_ready(op->tl, &op->waiter);
+}
+
+static void on_post_reopen(struct http_context *context, struct http_request *request)
+{
+    struct operation *op = operation_create(server_of(context), request, true);
+    struct errmsg msg;
+    if (op == NULL) {
+        return;
+    }
+    if (op->tl == NULL) {
+        err_t err =
+            err_set(&msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(op->id).text);
+        finish_with_error(op, err, &msg);
+    } else if (timeline_state(op->tl) != TIMELINE_FAILED) {
+        finish_with_status(op, 200); /* nothing to do */
+    } else {
+        op->closing.on_closed = on_closed_to_reopen;
+        timeline_close(op->tl, &op->closing);
+    }
+}
+
 /* ---- digest ---- */
 
 static void digest_advance(struct operation *op);
@@ -645,6 +688,8 @@ static const struct http_route routes[] = {
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}", on_get_timeline, "positions", false},
     {"DELETE", "/v1/tenants/{tenant}/timelines/{timeline}", on_delete_timeline,
      "delete, ?generation=N", false},
+    {"POST", "/v1/tenants/{tenant}/timelines/{timeline}/reopen", on_post_reopen,
+     "open and verify again what is out of service", false},
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", on_get_digest,
      "CRC32C of committed WAL, ?from=LSN&to=LSN", false},
 };
