@@ -223,6 +223,12 @@ static err_t check_elected(
         *ret_why = "stream_lsn would truncate committed WAL";
         return ERR_INVALID;
     }
+    if (elected->stream_lsn < acceptor->write_lsn &&
+        acceptor->wal_epoch_done != acceptor->wal_epoch) {
+        MARK("acceptor.elected.still_truncating");
+        *ret_why = "the log is still being cut for an earlier winner: ask again";
+        return ERR_BUSY;
+    }
     return ERR_OK;
 }
 

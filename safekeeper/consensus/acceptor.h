@@ -22,7 +22,8 @@
  *  - WAL actions (WRITE_WAL, TRUNCATE_WAL) happen in order among themselves. Writes go on while a
  *    sync is under way. WAL_FLUSHED: everything up to `lsn` that was written under `epoch` has been
  *    synced by a sync that began after the write ended. WAL_TRUNCATED: nothing at or behind the LSN
- *    will ever be read again, also after a crash at any moment from now on.
+ *    will ever be read again, also after a crash at any moment from now on. One truncation at a
+ *    time: there is none before the last one was reported.
  *  - A failed write, sync or state write: STORAGE_FAILED; nothing is retried and believed. A full
  *    disk is not a failure: delay the event and the connection until there is space.
  *  - SEND_* to a connection that is gone is dropped.

@@ -93,6 +93,7 @@ void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch)
 
 void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch)
 {
+    ASSERT(!disk->truncate_waiting && !disk->truncating); /* one at a time: acceptor.h */
     memset(at(disk->cache, lsn), 0, WAL_LIMIT - lsn);
     disk->truncate_waiting = true;
     disk->truncate_lsn = lsn;

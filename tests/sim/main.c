@@ -58,6 +58,7 @@ static const char *const marks[] = {
     "proposer.window.slow_acceptor",
     "sim.node.crashed",
     "sim.read.refused",
+    "acceptor.elected.still_truncating",
     "sim.healing.synced",
     "proposer.peer.silent",
     "proposer.reply.generation",

@@ -290,6 +290,29 @@ START_TEST(test_a_vote_during_the_truncation_keeps_the_old_history)
 }
 END_TEST
 
+START_TEST(test_one_truncation_at_a_time)
+{
+    given_log(64, START);
+    when_vote(5, first);
+    when_persisted();
+    struct elected elected = elected_from(4, START + 48, START + 48);
+    term_history_push(&elected.history, 5, START + 80);
+    elected.term = 5;
+    when_elected(&elected, first);
+    ck_assert_ptr_nonnull(find(ACCEPTOR_TRUNCATE_WAL));
+    when_vote(6, second);
+    when_persisted();
+    struct elected lower = elected_from(4, START + 32, START + 32);
+    term_history_push(&lower.history, 6, START + 80);
+    lower.term = 6;
+    when_elected(&lower, second);
+    then_refused(ERR_BUSY);
+    when_truncated();
+    when_elected(&lower, second);
+    ck_assert_uint_eq(find(ACCEPTOR_TRUNCATE_WAL)->truncate.lsn, START + 32);
+}
+END_TEST
+
 START_TEST(test_bytes_behind_the_last_record_are_cut_by_the_next_term)
 {
     struct acceptor_state state;
@@ -668,6 +691,7 @@ UNIT_MAIN(
     test_streaming_begins_after_the_history_is_durable,
     test_divergent_tail_is_cut_durably_before_the_history_changes,
     test_a_vote_during_the_truncation_keeps_the_old_history,
+    test_one_truncation_at_a_time,
     test_bytes_behind_the_last_record_are_cut_by_the_next_term,
     test_overtaken_elected_truncates_nothing,
     test_elected_below_commit_truncates_nothing,
