@@ -101,17 +101,14 @@ static void on_answer(struct node_call *call)
     struct head_query *query = answer->query;
     answer->running = false;
     query->outstanding--;
-    if (call->status / 100 == 2) {
-        struct errmsg msg = {0};
-        err_t err = doc_get_lsn(call->body, "record_lsn", &answer->record_lsn, &msg);
+    query->msg = call->status / 100 == 2 ? query->msg : call->msg;
+    if (call->status / 100 == 2) { /* without positions: its log is not verified yet */
+        err_t err = doc_get_lsn(call->body, "record_lsn", &answer->record_lsn, &query->msg);
         if (err == ERR_OK) {
-            err = doc_get_lsn(call->body, "commit_lsn", &answer->commit_lsn, &msg);
+            err = doc_get_lsn(call->body, "commit_lsn", &answer->commit_lsn, &query->msg);
         }
         answer->answered = err == ERR_OK;
         take_history(answer, call->body);
-    }
-    if (!answer->answered) {
-        query->msg = call->msg;
     }
     if (query->outstanding == 0) {
         timer_stop(&query->timer);

@@ -146,7 +146,7 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
 {
     struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
     if (kind == ROW_PROJECT) {
-        work_project(reconciler, object);
+        work_all_of(reconciler, object);
     } else if (kind == ROW_BRANCH) {
         struct branch *branch = object;
         work_branch(reconciler, branch);
@@ -254,6 +254,7 @@ void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *r
         .wanted = endpoint->row.wanted,
         .branch_ready = endpoint->branch->row.state == BRANCH_READY,
         .recreate = endpoint->recreate || works_on_another_timeline(endpoint),
+        .told = endpoint->told == endpoint->wish,
         .recorded = list_is_empty((struct list *)(uintptr_t)&endpoint->running),
         .seen = endpoint->seen,
     };
@@ -331,6 +332,9 @@ static void start(
     step->safekeeper = planned->safekeeper;
     step->attempt = attempt;
     step->target = *target;
+    if (target->endpoint != NULL) {
+        step->wish = target->endpoint->wish;
+    }
     if (target->branch != NULL) {
         step->timeline = target->branch->row.timeline;
     }

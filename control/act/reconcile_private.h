@@ -46,6 +46,7 @@ struct step {
     enum plan_step_kind kind;
     unsigned safekeeper;
     struct attempt *attempt;
+    uint64_t wish;               /* of the endpoint when it started */
     struct timeline_id timeline; /* of the branch when it started */
     struct target target;        /* empty for the image */
 };

@@ -190,6 +190,7 @@ static void take_compute_answer(struct step *step)
         endpoint->seen = COMPUTE_STOPPING;
     } else {
         observe_compute(endpoint, step->call.body);
+        endpoint->told = step->kind == PLAN_START_COMPUTE ? step->wish : endpoint->told;
     }
 }
 

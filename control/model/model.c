@@ -34,6 +34,12 @@ static err_t apply_project(
         index_insert(&model->tenants, &project->by_tenant, mem_strdup(tenant.text));
         list_push_back(&model->project_list, &project->in_model);
     } else {
+        if (project->row.generation != row->generation) {
+            FOR_EACH_ENDPOINT(project, endpoint)
+            {
+                endpoint->wish++;
+            }
+        }
         row_unref(ROW_PROJECT, &project->row);
         project->row = *row;
     }
@@ -118,6 +124,13 @@ static err_t apply_branch(
         if (!timeline_id_equal(branch->row.timeline, row->timeline)) {
             TRY(change_timeline(model, branch, row->timeline, msg));
         }
+        /* Rows share what did not change. */
+        if (branch->row.roles != row->roles || branch->row.databases != row->databases) {
+            FOR_EACH_ENDPOINT_OF(branch, endpoint)
+            {
+                endpoint->wish++;
+            }
+        }
         index_remove(&branch->project->names, &branch->by_name);
         row_unref(ROW_BRANCH, &branch->row);
         branch->row = *row;
@@ -190,6 +203,7 @@ static err_t apply_endpoint(
             return err_set(msg, ERR_CORRUPT, "endpoint %s: no branch %s", row->id, row->branch_id);
         }
         endpoint = MEM_NEW(struct endpoint);
+        endpoint->wish = 1; /* nobody has been told in this process */
         list_init(&endpoint->running);
         endpoint->branch = branch;
         endpoint->project = branch->project;

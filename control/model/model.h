@@ -78,7 +78,8 @@ struct endpoint {
     row_text_t seen_step;
     struct timeline_id seen_timeline; /* that it works on: a restored branch has another one */
     unsigned asks;                    /* since the last step: how often we looked */
-    bool recreate; /* the agent holds it with other settings: delete, then start */
+    uint64_t wish, told; /* count changes of what its PUT says; the agent has the one of `told` */
+    bool recreate;       /* the agent holds it with other settings: delete, then start */
     uint64_t seen_poll;
     struct attempt attempt;
     struct list_link in_work, in_retry, in_commit;

@@ -190,7 +190,13 @@ static void plan_wanted_compute(const struct plan_endpoint_view *view, struct pl
     case COMPUTE_STARTING:
     case COMPUTE_STOPPING: add(plan, PLAN_ASK_COMPUTE); break;
     case COMPUTE_FENCED: add(plan, PLAN_GIVE_WAY); break;
-    case COMPUTE_RUNNING: plan->reached = true; break;
+    case COMPUTE_RUNNING:
+        if (view->told) {
+            plan->reached = true;
+        } else {
+            add(plan, PLAN_START_COMPUTE); /* no start, if it has them already */
+        }
+        break;
     }
 }
 

@@ -77,6 +77,7 @@ struct plan_endpoint_view {
     enum endpoint_wanted wanted;
     bool branch_ready;
     bool recreate;
+    bool told;     /* the agent has its newest roles, databases and generation */
     bool recorded; /* the row already says that it is started or suspended */
     enum compute_seen seen;
 };

@@ -274,7 +274,7 @@ END_TEST
 static void plan_compute(enum endpoint_wanted wanted, enum compute_seen seen)
 {
     struct plan_endpoint_view view = {
-        .wanted = wanted, .seen = seen, .branch_ready = true, .recorded = true};
+        .wanted = wanted, .seen = seen, .branch_ready = true, .told = true, .recorded = true};
     plan_endpoint(&view, &plan);
 }
 
@@ -304,6 +304,20 @@ START_TEST(test_fenced_compute_gives_way)
     plan_compute(ENDPOINT_ACTIVE, COMPUTE_FENCED);
     ck_assert_uint_eq(plan.count, 1);
     ck_assert(has(PLAN_GIVE_WAY));
+}
+END_TEST
+
+START_TEST(test_running_compute_is_told_what_changed)
+{
+    struct plan_endpoint_view view = {
+        .wanted = ENDPOINT_ACTIVE, .seen = COMPUTE_RUNNING, .branch_ready = true, .recorded = true};
+    plan_endpoint(&view, &plan);
+    ck_assert(has(PLAN_START_COMPUTE));
+    ck_assert(!plan.reached);
+    view.told = true;
+    plan_endpoint(&view, &plan);
+    ck_assert(plan.reached);
+    ck_assert_uint_eq(plan.count, 0);
 }
 END_TEST
 
@@ -363,6 +377,7 @@ UNIT_MAIN(
     test_compute_waits_for_its_branch,
     test_lost_failed_and_stopped_computes_are_started_again,
     test_fenced_compute_gives_way,
+    test_running_compute_is_told_what_changed,
     test_compute_with_other_settings_is_deleted_first,
     test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone,
     test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it,
