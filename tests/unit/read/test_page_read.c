@@ -123,8 +123,10 @@ START_TEST(test_lsn_outside_of_history_is_a_range_error)
     begin();
     struct page_read read = pages_at(0, 1, START_LSN - 8);
     ck_assert_int_eq(run(&read, 1), ERR_RANGE);
+    page_read_deinit(&read);
     read = pages_at(0, 1, START_LSN + 8);
     ck_assert_int_eq(run(&read, 1), ERR_RANGE);
+    page_read_deinit(&read);
     read = pages_at(0, 1, LSN_HEAD);
     read.not_modified_since = START_LSN + 8;
     ck_assert_int_eq(run(&read, 1), ERR_TIMEOUT);
@@ -217,6 +219,7 @@ START_TEST(test_damaged_record_fails_its_page_only)
     timeline_advance(tl, (struct ingest_position){.lsn = START_LSN + 8});
     struct page_read read = pages_at(1, 1, LSN_HEAD);
     ck_assert_int_eq(run(&read, 1), ERR_CORRUPT);
+    page_read_deinit(&read);
     read = pages_at(0, 1, LSN_HEAD);
     ck_assert_ok(run(&read, 1), &read.msg);
     ck_assert_uint_eq(read.pages.data[0], 'a');

@@ -85,6 +85,7 @@ static inline void fixture_settle(void)
         struct timer timer = {.on_fire = fixture_on_stop_timer};
         timer_start(fixture.loop, &timer, 30);
         loop_run(fixture.loop);
+        timer_stop(&timer); /* a stop that was asked for before ends the loop early */
     } while (!tenants_are_idle(fixture.tenants));
 }
 
