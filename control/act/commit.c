@@ -215,8 +215,14 @@ static void give_way(const struct committing *committing, struct endpoint *endpo
 static void record_endpoint(const struct committing *committing, struct endpoint *endpoint)
 {
     struct endpoint_row row = endpoint->row;
+    bool started = false;
+    LIST_FOR_EACH(&endpoint->running, link)
+    {
+        const struct operation *operation = CONTAINER_OF(link, struct operation, in_target);
+        started = started || operation->row.action == ACTION_START_COMPUTE;
+    }
     if (row.wanted == ENDPOINT_ACTIVE) {
-        row.started_at = committing->now;
+        row.started_at = started ? committing->now : row.started_at;
         row.last_error[0] = '\0';
     } else {
         row.suspended_at = committing->now;

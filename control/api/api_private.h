@@ -27,6 +27,7 @@ struct mutation {
     row_id_t project_id, branch_id, endpoint_id;
     row_id_t operations[OPERATIONS_PER_MUTATION_MAX];
     size_t operation_count;
+    row_text_t name; /* of a role or database */
 
     /* Of a branch that is created: where. */
     lsn_t start_lsn;
@@ -141,7 +142,15 @@ check_name(struct mutation *mutation, const char *what, const char *name, struct
 NODISCARD err_t check_new_branch(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
 
-extern const struct http_route project_routes[], branch_routes[], restore_routes[],
+/* roles.c: used by projects too */
+NODISCARD err_t check_role_name(struct mutation *mutation, const char *name, struct errmsg *msg);
+NODISCARD err_t
+check_database_name(struct mutation *mutation, const char *name, struct errmsg *msg);
+struct doc *new_role(const char *name); /* with a random password */
+struct doc *new_database(const char *name, const char *owner);
+struct doc *find_named(const struct doc *array, const char *name); /* {"name": NAME}; or NULL */
+
+extern const struct http_route project_routes[], branch_routes[], restore_routes[], role_routes[],
     endpoint_routes[], operation_routes[], other_routes[];
-extern const size_t project_route_count, branch_route_count, restore_route_count,
+extern const size_t project_route_count, branch_route_count, restore_route_count, role_route_count,
     endpoint_route_count, operation_route_count, other_route_count;

@@ -1,6 +1,5 @@
 /*
- * other.c - who am I, roles and databases to read, connection URIs, what clients expect to be
- * there, and /v1.
+ * other.c - who am I, connection URIs, what clients expect to be there, and /v1.
  */
 #include "common/base/mem.h"
 #include "control/api/api_private.h"
@@ -50,84 +49,6 @@ static void get_regions(struct http_context *context, struct http_request *reque
     doc_set_bool(region, "default", true);
     http_respond_json(
         request, 200, doc_set(doc_object(), "regions", doc_push(doc_array(), region)));
-}
-
-/* ---- roles and databases ---- */
-
-static void list_roles(struct http_context *context, struct http_request *request)
-{
-    struct branch *branch = request_branch(api_of(context), request);
-    if (branch != NULL) {
-        http_respond_json(request, 200, doc_set(doc_object(), "roles", view_roles(branch)));
-    }
-}
-
-static const struct doc *find_named(const struct doc *array, const char *name)
-{
-    for (size_t i = 0; i < doc_count(array); i++) {
-        const char *here = doc_value_str(doc_get(doc_at(array, i), "name"));
-        if (here != NULL && strcmp(here, name) == 0) {
-            return doc_at(array, i);
-        }
-    }
-    return NULL;
-}
-
-static void answer_named(
-    struct http_request *request, const char *kind, struct doc *array, const char *name)
-{
-    const struct doc *found = find_named(array, name);
-    struct errmsg msg = {0};
-    if (found == NULL) {
-        err_ignore(err_set(&msg, ERR_NOT_FOUND, "%s %s not found", kind, name), "answered below");
-        answer_not_found(request, &msg);
-    } else {
-        http_respond_json(request, 200, doc_set(doc_object(), kind, doc_copy(found)));
-    }
-    doc_unref(array);
-}
-
-static void get_role(struct http_context *context, struct http_request *request)
-{
-    struct branch *branch = request_branch(api_of(context), request);
-    if (branch != NULL) {
-        answer_named(request, "role", view_roles(branch), http_request_param(request, "role"));
-    }
-}
-
-static void reveal_password(struct http_context *context, struct http_request *request)
-{
-    struct branch *branch = request_branch(api_of(context), request);
-    struct errmsg msg = {0};
-    if (branch == NULL) {
-        return;
-    }
-    const char *name = http_request_param(request, "role");
-    const struct doc *role = find_named(branch->row.roles, name);
-    if (role == NULL) {
-        err_ignore(err_set(&msg, ERR_NOT_FOUND, "role %s not found", name), "answered below");
-        answer_not_found(request, &msg);
-        return;
-    }
-    const char *password = doc_value_str(doc_get(role, "password"));
-    http_respond_json(request, 200, doc_set_str(doc_object(), "password", password));
-}
-
-static void list_databases(struct http_context *context, struct http_request *request)
-{
-    struct branch *branch = request_branch(api_of(context), request);
-    if (branch != NULL) {
-        http_respond_json(request, 200, doc_set(doc_object(), "databases", view_databases(branch)));
-    }
-}
-
-static void get_database(struct http_context *context, struct http_request *request)
-{
-    struct branch *branch = request_branch(api_of(context), request);
-    if (branch != NULL) {
-        answer_named(
-            request, "database", view_databases(branch), http_request_param(request, "database"));
-    }
 }
 
 /* ---- connection URI ---- */
@@ -242,11 +163,6 @@ const struct http_route other_routes[] = {
         P "/connection_uri",
         get_connection_uri,
         "URI with password; branch_id, endpoint_id, role_name, database_name"),
-    ROUTE("GET", B "/roles", list_roles, "roles of a branch"),
-    ROUTE("GET", B "/roles/{role}", get_role, "one role"),
-    ROUTE("GET", B "/roles/{role}/reveal_password", reveal_password, "its password"),
-    ROUTE("GET", B "/databases", list_databases, "databases of a branch"),
-    ROUTE("GET", B "/databases/{database}", get_database, "one database"),
     ROUTE("GET", B "/buckets", get_buckets, "always empty"),
     ROUTE("GET", B "/functions", get_functions, "always empty"),
     ROUTE("GET", B "/credentials", get_credentials, "always empty"),

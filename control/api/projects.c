@@ -15,31 +15,12 @@ static err_t first_role_and_database(
     struct mutation *mutation, const struct doc *wish, struct branch_row *row, struct errmsg *msg)
 {
     const char *role = "app", *database = "app";
-    char password[PASSWORD_SIZE];
     TRY(doc_opt_str(wish, "role_name", &role, msg));
     TRY(doc_opt_str(wish, "database_name", &database, msg));
-    if (role[0] == '\0' || strlen(role) > 63 || str_starts_with(role, "pg_") ||
-        strcmp(role, "postgres") == 0 || strcmp(role, "public") == 0 || strcmp(role, "none") == 0) {
-        return mutation_refuse(
-            mutation, 400, "ROLE_NAME_INVALID", msg,
-            "role_name \"%s\": expected 1 to 63 bytes, not starting with pg_, and no reserved name",
-            role);
-    }
-    if (database[0] == '\0' || strlen(database) > 63 || strcmp(database, "postgres") == 0 ||
-        str_starts_with(database, "template")) {
-        return mutation_refuse(
-            mutation, 400, "DATABASE_NAME_INVALID", msg,
-            "database_name \"%s\": expected 1 to 63 bytes and none of postgres, template0, "
-            "template1",
-            database);
-    }
-    name_password(password);
-    struct doc *role_doc = doc_set_str(doc_object(), "name", role);
-    doc_set_str(role_doc, "password", password);
-    struct doc *database_doc = doc_set_str(doc_object(), "name", database);
-    doc_set_str(database_doc, "owner", role);
-    row->roles = doc_push(doc_array(), role_doc);
-    row->databases = doc_push(doc_array(), database_doc);
+    TRY(check_role_name(mutation, role, msg));
+    TRY(check_database_name(mutation, database, msg));
+    row->roles = doc_push(doc_array(), new_role(role));
+    row->databases = doc_push(doc_array(), new_database(database, role));
     return ERR_OK;
 }
 
