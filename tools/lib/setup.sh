@@ -16,7 +16,7 @@ PACKAGES_UNIT=(
 PACKAGES_ALL=(
     "${PACKAGES_UNIT[@]}"
     make bison flex perl bzip2 patch libicu-dev zlib1g-dev libreadline-dev # Postgres
-    ca-certificates debian-archive-keyring curl procps util-linux          # tools
+    ca-certificates debian-archive-keyring curl procps util-linux iptables # tools
     clang libclang-rt-14-dev clang-format clang-tidy                       # second compiler, lint
 )
 
