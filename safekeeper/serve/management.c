@@ -117,6 +117,7 @@ static void on_get_status(struct http_context *context, struct http_request *req
     struct server *server = server_of(context);
     struct doc *body = doc_object();
     (void)doc_set_int(body, "node_id", (int64_t)server->options.node_id);
+    (void)doc_set_str(body, "incarnation", server->incarnation);
     (void)doc_set_int(body, "listen_port", server_port(server));
     (void)doc_set_int(body, "timelines", (int64_t)timeline_set_count(server->timelines));
     http_respond_json(request, 200, body);

@@ -100,6 +100,7 @@ err_t server_start(
     };
     list_init(&server->connections);
     list_init(&server->operations);
+    TRY(node_file_load(env->data_dir, options->node_id, server->incarnation, msg));
     TRY(server_scan(server, msg));
     struct link_options link_options = {.send_queue_max = SEND_QUEUE_MAX};
     TRY(listener_open(

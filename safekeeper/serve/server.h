@@ -9,6 +9,7 @@
 
 #include "common/io/http_server.h"
 #include "common/io/listener.h"
+#include "safekeeper/serve/node_file.h"
 #include "safekeeper/timeline/timeline_set.h"
 
 struct server_options {
@@ -24,6 +25,7 @@ struct server_options {
 struct server {
     struct timeline_env env;
     struct server_options options;
+    char incarnation[INCARNATION_TEXT_SIZE];
     struct timeline_set *timelines;
     struct listener *listener;
     struct listener_user listener_user;

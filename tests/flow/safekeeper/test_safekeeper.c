@@ -723,6 +723,34 @@ START_TEST(test_clean_stop_keeps_commit_lsn)
 }
 END_TEST
 
+static void incarnation(char *to)
+{
+    struct doc *body = NULL;
+    const char *text = NULL;
+    ck_assert_uint_eq(rig_http(&rig, "GET", "/v1/status", NULL, &body), 200);
+    ck_assert_ok(doc_get_str(body, "incarnation", &text, &msg), &msg);
+    ck_assert_uint_eq(strlen(text), 32);
+    memcpy(to, text, 33);
+    doc_unref(body);
+}
+
+START_TEST(test_lost_disk_is_another_incarnation)
+{
+    char first[33], again[33], other[33];
+    given_timeline();
+    incarnation(first);
+    restart();
+    incarnation(again);
+    ck_assert_str_eq(first, again);
+    rig_kill(&rig);
+    ck_assert_ok(dir_remove(rig.dir, &msg), &msg);
+    rig_start(&rig);
+    incarnation(other);
+    ck_assert_str_ne(first, other);
+    rig_deinit(&rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("safekeeper");
@@ -751,6 +779,7 @@ int main(void)
     tcase_add_test(tcase, test_creation_is_idempotent_and_survives_kill);
     tcase_add_test(tcase, test_idle_timelines_hold_no_files);
     tcase_add_test(tcase, test_clean_stop_keeps_commit_lsn);
+    tcase_add_test(tcase, test_lost_disk_is_another_incarnation);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
