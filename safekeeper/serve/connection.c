@@ -378,6 +378,15 @@ static err_t prepare_read(struct wal_reads *reads, struct errmsg *msg)
     return ERR_OK;
 }
 
+/* A reader that has come to the end of the log will hardly ask again soon. */
+static void give_back(struct wal_reads *reads)
+{
+    lsn_t commit_lsn = timeline_acceptor(reads->channel->tl)->state.commit_lsn;
+    if (reads->count == 0 && !reads->is_running && reads->read.end_lsn >= commit_lsn) {
+        timeline_read_deinit(&reads->read);
+    }
+}
+
 static void reads_advance(struct wal_reads *reads)
 {
     while (reads->count > 0 && !reads->is_running) {
@@ -391,6 +400,7 @@ static void reads_advance(struct wal_reads *reads)
         }
         reads_answer(reads, err, &msg);
     }
+    give_back(reads);
 }
 
 static void on_read_wal(

@@ -120,9 +120,18 @@ static void advance(struct feed *feed)
     }
 }
 
+/* A feed that has nothing to send keeps no file and no buffer. */
+static void give_back(struct feed *feed)
+{
+    if (!feed->is_reading && feed->next_lsn >= commit_lsn_of(feed)) {
+        timeline_read_deinit(&feed->read);
+    }
+}
+
 static void on_status_timer(struct timer *timer)
 {
     struct feed *feed = CONTAINER_OF(timer, struct feed, status_timer);
+    give_back(feed);
     if (!link_is_congested(feed->link)) {
         send_status(feed);
     }

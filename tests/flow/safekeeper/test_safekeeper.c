@@ -683,6 +683,7 @@ START_TEST(test_idle_timelines_hold_no_files)
     enum { COUNT = 60 };
     rig_init(&rig);
     rig.extra[0] = "--idle_timeout=20ms";
+    rig.extra[1] = "--feed_status_interval=20ms";
     rig_start(&rig);
     size_t before = open_files();
     for (unsigned i = 0; i < COUNT; i++) {
@@ -696,6 +697,12 @@ START_TEST(test_idle_timelines_hold_no_files)
     client_close(&leader.client);
     while (open_files() > before) { /* until the test's limit */
     }
+    struct client feed; /* one that reads from files, and stays */
+    feed_start(&feed, RIG_START_LSN);
+    feed_read(&feed, RIG_START_LSN, leader.last.commit_lsn, 1);
+    while (open_files() > before + 1) {
+    }
+    client_close(&feed);
     leader_begin(&leader, &rig, 2); /* and it wakes up again */
     leader_commit(&leader, 800);
     assert_digest(RIG_START_LSN, RIG_START_LSN + 800, 1);
