@@ -148,7 +148,10 @@ static err_t apply_flags(struct app *app, void *conf, struct errmsg *msg)
         }
         size_t size = (size_t)(equals - argument) - 2;
         for (size_t c = 0; c < size; c++) {
-            name[c] = argument[2 + c] == '-' ? '_' : argument[2 + c];
+            name[c] = argument[2 + c];
+            if (name[c] == '-') {
+                name[c] = '_';
+            }
         }
         name[size] = '\0';
         TRY(conf_set(conf, spec->settings, spec->settings_count, name, equals + 1, msg));
@@ -362,7 +365,7 @@ static void on_signal(struct signal_user *user, int number)
         return;
     }
     if (app->stopping) {
-        log_warn(NULL, "second %s: ends now", strsignal(number));
+        log_warn(NULL, "second signal %d: ends now", number);
         app_stopped(app);
         return;
     }

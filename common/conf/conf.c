@@ -14,20 +14,24 @@
 
 #define CONF_FILE_MAX (1 * MIB)
 
+/* A value that is too long leaves the old one. */
+static err_t set_str(char *field, const char *value, struct errmsg *msg)
+{
+    conf_str_t copy;
+    if (strpbrk(value, "\n\"") != NULL) {
+        return err_set(msg, ERR_INVALID, "a line break or a double quote is not possible here");
+    }
+    TRY(str_copy(copy, sizeof(copy), value, msg));
+    memcpy(field, copy, sizeof(copy));
+    return ERR_OK;
+}
+
 static err_t set_one(
     void *conf, const struct conf_setting *setting, const char *value, struct errmsg *msg)
 {
     void *field = (char *)conf + setting->offset;
     switch (setting->type) {
-    case CONF_STR: {
-        if (strpbrk(value, "\n\"") != NULL) {
-            return err_set(msg, ERR_INVALID, "a line break or a double quote is not possible here");
-        }
-        conf_str_t copy; /* so that a value that is too long leaves the old one */
-        TRY(str_copy(copy, sizeof(copy), value, msg));
-        memcpy(field, copy, sizeof(copy));
-        return ERR_OK;
-    }
+    case CONF_STR: return set_str(field, value, msg);
     case CONF_U64: return parse_u64(value, 0, UINT64_MAX, field, msg);
     case CONF_BOOL: return parse_bool(value, field, msg);
     case CONF_SIZE: return parse_size(value, field, msg);

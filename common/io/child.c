@@ -23,8 +23,6 @@
 #include "common/base/str.h"
 #include "common/io/loop_private.h"
 
-extern char **environ;
-
 #define GROUPS_MAX 64
 
 struct child {

@@ -369,7 +369,9 @@ void http_response_header(struct http_request *request, const char *name, const 
     (void)snprintf(header->name, sizeof(header->name), "%s", name);
     (void)snprintf(header->value, sizeof(header->value), "%s", value);
     for (char *next = header->value; *next != '\0'; next++) {
-        *next = (unsigned char)*next < ' ' ? ' ' : *next; /* a value cannot end the header */
+        if ((unsigned char)*next < ' ') {
+            *next = ' '; /* a value cannot end the header */
+        }
     }
 }
 

@@ -125,7 +125,9 @@ struct doc *doc_str(const char *value)
     if (json == NULL) { /* not UTF-8: keep what is ASCII */
         char *safe = mem_strdup(value);
         for (char *next = safe; *next != '\0'; next++) {
-            *next = (uint8_t)*next < 0x80 ? *next : '?';
+            if ((uint8_t)*next >= 0x80) {
+                *next = '?';
+            }
         }
         json = json_string(safe);
         mem_free(safe);

@@ -222,16 +222,24 @@ static err_t opt_array(
     return value == NULL || doc_is_null(value) ? ERR_OK : doc_get_array(body, key, ret_list, msg);
 }
 
-static err_t parse_contents(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
+static err_t parse_settings(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
 {
     const struct doc *settings = doc_get(body, "settings");
-    if (settings != NULL && !doc_is_null(settings)) {
-        TRY(doc_get_object(body, "settings", &spec->settings, msg));
-        DOC_FOR_EACH(spec->settings, name, value)
-        {
-            TRY(compute_setting_check(name, value, msg));
-        }
+    err_t err = ERR_OK;
+    if (settings == NULL || doc_is_null(settings)) {
+        return ERR_OK;
     }
+    TRY(doc_get_object(body, "settings", &spec->settings, msg));
+    DOC_FOR_EACH(spec->settings, name, value)
+    {
+        err = err != ERR_OK ? err : compute_setting_check(name, value, msg);
+    }
+    return err;
+}
+
+static err_t parse_contents(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
+{
+    TRY(parse_settings(body, spec, msg));
     TRY(opt_array(body, "roles", &spec->roles, msg));
     TRY(opt_array(body, "databases", &spec->databases, msg));
     TRY(check_names(spec->roles, "roles", "password", false, msg));
