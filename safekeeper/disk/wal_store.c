@@ -50,6 +50,9 @@ err_t wal_store_open(
     store->segment_fd = store->sidecar_fd = -1;
     err_t err = wal_files_init(&store->files, options, msg);
     if (err == ERR_OK) {
+        err = FAULT("wal_store.before_open");
+    }
+    if (err == ERR_OK) {
         err = dir_create(options->dir, msg);
     }
     if (err == ERR_OK) {

@@ -147,31 +147,55 @@ static err_t start_acceptor(struct timeline *tl, struct errmsg *msg)
     return ERR_OK;
 }
 
+static void finish_open(struct timeline *tl, err_t err, struct errmsg *msg)
+{
+    if (err == ERR_OK) {
+        err = start_acceptor(tl, msg);
+    }
+    tl->state = TIMELINE_OPEN;
+    if (err != ERR_OK) {
+        timeline_fail(tl, err, msg);
+        return;
+    }
+    timeline_update_storage_text(tl);
+    log_info(
+        &tl->log, "%s at " LSN_FMT ", term %" PRIu64, tl->is_created ? "created" : "opened",
+        LSN_ARGS(tl->acceptor.flush_lsn), tl->acceptor.state.term);
+}
+
+static void on_open_done(struct job *job);
+
+void timeline_open_again(struct timeline *tl)
+{
+    tl->open_job.run = run_open;
+    tl->open_job.done = on_open_done;
+    timeline_job_begun(tl);
+    executor_submit(tl->env->executor, &tl->open_job);
+}
+
+/* A want of space or of file descriptors ends by itself; a creation is answered with it instead. */
 static void on_open_done(struct job *job)
 {
     struct timeline *tl = CONTAINER_OF(job, struct timeline, open_job);
-    err_t err = job->result;
-    if (tl->state == TIMELINE_OPENING) {
-        if (err == ERR_OK) {
-            err = start_acceptor(tl, &job->msg);
+    bool is_passing = (job->result == ERR_FULL || job->result == ERR_BUSY) && !tl->is_created;
+    if (tl->state == TIMELINE_OPENING && is_passing) {
+        MARK("timeline.open.again");
+        log_warn(&tl->log, "cannot be opened yet: %s", job->msg.text);
+        timer_start(tl->env->loop, &tl->disk.retry, tl->env->retry_ms);
+    } else {
+        if (tl->state == TIMELINE_OPENING) {
+            finish_open(tl, job->result, &job->msg);
         }
-        tl->state = TIMELINE_OPEN;
-        if (err != ERR_OK) {
-            timeline_fail(tl, err, &job->msg);
-        } else {
-            timeline_update_storage_text(tl);
-            log_info(
-                &tl->log, "%s at " LSN_FMT ", term %" PRIu64, tl->is_created ? "created" : "opened",
-                LSN_ARGS(tl->acceptor.flush_lsn), tl->acceptor.state.term);
-        }
+        wake_waiters(tl);
     }
-    wake_waiters(tl);
     timeline_job_ended(tl);
 }
 
 static void on_close_posted(struct loop_task *task)
 {
-    timeline_job_ended(CONTAINER_OF(task, struct timeline, close_task));
+    struct timeline *tl = CONTAINER_OF(task, struct timeline, close_task);
+    wake_waiters(tl);
+    timeline_job_ended(tl);
 }
 
 struct timeline *timeline_start(
@@ -202,10 +226,7 @@ struct timeline *timeline_start(
         tl->is_created = true;
     }
     metric_add(&count, 1);
-    tl->open_job.run = run_open;
-    tl->open_job.done = on_open_done;
-    timeline_job_begun(tl);
-    executor_submit(env->executor, &tl->open_job);
+    timeline_open_again(tl);
     return tl;
 }
 

@@ -64,6 +64,10 @@ static void on_retry(struct timer *timer)
 {
     struct timeline *tl = CONTAINER_OF(timer, struct timeline, disk.retry);
     struct timeline_disk *disk = &tl->disk;
+    if (tl->state == TIMELINE_OPENING) {
+        timeline_open_again(tl);
+        return;
+    }
     if (disk->is_control_waiting_for_space) {
         disk->is_control_waiting_for_space = false;
         advance_control(tl);

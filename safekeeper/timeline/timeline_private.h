@@ -96,6 +96,7 @@ struct timeline {
 };
 
 /* timeline.c */
+void timeline_open_again(struct timeline *tl); /* while it is OPENING and no job runs */
 void timeline_step(struct timeline *tl, const struct acceptor_event *event);
 void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg);
 void timeline_job_begun(struct timeline *tl);

@@ -566,6 +566,7 @@ START_TEST(test_failed_sync_takes_the_timeline_out_of_service)
         (void)snprintf(
             path, sizeof(path), "/v1/tenants/%s/timelines/%s/reopen",
             tenant_id_text(rig_tenant).text, timeline_id_text(rig_timeline).text);
+        rig_arm(&rig, "wal_store.before_open=full*2"); /* ends by itself */
         ck_assert_uint_eq(rig_http(&rig, "POST", path, NULL, NULL), 200);
         rig_wait_storage(&rig, "ok");
         ck_assert_uint_eq(rig_http(&rig, "GET", "/readyz", NULL, NULL), 200);
@@ -596,6 +597,41 @@ START_TEST(test_damaged_wal_is_not_a_shorter_log)
     ck_assert_int_eq(client_say_hello(&client, &hello), ERR_FAILED);
     client_close(&client);
     ck_assert_uint_eq(rig_http(&rig, "GET", "/readyz", NULL, NULL), 503);
+    rig_deinit(&rig);
+}
+END_TEST
+
+START_TEST(test_damage_is_found_by_a_feed)
+{
+    struct leader leader;
+    struct client feed;
+    struct frame frame;
+    given_timeline();
+    leader_begin(&leader, &rig, 1);
+    for (unsigned i = 0; i < 24; i++) { /* more than the memory keeps */
+        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
+    }
+    ck_assert(leader_wait(&leader, leader.lsn));
+    leader_commit(&leader, 8);
+    rig_flip(
+        rig_path(&rig, "wal/000000010000000000000031"), 5000); /* the feed gets as far as this */
+    feed_start(&feed, RIG_START_LSN);
+    lsn_t got_lsn = RIG_START_LSN;
+    do {
+        ck_assert(client_receive(&feed, &frame));
+        struct feed_wal piece;
+        struct reader in = reader_of(frame.payload);
+        if (frame.type == FRAME_FEED_WAL) {
+            ck_assert_int_eq(feed_wal_decode(&piece, &in), ERR_OK);
+            got_lsn += piece.wal.size;
+        }
+    } while (frame.type != FRAME_ERROR);
+    ck_assert_uint_lt(got_lsn, 0x3100000 + 5000);
+    client_expect_end(&feed);
+    client_close(&feed);
+    rig_wait_storage(&rig, "failed");
+    ck_assert_int_eq(client_expect_error(&leader.client), ERR_FAILED);
+    client_close(&leader.client);
     rig_deinit(&rig);
 }
 END_TEST
@@ -781,6 +817,7 @@ int main(void)
     tcase_add_test(tcase, test_next_leader_while_the_disk_is_full);
     tcase_add_loop_test(tcase, test_failed_sync_takes_the_timeline_out_of_service, 0, 2);
     tcase_add_test(tcase, test_damaged_wal_is_not_a_shorter_log);
+    tcase_add_test(tcase, test_damage_is_found_by_a_feed);
     tcase_add_loop_test(tcase, test_damaged_promise_is_not_forgotten, 0, 2);
     tcase_add_test(tcase, test_deleted_timeline_stays_deleted);
     tcase_add_test(tcase, test_creation_is_idempotent_and_survives_kill);

@@ -2,6 +2,7 @@
 #include "tests/unit/disk/disk_lab.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "common/base/fault.h"
 #include "common/base/mark.h"
@@ -200,6 +201,41 @@ START_TEST(test_damaged_sidecar_record_is_refused)
     wal_store_close(store);
     lab_flip(lab_path(LAB_START_LSN, ".crc"), 2 * 64 + 20);
     ck_assert_int_eq(lab_try_open(LSN_NONE, &msg), ERR_CORRUPT);
+}
+END_TEST
+
+/* Of a log whose end is proven, no byte can change and be taken for less, or for something else. */
+START_TEST(test_any_flipped_byte_is_refused_or_harmless)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 100, 1);
+    lab_append(store, 900, 1);
+    ck_assert_ok(wal_store_truncate(store, LAB_START_LSN + 504, &msg), &msg);
+    lab_append(store, 300, 1);
+    lsn_t end_lsn = wal_store_flush_lsn(store);
+    ck_assert_ok(wal_store_rest(store, LAB_START_LSN, &msg), &msg);
+    wal_store_close(store);
+    unsigned refused = 0;
+    for (uint64_t at = 0; at < 8 * 64; at++) { /* header, 5 records, and free slots */
+        struct buf before = {0};
+        char path[PATH_SIZE];
+        (void)snprintf(path, sizeof(path), "%s", lab_path(LAB_START_LSN, ".crc"));
+        ck_assert_ok(file_read_all(path, 1 * MIB, &before, &msg), &msg);
+        lab_flip(path, at);
+        struct wal_store_options options = lab_options();
+        err_t err = wal_store_open(&options, &store, &msg);
+        refused += err == ERR_CORRUPT;
+        ck_assert_msg(err == ERR_OK || err == ERR_CORRUPT, "byte %" PRIu64 ": %s", at, msg.text);
+        if (err == ERR_OK) {
+            ck_assert_uint_eq(wal_store_flush_lsn(store), end_lsn);
+            wal_store_close(store);
+            lab_assert_bytes(LAB_START_LSN, end_lsn, 1);
+        }
+        ck_assert_ok(file_write_durably(path, buf_view(&before), &msg), &msg);
+        buf_deinit(&before);
+    }
+    ck_assert_uint_ge(refused, 5 * 64); /* all but those of the last record and of free slots */
 }
 END_TEST
 
@@ -538,6 +574,7 @@ int main(void)
     tcase_add_test(tcase, test_rest_keeps_commit_lsn_and_writing_goes_on);
     tcase_add_test(tcase, test_shorter_log_than_committed_is_refused);
     tcase_add_test(tcase, test_damaged_sidecar_record_is_refused);
+    tcase_add_test(tcase, test_any_flipped_byte_is_refused_or_harmless);
     tcase_add_loop_test(tcase, test_missing_file_in_the_middle_is_refused, 0, 2);
     tcase_add_test(tcase, test_sidecar_of_another_timeline_does_not_count);
     tcase_add_test(tcase, test_truncation_inside_a_group_is_durable_and_zeroes);
