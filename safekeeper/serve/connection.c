@@ -158,7 +158,10 @@ static void refuse_hello(
     struct connection *conn, uint64_t request_id, err_t err, const struct errmsg *msg)
 {
     metric_add(&hellos_refused, 1);
-    log_info(NULL, "refused hello of %s: %s", link_peer(conn->as_link_user.link), msg->text);
+    /* Who asks for a deleted timeline asks again and again. */
+    log_write(
+        NULL, err == ERR_NOT_FOUND ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "refused hello of %s: %s",
+        link_peer(conn->as_link_user.link), msg->text);
     link_send_error(conn->as_link_user.link, 0, request_id, err, msg);
     if (conn->open_count == 0) {
         close_connection(conn);
