@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "control/act/reconcile_private.h"
+#include "control/model/name.h"
 
 #define COMMIT_OBJECTS_MAX                                                                         \
     200 /* in one commit, so that a request never waits behind a huge one                          \
@@ -18,6 +19,7 @@ struct committing {
     struct reconciler *reconciler;
     struct change *change;
     wall_us_t now;
+    bool full; /* no more rows in this commit */
 };
 
 static void end_operation(
@@ -173,13 +175,64 @@ static void confirm_safekeepers(const struct branch *branch, struct branch_row *
     }
 }
 
-static void commit_branch(const struct committing *committing, struct branch *branch)
+/* A branch that others hang on, or that is protected meanwhile, stays until that has changed. */
+bool branch_has_expired(const struct branch *branch, wall_us_t now)
+{
+    return branch->row.expires_at != 0 && branch->row.expires_at <= now && branch_is_live(branch) &&
+           !branch->row.is_default && !branch->row.is_protected &&
+           branch_live_children(branch) == 0;
+}
+
+static void new_operation(
+    const struct committing *committing,
+    const struct branch *branch,
+    enum operation_action action,
+    const char *endpoint_id)
+{
+    struct operation_row row = {.action = action, .status = STATUS_RUNNING};
+    name_operation(row.id);
+    snprintf(row.project_id, sizeof row.project_id, "%s", branch->row.project_id);
+    snprintf(row.branch_id, sizeof row.branch_id, "%s", branch->row.id);
+    snprintf(row.endpoint_id, sizeof row.endpoint_id, "%s", endpoint_id);
+    store_put(committing->reconciler->store, committing->change, ROW_OPERATION, &row);
+}
+
+/* The same rows that a DELETE of the branch puts. */
+static void expire_branch(const struct committing *committing, struct branch *branch)
+{
+    struct branch_row row = branch->row;
+    row.state = BRANCH_DELETING;
+    row.state_changed_at = committing->now;
+    log_info(NULL, "branch %s (%s) has expired: deleting it", row.id, row.name);
+    store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
+    end_operations(committing, &branch->running, STATUS_CANCELLED, "");
+    new_operation(committing, branch, ACTION_DELETE_TIMELINE, "");
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            struct endpoint_row leaving = endpoint->row;
+            leaving.wanted = ENDPOINT_DELETING;
+            store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &leaving);
+            end_operations(committing, &endpoint->running, STATUS_CANCELLED, "");
+            new_operation(committing, branch, ACTION_SUSPEND_COMPUTE, endpoint->row.id);
+        }
+    }
+}
+
+static void commit_branch(struct committing *committing, struct branch *branch)
 {
     struct plan_branch_view view;
     struct plan plan;
     view_branch(branch, &view);
     plan_branch(&view, &plan);
-    if (plan_has(&plan, PLAN_COMMIT)) {
+    if (branch_has_expired(branch, committing->now)) {
+        committing->full = true; /* it touches rows of other objects: alone in its commit */
+        if (committing->change->count == 0) {
+            expire_branch(committing, branch);
+        } else {
+            list_push_back(&committing->reconciler->commit_branches, &branch->in_commit);
+        }
+    } else if (plan_has(&plan, PLAN_COMMIT)) {
         struct branch_row row = branch->row;
         row.state = row.state == BRANCH_INIT ? BRANCH_READY : BRANCH_DELETED;
         row.state_changed_at = committing->now;
@@ -261,7 +314,7 @@ err_t commit_prepare(struct change *change, struct errmsg *msg)
         commit_image(&committing); /* alone: it touches rows that may also be in the lists */
         return ERR_OK;
     }
-    for (size_t i = 0; i < COMMIT_OBJECTS_MAX; i++) {
+    for (size_t i = 0; i < COMMIT_OBJECTS_MAX && !committing.full; i++) {
         if ((link = list_pop_front(&reconciler->commit_endpoints)) != NULL) {
             commit_endpoint(&committing, CONTAINER_OF(link, struct endpoint, in_commit));
         } else if ((link = list_pop_front(&reconciler->commit_branches)) != NULL) {

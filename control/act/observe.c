@@ -119,6 +119,10 @@ static void compare_branch(struct listing *listing, struct branch *branch)
         listing->lost += *missed == 2 && confirmed && branch_is_live(branch);
     }
     bool as_wanted = branch_is_live(branch) == (*seen == SEEN_PRESENT);
+    if (branch_has_expired(branch, clock_wall())) {
+        mark_for_commit(
+            listing->reconciler, &(struct target){.project = branch->project, .branch = branch});
+    }
     if (!as_wanted || branch->row.state != BRANCH_READY ||
         branch->row.confirmed.count < branch->row.safekeepers.count) {
         work_branch(listing->reconciler, branch);

@@ -171,10 +171,10 @@ static void print_one(const struct context *context, const struct kind *kind, co
         output_json(doc);
         return;
     }
-    output_object(doc_get(doc, kind->singular));
+    output_object(doc_get(doc, kind->singular), kind->columns, kind->column_count);
     for (size_t i = 0; i < doc_count(uris); i++) {
         const char *uri = doc_value_str(doc_get(doc_at(uris, i), "connection_uri"));
-        printf("%-26s %s\n", "connection_uri", uri == NULL ? "" : uri);
+        output_line("URI", uri == NULL ? "" : uri);
     }
 }
 
@@ -292,6 +292,29 @@ static err_t endpoint_wish(
     return ERR_OK;
 }
 
+/* The object as it is now that its operations have ended; of a deleted one the old view stays. */
+static void refresh(struct context *context, const struct kind *kind, struct doc *answer)
+{
+    char path[512];
+    struct doc *now = NULL;
+    struct errmsg msg = {0};
+    const struct doc *object = doc_get(answer, kind->singular);
+    const char *id = doc_value_str(doc_get(object, "id"));
+    const char *project = doc_value_str(doc_get(object, "project_id"));
+    if (id == NULL) {
+        return;
+    }
+    if (project == NULL) {
+        snprintf(path, sizeof path, "/projects/%s", id);
+    } else {
+        snprintf(path, sizeof path, "/projects/%s/%s/%s", project, kind->plural, id);
+    }
+    if (context_call(context, "GET", path, NULL, &now, &msg) == ERR_OK) {
+        doc_set(answer, kind->singular, doc_ref(doc_get(now, kind->singular)));
+    }
+    doc_unref(now);
+}
+
 /* A call whose answer holds the object and its operations. */
 static err_t mutate(
     struct context *context,
@@ -311,6 +334,7 @@ static err_t mutate(
     TRY(context_call(context, method, path, body, &answer, msg));
     if (wait) {
         err = wait_for_all(context, answer, msg);
+        refresh(context, kind, answer);
     }
     print_one(context, kind, answer); /* also when it goes on: it has the ids */
     doc_unref(answer);

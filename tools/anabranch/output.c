@@ -66,13 +66,22 @@ void output_table(const struct doc *array, const char *const *columns, size_t co
     mem_free(widths);
 }
 
-void output_object(const struct doc *object)
+void output_line(const char *title, const char *value)
 {
-    DOC_FOR_EACH(object, key, value)
-    {
+    printf("%-14s  %s\n", title, value);
+}
+
+void output_object(const struct doc *object, const char *const *columns, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
         struct buf text = {0};
-        print_value(value, &text);
-        printf("%-26s %s\n", key, buf_cstr(&text));
+        char title[32];
+        size_t title_size = strcspn(columns[i], "=");
+        snprintf(title, sizeof title, "%.*s", (int)title_size, columns[i]);
+        print_member(object, columns[i] + title_size + 1, &text);
+        if (text.size > 0) {
+            output_line(title, buf_cstr(&text));
+        }
         buf_deinit(&text);
     }
 }

@@ -1,11 +1,13 @@
 #include "tools/anabranch/process.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,6 +87,24 @@ static void wait_for_exec(const int pipe_fds[2])
     close(pipe_fds[0]);
 }
 
+/* Somebody who was killed a moment ago may still hold the port. */
+static void wait_for_port(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    mono_ns_t began = clock_mono();
+    for (bool is_free = port == 0; !is_free && clock_mono() - began < 5 * NS_PER_S;) {
+        int on = 1;
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        is_free = bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        file_close(&fd);
+        if (!is_free) {
+            pause_ms(POLL_MS);
+        }
+    }
+}
+
 err_t process_start(struct process *process, struct errmsg *msg)
 {
     if (access(process->binary, X_OK) != 0) {
@@ -92,6 +112,8 @@ err_t process_start(struct process *process, struct errmsg *msg)
             msg, ERR_NOT_FOUND, "%s: no program %s: build it (ninja) or say --binaries DIR",
             process->name, process->binary);
     }
+    wait_for_port(process->http_port);
+    wait_for_port(process->listen_port);
     int pipe_fds[2] = {-1, -1};
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int log_fd = open(process->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -170,12 +192,37 @@ err_t process_wait_ready(
 
 /* ---- ending ---- */
 
+static size_t thread_count(int pid)
+{
+    char path[64];
+    size_t count = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    while (dir != NULL && readdir(dir) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        count++;
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return count < 2 ? 0 : count - 2; /* without "." and ".." */
+}
+
+/* A zombie whose other threads still end holds its ports and locks: it exists. */
 static bool pid_exists(int pid)
 {
-    char text[CMDLINE_MAX];
+    char path[64], text[256];
     (void)waitpid(pid, NULL, WNOHANG);
-    read_cmdline(pid, text);
-    return text[0] != '\0';
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    const char *state = strrchr(text, ')'); /* "PID (NAME) STATE ..." */
+    bool is_zombie = state != NULL && strlen(state) > 2 && (state[2] == 'Z' || state[2] == 'X');
+    return size > 0 && (!is_zombie || thread_count(pid) > 1);
 }
 
 void process_wait_end(int pid, uint64_t timeout_ms)
