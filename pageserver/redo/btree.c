@@ -259,7 +259,7 @@ static err_t restore_meta(struct redo *redo)
  */
 static err_t swap_posting(struct redo *redo, uint8_t *new_tuple, uint8_t *list_tuple, unsigned at)
 {
-    struct posting list;
+    struct posting list = {.count = 0};
     TRY(read_posting(redo, list_tuple, index_tuple_size(list_tuple), &list));
     if (at == 0 || at >= list.count) {
         return redo_refuse(redo, "the posting list cannot be split there");
@@ -334,35 +334,35 @@ static unsigned first_data_item(const uint8_t *page)
     return page_u32(page, BTREE_NEXT) == NO_PAGE ? 1 : 2; /* only the rightmost has no high key */
 }
 
-/* The left half: high key of the record, then the items below first_right, the new one among them.
- */
+static err_t append_item(struct redo *redo, struct bytes item)
+{
+    return page_add_item(redo->page, item, page_item_count(redo->page) + 1, 0, redo->msg);
+}
+
+/* An old item onto the new page; with a posting list that swap_posting() changed, all of it. */
+static err_t split_copy_item(
+    struct redo *redo, const struct split *split, uint8_t *old, unsigned number)
+{
+    uint8_t *tuple = NULL;
+    size_t size = 0;
+    TRY(page_tuple(redo, old, number, &tuple, &size));
+    if (split->posting_at != 0 && number + 1 == split->new_number) {
+        size = ALIGN8(index_tuple_size(tuple));
+    }
+    return append_item(redo, bytes_of(tuple, size));
+}
+
+/* The left half: the new high key, then the items below first_right, the new one among them. */
 static err_t split_left_items(
-    struct redo *redo,
-    const struct split *split,
-    uint8_t *old,
-    struct bytes new_item,
-    struct bytes high_key)
+    struct redo *redo, const struct split *split, uint8_t *old, struct bytes new_item)
 {
     bool on_left = redo->op == BTREE_OP_SPLIT_LEFT;
-    unsigned to = 1;
-    TRY(page_add_item(redo->page, high_key, to++, 0, redo->msg));
     unsigned number = first_data_item(old);
     for (; number < split->first_right; number++) {
-        if (on_left && number == split->new_number) {
-            TRY(page_add_item(redo->page, new_item, to++, 0, redo->msg));
-        }
-        uint8_t *tuple = NULL;
-        size_t size = 0;
-        TRY(page_tuple(redo, old, number, &tuple, &size));
-        if (split->posting_at != 0 && number + 1 == split->new_number) {
-            size = ALIGN8(index_tuple_size(tuple)); /* the list that swap_posting() changed */
-        }
-        TRY(page_add_item(redo->page, bytes_of(tuple, size), to++, 0, redo->msg));
+        err_t err = on_left && number == split->new_number ? append_item(redo, new_item) : ERR_OK;
+        TRY(err == ERR_OK ? split_copy_item(redo, split, old, number) : err);
     }
-    if (on_left && number == split->new_number) {
-        TRY(page_add_item(redo->page, new_item, to, 0, redo->msg));
-    }
-    return ERR_OK;
+    return on_left && number == split->new_number ? append_item(redo, new_item) : ERR_OK;
 }
 
 static err_t split_left(struct redo *redo, const struct split *split)
@@ -391,7 +391,8 @@ static err_t split_left(struct redo *redo, const struct split *split)
         TRY(page_tuple(redo, old, split->new_number - 1, &list_tuple, &list_size));
         TRY(swap_posting(redo, new_tuple, list_tuple, split->posting_at));
     }
-    TRY(split_left_items(redo, split, old, new_item, high_key));
+    TRY(append_item(redo, high_key));
+    TRY(split_left_items(redo, split, old, new_item));
     unsigned flags = BTREE_INCOMPLETE_SPLIT | (split->level == 0 ? BTREE_LEAF : 0);
     page_set_u16(redo->page, BTREE_FLAGS, (uint16_t)flags);
     page_set_u32(redo->page, BTREE_NEXT, redo_block_number(redo, 1));
@@ -428,11 +429,13 @@ static err_t split(struct redo *redo)
 
 /* One tuple of the new page in the making: a base tuple and the TIDs of those that joined it. */
 struct pending {
+    struct bytes intervals; /* of the record: u16 first item, u16 how many */
+    size_t intervals_done;
     const uint8_t *base;
     size_t base_size; /* of its line pointer */
     size_t key_size;
     unsigned base_number;
-    unsigned item_count;
+    unsigned item_count; /* 0: none yet */
     unsigned tid_count;
     uint8_t tids[TUPLE_SIZE_MAX];
 };
@@ -440,7 +443,7 @@ struct pending {
 static err_t pending_start(
     struct redo *redo, struct pending *pending, const uint8_t *tuple, unsigned number)
 {
-    struct posting posting;
+    struct posting posting = {.tids = tuple};
     size_t size = index_tuple_size(tuple);
     TRY(read_posting(redo, tuple, size, &posting));
     if (posting.count > sizeof(pending->tids) / TID_SIZE) {
@@ -458,7 +461,7 @@ static err_t pending_start(
 
 static err_t pending_join(struct redo *redo, struct pending *pending, const uint8_t *tuple)
 {
-    struct posting posting;
+    struct posting posting = {.tids = tuple};
     TRY(read_posting(redo, tuple, index_tuple_size(tuple), &posting));
     size_t count = (size_t)pending->tid_count + posting.count;
     if (ALIGN8(pending->key_size + count * TID_SIZE) > TUPLE_SIZE_MAX) {
@@ -472,31 +475,68 @@ static err_t pending_join(struct redo *redo, struct pending *pending, const uint
     return ERR_OK;
 }
 
-static err_t pending_finish(struct redo *redo, const struct pending *pending)
+static err_t pending_finish(struct redo *redo, struct pending *pending)
 {
-    unsigned number = page_item_count(redo->page) + 1;
     if (pending->item_count == 1) {
-        return page_add_item(
-            redo->page, bytes_of(pending->base, pending->base_size), number, 0, redo->msg);
+        return append_item(redo, bytes_of(pending->base, pending->base_size));
     }
     uint8_t *tuple = NULL;
     size_t size = ALIGN8(pending->key_size + (size_t)pending->tid_count * TID_SIZE);
-    TRY(page_add_room(redo->page, size, number, 0, &tuple, redo->msg));
+    TRY(page_add_room(redo->page, size, page_item_count(redo->page) + 1, 0, &tuple, redo->msg));
     memcpy(tuple, pending->base, pending->key_size);
     (void)finish_posting(tuple, pending->key_size, pending->tids, pending->tid_count);
+    pending->intervals_done++;
     return ERR_OK;
 }
 
-/* The record lists intervals of items that merge: first item, how many. The others stay. */
+/* The next old item: it joins the pending tuple when the record's next interval says so. */
+static err_t pending_take(
+    struct redo *redo, struct pending *pending, const uint8_t *tuple, unsigned number)
+{
+    size_t at = pending->intervals_done * 4;
+    bool joins = pending->item_count > 0 && at < pending->intervals.size &&
+                 pending->base_number == le_u16(pending->intervals.data + at) &&
+                 pending->item_count < le_u16(pending->intervals.data + at + 2);
+    if (joins) {
+        return pending_join(redo, pending, tuple);
+    }
+    if (pending->item_count > 0) {
+        TRY(pending_finish(redo, pending));
+    }
+    return pending_start(redo, pending, tuple, number);
+}
+
+static err_t dedup_items(struct redo *redo, struct pending *pending, uint8_t *old)
+{
+    unsigned first = first_data_item(old);
+    unsigned count = page_item_count(old);
+    uint8_t *tuple = NULL;
+    size_t size = 0;
+    if (first == 2) { /* the high key */
+        TRY(page_tuple(redo, old, 1, &tuple, &size));
+        TRY(append_item(redo, bytes_of(tuple, size)));
+    }
+    for (unsigned number = first; number <= count; number++) {
+        TRY(page_tuple(redo, old, number, &tuple, &size));
+        TRY(pending_take(redo, pending, tuple, number));
+    }
+    if (pending->item_count == 0) {
+        return redo_refuse(redo, "there is nothing to deduplicate");
+    }
+    return pending_finish(redo, pending);
+}
+
+/* The record lists intervals of items that merge. The others stay as they are. */
 static err_t dedup(struct redo *redo)
 {
     uint8_t old[PAGE_SIZE];
     struct pending pending;
-    pending.base_number = pending.item_count = 0;
     struct cursor fields = cursor_of(redo->record->main_data);
+    struct cursor data = cursor_of(redo->block->data);
     size_t interval_count = cursor_u16(&fields);
-    struct cursor intervals = cursor_of(redo->block->data);
-    if (!cursor_is_good(&fields) || intervals.left < interval_count * 4) {
+    pending.intervals = cursor_array(&data, interval_count, 4);
+    pending.intervals_done = pending.item_count = 0;
+    if (!cursor_is_good(&fields) || !cursor_is_good(&data)) {
         return redo_refuse_short(redo);
     }
     if (redo->block_index != 0) {
@@ -504,36 +544,8 @@ static err_t dedup(struct redo *redo)
     }
     TRY(check_btree_page(redo));
     begin_rebuild(redo, old);
-    unsigned first = first_data_item(old);
-    unsigned count = page_item_count(old);
-    uint8_t *tuple = NULL;
-    size_t size = 0;
-    if (first == 2) {
-        TRY(page_tuple(redo, old, 1, &tuple, &size));
-        TRY(page_add_item(redo->page, bytes_of(tuple, size), 1, 0, redo->msg));
-    }
-    size_t done = 0;
-    for (unsigned number = first; number <= count; number++) {
-        TRY(page_tuple(redo, old, number, &tuple, &size));
-        bool joins = number > first && done < interval_count &&
-                     pending.base_number == le_u16(intervals.at + 4 * done) &&
-                     pending.item_count < le_u16(intervals.at + 4 * done + 2);
-        if (joins) {
-            TRY(pending_join(redo, &pending, tuple));
-            continue;
-        }
-        if (number > first) {
-            TRY(pending_finish(redo, &pending));
-            done += pending.item_count > 1;
-        }
-        TRY(pending_start(redo, &pending, tuple, number));
-    }
-    if (count < first) {
-        return redo_refuse(redo, "there is nothing to deduplicate");
-    }
-    TRY(pending_finish(redo, &pending));
-    done += pending.item_count > 1;
-    if (done != interval_count) {
+    TRY(dedup_items(redo, &pending, old));
+    if (pending.intervals_done != interval_count) {
         return redo_refuse(redo, "the intervals do not fit the page");
     }
     set_flags(redo->page, BTREE_HAS_GARBAGE, 0);
@@ -545,7 +557,7 @@ static err_t update_posting(struct redo *redo, unsigned number, struct bytes del
 {
     uint8_t *old = NULL;
     size_t old_size = 0;
-    struct posting posting;
+    struct posting posting = {.count = 0};
     uint8_t tids[PAGE_SIZE];
     uint8_t tuple[PAGE_SIZE + INDEX_TUPLE_HEADER_SIZE];
     TRY(page_tuple(redo, redo->page, number, &old, &old_size));

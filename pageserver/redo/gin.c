@@ -257,6 +257,24 @@ static err_t put_segment(struct redo *redo, struct recompress *work, struct byte
     return ERR_OK;
 }
 
+/* The next old segment, or a refusal. */
+static err_t next_segment(struct redo *redo, struct recompress *work, struct bytes *ret_segment)
+{
+    *ret_segment = read_segment(&work->old);
+    work->old_number++;
+    return cursor_is_good(&work->old) ? ERR_OK : redo_refuse(redo, "there is no such segment");
+}
+
+static err_t copy_segments(struct redo *redo, struct recompress *work, unsigned before)
+{
+    while (work->old_number < before) {
+        struct bytes unchanged = {.data = NULL, .size = 0};
+        TRY(next_segment(redo, work, &unchanged));
+        TRY(put_segment(redo, work, unchanged));
+    }
+    return ERR_OK;
+}
+
 /* One action on segment `number`: delete it, put one before it, replace it, add TIDs to it. */
 static err_t apply_action(struct redo *redo, struct recompress *work, struct cursor *actions)
 {
@@ -264,6 +282,7 @@ static err_t apply_action(struct redo *redo, struct recompress *work, struct cur
     unsigned action = cursor_u8(actions);
     struct bytes segment = {.data = NULL, .size = 0};
     struct bytes tids = {.data = NULL, .size = 0};
+    struct bytes old = {.data = NULL, .size = 0};
     if (action == SEGMENT_INSERT || action == SEGMENT_REPLACE) {
         segment = read_segment(actions);
     } else if (action == SEGMENT_ADD_ITEMS) {
@@ -275,26 +294,20 @@ static err_t apply_action(struct redo *redo, struct recompress *work, struct cur
     if (!cursor_is_good(actions) || number < work->old_number) {
         return redo_refuse_short(redo);
     }
-    for (; work->old_number < number; work->old_number++) {
-        struct bytes unchanged = read_segment(&work->old);
-        if (!cursor_is_good(&work->old)) {
-            return redo_refuse(redo, "there is no such segment");
-        }
-        TRY(put_segment(redo, work, unchanged));
+    TRY(copy_segments(redo, work, number));
+    if (action == SEGMENT_INSERT) {
+        return put_segment(redo, work, segment);
     }
-    if (action != SEGMENT_INSERT) {
-        struct bytes old = read_segment(&work->old);
-        if (!cursor_is_good(&work->old)) {
-            return redo_refuse(redo, "there is no such segment");
-        }
-        work->old_number++;
-        if (action == SEGMENT_ADD_ITEMS) {
-            size_t size = 0;
-            TRY(merge_segment(redo, old, tids, work->to, (size_t)(work->end - work->to), &size));
-            work->to += size;
-        }
+    TRY(next_segment(redo, work, &old));
+    if (action == SEGMENT_REPLACE) {
+        return put_segment(redo, work, segment);
     }
-    return segment.size > 0 ? put_segment(redo, work, segment) : ERR_OK;
+    if (action == SEGMENT_ADD_ITEMS) {
+        size_t size = 0;
+        TRY(merge_segment(redo, old, tids, work->to, (size_t)(work->end - work->to), &size));
+        work->to += size;
+    }
+    return ERR_OK;
 }
 
 /* Rewrite the segments of a leaf; what was behind the new end stays as it was. */

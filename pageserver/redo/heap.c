@@ -253,7 +253,7 @@ static err_t update_new(
 
 static err_t update(struct redo *redo)
 {
-    struct update update;
+    struct update update = {.flags = 0};
     TRY(read_update(redo, &update));
     if (redo->key.fork == FORK_VM && redo->block_index >= UPDATE_VM_NEW) {
         return update_vm(redo, &update);
@@ -293,7 +293,7 @@ static err_t confirm(struct redo *redo)
 
 static err_t lock(struct redo *redo)
 {
-    struct heap_lock lock;
+    struct heap_lock lock = {.number = 0};
     TRY(heap_lock_read(redo, &lock));
     if (redo->key.fork == FORK_VM && redo->block_index != 0) {
         return lock.flags & LOCK_ALL_FROZEN_CLEARED ? heap_clear_vm(redo, VM_ALL_FROZEN)

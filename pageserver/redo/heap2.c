@@ -105,27 +105,46 @@ static err_t prune_items(struct redo *redo, const struct prune *prune)
     return ERR_OK;
 }
 
+/* How a plan leaves each of its tuples. */
+struct freeze {
+    uint32_t xmax;
+    uint16_t infomask2, infomask;
+    unsigned flags;
+};
+
+static err_t freeze_tuple(struct redo *redo, const struct freeze *freeze, unsigned number)
+{
+    uint8_t *tuple = NULL;
+    size_t size = 0;
+    TRY(heap_tuple(redo, number, &tuple, &size));
+    page_set_u32(tuple, TUPLE_XMAX, freeze->xmax);
+    if (freeze->flags & (FREEZE_XVAC | INVALID_XVAC)) {
+        page_set_u32(tuple, TUPLE_CID, freeze->flags & INVALID_XVAC ? 0 : XID_FROZEN);
+    }
+    page_set_u16(tuple, TUPLE_INFOMASK, freeze->infomask);
+    page_set_u16(tuple, TUPLE_INFOMASK2, freeze->infomask2);
+    return ERR_OK;
+}
+
+static err_t freeze_by_plan(struct redo *redo, struct cursor *plans, struct cursor *numbers)
+{
+    struct freeze freeze = {.xmax = cursor_u32(plans)};
+    freeze.infomask2 = cursor_u16(plans);
+    freeze.infomask = cursor_u16(plans);
+    freeze.flags = cursor_u8(plans);
+    cursor_skip(plans, 1);
+    for (unsigned count = cursor_u16(plans); count > 0; count--) {
+        TRY(freeze_tuple(redo, &freeze, cursor_u16(numbers)));
+    }
+    return ERR_OK;
+}
+
 static err_t freeze_tuples(struct redo *redo, const struct prune *prune)
 {
     struct cursor plans = cursor_of(prune->plans);
     struct cursor numbers = cursor_of(prune->frozen);
     while (plans.left > 0) {
-        uint32_t xmax = cursor_u32(&plans);
-        uint16_t infomask2 = cursor_u16(&plans);
-        uint16_t infomask = cursor_u16(&plans);
-        unsigned flags = cursor_u8(&plans);
-        cursor_skip(&plans, 1);
-        for (unsigned count = cursor_u16(&plans); count > 0; count--) {
-            uint8_t *tuple = NULL;
-            size_t size = 0;
-            TRY(heap_tuple(redo, cursor_u16(&numbers), &tuple, &size));
-            page_set_u32(tuple, TUPLE_XMAX, xmax);
-            if (flags & (FREEZE_XVAC | INVALID_XVAC)) {
-                page_set_u32(tuple, TUPLE_CID, flags & INVALID_XVAC ? 0 : XID_FROZEN);
-            }
-            page_set_u16(tuple, TUPLE_INFOMASK, infomask);
-            page_set_u16(tuple, TUPLE_INFOMASK2, infomask2);
-        }
+        TRY(freeze_by_plan(redo, &plans, &numbers));
     }
     return ERR_OK;
 }
@@ -226,7 +245,7 @@ static err_t multi_insert(struct redo *redo)
 
 static err_t lock_updated(struct redo *redo)
 {
-    struct heap_lock lock;
+    struct heap_lock lock = {.number = 0};
     TRY(heap_lock_read(redo, &lock));
     if (redo->key.fork == FORK_VM && redo->block_index != 0) {
         return lock.flags & LOCK_ALL_FROZEN_CLEARED ? heap_clear_vm(redo, VM_ALL_FROZEN)

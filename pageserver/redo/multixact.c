@@ -26,7 +26,7 @@ enum {
 static void set_offset(struct redo *redo, uint32_t multi, uint32_t offset)
 {
     if (multi / OFFSETS_PER_PAGE == redo->key.block) {
-        page_set_u32(redo->page, (size_t)(multi % OFFSETS_PER_PAGE) * 4, offset);
+        page_set_u32(redo->page, (size_t)(multi % OFFSETS_PER_PAGE) * sizeof(uint32_t), offset);
     }
 }
 
@@ -35,7 +35,7 @@ static void set_member(struct redo *redo, uint32_t offset, uint32_t xid, uint32_
     if (offset / MEMBERS_PER_PAGE != redo->key.block) {
         return;
     }
-    size_t group = (size_t)(offset / MEMBERS_PER_GROUP % GROUPS_PER_PAGE) * GROUP_SIZE;
+    size_t group = (size_t)(offset / MEMBERS_PER_GROUP % GROUPS_PER_PAGE) * (size_t)GROUP_SIZE;
     unsigned in_group = offset % MEMBERS_PER_GROUP;
     redo->page[group + in_group] = (uint8_t)status;
     page_set_u32(redo->page, group + MEMBERS_PER_GROUP + (size_t)in_group * 4, xid);

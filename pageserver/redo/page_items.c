@@ -11,11 +11,20 @@ static_assert(
 
 #define PAGE_LAYOUT_VERSION 4
 
-/* An item that stays on the page when the others go. */
+/* An item that stays on the page when others go. */
 struct kept_item {
     uint16_t number; /* where its line pointer is, or will be */
     uint16_t offset;
     uint16_t size; /* aligned */
+};
+
+/* All that stay, in the order of their numbers. Not zeroed: the array is large. */
+struct kept_items {
+    unsigned count;
+    unsigned last_offset; /* the lowest so far */
+    size_t total;         /* bytes */
+    bool sorted;          /* each lies below the one before it */
+    struct kept_item items[INDEX_ITEMS_MAX];
 };
 
 err_t page_check(const uint8_t *page, struct errmsg *msg)
@@ -29,6 +38,16 @@ err_t page_check(const uint8_t *page, struct errmsg *msg)
             msg, ERR_CORRUPT, "page header: lower %u, upper %u, special %u", lower, upper, special);
     }
     return ERR_OK;
+}
+
+static size_t line_pointers_size(unsigned count)
+{
+    return (size_t)count * LINE_POINTER_SIZE;
+}
+
+static uint8_t *line_pointer_at(uint8_t *page, unsigned number)
+{
+    return page + PAGE_HEADER_SIZE + line_pointers_size(number - 1);
 }
 
 void page_init_zeroed(uint8_t *page, size_t special_size)
@@ -94,9 +113,9 @@ err_t page_add_room(
             msg, ERR_CORRUPT, "item %u of %zu bytes does not fit in %u", number, size,
             upper - lower);
     }
-    uint8_t *at = page + PAGE_HEADER_SIZE + (number - 1) * LINE_POINTER_SIZE;
     if (shift) {
-        memmove(at + LINE_POINTER_SIZE, at, (limit - number) * LINE_POINTER_SIZE);
+        uint8_t *at = line_pointer_at(page, number);
+        memmove(at + LINE_POINTER_SIZE, at, line_pointers_size(limit - number));
     }
     upper -= (unsigned)ALIGN8(size);
     page_set_line_pointer(page, number, line_pointer_make(upper, LP_NORMAL, size));
@@ -109,10 +128,27 @@ err_t page_add_room(
 err_t page_add_item(
     uint8_t *page, struct bytes item, unsigned number, unsigned flags, struct errmsg *msg)
 {
-    uint8_t *room = NULL;
+    uint8_t *room = page;
     TRY(page_add_room(page, item.size, number, flags, &room, msg));
     memcpy(room, item.data, item.size);
     return ERR_OK;
+}
+
+static void keep_none(struct kept_items *kept, const uint8_t *page)
+{
+    kept->count = 0;
+    kept->last_offset = page_u16(page, PAGE_SPECIAL);
+    kept->total = 0;
+    kept->sorted = true;
+}
+
+static void keep(struct kept_items *kept, unsigned number, unsigned offset, unsigned size)
+{
+    kept->sorted = kept->sorted && offset < kept->last_offset;
+    kept->last_offset = MIN_OF(offset, kept->last_offset);
+    kept->total += size;
+    kept->items[kept->count++] =
+        (struct kept_item){(uint16_t)number, (uint16_t)offset, (uint16_t)size};
 }
 
 /*
@@ -123,107 +159,101 @@ err_t page_add_item(
  * they come out of a copy. Either way only bytes from the new pd_upper on are written: the hole
  * keeps what it had, as it does in Postgres.
  */
-static void compact_items(uint8_t *page, const struct kept_item *kept, unsigned count, bool sorted)
+static err_t compact_items(uint8_t *page, const struct kept_items *kept, struct errmsg *msg)
 {
     uint8_t copy[PAGE_SIZE];
+    const struct kept_item *items = kept->items;
     const uint8_t *from = page;
+    unsigned lowest = page_u16(page, PAGE_UPPER);
     unsigned upper = page_u16(page, PAGE_SPECIAL);
+    if (kept->total > upper - lowest) {
+        return err_set(
+            msg, ERR_CORRUPT, "items overlap: %zu bytes in %u", kept->total, upper - lowest);
+    }
     unsigned i = 0;
-    while (i < count && (unsigned)kept[i].offset + kept[i].size == upper) {
-        upper = kept[i].offset;
+    while (i < kept->count && (unsigned)items[i].offset + items[i].size == upper) {
+        upper = items[i].offset;
         i++;
     }
-    if (!sorted && i < count) {
-        unsigned begin = page_u16(page, PAGE_UPPER);
-        memcpy(copy + begin, page + begin, page_u16(page, PAGE_SPECIAL) - begin);
+    if (!kept->sorted && i < kept->count) {
+        memcpy(copy + lowest, page + lowest, page_u16(page, PAGE_SPECIAL) - lowest);
         from = copy;
     }
-    while (i < count) {
-        unsigned end = (unsigned)kept[i].offset + kept[i].size;
-        unsigned begin = kept[i].offset;
+    while (i < kept->count) {
+        unsigned end = (unsigned)items[i].offset + items[i].size;
+        unsigned begin = items[i].offset;
         unsigned first = i;
-        while (++i < count && (unsigned)kept[i].offset + kept[i].size == begin) {
-            begin = kept[i].offset;
+        while (++i < kept->count && (unsigned)items[i].offset + items[i].size == begin) {
+            begin = items[i].offset;
         }
         unsigned distance = upper - end; /* wraps around when an item moves down; so does the sum */
         upper -= end - begin;
         memmove(page + upper, from + begin, end - begin);
         for (unsigned j = first; j < i; j++) {
-            uint32_t pointer = page_line_pointer(page, kept[j].number);
-            page_set_line_pointer(
-                page, kept[j].number,
-                (pointer & ~(uint32_t)0x7FFF) | ((kept[j].offset + distance) & 0x7FFF));
+            uint32_t pointer = page_line_pointer(page, items[j].number) & ~(uint32_t)0x7FFF;
+            unsigned offset = (items[j].offset + distance) & 0x7FFF;
+            page_set_line_pointer(page, items[j].number, pointer | offset);
         }
     }
     page_set_u16(page, PAGE_UPPER, (uint16_t)upper);
+    return ERR_OK;
+}
+
+/* The line pointer array ends behind `count`; some of it may be unused. */
+static void end_line_pointers(uint8_t *page, unsigned count, bool has_unused)
+{
+    unsigned flags = page_u16(page, PAGE_FLAGS) & ~(unsigned)PD_HAS_FREE_LINES;
+    page_set_u16(page, PAGE_LOWER, (uint16_t)(PAGE_HEADER_SIZE + line_pointers_size(count)));
+    page_set_u16(page, PAGE_FLAGS, (uint16_t)(flags | (has_unused ? PD_HAS_FREE_LINES : 0)));
 }
 
 err_t page_repair_fragmentation(uint8_t *page, struct errmsg *msg)
 {
-    struct kept_item kept[HEAP_ITEMS_MAX];
+    struct kept_items kept;
     TRY(page_check(page, msg));
-    unsigned lower = page_u16(page, PAGE_LOWER);
     unsigned upper = page_u16(page, PAGE_UPPER);
     unsigned special = page_u16(page, PAGE_SPECIAL);
     unsigned count = page_item_count(page);
+    unsigned used_count = 0;
+    unsigned last_used = 0;
     if (count > HEAP_ITEMS_MAX) {
         return err_set(msg, ERR_CORRUPT, "%u items on a heap page", count);
     }
-    unsigned kept_count = 0;
-    unsigned unused_count = 0;
-    unsigned last_used = 0;
-    unsigned last_offset = special;
-    size_t total = 0;
-    bool sorted = true;
+    keep_none(&kept, page);
     for (unsigned number = 1; number <= count; number++) {
         uint32_t pointer = page_line_pointer(page, number);
         if (line_pointer_state(pointer) == LP_UNUSED) {
             page_set_line_pointer(page, number, 0);
-            unused_count++;
             continue;
         }
         last_used = number;
-        unsigned size = line_pointer_size(pointer);
+        used_count++;
+        unsigned offset = line_pointer_offset(pointer);
+        unsigned size = (unsigned)ALIGN8(line_pointer_size(pointer));
         if (size == 0) {
             continue;
         }
-        unsigned offset = line_pointer_offset(pointer);
-        size = (unsigned)ALIGN8(size);
         if (offset < upper || offset + size > special) {
             return err_set(msg, ERR_CORRUPT, "item %u lies at %u, size %u", number, offset, size);
         }
-        sorted = sorted && offset < last_offset;
-        last_offset = MIN_OF(offset, last_offset);
-        kept[kept_count++] = (struct kept_item){(uint16_t)number, (uint16_t)offset, (uint16_t)size};
-        total += size;
+        keep(&kept, number, offset, size);
     }
-    if (total > special - upper) {
-        return err_set(msg, ERR_CORRUPT, "items overlap: %zu bytes in %u", total, special - upper);
-    }
-    compact_items(page, kept, kept_count, sorted);
-
-    unused_count -= count - last_used;
-    page_set_u16(page, PAGE_LOWER, (uint16_t)(lower - (count - last_used) * LINE_POINTER_SIZE));
-    unsigned flags = page_u16(page, PAGE_FLAGS) & ~(unsigned)PD_HAS_FREE_LINES;
-    page_set_u16(page, PAGE_FLAGS, (uint16_t)(flags | (unused_count > 0 ? PD_HAS_FREE_LINES : 0)));
+    TRY(compact_items(page, &kept, msg));
+    end_line_pointers(page, last_used, used_count < last_used);
     return ERR_OK;
 }
 
 void page_truncate_line_pointers(uint8_t *page)
 {
-    unsigned count = page_item_count(page);
-    unsigned left = count;
+    unsigned left = page_item_count(page);
     while (left > 1 && line_pointer_state(page_line_pointer(page, left)) == LP_UNUSED) {
         left--;
     }
-    bool has_free = false;
-    for (unsigned number = left; number >= 1 && !has_free; number--) {
-        has_free = line_pointer_state(page_line_pointer(page, number)) == LP_UNUSED;
+    bool has_unused = false;
+    for (unsigned number = left; number >= 1 && !has_unused; number--) {
+        has_unused = line_pointer_state(page_line_pointer(page, number)) == LP_UNUSED;
     }
-    unsigned lower = page_u16(page, PAGE_LOWER);
-    page_set_u16(page, PAGE_LOWER, (uint16_t)(lower - (count - left) * LINE_POINTER_SIZE));
-    unsigned flags = page_u16(page, PAGE_FLAGS) & ~(unsigned)PD_HAS_FREE_LINES;
-    page_set_u16(page, PAGE_FLAGS, (uint16_t)(flags | (has_free ? PD_HAS_FREE_LINES : 0)));
+    end_line_pointers(page, left, has_unused);
 }
 
 /* Items at or below `offset` have moved by `distance`. */
@@ -277,8 +307,8 @@ err_t page_index_delete(uint8_t *page, unsigned number, struct errmsg *msg)
     unsigned size = 0;
     TRY(index_item(page, number, &offset, &size, msg));
     unsigned count = page_item_count(page);
-    uint8_t *at = page + PAGE_HEADER_SIZE + (number - 1) * LINE_POINTER_SIZE;
-    memmove(at, at + LINE_POINTER_SIZE, (count - number) * LINE_POINTER_SIZE);
+    uint8_t *at = line_pointer_at(page, number);
+    memmove(at, at + LINE_POINTER_SIZE, line_pointers_size(count - number));
     move_below(page, offset, (int)size);
     page_set_u16(page, PAGE_LOWER, (uint16_t)(page_u16(page, PAGE_LOWER) - LINE_POINTER_SIZE));
     shift_line_pointers(page, count - 1, offset, (int)size);
@@ -302,55 +332,45 @@ err_t page_index_delete_no_compact(uint8_t *page, unsigned number, struct errmsg
     return ERR_OK;
 }
 
+/* One or two are deleted singly, the last first. It leaves another order of the items. */
+static err_t delete_few(uint8_t *page, struct bytes numbers, struct errmsg *msg)
+{
+    for (size_t at = numbers.size; at >= 2; at -= 2) {
+        TRY(page_index_delete(page, le_u16(numbers.data + at - 2), msg));
+    }
+    return ERR_OK;
+}
+
 err_t page_index_delete_many(uint8_t *page, struct bytes numbers, struct errmsg *msg)
 {
-    /* One or two are deleted singly, the last first. It leaves another order of the items. */
-    size_t delete_count = numbers.size / 2;
-    if (delete_count <= 2) {
-        for (size_t i = delete_count; i-- > 0;) {
-            TRY(page_index_delete(page, le_u16(numbers.data + 2 * i), msg));
-        }
-        return ERR_OK;
+    struct kept_items kept;
+    struct cursor deleted = cursor_of(numbers);
+    if (numbers.size / 2 <= 2) {
+        return delete_few(page, numbers, msg);
     }
-    struct kept_item kept[INDEX_ITEMS_MAX];
     TRY(page_check(page, msg));
-    unsigned upper = page_u16(page, PAGE_UPPER);
-    unsigned special = page_u16(page, PAGE_SPECIAL);
     unsigned count = page_item_count(page);
     if (count > INDEX_ITEMS_MAX) {
         return err_set(msg, ERR_CORRUPT, "%u items on an index page", count);
     }
-    unsigned kept_count = 0;
-    unsigned last_offset = special;
-    size_t deleted = 0;
-    size_t total = 0;
-    bool sorted = true;
+    keep_none(&kept, page);
     for (unsigned number = 1; number <= count; number++) {
         unsigned offset = 0;
         unsigned size = 0;
         TRY(index_item(page, number, &offset, &size, msg));
-        if (deleted < delete_count && number == le_u16(numbers.data + 2 * deleted)) {
-            deleted++;
+        if (deleted.left >= 2 && number == le_u16(deleted.at)) {
+            cursor_skip(&deleted, 2);
             continue;
         }
-        sorted = sorted && offset < last_offset;
-        last_offset = MIN_OF(offset, last_offset);
         /* Line pointers only move down: the ones still to be read stay as they are. */
-        page_set_line_pointer(page, kept_count + 1, page_line_pointer(page, number));
-        kept[kept_count] =
-            (struct kept_item){(uint16_t)(kept_count + 1), (uint16_t)offset, (uint16_t)size};
-        kept_count++;
-        total += size;
+        keep(&kept, kept.count + 1, offset, size);
+        page_set_line_pointer(page, kept.count, page_line_pointer(page, number));
     }
-    if (deleted != delete_count) {
+    if (deleted.left >= 2) {
         return err_set(msg, ERR_CORRUPT, "items to delete are missing or not in order");
     }
-    if (total > special - upper) {
-        return err_set(msg, ERR_CORRUPT, "items overlap: %zu bytes in %u", total, special - upper);
-    }
-    page_set_u16(page, PAGE_LOWER, (uint16_t)(PAGE_HEADER_SIZE + kept_count * LINE_POINTER_SIZE));
-    compact_items(page, kept, kept_count, sorted);
-    return ERR_OK;
+    page_set_u16(page, PAGE_LOWER, (uint16_t)(PAGE_HEADER_SIZE + line_pointers_size(kept.count)));
+    return compact_items(page, &kept, msg);
 }
 
 err_t page_index_overwrite(uint8_t *page, unsigned number, struct bytes item, struct errmsg *msg)
@@ -359,7 +379,7 @@ err_t page_index_overwrite(uint8_t *page, unsigned number, struct bytes item, st
     unsigned old_size = 0;
     TRY(index_item(page, number, &offset, &old_size, msg));
     unsigned room = page_u16(page, PAGE_UPPER) - page_u16(page, PAGE_LOWER);
-    if (item.size > PAGE_SIZE || ALIGN8(item.size) > old_size + room) {
+    if (item.size == 0 || item.size > PAGE_SIZE || ALIGN8(item.size) > old_size + room) {
         return err_set(msg, ERR_CORRUPT, "item %u cannot grow to %zu bytes", number, item.size);
     }
     int distance = (int)old_size - (int)ALIGN8(item.size);

@@ -3,10 +3,10 @@
 #include "common/base/mark.h"
 #include "pageserver/redo/redo_private.h"
 
-typedef err_t redo_function(struct redo *redo);
+typedef err_t redo_fn(struct redo *redo);
 
 /* NULL: records of this resource manager touch no page that we keep, or are not understood yet. */
-static redo_function *const REDO_FUNCTIONS[RM_COUNT] = {
+static redo_fn *const redo_functions[RM_COUNT] = {
     [RM_XLOG] = xlog_redo,
     [RM_XACT] = xact_redo,
     [RM_SMGR] = smgr_redo,
@@ -67,7 +67,7 @@ static err_t restore_image(struct redo *redo)
 static err_t apply(struct redo *redo)
 {
     const struct wal_record *record = redo->record;
-    redo_function *function = record->rmgr < RM_COUNT ? REDO_FUNCTIONS[record->rmgr] : NULL;
+    redo_fn *function = record->rmgr < RM_COUNT ? redo_functions[record->rmgr] : NULL;
     if (redo->block_index == VALUE_BLOCK_IMPLIED) {
         redo->keep_lsn = true;
         return function != NULL ? function(redo) : redo_refuse_block(redo);

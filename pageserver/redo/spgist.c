@@ -220,6 +220,17 @@ static err_t delete_tuples(struct redo *redo, struct bytes numbers, const struct
     return ERR_OK;
 }
 
+/* The tuple is followed by another one in its chain. */
+static err_t set_next(struct redo *redo, unsigned number, unsigned next)
+{
+    uint8_t *tuple = NULL;
+    size_t size = 0;
+    TRY(page_tuple(redo, number, LEAF_HEADER_SIZE, &tuple, &size));
+    unsigned flags = page_u16(tuple, LEAF_NEXT) & ~(unsigned)NEXT_MASK;
+    page_set_u16(tuple, LEAF_NEXT, (uint16_t)(flags | (next & NEXT_MASK)));
+    return ERR_OK;
+}
+
 /* References: 0 the leaf page, 1 its parent. */
 static err_t add_leaf(struct redo *redo)
 {
@@ -249,14 +260,7 @@ static err_t add_leaf(struct redo *redo)
         return replace(redo, tuple, number); /* a dead tuple */
     }
     TRY(add_or_replace(redo, tuple, number));
-    if (head_number != 0) {
-        uint8_t *head = NULL;
-        size_t size = 0;
-        TRY(page_tuple(redo, head_number, LEAF_HEADER_SIZE, &head, &size));
-        unsigned flags = page_u16(head, LEAF_NEXT) & ~(unsigned)NEXT_MASK;
-        page_set_u16(head, LEAF_NEXT, (uint16_t)(flags | (number & NEXT_MASK)));
-    }
-    return ERR_OK;
+    return head_number != 0 ? set_next(redo, head_number, number) : ERR_OK;
 }
 
 /* References: 0 the page that the tuples leave, 1 the one that gets them, 2 the parent. */
@@ -304,7 +308,7 @@ static err_t move_leafs(struct redo *redo)
 struct add_node {
     unsigned number, new_number;
     bool new_page;
-    int parent_page; /* the reference that is the parent's page; -1: the link stays */
+    unsigned parent_page; /* the reference that is the parent's page; 0xFF: the link stays */
     struct parent parent;
     struct leftover leftover;
     struct bytes tuple;
@@ -329,7 +333,7 @@ static err_t add_node(struct redo *redo)
     struct add_node add = {.number = cursor_u16(&fields)};
     add.new_number = cursor_u16(&fields);
     add.new_page = cursor_u8(&fields) != 0;
-    add.parent_page = (int8_t)cursor_u8(&fields);
+    add.parent_page = cursor_u8(&fields);
     add.parent.number = cursor_u16(&fields);
     add.parent.node = cursor_u16(&fields);
     cursor_skip(&fields, 2);
@@ -430,9 +434,10 @@ static err_t add_split_leafs(struct redo *redo, struct pick_split *split, bool t
         if (!cursor_is_good(&split->leafs)) {
             return redo_refuse_short(redo);
         }
-        if ((split->selectors.data[i] != 0) == to_dest) {
-            TRY(add_or_replace(redo, tuple, le_u16(split->inserted.data + 2 * i)));
+        if ((split->selectors.data[i] != 0) != to_dest) {
+            continue;
         }
+        TRY(add_or_replace(redo, tuple, le_u16(split->inserted.data + 2 * i)));
     }
     return ERR_OK;
 }
@@ -499,41 +504,49 @@ static err_t swap_line_pointers(struct redo *redo, struct bytes from, struct byt
     return ERR_OK;
 }
 
-static err_t vacuum_leaf(struct redo *redo)
+/* What becomes of which tuples of a leaf page: arrays of u16. */
+struct vacuum_leaf {
+    struct leftover leftover;
+    struct bytes dead, placeholders;
+    struct bytes move_from, move_to;
+    struct bytes chain_from, chain_to;
+};
+
+static err_t read_vacuum_leaf(struct redo *redo, struct vacuum_leaf *ret_vacuum)
 {
     struct cursor fields = cursor_of(redo->record->main_data);
     size_t dead_count = cursor_u16(&fields);
     size_t placeholder_count = cursor_u16(&fields);
     size_t move_count = cursor_u16(&fields);
     size_t chain_count = cursor_u16(&fields);
-    struct leftover leftover = read_leftover(&fields);
-    struct bytes dead = cursor_array(&fields, dead_count, 2);
-    struct bytes placeholders = cursor_array(&fields, placeholder_count, 2);
-    struct bytes move_from = cursor_array(&fields, move_count, 2);
-    struct bytes move_to = cursor_array(&fields, move_count, 2);
-    struct bytes chain_from = cursor_array(&fields, chain_count, 2);
-    struct bytes chain_to = cursor_array(&fields, chain_count, 2);
-    if (!cursor_is_good(&fields)) {
-        return redo_refuse_short(redo);
-    }
+    ret_vacuum->leftover = read_leftover(&fields);
+    ret_vacuum->dead = cursor_array(&fields, dead_count, 2);
+    ret_vacuum->placeholders = cursor_array(&fields, placeholder_count, 2);
+    ret_vacuum->move_from = cursor_array(&fields, move_count, 2);
+    ret_vacuum->move_to = cursor_array(&fields, move_count, 2);
+    ret_vacuum->chain_from = cursor_array(&fields, chain_count, 2);
+    ret_vacuum->chain_to = cursor_array(&fields, chain_count, 2);
+    return cursor_is_good(&fields) ? ERR_OK : redo_refuse_short(redo);
+}
+
+static err_t vacuum_leaf(struct redo *redo)
+{
+    struct vacuum_leaf vacuum;
+    TRY(read_vacuum_leaf(redo, &vacuum));
     if (redo->block_index != 0) {
         return redo_refuse_block(redo);
     }
     TRY(check_page(redo));
-    struct becomes to_dead = {.first = TUPLE_DEAD, .rest = TUPLE_DEAD, .leftover = leftover};
+    struct becomes to_dead = {.first = TUPLE_DEAD, .rest = TUPLE_DEAD, .leftover = vacuum.leftover};
     struct becomes to_placeholder = {
-        .first = TUPLE_PLACEHOLDER, .rest = TUPLE_PLACEHOLDER, .leftover = leftover};
-    TRY(delete_tuples(redo, dead, &to_dead));
-    TRY(delete_tuples(redo, placeholders, &to_placeholder));
-    TRY(swap_line_pointers(redo, move_from, move_to));
-    TRY(delete_tuples(redo, move_from, &to_placeholder));
-    for (size_t at = 0; at < chain_from.size; at += 2) {
-        uint8_t *tuple = NULL;
-        size_t size = 0;
-        TRY(page_tuple(redo, le_u16(chain_from.data + at), LEAF_HEADER_SIZE, &tuple, &size));
-        unsigned flags = page_u16(tuple, LEAF_NEXT) & ~(unsigned)NEXT_MASK;
-        unsigned next = le_u16(chain_to.data + at) & NEXT_MASK;
-        page_set_u16(tuple, LEAF_NEXT, (uint16_t)(flags | next));
+        .first = TUPLE_PLACEHOLDER, .rest = TUPLE_PLACEHOLDER, .leftover = vacuum.leftover};
+    TRY(delete_tuples(redo, vacuum.dead, &to_dead));
+    TRY(delete_tuples(redo, vacuum.placeholders, &to_placeholder));
+    TRY(swap_line_pointers(redo, vacuum.move_from, vacuum.move_to));
+    TRY(delete_tuples(redo, vacuum.move_from, &to_placeholder));
+    for (size_t at = 0; at < vacuum.chain_from.size; at += 2) {
+        unsigned number = le_u16(vacuum.chain_from.data + at);
+        TRY(set_next(redo, number, le_u16(vacuum.chain_to.data + at)));
     }
     return ERR_OK;
 }

@@ -146,18 +146,19 @@ static err_t visit_files(
     const struct visit *visit,
     struct errmsg *msg)
 {
-    static const char *const SUFFIX[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
+    static const char *const suffixes[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
     char folder[PATH_SIZE];
     page_file_path(decoded->base_dir, (struct page_key){.spc = spc, .db = db}, folder);
     *strrchr(folder, '/') = '\0';
     DIR *dir = opendir(folder);
     err_t err = ERR_OK;
-    for (struct dirent *item = NULL; dir != NULL && err == ERR_OK && (item = readdir(dir));) {
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
         char *end = NULL;
         struct page_key rel = {.spc = spc, .db = db};
         uint32_t blocks = 0;
         rel.rel = (uint32_t)strtoul(item->d_name, &end, 10);
-        while (rel.fork < FORK_COUNT && strcmp(end, SUFFIX[rel.fork]) != 0) {
+        while (rel.fork < FORK_COUNT && strcmp(end, suffixes[rel.fork]) != 0) {
             rel.fork++;
         }
         if (end == item->d_name || rel.fork == FORK_COUNT ||
@@ -329,13 +330,11 @@ err_t decoded_compare_sizes(
         }
         bool exists = decoded_rel_size(decoded, entry->key, &ours, msg) == ERR_OK;
         bool has_file = file_blocks(twin_dir, entry->key, &theirs);
-        if (exists != has_file && !(theirs == 0 && ours == 0)) {
-            different++;
-        } else if (exists && ours != theirs) {
-            different++;
-        } else {
+        bool both_empty = ours == 0 && theirs == 0;
+        if (both_empty || (exists == has_file && ours == theirs)) {
             continue;
         }
+        different++;
         if (different <= 20) {
             printf(
                 "size: %s: ours %s %u, twin %s %u\n", page_key_text(entry->key).text,

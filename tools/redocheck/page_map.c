@@ -89,14 +89,14 @@ static const char *slru_folder(uint32_t kind)
 
 void page_file_path(const char *dir, struct page_key key, char *to)
 {
-    static const char *const FORK_SUFFIX[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
+    static const char *const suffixes[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
     char segment[16] = "";
     if (key.spc == KEY_SPC_STATE) {
         (void)snprintf(
             to, PATH_SIZE, "%s/%s/%04X", dir, slru_folder(key.db), key.block / SLRU_SEGMENT_BLOCKS);
         return;
     }
-    const char *fork = key.fork < FORK_COUNT ? FORK_SUFFIX[key.fork] : "_none";
+    const char *fork = key.fork < FORK_COUNT ? suffixes[key.fork] : "_none";
     if (key.block >= SEGMENT_BLOCKS) {
         (void)snprintf(segment, sizeof(segment), ".%u", key.block / SEGMENT_BLOCKS);
     }
@@ -165,4 +165,9 @@ void page_map_truncate(struct page_map *map, struct page_key rel, uint32_t block
             memset(entry->page, 0, PAGE_SIZE);
         }
     }
+}
+
+struct dirent *next_item(DIR *dir)
+{
+    return dir != NULL ? readdir(dir) : NULL; // NOLINT(concurrency-mt-unsafe): there is one thread
 }

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <dirent.h>
+
 #include "common/pg/page.h"
 #include "common/pg/page_key.h"
 
@@ -29,3 +31,6 @@ void page_file_path(const char *dir, struct page_key key, char *to);
 /* Copies a page out of `dir`; zeros when the file does not reach that far. */
 NODISCARD err_t
 page_file_read(const char *dir, struct page_key key, uint8_t *to, struct errmsg *msg);
+
+/* readdir() of a folder that may be missing (NULL). */
+struct dirent *next_item(DIR *dir);

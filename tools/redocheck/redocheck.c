@@ -249,6 +249,37 @@ static err_t apply_page(
     return ERR_OK;
 }
 
+/* A page that the decoder made itself: an image, or zeros. */
+static err_t put_page(
+    struct check *check, const struct decoded_version *version, struct errmsg *msg)
+{
+    uint8_t *page = NULL;
+    TRY(page_map_page(check->map, version->key, &page, msg));
+    if (version->tag == VALUE_IMAGE && version->value.size == PAGE_SIZE) {
+        memcpy(page, version->value.data, PAGE_SIZE);
+    } else {
+        memset(page, 0, PAGE_SIZE);
+    }
+    return ERR_OK;
+}
+
+static err_t apply_version(
+    struct check *check,
+    const struct wal_record *record,
+    const struct decoded_version *version,
+    struct coverage *coverage,
+    struct errmsg *msg)
+{
+    struct touched_page touched = {.key = version->key, .block_index = version->block_index};
+    switch (version->tag) {
+    case VALUE_INIT: touched.starts_empty = true; break;
+    case VALUE_DELTA: break;
+    case VALUE_STATE: decoded_apply_state(check->decoded, version); return ERR_OK;
+    default: coverage->pages++; return put_page(check, version, msg);
+    }
+    return apply_page(check, record, &touched, coverage, msg);
+}
+
 /* The versions of a record, applied as a read would, and the sizes that it changes. */
 static err_t apply_versions(
     struct check *check,
@@ -260,23 +291,7 @@ static err_t apply_versions(
     size_t count = 0;
     TRY(decoded_record(check->decoded, record, &versions, &count, msg));
     for (size_t i = 0; i < count; i++) {
-        const struct decoded_version *version = &versions[i];
-        struct touched_page touched = {.key = version->key, .block_index = version->block_index};
-        uint8_t *page = NULL;
-        if (version->tag == VALUE_INIT || version->tag == VALUE_DELTA) {
-            touched.starts_empty = version->tag == VALUE_INIT;
-            TRY(apply_page(check, record, &touched, coverage, msg));
-        } else if (version->tag == VALUE_STATE) {
-            decoded_apply_state(check->decoded, version);
-        } else {
-            TRY(page_map_page(check->map, version->key, &page, msg));
-            if (version->tag == VALUE_IMAGE && version->value.size == PAGE_SIZE) {
-                memcpy(page, version->value.data, PAGE_SIZE);
-            } else {
-                memset(page, 0, PAGE_SIZE);
-            }
-            coverage->pages++;
-        }
+        TRY(apply_version(check, record, &versions[i], coverage, msg));
     }
     return ERR_OK;
 }
@@ -437,31 +452,49 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
     return ERR_OK;
 }
 
-static err_t parse_options(int argc, char **argv, struct check *check, struct errmsg *msg)
+static int next_option(int argc, char **argv)
 {
-    static const struct option OPTIONS[] = {
+    static const struct option known[] = {
         {"base", required_argument, NULL, 'b'},  {"wal", required_argument, NULL, 'w'},
         {"twin", required_argument, NULL, 't'},  {"end", required_argument, NULL, 'e'},
         {"page", required_argument, NULL, 'p'},  {"decode", no_argument, NULL, 'd'},
         {"pairs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0},
     };
-    for (int option = 0; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
-        unsigned fork = 0;
-        switch (option) {
-        case 'b': check->base_dir = optarg; break;
-        case 'w': check->wal_dir = optarg; break;
-        case 't': check->twin_dir = optarg; break;
-        case 'e': TRY(parse_lsn(optarg, &check->end_lsn, msg)); break;
-        case 'r': check->pairs_dir = optarg; break;
-        case 'd': check->decodes = true; break;
-        case 'p':
-            check->traces = sscanf(
-                                optarg, "%u/%u/%u/%u/%u", &check->traced.spc, &check->traced.db,
-                                &check->traced.rel, &fork, &check->traced.block) == 5;
-            check->traced.fork = (uint8_t)fork;
-            break;
-        default: return err_set(msg, ERR_INVALID, "unknown option");
-        }
+    return getopt_long(argc, argv, "", known, NULL); // NOLINT(concurrency-mt-unsafe): one thread
+}
+
+/* SPC/DB/REL/FORK/BLOCK */
+static err_t parse_page(const char *text, struct page_key *ret_key, struct errmsg *msg)
+{
+    struct page_key key = {.spc = 0};
+    unsigned fork = 0;
+    if (sscanf(text, "%u/%u/%u/%u/%u", &key.spc, &key.db, &key.rel, &fork, &key.block) != 5 ||
+        fork > UINT8_MAX) {
+        return err_set(msg, ERR_INVALID, "\"%s\" is no SPC/DB/REL/FORK/BLOCK", text);
+    }
+    key.fork = (uint8_t)fork;
+    *ret_key = key;
+    return ERR_OK;
+}
+
+static err_t set_option(struct check *check, int option, struct errmsg *msg)
+{
+    switch (option) {
+    case 'b': check->base_dir = optarg; return ERR_OK;
+    case 'w': check->wal_dir = optarg; return ERR_OK;
+    case 't': check->twin_dir = optarg; return ERR_OK;
+    case 'r': check->pairs_dir = optarg; return ERR_OK;
+    case 'd': check->decodes = true; return ERR_OK;
+    case 'e': return parse_lsn(optarg, &check->end_lsn, msg);
+    case 'p': check->traces = true; return parse_page(optarg, &check->traced, msg);
+    default: return err_set(msg, ERR_INVALID, "unknown option");
+    }
+}
+
+static err_t parse_options(int argc, char **argv, struct check *check, struct errmsg *msg)
+{
+    for (int option = 0; (option = next_option(argc, argv)) != -1;) {
+        TRY(set_option(check, option, msg));
     }
     return check->base_dir != NULL && check->wal_dir != NULL
                ? ERR_OK

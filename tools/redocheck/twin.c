@@ -117,7 +117,8 @@ static err_t compare_folder(
 {
     DIR *dir = opendir(folder);
     err_t err = ERR_OK;
-    for (struct dirent *item = NULL; dir != NULL && err == ERR_OK && (item = readdir(dir));) {
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
         char path[PATH_SIZE];
         struct page_key key = {.spc = spc, .db = db};
         if (item->d_name[0] == '.' ||
@@ -144,7 +145,8 @@ static err_t compare_databases(struct compare *compare, const char *parent, uint
 {
     DIR *dir = opendir(parent);
     err_t err = ERR_OK;
-    for (struct dirent *item = NULL; dir != NULL && err == ERR_OK && (item = readdir(dir));) {
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
         char path[PATH_SIZE];
         uint32_t db = (uint32_t)strtoul(item->d_name, NULL, 10);
         if (db != 0 && snprintf(path, sizeof(path), "%s/%s", parent, item->d_name) < PATH_SIZE) {
@@ -163,7 +165,8 @@ static err_t compare_tablespaces(struct compare *compare)
     (void)snprintf(parent, sizeof(parent), "%s/pg_tblspc", compare->twin_dir);
     DIR *dir = opendir(parent);
     err_t err = ERR_OK;
-    for (struct dirent *item = NULL; dir != NULL && err == ERR_OK && (item = readdir(dir));) {
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
         char path[PATH_SIZE];
         uint32_t spc = (uint32_t)strtoul(item->d_name, NULL, 10);
         if (spc != 0 &&
