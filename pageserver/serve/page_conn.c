@@ -8,6 +8,7 @@
  */
 #include "common/auth/auth.h"
 #include "common/base/assert.h"
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/io/link.h"
@@ -120,7 +121,12 @@ static void close_conn(struct page_conn *conn)
 static void refuse(
     struct page_conn *conn, const struct frame *frame, err_t err, const struct errmsg *msg)
 {
+    static mono_ns_t logged_at; /* peers choose how often they come: one line a second */
     metric_add(&refusals, 1);
+    if (clock_mono() - logged_at >= NS_PER_S) {
+        logged_at = clock_mono();
+        log_info(NULL, "refused %s: %s", link_peer(conn->user.link), msg->text);
+    }
     link_send_error(conn->user.link, frame->channel, frame->request_id, err, msg);
     close_conn(conn);
 }
