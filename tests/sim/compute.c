@@ -38,8 +38,8 @@ static void want_local_wal(struct world *world, uint32_t c)
 static void on_committed(struct world *world, uint32_t c, lsn_t lsn)
 {
     struct compute *compute = &world->computes[c];
-    const struct disk *disks[NODES];
-    for (int i = 0; i < NODES; i++) {
+    const struct disk *disks[NODES_MAX];
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
         disks[i] = &world->nodes[i].disk;
     }
     schedule_chart(
@@ -94,7 +94,7 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
 static lsn_t repair_record_lsn(
     struct compute *compute, uint64_t id, const struct read_wal_reply *reply)
 {
-    for (uint32_t n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < compute->proposer.options.membership.count; n++) {
         const struct proposer_peer *peer = &compute->proposer.peers[n];
         if (peer->read_id == id && reply->begin_lsn == peer->sent_lsn) {
             /* With a gap before it (sent from the window) the bytes cannot be read as records. */
@@ -338,8 +338,8 @@ void compute_start(struct world *world, uint32_t c)
     struct proposer_options options = {
         .membership =
             {.generation = foreign ? GENERATION + 1 : GENERATION,
-             .count = NODES,
-             .members = {1, 2, 3}},
+             .count = world->climate.nodes,
+             .members = {1, 2, 3, 4, 5}},
         .proposer_id = 1 + compute->incarnation,
         .sync = world->healing ? world->heal_sync
                                : schedule_one_in(&world->work, world->climate.sync_one_in),
@@ -351,7 +351,7 @@ void compute_start(struct world *world, uint32_t c)
     };
     proposer_init(&compute->proposer, &options);
     schedule_chart(world, "p%u starts%s", c, options.sync ? " to sync" : "");
-    for (uint32_t n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         network_connect(world, c, n);
     }
 }
@@ -364,7 +364,7 @@ void compute_kill(struct world *world, uint32_t c)
     }
     schedule_chart(world, "p%u is killed", c);
     compute->alive = false;
-    for (uint32_t n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         if (compute->conn[n] != 0) {
             network_close(world, compute->conn[n] - 1, 0);
         }

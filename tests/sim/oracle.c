@@ -5,8 +5,9 @@
 
 #include "safekeeper/consensus/term_history.h"
 
-void oracle_init(struct oracle *oracle)
+void oracle_init(struct oracle *oracle, uint32_t nodes)
 {
+    oracle->nodes = nodes;
     oracle->violation[0] = '\0';
     oracle->commit_lsn = WAL_START;
     oracle->winners_count = oracle->commits_count = 0;
@@ -103,14 +104,18 @@ void oracle_on_acknowledged(
 
 /* Does a quorum hold the bytes of `wal` in [begin_lsn, lsn) for certain? */
 static bool quorum_holds(
-    const struct disk *const disks[NODES], const uint8_t *wal, lsn_t begin_lsn, lsn_t lsn)
+    const struct oracle *oracle,
+    const struct disk *const disks[NODES_MAX],
+    const uint8_t *wal,
+    lsn_t begin_lsn,
+    lsn_t lsn)
 {
-    int holders = 0;
-    for (int i = 0; i < NODES; i++) {
+    uint32_t holders = 0;
+    for (uint32_t i = 0; i < oracle->nodes; i++) {
         holders +=
             disks[i]->durable_lsn >= lsn && same_bytes(disks[i]->platter, wal, begin_lsn, lsn);
     }
-    return holders > NODES / 2;
+    return holders > oracle->nodes / 2;
 }
 
 /* What is committed is a chain of whole records, as one Postgres after the other wrote them. */
@@ -137,11 +142,11 @@ void oracle_on_committed(
     term_t term,
     lsn_t begin_lsn,
     lsn_t lsn,
-    const struct disk *const disks[NODES])
+    const struct disk *const disks[NODES_MAX])
 {
     const uint8_t *agreed = NULL;
-    for (int i = 0; i < NODES && agreed == NULL; i++) {
-        if (quorum_holds(disks, disks[i]->platter, begin_lsn, lsn)) {
+    for (uint32_t i = 0; i < oracle->nodes && agreed == NULL; i++) {
+        if (quorum_holds(oracle, disks, disks[i]->platter, begin_lsn, lsn)) {
             agreed = disks[i]->platter;
         }
     }

@@ -9,7 +9,7 @@
 #include "safekeeper/consensus/proposer.h"
 #include "tests/sim/disk.h"
 
-#define NODES         3
+#define NODES_MAX     5
 #define WINNERS_MAX   256
 #define COMMITS_MAX   1024
 #define VIOLATION_MAX 200
@@ -17,6 +17,7 @@
 struct oracle {
     char violation[VIOLATION_MAX]; /* empty: none so far */
     uint8_t wal[WAL_SIZE];
+    uint32_t nodes; /* how many safekeepers there are */
     lsn_t commit_lsn;
     uint16_t link; /* of the last committed record */
     uint32_t winners_count;
@@ -34,7 +35,7 @@ struct oracle {
     } commits[COMMITS_MAX];
 };
 
-void oracle_init(struct oracle *oracle);
+void oracle_init(struct oracle *oracle, uint32_t nodes);
 void oracle_fail(struct oracle *oracle, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* A proposer was elected: alone in its term, with everything that older terms committed. */
@@ -55,7 +56,7 @@ void oracle_on_committed(
     term_t term,
     lsn_t begin_lsn,
     lsn_t lsn,
-    const struct disk *const disks[NODES]);
+    const struct disk *const disks[NODES_MAX]);
 
 /* A safekeeper releases WAL to pageservers: the very bytes that were committed. */
 void oracle_on_released(

@@ -19,7 +19,7 @@ static void heal(struct world *world)
     for (uint32_t c = 0; c < COMPUTES; c++) {
         compute_kill(world, c);
     }
-    for (uint32_t n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         if (world->nodes[n].up && world->nodes[n].acceptor.phase == ACCEPTOR_FAILED) {
             node_crash(world, n);
         }
@@ -39,7 +39,7 @@ static bool is_healed(const struct world *world)
         compute->wal_lsn != compute->generated_lsn || lsn != compute->wal_lsn) {
         return false;
     }
-    for (int n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         if (world->nodes[n].acceptor.state.commit_lsn != lsn) {
             return false;
         }
@@ -101,7 +101,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         break;
     case EV_CRASH:
         if (!world->healing) {
-            uint32_t n = (uint32_t)prng_below(&world->crash, NODES);
+            uint32_t n = (uint32_t)prng_below(&world->crash, world->climate.nodes);
             node_crash(world, n);
             schedule_add(
                 world, prng_below(&world->crash, 10000),
@@ -166,13 +166,14 @@ static uint64_t pick(struct prng *prng, const uint64_t *choices, size_t count)
 static void draw_climate(struct world *world, struct prng *swarm)
 {
     struct climate *climate = &world->climate;
+    climate->nodes = schedule_one_in(swarm, 8) ? 5 : 3;
     climate->computes = 1 + (uint32_t)prng_below(swarm, COMPUTES);
     for (int c = 0; c < COMPUTES; c++) {
-        for (int n = 0; n < NODES; n++) {
+        for (uint32_t n = 0; n < world->climate.nodes; n++) {
             climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
         }
     }
-    for (int n = 0; n < NODES; n++) {
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
     }
     climate->reset_one_in = PICK(swarm, 0, 10, 30, 100, 300);
@@ -230,15 +231,15 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
     world->healing = world->heal_sync = false;
     world->synced_lsn = LSN_NONE;
     world->pending = world->conns_count = world->arena_used = 0;
-    oracle_init(&world->oracle);
     draw_climate(world, &swarm);
-    for (uint32_t n = 0; n < NODES; n++) {
+    oracle_init(&world->oracle, world->climate.nodes);
+    for (uint32_t n = 0; n < world->climate.nodes; n++) {
         struct node *node = &world->nodes[n];
         disk_init(&node->disk);
         node->disk.slots[1].valid = true;
         acceptor_state_init(&node->disk.slots[1].state, GENERATION, WAL_START);
         if (world->climate.sleeper) {
-            put_to_sleep(node, n == NODES - 1);
+            put_to_sleep(node, n == world->climate.nodes - 1);
         }
         node->up = false;
         node->incarnation = 0;
@@ -262,13 +263,14 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
             (struct sim_event){.kind = EV_CRASH});
     }
     if (schedule_one_in(&world->crash, 8)) {
-        uint32_t n = (uint32_t)prng_below(&world->crash, NODES);
+        uint32_t n = (uint32_t)prng_below(&world->crash, world->climate.nodes);
         uint64_t at_us = prng_below(&world->crash, world->climate.chaos_us);
         schedule_add(world, at_us, (struct sim_event){.kind = EV_FAIL_STORAGE, .node = n});
     }
     schedule_add(
         world, world->climate.chaos_us / 2,
-        (struct sim_event){.kind = EV_PERSIST_WANTED, .node = (uint32_t)(seed % NODES)});
+        (struct sim_event){
+            .kind = EV_PERSIST_WANTED, .node = (uint32_t)(seed % world->climate.nodes)});
     schedule_add(world, world->climate.chaos_us, (struct sim_event){.kind = EV_HEAL});
 }
 
@@ -291,8 +293,8 @@ const char *world_run(struct world *world, uint64_t seed, FILE *chart_file)
                 world->steps);
         }
     }
-    for (uint32_t a = 0; a < NODES; a++) {
-        for (uint32_t b = a + 1; b < NODES; b++) {
+    for (uint32_t a = 0; a < world->climate.nodes; a++) {
+        for (uint32_t b = a + 1; b < world->climate.nodes; b++) {
             struct node *x = &world->nodes[a], *y = &world->nodes[b];
             oracle_check_logs_match(&world->oracle, &x->acceptor, &x->disk, &y->acceptor, &y->disk);
         }

@@ -79,22 +79,22 @@ struct compute {
     struct proposer proposer;
     bool alive, won_seen, ready, local_due;
     uint32_t incarnation;
-    uint32_t conn[NODES]; /* index + 1; 0: none */
+    uint32_t conn[NODES_MAX]; /* index + 1; 0: none */
     lsn_t generated_lsn, wal_lsn, wal_record_lsn;
     lsn_t committed_lsn;
     uint64_t tick_us; /* the earliest tick that is scheduled */
     uint64_t counter;
     uint16_t link; /* of the last generated record */
     uint8_t wal[WAL_SIZE];
-    uint8_t repair[NODES][WAL_SIZE]; /* what was read on behalf of each safekeeper */
-    lsn_t repair_begin_lsn[NODES], repair_end_lsn[NODES]; /* of what is contiguous in it */
+    uint8_t repair[NODES_MAX][WAL_SIZE]; /* what was read on behalf of each safekeeper */
+    lsn_t repair_begin_lsn[NODES_MAX], repair_end_lsn[NODES_MAX]; /* of what is contiguous in it */
 };
 
 /* What this schedule is like: drawn from the seed. */
 struct climate {
-    uint32_t computes;
-    uint64_t latency_us[COMPUTES][NODES];
-    uint64_t disk_us[NODES];
+    uint32_t nodes, computes;
+    uint64_t latency_us[COMPUTES][NODES_MAX];
+    uint64_t disk_us[NODES_MAX];
     uint64_t reset_one_in, crash_one_in; /* 0: never */
     uint64_t local_us;
     uint64_t chunk_max, read_max;
@@ -121,7 +121,7 @@ struct world {
     struct sim_event heap[EVENTS_MAX];
     uint32_t conns_count;
     struct conn conns[CONNS_MAX];
-    struct node nodes[NODES];
+    struct node nodes[NODES_MAX];
     struct compute computes[COMPUTES];
     struct oracle oracle;
     struct buf scratch;
