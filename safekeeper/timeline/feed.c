@@ -18,6 +18,7 @@ struct feed {
     bool is_destroyed; /* a worker still has `read`: freed when it comes back */
     bool is_reading;   /* a worker has `read` */
     bool is_rewound;   /* begun anew meanwhile: what the worker brings is dropped */
+    bool is_held;      /* a piece was read and waits until the link has room */
     lsn_t next_lsn;
     lsn_t told_commit_lsn;
     struct timeline_read read;
@@ -89,9 +90,7 @@ static void on_read_done(struct timeline_read *read, err_t result)
         break_feed(feed, result, &read->msg);
         return;
     }
-    if (result == ERR_OK && is_wanted) {
-        send_wal(feed);
-    }
+    feed->is_held = result == ERR_OK && is_wanted; /* many feeds may share the link */
     advance(feed);
 }
 
@@ -101,7 +100,11 @@ static void advance(struct feed *feed)
     if (!feed->is_begun || feed->is_broken || feed->tl->state != TIMELINE_OPEN) {
         return;
     }
-    while (!feed->is_reading && !link_is_congested(feed->link) &&
+    if (feed->is_held && !link_is_congested(feed->link)) {
+        feed->is_held = false;
+        send_wal(feed);
+    }
+    while (!feed->is_reading && !feed->is_held && !link_is_congested(feed->link) &&
            feed->next_lsn < commit_lsn_of(feed)) {
         feed->read.begin_lsn = feed->next_lsn;
         feed->read.end_lsn = MIN_OF(commit_lsn_of(feed), feed->next_lsn + FEED_WAL_MAX);
@@ -123,7 +126,7 @@ static void advance(struct feed *feed)
 /* A feed that has nothing to send keeps no file and no buffer. */
 static void give_back(struct feed *feed)
 {
-    if (!feed->is_reading && feed->next_lsn >= commit_lsn_of(feed)) {
+    if (!feed->is_reading && !feed->is_held && feed->next_lsn >= commit_lsn_of(feed)) {
         timeline_read_deinit(&feed->read);
     }
 }
@@ -186,6 +189,7 @@ err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg)
     }
     feed->is_begun = true;
     feed->is_rewound = feed->is_reading;
+    feed->is_held = false;
     feed->next_lsn = feed->info.sent_lsn = begin_lsn;
     feed->told_commit_lsn = LSN_NONE;
     timer_start(feed->tl->env->loop, &feed->status_timer, feed->tl->env->feed_status_ms);

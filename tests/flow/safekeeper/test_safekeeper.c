@@ -192,6 +192,52 @@ START_TEST(test_feed_gets_exactly_what_is_committed)
 }
 END_TEST
 
+/* Twelve feeds on one connection that nobody reads for a while: it is slowed down, not lost. */
+START_TEST(test_many_feeds_share_a_connection)
+{
+    enum { FEEDS = 12 };
+    struct leader leader;
+    struct client client;
+    struct frame frame;
+    lsn_t next_lsn[FEEDS + 1];
+    given_timeline();
+    leader_begin(&leader, &rig, 1);
+    for (unsigned i = 0; i < 64; i++) {
+        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
+    }
+    ck_assert(leader_wait(&leader, leader.lsn));
+    leader_commit(&leader, 8);
+    client_connect(&client, &rig);
+    struct hello hello = client_hello(HELLO_ROLE_FEED);
+    for (unsigned i = 0; i < FEEDS; i++) {
+        ck_assert_int_eq(client_say_hello(&client, &hello), ERR_OK);
+        ck_assert_uint_eq(client.channel, i + 1);
+    }
+    for (unsigned i = 1; i <= FEEDS; i++) {
+        struct feed_start start = {.begin_lsn = RIG_START_LSN};
+        client.channel = i;
+        next_lsn[i] = RIG_START_LSN;
+        CLIENT_SEND(&client, feed_start, &start, FRAME_FEED_START);
+    }
+    for (unsigned done = 0; done < FEEDS;) {
+        ck_assert(client_receive(&client, &frame));
+        if (frame.type == FRAME_FEED_STATUS) {
+            continue;
+        }
+        struct feed_wal piece;
+        struct reader in = reader_of(frame.payload);
+        ck_assert_int_eq(frame.type, FRAME_FEED_WAL);
+        ck_assert_int_eq(feed_wal_decode(&piece, &in), ERR_OK);
+        ck_assert_uint_eq(piece.begin_lsn, next_lsn[frame.channel]);
+        next_lsn[frame.channel] += piece.wal.size;
+        done += next_lsn[frame.channel] == leader.last.commit_lsn;
+    }
+    client_close(&client);
+    client_close(&leader.client);
+    rig_deinit(&rig);
+}
+END_TEST
+
 START_TEST(test_feedback_reaches_the_proposer_and_the_status)
 {
     struct leader leader;
@@ -803,6 +849,7 @@ int main(void)
     tcase_add_test(tcase, test_a_promise_survives_kill);
     tcase_add_test(tcase, test_next_leader_cuts_what_was_not_committed);
     tcase_add_test(tcase, test_feed_gets_exactly_what_is_committed);
+    tcase_add_test(tcase, test_many_feeds_share_a_connection);
     tcase_add_test(tcase, test_feedback_reaches_the_proposer_and_the_status);
     tcase_add_test(tcase, test_feed_from_before_the_start_is_refused);
     tcase_add_test(tcase, test_donor_is_read_by_its_term_only);
