@@ -43,7 +43,6 @@ struct decoding {
 
 static err_t corrupt(const struct decoding *decoding, const char *what, size_t block_id)
 {
-    MARK("wal_record.corrupt");
     return err_set(
         decoding->msg, ERR_CORRUPT, "record at " LSN_FMT ": %s (block reference %zu)",
         LSN_ARGS(decoding->lsn), what, block_id);

@@ -180,6 +180,17 @@ START_TEST(test_block_references_come_in_order)
 }
 END_TEST
 
+START_TEST(test_block_header_cut_short_is_refused)
+{
+    uint8_t bytes[WAL_RECORD_HEADER_SIZE + 19] = {
+        0}; /* id, flags, length, and not all of the rest */
+    for (size_t size = WAL_RECORD_HEADER_SIZE + 1; size <= sizeof(bytes); size++) {
+        ck_assert_int_eq(decode_bytes(bytes, size), ERR_CORRUPT);
+    }
+    ck_assert_uint_eq(mark_hits("wal_record.block_header_short"), 19);
+}
+END_TEST
+
 START_TEST(test_data_flag_and_length_agree)
 {
     wal_builder_add(
@@ -276,6 +287,7 @@ int main(void)
     tcase_add_test(tcase, test_changed_byte_never_reads_beyond);
     tcase_add_test(tcase, test_unusable_block_references_are_refused);
     tcase_add_test(tcase, test_block_references_come_in_order);
+    tcase_add_test(tcase, test_block_header_cut_short_is_refused);
     tcase_add_test(tcase, test_data_flag_and_length_agree);
     tcase_add_test(tcase, test_impossible_images_are_refused);
     tcase_add_test(tcase, test_crc_covers_header_and_data);
