@@ -26,6 +26,7 @@ METRIC_COUNTER(imports, "pageserver_imports_total", "bootstrap images imported")
 struct attachment {
     struct server *server;
     struct timeline *timeline;
+    struct timeline_user timeline_user;
     struct timer import_timer;
     struct job import_job;
     struct ingest_position imported;
@@ -50,6 +51,7 @@ static void free_when_over(struct attachment *attachment)
         return;
     }
     list_remove(&attachment->link);
+    timeline_set_user(attachment->timeline, NULL);
     timer_stop(&attachment->import_timer);
     wal_receiver_destroy(attachment->receiver);
     wal_ingest_destroy(attachment->ingest);
@@ -261,21 +263,15 @@ static void on_import_timer(struct timer *timer)
 
 /* -- for the server -- */
 
-struct attachment *attachment_find(struct server *server, const struct timeline *tl)
+struct attachment *attachment_find(const struct timeline *tl)
 {
-    LIST_FOR_EACH(&server->attachments, link)
-    {
-        struct attachment *attachment = CONTAINER_OF(link, struct attachment, link);
-        if (attachment->timeline == tl) {
-            return attachment;
-        }
-    }
-    return NULL;
+    struct timeline_user *user = timeline_user(tl);
+    return user == NULL ? NULL : CONTAINER_OF(user, struct attachment, timeline_user);
 }
 
 void attachment_start(struct server *server, struct timeline *tl)
 {
-    struct attachment *attachment = attachment_find(server, tl);
+    struct attachment *attachment = attachment_find(tl);
     if (attachment != NULL) {
         if (attachment->receiver_running) {
             wal_receiver_restart(attachment->receiver); /* maybe other safekeepers */
@@ -287,6 +283,7 @@ void attachment_start(struct server *server, struct timeline *tl)
     attachment->timeline = tl;
     attachment->import_timer.on_fire = on_import_timer;
     list_push_back(&server->attachments, &attachment->link);
+    timeline_set_user(tl, &attachment->timeline_user);
     err_t err = timeline_read_begin(tl, NULL);
     ASSERT(err == ERR_OK); /* it was just opened or made */
     if (timeline_info(tl)->state == TIMELINE_IMPORTING) {

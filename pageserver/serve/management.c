@@ -233,27 +233,17 @@ static err_t body_timeline(
 
 /* -- tenants -- */
 
-static void state_of(const struct server *server, const struct timeline *tl, char *to, size_t size)
-{
-    const char *failure = timeline_failure(tl);
-    struct attachment *attachment = attachment_find((struct server *)(uintptr_t)server, tl);
-    const char *import = attachment == NULL ? NULL : attachment_import_error(attachment);
-    if (failure != NULL) {
-        (void)snprintf(to, size, "failed: %s", failure);
-    } else if (timeline_info(tl)->state != TIMELINE_IMPORTING) {
-        (void)snprintf(to, size, "active");
-    } else if (import != NULL) {
-        (void)snprintf(to, size, "importing: %s", import);
-    } else {
-        (void)snprintf(to, size, "importing");
-    }
-}
-
-static struct doc *brief_timeline(struct server *server, const struct timeline *tl)
+static struct doc *brief_timeline(const struct timeline *tl)
 {
     const struct timeline_info *info = timeline_info(tl);
+    const struct attachment *attachment = attachment_find(tl);
     char state[sizeof(struct errmsg) + 32];
-    state_of(server, tl, state, sizeof(state));
+    if (timeline_failure(tl) != NULL) {
+        (void)snprintf(state, sizeof(state), "failed: %s", timeline_failure(tl));
+    } else {
+        bool importing = info->state == TIMELINE_IMPORTING;
+        (void)snprintf(state, sizeof(state), "%s", importing ? "importing" : "active");
+    }
     struct doc *doc = doc_object();
     doc_set_timeline(doc, "timeline", info->id);
     doc_set_int(doc, "timeline_number", info->number);
@@ -266,10 +256,13 @@ static struct doc *brief_timeline(struct server *server, const struct timeline *
     doc_set_lsn(doc, "start_lsn", info->start_lsn);
     doc_set_lsn(doc, "last_record_lsn", timeline_last_lsn(tl));
     doc_set_lsn(doc, "durable_lsn", timeline_durable_lsn(tl));
+    if (attachment != NULL && attachment_import_error(attachment) != NULL) {
+        doc_set_str(doc, "import_error", attachment_import_error(attachment));
+    }
     return doc;
 }
 
-static struct doc *tenant_doc(struct server *server, struct tenant *tenant)
+static struct doc *tenant_doc(struct tenant *tenant)
 {
     struct doc *doc = doc_object();
     struct doc *timelines = doc_array();
@@ -277,7 +270,7 @@ static struct doc *tenant_doc(struct server *server, struct tenant *tenant)
     doc_set_int(doc, "generation", tenant_generation(tenant));
     for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
          tl = tenant_next_timeline(tenant, tl)) {
-        doc_push(timelines, brief_timeline(server, tl));
+        doc_push(timelines, brief_timeline(tl));
     }
     doc_set(doc, "timelines", timelines);
     return doc;
@@ -293,7 +286,7 @@ static void handle_get_status(struct http_context *context, struct http_request 
     doc_set_int(doc, "listen_port", server_port(server));
     for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
          tenant = tenants_next(server->tenants, tenant)) {
-        doc_push(tenants, tenant_doc(server, tenant));
+        doc_push(tenants, tenant_doc(tenant));
     }
     doc_set(doc, "tenants", tenants);
     http_respond_json(http, 200, doc);
@@ -309,7 +302,7 @@ static void handle_get_tenant(struct http_context *context, struct http_request 
         http_respond_error(http, err, &msg);
         return;
     }
-    http_respond_json(http, 200, tenant_doc(server, tenant));
+    http_respond_json(http, 200, tenant_doc(tenant));
 }
 
 static void on_attached(struct tenant_request *request, err_t result)
@@ -320,7 +313,7 @@ static void on_attached(struct tenant_request *request, err_t result)
         call_fail(call, result == ERR_OK ? ERR_NOT_FOUND : result, &request->msg);
         return;
     }
-    http_respond_json(call->http, request->created ? 201 : 200, tenant_doc(call->server, tenant));
+    http_respond_json(call->http, request->created ? 201 : 200, tenant_doc(tenant));
     call_free(call);
 }
 
@@ -386,8 +379,7 @@ static void on_timeline_put(struct tenant_request *request, err_t result)
         call_fail(call, result, &request->msg);
         return;
     }
-    http_respond_json(
-        call->http, request->created ? 201 : 200, brief_timeline(call->server, request->timeline));
+    http_respond_json(call->http, request->created ? 201 : 200, brief_timeline(request->timeline));
     call_free(call);
 }
 
@@ -470,8 +462,8 @@ static void on_sizes(struct job *job)
         call_fail(call, job->result, &job->msg);
         return;
     }
-    struct attachment *attachment = attachment_find(call->server, tl);
-    struct doc *doc = brief_timeline(call->server, tl);
+    struct attachment *attachment = attachment_find(tl);
+    struct doc *doc = brief_timeline(tl);
     doc_set_lsn(doc, "commit_lsn", timeline_commit_lsn(tl));
     doc_set_int(doc, "logical_bytes", (int64_t)call->logical_bytes);
     doc_set_int(doc, "physical_bytes", (int64_t)call->physical_bytes);

@@ -19,8 +19,8 @@ static void on_timeline(struct tenants_user *user, struct timeline *tl)
 
 static void on_timeline_gone(struct tenants_user *user, struct timeline *tl)
 {
-    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
-    struct attachment *attachment = attachment_find(server, tl);
+    (void)user;
+    struct attachment *attachment = attachment_find(tl);
     if (attachment != NULL) {
         attachment_stop(attachment);
     }

@@ -57,7 +57,7 @@ void server_not_ready(struct server *server, struct buf *reasons);
 void attachment_start(struct server *server, struct timeline *tl); /* again: news of its row */
 void attachment_stop(struct attachment *attachment);
 void attachments_stop_all(struct server *server);
-struct attachment *attachment_find(struct server *server, const struct timeline *tl);
+struct attachment *attachment_find(const struct timeline *tl);            /* NULL: none */
 const char *attachment_feed(const struct attachment *attachment);         /* "sk 2", or why none */
 const char *attachment_import_error(const struct attachment *attachment); /* NULL: none */
 void attachment_flushed(struct server *server, struct tenant *tenant);

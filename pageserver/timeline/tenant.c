@@ -1,16 +1,19 @@
 #include "pageserver/timeline/tenant.h"
 
 #include "common/base/assert.h"
+#include "common/base/checksum.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
+#include "pageserver/timeline/timeline_private.h"
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
 METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those being deleted");
 
+#define BUCKETS_MIN    16
 #define TICK_MS        100
 #define TENANT_FORMAT  1
 #define DELETED_SUFFIX ".deleted"
@@ -23,12 +26,6 @@ METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those b
     X(u32, generation)
 WIRE_DECLARE(tenant_row, TENANT_ROW_FIELDS);
 WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
-
-/* A timeline as its tenant holds it. */
-struct member {
-    struct timeline *timeline;
-    struct list_link link;
-};
 
 /* Versions of a deleted timeline, until they are erased. */
 struct erasure {
@@ -46,9 +43,10 @@ struct tenant {
     struct log log;
     generation_t generation;
     struct page_store *store;
-    struct lane lane; /* rows, flushes and erasures, in order */
-    struct list members, requests, erasures;
-    size_t member_count;
+    struct lane lane;                        /* rows, flushes and erasures, in order */
+    struct list members, requests, erasures; /* members: struct timeline, parents first */
+    struct timeline **buckets;               /* of members, by id; a power of two */
+    size_t member_count, bucket_count;
     uint32_t next_number;
     char failure[sizeof(((struct errmsg *)NULL)->text)];
     bool deleting;
@@ -114,54 +112,86 @@ struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant)
     return next == &tenants->list.head ? NULL : CONTAINER_OF(next, struct tenant, link);
 }
 
-static struct timeline *member_timeline(struct tenant *tenant, struct list_link *link)
+static struct timeline *timeline_of(struct list_link *link)
 {
-    return link == &tenant->members.head ? NULL : CONTAINER_OF(link, struct member, link)->timeline;
+    return CONTAINER_OF(link, struct timeline, member_link);
 }
 
-static struct member *find_member(struct tenant *tenant, const struct timeline *tl)
+/* Ids are random bits, or what a caller of the API chose: hashed all the same. */
+static struct timeline **bucket_of(const struct tenant *tenant, struct timeline_id id)
 {
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        struct member *member = CONTAINER_OF(link, struct member, link);
-        if (member->timeline == tl) {
-            return member;
-        }
-    }
-    return NULL;
+    return &tenant->buckets[hash64(id.bytes, sizeof(id.bytes), 0) & (tenant->bucket_count - 1)];
 }
 
 struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id)
 {
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        struct timeline *tl = CONTAINER_OF(link, struct member, link)->timeline;
-        if (timeline_id_equal(timeline_info(tl)->id, id)) {
-            return tl;
-        }
+    struct timeline *tl = *bucket_of(tenant, id);
+    while (tl != NULL && !timeline_id_equal(tl->info.id, id)) {
+        tl = tl->next_in_bucket;
     }
-    return NULL;
+    return tl;
 }
 
 struct timeline *tenant_first_timeline(struct tenant *tenant)
 {
-    return member_timeline(tenant, tenant->members.head.next);
+    struct list_link *first = list_first(&tenant->members);
+    return first == NULL ? NULL : timeline_of(first);
 }
 
 struct timeline *tenant_next_timeline(struct tenant *tenant, struct timeline *tl)
 {
-    struct member *member = find_member(tenant, tl);
-    ASSERT(member != NULL);
-    return member_timeline(tenant, member->link.next);
+    struct list_link *next = tl->member_link.next;
+    ASSERT(next != NULL); /* it is a member */
+    return next == &tenant->members.head ? NULL : timeline_of(next);
+}
+
+static void grow_buckets(struct tenant *tenant)
+{
+    size_t old_count = tenant->bucket_count;
+    struct timeline **old = tenant->buckets;
+    tenant->bucket_count *= 2;
+    tenant->buckets = MEM_ARRAY(struct timeline *, tenant->bucket_count);
+    for (size_t i = 0; i < old_count; i++) {
+        for (struct timeline *tl = old[i], *next; tl != NULL; tl = next) {
+            struct timeline **bucket = bucket_of(tenant, tl->info.id);
+            next = tl->next_in_bucket;
+            tl->next_in_bucket = *bucket;
+            *bucket = tl;
+        }
+    }
+    mem_free(old);
 }
 
 static void add_member(struct tenant *tenant, struct timeline *tl)
 {
-    struct member *member = MEM_NEW(struct member);
-    member->timeline = tl;
-    list_push_back(&tenant->members, &member->link);
+    if (tenant->member_count == tenant->bucket_count) {
+        grow_buckets(tenant);
+    }
+    struct timeline **bucket = bucket_of(tenant, tl->info.id);
+    tl->next_in_bucket = *bucket;
+    *bucket = tl;
+    list_push_back(&tenant->members, &tl->member_link);
     tenant->member_count++;
+    if (tl->parent != NULL) {
+        tl->parent->child_count++;
+    }
     metric_add(&timeline_count, 1);
+}
+
+/* The reference of the list is the caller's now. */
+static void remove_member(struct tenant *tenant, struct timeline *tl)
+{
+    struct timeline **link = bucket_of(tenant, tl->info.id);
+    while (*link != tl) {
+        link = &(*link)->next_in_bucket;
+    }
+    *link = tl->next_in_bucket;
+    list_remove(&tl->member_link);
+    tenant->member_count--;
+    if (tl->parent != NULL) {
+        tl->parent->child_count--;
+    }
+    metric_add(&timeline_count, -1);
 }
 
 /* -- requests -- */
@@ -257,6 +287,7 @@ static void tenant_destroy(struct tenant *tenant)
 {
     ASSERT(list_is_empty(&tenant->members));
     page_store_close(tenant->store);
+    mem_free(tenant->buckets);
     mem_free(tenant);
 }
 
@@ -270,6 +301,8 @@ static struct tenant *tenant_create(
     tenant->next_number = 1;
     log_name(&tenant->log, "tenant %s", tenant_id_text(id).text);
     lane_init(&tenant->lane, tenants->options.executor);
+    tenant->bucket_count = BUCKETS_MIN;
+    tenant->buckets = MEM_ARRAY(struct timeline *, tenant->bucket_count);
     list_init(&tenant->members);
     list_init(&tenant->requests);
     list_init(&tenant->erasures);
@@ -382,12 +415,9 @@ static void drop_members(struct tenant *tenant)
 {
     /* Children come after their parents: from the back. */
     while (!list_is_empty(&tenant->members)) {
-        struct member *member = CONTAINER_OF(tenant->members.head.prev, struct member, link);
-        list_remove(&member->link);
-        timeline_unref(member->timeline);
-        mem_free(member);
-        tenant->member_count--;
-        metric_add(&timeline_count, -1);
+        struct timeline *tl = timeline_of(tenant->members.head.prev);
+        remove_member(tenant, tl);
+        timeline_unref(tl);
     }
 }
 
@@ -424,8 +454,7 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
     tenants_add(tenants, tenant);
     LIST_FOR_EACH(&tenant->members, link)
     {
-        struct member *member = CONTAINER_OF(link, struct member, link);
-        tenants->options.user->on_timeline(tenants->options.user, member->timeline);
+        tenants->options.user->on_timeline(tenants->options.user, timeline_of(link));
     }
     return ERR_OK;
 }
@@ -451,7 +480,7 @@ static bool tenant_is_quiet(struct tenant *tenant)
 {
     LIST_FOR_EACH(&tenant->members, link)
     {
-        if (timeline_has_readers(CONTAINER_OF(link, struct member, link)->timeline)) {
+        if (timeline_has_readers(timeline_of(link))) {
             return false;
         }
     }
@@ -465,7 +494,7 @@ static void fail_all(struct tenant *tenant, const char *why)
     err_ignore(str_copy(tenant->failure, sizeof(tenant->failure), why, NULL), "errmsg texts fit");
     LIST_FOR_EACH(&tenant->members, link)
     {
-        timeline_fail(CONTAINER_OF(link, struct member, link)->timeline, why);
+        timeline_fail(timeline_of(link), why);
     }
 }
 
@@ -482,7 +511,7 @@ static void on_flushed(struct job *job)
         tenant->dirty_since = page_store_unflushed_bytes(tenant->store) > 0 ? clock_mono() : 0;
         LIST_FOR_EACH(&tenant->members, link)
         {
-            timeline_flush_succeeded(CONTAINER_OF(link, struct member, link)->timeline);
+            timeline_flush_succeeded(timeline_of(link));
         }
         tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
     } else if (job->result == ERR_FULL || job->result == ERR_BUSY) {
@@ -499,7 +528,7 @@ static void start_flush(struct tenant *tenant)
     tenant->flushing = true;
     LIST_FOR_EACH(&tenant->members, link)
     {
-        timeline_flush_begins(CONTAINER_OF(link, struct member, link)->timeline);
+        timeline_flush_begins(timeline_of(link));
     }
     tenant->flush_job = (struct job){.run = flush, .done = on_flushed};
     lane_submit(&tenant->lane, &tenant->flush_job);
@@ -768,7 +797,7 @@ void tenant_delete(struct tenants *tenants, struct tenant_request *request, stru
         tenant->deleting = true;
         LIST_FOR_EACH(&tenant->members, link)
         {
-            struct timeline *tl = CONTAINER_OF(link, struct member, link)->timeline;
+            struct timeline *tl = timeline_of(link);
             timeline_set_state(tl, TIMELINE_DELETING);
             tenants->options.user->on_timeline_gone(tenants->options.user, tl);
         }
@@ -1008,17 +1037,6 @@ void tenant_timeline_imported(
     lane_submit(&tenant->lane, &request->job);
 }
 
-static bool has_children(struct tenant *tenant, const struct timeline *tl)
-{
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        if (timeline_parent(CONTAINER_OF(link, struct member, link)->timeline) == tl) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void on_row_deleting(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
@@ -1027,11 +1045,7 @@ static void on_row_deleting(struct job *job)
     if (job->result == ERR_OK) {
         struct timeline *tl = tenant_find_timeline(tenant, request->info.id);
         ASSERT(tl != NULL);
-        struct member *member = find_member(tenant, tl);
-        list_remove(&member->link);
-        mem_free(member);
-        tenant->member_count--;
-        metric_add(&timeline_count, -1);
+        remove_member(tenant, tl);
         timeline_set_state(tl, TIMELINE_DELETING);
         tenant->tenants->options.user->on_timeline_gone(tenant->tenants->options.user, tl);
         start_erasing(tenant, request->info.number, tl); /* the member's reference goes with it */
@@ -1047,7 +1061,7 @@ void tenant_delete_timeline(
     request->info = *timeline_info(tl);
     if (under_way) {
         answer_later(request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
-    } else if (has_children(tenant, tl)) {
+    } else if (tl->child_count > 0) {
         answer_later(request, err_set(&request->msg, ERR_EXISTS, "the timeline has children"));
     } else {
         request->info.state = TIMELINE_DELETING;

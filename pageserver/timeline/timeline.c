@@ -173,6 +173,16 @@ void timeline_set_state(struct timeline *tl, enum timeline_state state)
     timeline_wake_waiters(tl);
 }
 
+void timeline_set_user(struct timeline *tl, struct timeline_user *user)
+{
+    tl->user = user;
+}
+
+struct timeline_user *timeline_user(const struct timeline *tl)
+{
+    return tl->user;
+}
+
 const struct log *timeline_log(const struct timeline *tl)
 {
     return &tl->log;

@@ -78,6 +78,13 @@ void timeline_unref(struct timeline *tl); /* NULL is fine */
 const struct timeline_info *timeline_info(const struct timeline *tl); /* [any] but state, lists */
 void timeline_update_info(struct timeline *tl, const struct timeline_info *info);
 void timeline_set_state(struct timeline *tl, enum timeline_state state);
+/* Who serves the timeline, to come back from it with CONTAINER_OF; NULL: nobody. */
+struct timeline_user {
+    char unused;
+};
+void timeline_set_user(struct timeline *tl, struct timeline_user *user);
+struct timeline_user *timeline_user(const struct timeline *tl);
+
 const struct log *timeline_log(const struct timeline *tl); /* [any] */
 struct tenant *timeline_tenant(const struct timeline *tl);
 struct timeline *timeline_parent(const struct timeline *tl); /* NULL: a root */

@@ -9,6 +9,7 @@
 struct timeline {
     unsigned references;
     struct tenant *tenant;
+    struct timeline_user *user;
     struct loop *loop;
     struct page_store *store;
     struct log log;
@@ -24,6 +25,11 @@ struct timeline {
     unsigned readers;
     struct list waiters;
     struct rel_size_cache sizes;
+
+    /* The tenant's: it finds its timelines by id and knows who has children. */
+    struct list_link member_link;
+    struct timeline *next_in_bucket;
+    unsigned child_count;
 
     bool ancestors_ready;
     struct lsn_wait parent_wait; /* until the parent has ingested start_lsn */
