@@ -128,20 +128,25 @@ static void stop(struct app *app)
     timer_start(control.api.loop, &control.stop_timer, STOP_TICK_MS);
 }
 
+/* One node that is away is no reason: its steps wait, everything else goes on. See /v1/nodes. */
 static void not_ready(struct app *app, struct buf *reasons)
 {
     (void)app;
+    size_t total[3] = {0}, answering[3] = {0};
+    const char *error = "";
     for (size_t i = 0; i < nodes_count(control.api.nodes); i++) {
         const struct node *node = nodes_at(control.api.nodes, i);
-        if (!node->reachable || !node->answered) {
+        bool answers = node->reachable && node->answered;
+        total[node->kind]++;
+        answering[node->kind] += answers;
+        error = answers ? error : node->error.text;
+    }
+    for (enum node_kind kind = NODE_SAFEKEEPER; kind <= NODE_AGENT; kind++) {
+        size_t needed = kind == NODE_SAFEKEEPER ? total[kind] / 2 + 1 : MIN_OF(total[kind], 1);
+        if (answering[kind] < needed) {
             buf_printf(
-                reasons, "%s %" PRIu64 " does not answer: %s\n", node_kind_name(node->kind),
-                node->id, node->error.text);
-        }
-        if (node->lost > 0) {
-            buf_printf(
-                reasons, "%s %" PRIu64 " has lost %zu timelines\n", node_kind_name(node->kind),
-                node->id, node->lost);
+                reasons, "%zu of %zu %ss answer: %s\n", answering[kind], total[kind],
+                node_kind_name(kind), error);
         }
     }
     if (control.api.model->image.id[0] == '\0') {

@@ -143,6 +143,9 @@ static void get_nodes(struct http_context *context, struct http_request *request
         }
         doc_set_int(doc, "http_port", node->http_port);
         doc_set_bool(doc, "reachable", node->reachable && node->answered);
+        if (node->kind == NODE_SAFEKEEPER) {
+            doc_set_int(doc, "lost_timelines", (int64_t)node->lost);
+        }
         if (!node->reachable) {
             doc_set_str(doc, "error", node->error.text);
         }

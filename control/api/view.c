@@ -71,7 +71,7 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
         "active_time_seconds", "compute_time_seconds", "cpu_used_sec", "data_transfer_bytes",
         "written_data_bytes"};
     const struct branch_row *row = &branch->row;
-    bool ready = row->state == BRANCH_READY;
+    bool ready = row->state != BRANCH_INIT;
     struct doc *doc = doc_object();
     doc_set_str(doc, "id", row->id);
     doc_set_str(doc, "project_id", row->project_id);

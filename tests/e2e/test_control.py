@@ -1,0 +1,134 @@
+"""The control plane: restore, roles, expiry, and operations that outlive it."""
+import datetime
+import shutil
+import signal
+
+import pq
+from cluster import ApiError, http, wait_for
+
+
+def connect_as(branch, role, database):
+    uri = branch.project.api(
+        "GET", f"/connection_uri?branch_id={branch.id}&role_name={role}&database_name={database}")["uri"]
+    return wait_for(f"connect as {role}", lambda: pq.connect(uri), 30)
+
+
+def test_restore_to_the_own_past_keeps_endpoint_and_children(cluster):
+    project = cluster.create_project("restore")
+    main = project.main()
+    with main.connect() as db:
+        db.query("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        lsn = db.value("SELECT pg_current_wal_lsn()")
+        db.query("DELETE FROM t WHERE n > 10")
+    child = project.create_branch("child", main)
+    uri = main.uri()
+    body = {"source_branch_id": main.id, "source_lsn": lsn}
+    try:
+        project.api("POST", f"/branches/{main.id}/restore", body)
+        raise AssertionError("its own past would be gone")
+    except ApiError as error:
+        assert error.status == 400 and "preserve_under_name" in error.body["message"], error
+    answer = project.api("POST", f"/branches/{main.id}/restore", {**body, "preserve_under_name": "before"})
+    project.wait_operations(answer)
+    before = next(b for b in project.branches() if b["name"] == "before")
+    assert answer["branch"]["parent_id"] == before["id"]
+    assert child.get()["parent_id"] == before["id"]
+    assert main.uri() == uri and main.get()["default"]
+    assert main.value("SELECT count(*) FROM t") == "1000"
+    assert child.value("SELECT count(*) FROM t") == "10"
+    main.sql("INSERT INTO t VALUES (5000)")
+    # And back: the child becomes what its new grandparent is now; its own data goes.
+    project.wait_operations(project.api("POST", f"/branches/{child.id}/restore", {"source_branch_id": main.id}))
+    assert child.value("SELECT count(*) FROM t") == "1001"
+    assert {b["name"] for b in project.branches()} == {"main", "before", "child"}
+
+
+def test_role_and_database_reach_running_computes_and_later_branches(cluster):
+    project = cluster.create_project("roles")
+    main = project.main()
+    main.connect().close()
+    answer = project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "second role"}})
+    project.wait_operations(answer)
+    assert len(answer["role"]["password"]) >= 20
+    project.wait_operations(project.api(
+        "POST", f"/branches/{main.id}/databases", {"database": {"name": "Other", "owner_name": "second role"}}))
+    with connect_as(main, "second%20role", "Other") as db:
+        assert db.query("SELECT current_user, current_database()") == [("second role", "Other")]
+    branch = project.create_branch("inherits", main)
+    with connect_as(branch, "second%20role", "Other") as db:
+        assert db.value("SELECT 1") == "1"
+
+
+def test_expired_branch_is_deleted(cluster):
+    project = cluster.create_project("expiry")
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    branch = project.create_branch("short", expires_at=soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    wait_for("it is gone", lambda: branch.id not in [b["id"] for b in project.branches()], 30)
+    name = project.create_branch("short", endpoint=False)
+    assert name.get()["name"] == "short" # the name is free again
+
+
+def test_control_killed_after_each_answer_finishes_what_it_answered(fresh_cluster):
+    control = fresh_cluster.control
+
+    def crash():
+        control.kill(signal.SIGKILL)
+        control.start()
+    answer = fresh_cluster.api("POST", "/projects", {"project": {"name": "crash"}})
+    crash()
+    from cluster import Branch, Project
+    project = Project(fresh_cluster, answer["project"]["id"])
+    project.wait_operations(answer)
+    main = project.main()
+    main.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS n")
+    answer = project.api("POST", "/branches", {"branch": {"name": "b"}, "endpoints": [{"type": "read_write"}]})
+    crash()
+    project.wait_operations(answer)
+    branch = Branch(project, answer["branch"]["id"])
+    assert branch.value("SELECT count(*) FROM kept") == "100"
+    answer = project.api("POST", f"/endpoints/{branch.endpoint()['id']}/suspend")
+    crash()
+    project.wait_operations(answer)
+    answer = project.api("DELETE", f"/branches/{branch.id}")
+    crash()
+    project.wait_operations(answer)
+    assert [b["name"] for b in project.branches()] == ["main"]
+    assert main.value("SELECT count(*) FROM kept") == "100"
+    answer = fresh_cluster.api("DELETE", f"/projects/{project.id}")
+    crash()
+    project.wait_operations(answer)
+    assert http("GET", fresh_cluster.pageserver.http_url + "/v1/status")["tenants"] == []
+
+
+def test_pageserver_with_a_new_disk_serves_running_computes(fresh_cluster):
+    project = fresh_cluster.create_project("disk")
+    main = project.main()
+    main.sql("CREATE TABLE kept AS SELECT i, md5(i::text) FROM generate_series(1, 5000) i")
+    pageserver = fresh_cluster.pageserver
+    pageserver.kill()
+    shutil.rmtree(pageserver.folder)
+    pageserver.start()
+    # The generation is a new one, which the compute has to be told.
+    assert wait_for("it answers", lambda: main.value("SELECT count(*) FROM kept"), 60) == "5000"
+    wait_for("writes go on", lambda: main.sql("INSERT INTO kept VALUES (0, '')") is not None, 60)
+
+
+def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):
+    project = fresh_cluster.create_project("lost")
+    main = project.main()
+    main.sql("CREATE TABLE kept (n int)")
+    safekeeper = fresh_cluster.safekeepers[2]
+    safekeeper.kill()
+    shutil.rmtree(safekeeper.folder)
+    safekeeper.start()
+
+    def reported():
+        nodes = http("GET", fresh_cluster.control.http_url + "/v1/nodes")["nodes"]
+        return [n["lost_timelines"] for n in nodes if n["kind"] == "safekeeper"] == [0, 0, 1]
+    wait_for("control reports the loss", reported, 30)
+    main.sql("INSERT INTO kept VALUES (1)") # the other two are a majority
+    assert http("GET", safekeeper.http_url + "/v1/status")["timelines"] == 0
+    branch = project.create_branch("new", main) # what is created now, it gets
+    assert branch.value("SELECT count(*) FROM kept") == "1"
+    wait_for("it has the new timeline",
+             lambda: http("GET", safekeeper.http_url + "/v1/status")["timelines"] == 1, 30)
