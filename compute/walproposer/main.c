@@ -21,8 +21,8 @@
     X(str, start_lsn, "0/0", RESTART, "where Postgres was prepared to begin; 0/0: anywhere")       \
     X(bool, sync, "false", RESTART,                                                                \
       "elect, repair, commit the end of the log, print \"LSN X/Y\" and exit")                      \
-    X(size, window_max, "16MB", RESTART, "newest WAL kept for the safekeepers")                    \
-    X(size, inflight_max, "8MB", RESTART, "WAL sent to one safekeeper and not yet flushed there")  \
+    X(size, window_max, "8MB", RESTART, "newest WAL kept for the safekeepers")                     \
+    X(size, inflight_max, "4MB", RESTART, "WAL sent to one safekeeper and not yet flushed there")  \
     X(ms, election_timeout, "2s", RESTART, "for votes, for answers, for progress of a repair")     \
     X(ms, heartbeat_interval, "1s", RESTART, "to each safekeeper when nothing else is sent")       \
     X(ms, link_timeout, "10s", RESTART, "a safekeeper silent for so long is connected again")

@@ -17,6 +17,11 @@ METRIC_COUNTER(appends_sent, "walproposer_appends_total", "Appends sent to safek
 METRIC_COUNTER(commits, "walproposer_commits_total", "Times that commit_lsn moved.");
 METRIC_COUNTER(repair_bytes, "walproposer_repair_bytes_total", "WAL forwarded from a safekeeper.");
 
+METRIC_HISTOGRAM(
+    commit_seconds,
+    "walproposer_commit_seconds",
+    "From the arrival of WAL until a quorum has it; one sample at a time.");
+
 /* ---- the end ---- */
 
 /* No commit may be answered by a Postgres whose WAL goes nowhere: it quits without a checkpoint. */
@@ -116,6 +121,16 @@ static void on_ready(struct walproposer *walproposer, lsn_t lsn)
     wal_source_start(&walproposer->source);
 }
 
+static void on_committed(struct walproposer *walproposer, lsn_t lsn)
+{
+    wal_source_report(&walproposer->source, lsn); /* Postgres first: somebody waits for it */
+    metric_add(&commits, 1);
+    if (walproposer->sample_lsn != LSN_NONE && lsn >= walproposer->sample_lsn) {
+        metric_observe_ns(&commit_seconds, clock_mono() - walproposer->sample_begun);
+        walproposer->sample_lsn = LSN_NONE;
+    }
+}
+
 static void do_action(struct walproposer *walproposer, const struct proposer_action *action)
 {
     struct safekeeper_link *safekeeper = &walproposer->safekeepers[action->peer];
@@ -139,10 +154,7 @@ static void do_action(struct walproposer *walproposer, const struct proposer_act
             end(walproposer, WALPROPOSER_SYNCED, action->lsn);
         }
         break;
-    case PROPOSER_COMMITTED:
-        metric_add(&commits, 1);
-        wal_source_report(&walproposer->source, action->lsn);
-        break;
+    case PROPOSER_COMMITTED: on_committed(walproposer, action->lsn); break;
     case PROPOSER_STEP_DOWN:
         log_warn(
             &walproposer->log, "term %" PRIu64 " is over, somebody has term %" PRIu64,
@@ -223,12 +235,17 @@ static void offer(struct walproposer *walproposer)
         return;
     }
     walproposer->offered_lsn = end_lsn;
+    lsn_t record_lsn = wal_reader_record_lsn(walproposer->reader);
+    if (walproposer->sample_lsn == LSN_NONE && record_lsn > walproposer->core.commit_lsn) {
+        walproposer->sample_lsn = record_lsn;
+        walproposer->sample_begun = clock_mono();
+    }
     struct proposer_event event = {
         .kind = PROPOSER_LOCAL_WAL,
         .local =
             {
                 .end_lsn = end_lsn,
-                .record_lsn = wal_reader_record_lsn(walproposer->reader),
+                .record_lsn = record_lsn,
             },
     };
     walproposer_feed(walproposer, &event);

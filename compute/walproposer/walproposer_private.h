@@ -39,6 +39,8 @@ struct walproposer {
     struct wal_window window;
     struct wal_reader *reader; /* of our own WAL: where records end */
     lsn_t offered_lsn;         /* end of the WAL that the core knows of */
+    lsn_t sample_lsn;          /* LSN_NONE, or what commit_seconds waits for ... */
+    mono_ns_t sample_begun;    /* ... since then */
     struct wal_source source;
     struct wal_source_user source_user;
     lsn_t received_lsn, durable_lsn, remote_lsn; /* what pageservers have, as safekeepers tell */
