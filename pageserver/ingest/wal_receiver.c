@@ -247,8 +247,7 @@ static void decide(struct wal_receiver *receiver)
     timer_stop(&receiver->decide);
     receiver->probe_began = 0;
     receiver->last_probe = clock_mono();
-    if (current != NULL &&
-        (best == NULL || best->commit_lsn <= timeline_commit_lsn(receiver->options.timeline))) {
+    if (current != NULL && (best == NULL || best->commit_lsn <= current->commit_lsn)) {
         close_all_but(receiver, current); /* nobody is ahead of it */
         return;
     }
@@ -308,6 +307,7 @@ static err_t on_feed_wal(struct source *source, struct reader *in)
     struct feed_wal wal;
     TRY(feed_wal_decode(&wal, in));
     receiver->last_news = clock_mono();
+    source->commit_lsn = wal.commit_lsn;
     timeline_saw_commit_lsn(receiver->options.timeline, wal.commit_lsn);
     metric_add(&received_bytes, (int64_t)wal.wal.size);
     TRY(wal_ingest_feed(receiver->options.ingest, wal.begin_lsn, wal.wal, &source->error));
@@ -323,9 +323,10 @@ static err_t on_feed_status(struct source *source, struct reader *in)
     struct wal_receiver *receiver = source->receiver;
     struct feed_status status;
     TRY(feed_status_decode(&status, in));
-    if (status.commit_lsn > timeline_commit_lsn(receiver->options.timeline)) {
+    if (status.commit_lsn > source->commit_lsn) {
         receiver->last_news = clock_mono();
     }
+    source->commit_lsn = status.commit_lsn;
     timeline_saw_commit_lsn(receiver->options.timeline, status.commit_lsn);
     wal_receiver_send_feedback(receiver);
     return ERR_OK;
@@ -373,8 +374,9 @@ static void on_frame(struct link_user *user, const struct frame *frame)
             "said in the status");
     }
     bool was_feed = source->receiver->feed == source;
-    log_warn(
-        timeline_log(source->receiver->options.timeline), "safekeeper %" PRIu64 ": %s",
+    log_write(
+        timeline_log(source->receiver->options.timeline),
+        was_feed ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "safekeeper %" PRIu64 ": %s",
         source->address.id, source->error.text);
     source_close(source);
     if (!was_feed) {
