@@ -119,7 +119,7 @@ int main(int argc, char **argv)
         }
     }
     if (paths == 0) {
-        run_random(&prng, rounds > 0 ? rounds : 50000);
+        run_random(&prng, rounds > 0 ? rounds : 20000);
     }
     return failed;
 }
