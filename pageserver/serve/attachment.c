@@ -153,7 +153,7 @@ static void start_ingest(struct attachment *attachment)
     };
     attachment->ingest = wal_ingest_create(&(struct wal_ingest_options){
         .loop = options->loop,
-        .executor = options->executor,
+        .executor = attachment->server->background,
         .timeline = attachment->timeline,
         .user = &attachment->ingest_user,
         .queue_bytes_max = options->ingest_queue_bytes,
@@ -258,7 +258,7 @@ static void on_import_timer(struct timer *timer)
     }
     attachment->importing = true;
     attachment->import_job = (struct job){.run = import, .done = on_import_done};
-    executor_submit(attachment->server->options.executor, &attachment->import_job);
+    executor_submit(attachment->server->background, &attachment->import_job);
 }
 
 /* -- for the server -- */

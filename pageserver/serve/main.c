@@ -8,6 +8,7 @@
     X(str, listen_host, "127.0.0.1", RESTART, "address of the framed port")                        \
     X(u64, listen_port, "7430", RESTART, "framed port; 0: any free one, see ports.json")           \
     X(str, auth_token, "", RESTART, "token of every hello, shown to safekeepers; empty: none")     \
+    X(u64, background_threads, "2", RESTART, "threads for imports, ingest and flushes")            \
     X(u64, connections_max, "10000", RESTART, "framed connections; more are refused")              \
     X(str, object_store, "", RESTART, "dir:/path of the object store; required")                   \
     X(size, block_cache, "512MB", RESTART, "cache of the page stores, shared by all tenants")      \
@@ -35,12 +36,16 @@ static err_t start(struct app *app, struct errmsg *msg)
     if (conf.node_id == 0 || conf.listen_port > UINT16_MAX) {
         return err_set(msg, ERR_INVALID, "node_id 0 or listen_port above 65535");
     }
+    if (conf.background_threads < 1 || conf.background_threads > 256) {
+        return err_set(msg, ERR_INVALID, "background_threads: expected 1 to 256");
+    }
     if (conf.object_store[0] == '\0') {
         return err_set(msg, ERR_INVALID, "setting object_store is required");
     }
     struct server_options options = {
         .loop = app_loop(app),
         .executor = app_executor(app),
+        .background_threads = (unsigned)conf.background_threads,
         .http = app_http(app),
         .data_dir = app_data_dir(app),
         .node_id = conf.node_id,

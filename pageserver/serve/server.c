@@ -77,7 +77,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .on_timeline = on_timeline, .on_timeline_gone = on_timeline_gone, .on_flushed = on_flushed};
     struct tenants_options tenants = {
         .loop = options->loop,
-        .executor = options->executor,
+        .executor = server->background,
         .data_dir = options->data_dir,
         .store =
             {
@@ -96,6 +96,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     *server = (struct server){.options = *options};
     list_init(&server->attachments);
     list_init(&server->connections);
+    TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
     TRY(open_stores(server, msg));
     struct link_options link_options = {.idle_timeout_ms = 0};
     server->listener_user.on_accept = on_accept;
@@ -126,6 +127,7 @@ static void on_stop_timer(struct timer *timer)
         return;
     }
     tenants_close(server->tenants);
+    executor_destroy(server->background);
     page_cache_destroy(server->cache);
     objstore_close(server->objects);
     server->on_stopped(server);

@@ -13,7 +13,8 @@ struct attachment;
 
 struct server_options {
     struct loop *loop;
-    struct executor *executor;
+    struct executor *executor; /* for requests */
+    unsigned background_threads;
     struct http_server *http;
     const char *data_dir;
     uint64_t node_id;
@@ -32,6 +33,7 @@ struct server_options {
 struct server {
     struct server_options options;
     char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
+    struct executor *background; /* imports, ingest, flushes: they never keep a request waiting */
     struct objstore *objects;
     struct tenants *tenants;
     struct tenants_user tenants_user;
