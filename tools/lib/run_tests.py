@@ -56,7 +56,7 @@ def run_meson(tally, build, suite):
 
 
 def run_python(tally, suite, command):
-    """A suite of our own: prints `ok NAME` and `FAILED NAME` lines, and what else it likes."""
+    """A suite of our own: prints `ok NAME` and `FAILED NAME` lines, or a last line `N passed, N failed`."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                bufsize=1)
     failed, passed = [], 0
@@ -66,6 +66,9 @@ def run_python(tally, suite, command):
             passed += 1
         elif line.startswith("FAILED "):
             failed.append(f"{suite}: {line.split()[1]}")
+        elif total := re.match(r"(\d+) passed, (\d+) failed", line):
+            passed += int(total.group(1))
+            failed += [f"{suite}: {line.strip()}"] * int(total.group(2))
     if process.wait() != 0 and not failed:
         failed.append(f"{suite}: exit code {process.returncode}")
     if passed + len(failed) == 0:
@@ -79,6 +82,7 @@ def main():
     parser.add_argument("suites", nargs="+")
     args = parser.parse_args()
     python_suites = {
+        "mutants": [sys.executable, "tests/sim/mutants.py"],
         "redo": [sys.executable, "tests/oracle/redo_twin.py", "--build", str(args.build)],
         "e2e": [sys.executable, "tests/e2e/run.py", "--build", str(args.build)],
         "chaos": [sys.executable, "tests/chaos/suite.py", "--build", str(args.build)],
