@@ -63,7 +63,7 @@ SOURCES = [
 MUTATED = [
     "safekeeper/consensus/acceptor.c", "safekeeper/consensus/membership.c",
     "safekeeper/consensus/proposer.c", "safekeeper/consensus/term_history.c",
-    "tests/sim/compute.c", "tests/sim/disk.c", "tests/sim/main.c", "tests/sim/network.c",
+    "tests/sim/climate.c", "tests/sim/compute.c", "tests/sim/disk.c", "tests/sim/main.c", "tests/sim/network.c",
     "tests/sim/node.c", "tests/sim/oracle.c", "tests/sim/schedule.c", "tests/sim/world.c",
 ]
 

@@ -7,9 +7,9 @@
 #pragma once
 
 #include "safekeeper/consensus/proposer.h"
+#include "tests/sim/climate.h"
 #include "tests/sim/disk.h"
 
-#define NODES_MAX     5
 #define WINNERS_MAX   256
 #define COMMITS_MAX   1024
 #define VIOLATION_MAX 200

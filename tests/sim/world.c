@@ -154,52 +154,6 @@ static void dispatch(struct world *world, const struct sim_event *event)
     }
 }
 
-static uint64_t pick(struct prng *prng, const uint64_t *choices, size_t count)
-{
-    return choices[prng_below(prng, count)];
-}
-#define PICK(prng, ...)                                                                            \
-    pick(                                                                                          \
-        (prng), (const uint64_t[]){__VA_ARGS__},                                                   \
-        sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
-static void draw_climate(struct world *world, struct prng *swarm)
-{
-    struct climate *climate = &world->climate;
-    climate->nodes = schedule_one_in(swarm, 8) ? 5 : 3;
-    climate->computes = 1 + (uint32_t)prng_below(swarm, COMPUTES);
-    for (int c = 0; c < COMPUTES; c++) {
-        for (uint32_t n = 0; n < world->climate.nodes; n++) {
-            climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
-        }
-    }
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
-        climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
-    }
-    climate->reset_one_in = PICK(swarm, 0, 10, 30, 100, 300);
-    climate->crash_one_in = PICK(swarm, 0, 3000, 10000, 30000);
-    climate->local_us = PICK(swarm, 300, 1000, 3000);
-    climate->chunk_max = PICK(swarm, 1, 24, 64, 400);
-    climate->read_max = PICK(swarm, 16, 64, 4096);
-    climate->window_max = PICK(swarm, 128, 512, 4096);
-    climate->inflight_max = PICK(swarm, 64, 512, 4096);
-    climate->old_bytes = schedule_one_in(swarm, 2);
-    climate->sync_one_in = PICK(swarm, 0, 3, 2);
-    climate->sleeper = schedule_one_in(swarm, 32);
-    climate->foreigner = schedule_one_in(swarm, 16);
-    climate->chaos_us = PICK(swarm, 15000, 30000, 60000);
-    climate->life_us = climate->chaos_us;
-    if (schedule_one_in(
-            swarm, 4)) { /* one rival after the other, each with a long repair before it */
-        climate->computes = COMPUTES;
-        climate->chunk_max = 400;
-        climate->read_max = 16;
-        climate->life_us = 15000;
-        climate->crash_one_in = PICK(swarm, 0, 30000);
-        climate->reset_one_in = PICK(swarm, 0, 300);
-    }
-}
-
 /*
  * Two safekeepers saw so many terms that the oldest fell out of their histories, and nothing was
  * written in them; the third slept, with a record that was never committed.
@@ -231,7 +185,8 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
     world->healing = world->heal_sync = false;
     world->synced_lsn = LSN_NONE;
     world->pending = world->conns_count = world->arena_used = 0;
-    draw_climate(world, &swarm);
+    climate_draw(&world->climate, &swarm);
+    climate_calm(&world->climate, world->calm);
     oracle_init(&world->oracle, world->climate.nodes);
     for (uint32_t n = 0; n < world->climate.nodes; n++) {
         struct node *node = &world->nodes[n];
@@ -262,7 +217,7 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
             world, prng_below(&world->crash, 2 * world->climate.crash_one_in),
             (struct sim_event){.kind = EV_CRASH});
     }
-    if (schedule_one_in(&world->crash, 8)) {
+    if (schedule_one_in(&world->crash, world->climate.failure_one_in)) {
         uint32_t n = (uint32_t)prng_below(&world->crash, world->climate.nodes);
         uint64_t at_us = prng_below(&world->crash, world->climate.chaos_us);
         schedule_add(world, at_us, (struct sim_event){.kind = EV_FAIL_STORAGE, .node = n});
@@ -274,8 +229,9 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
     schedule_add(world, world->climate.chaos_us, (struct sim_event){.kind = EV_HEAL});
 }
 
-const char *world_run(struct world *world, uint64_t seed, FILE *chart_file)
+const char *world_run(struct world *world, uint64_t seed, uint32_t calm, FILE *chart_file)
 {
+    world->calm = calm;
     begin(world, seed, chart_file);
     bool healed = false;
     while (world->pending > 0 && !healed && world->oracle.violation[0] == '\0') {

@@ -1,0 +1,116 @@
+#include "tests/sim/climate.h"
+
+#include <string.h>
+
+static bool one_in(struct prng *prng, uint64_t n)
+{
+    return prng_below(prng, n) == 0;
+}
+
+static uint64_t pick(struct prng *prng, const uint64_t *choices, size_t count)
+{
+    return choices[prng_below(prng, count)];
+}
+#define PICK(prng, ...)                                                                            \
+    pick(                                                                                          \
+        (prng), (const uint64_t[]){__VA_ARGS__},                                                   \
+        sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+void climate_draw(struct climate *climate, struct prng *swarm)
+{
+    climate->nodes = one_in(swarm, 8) ? 5 : 3;
+    climate->computes = 1 + (uint32_t)prng_below(swarm, COMPUTES);
+    for (int c = 0; c < COMPUTES; c++) {
+        for (uint32_t n = 0; n < climate->nodes; n++) {
+            climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
+        }
+    }
+    for (uint32_t n = 0; n < climate->nodes; n++) {
+        climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
+    }
+    climate->reset_one_in = PICK(swarm, 0, 10, 30, 100, 300);
+    climate->crash_one_in = PICK(swarm, 0, 3000, 10000, 30000);
+    climate->local_us = PICK(swarm, 300, 1000, 3000);
+    climate->chunk_max = PICK(swarm, 1, 24, 64, 400);
+    climate->read_max = PICK(swarm, 16, 64, 4096);
+    climate->window_max = PICK(swarm, 128, 512, 4096);
+    climate->inflight_max = PICK(swarm, 64, 512, 4096);
+    climate->old_bytes = one_in(swarm, 2);
+    climate->sync_one_in = PICK(swarm, 0, 3, 2);
+    climate->failure_one_in = 8;
+    climate->sleeper = one_in(swarm, 32);
+    climate->foreigner = one_in(swarm, 16);
+    climate->chaos_us = PICK(swarm, 15000, 30000, 60000);
+    climate->life_us = climate->chaos_us;
+    /* One rival after the other, each with a long repair before it. */
+    if (one_in(swarm, 4)) {
+        climate->computes = COMPUTES;
+        climate->chunk_max = 400;
+        climate->read_max = 16;
+        climate->life_us = 15000;
+        climate->crash_one_in = PICK(swarm, 0, 30000);
+        climate->reset_one_in = PICK(swarm, 0, 300);
+    }
+}
+
+static const char *const names[] = {
+#define X(name) #name,
+    CLIMATE_CALMS(X)
+#undef X
+};
+
+const char *climate_calm_name(enum climate_calm calm)
+{
+    return names[calm];
+}
+
+bool climate_calm_parse(const char *name, enum climate_calm *ret_calm)
+{
+    for (int i = 0; i < CALMS; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *ret_calm = (enum climate_calm)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void leave_out(struct climate *climate, enum climate_calm calm)
+{
+    switch (calm) {
+    case CALM_crashes: climate->crash_one_in = 0; break;
+    case CALM_resets: climate->reset_one_in = 0; break;
+    case CALM_old_bytes: climate->old_bytes = false; break;
+    case CALM_failures: climate->failure_one_in = 0; break;
+    case CALM_sleeper: climate->sleeper = false; break;
+    case CALM_foreigner: climate->foreigner = false; break;
+    case CALM_syncs: climate->sync_one_in = 0; break;
+    case CALM_third_rival: climate->computes = climate->computes > 2 ? 2 : climate->computes; break;
+    case CALM_rivals: climate->computes = 1; break;
+    case CALM_slow_links:
+        for (int c = 0; c < COMPUTES; c++) {
+            for (int n = 0; n < NODES_MAX; n++) {
+                climate->latency_us[c][n] = 100;
+            }
+        }
+        break;
+    case CALM_slow_disks:
+        for (int n = 0; n < NODES_MAX; n++) {
+            climate->disk_us[n] = 100;
+        }
+        break;
+    case CALM_small_reads: climate->read_max = 4096; break;
+    case CALM_small_windows: climate->window_max = climate->inflight_max = 4096; break;
+    case CALM_half_the_time: climate->chaos_us /= 2; break;
+    case CALMS: break;
+    }
+}
+
+void climate_calm(struct climate *climate, uint32_t calms)
+{
+    for (int i = 0; i < CALMS; i++) {
+        if ((calms >> i & 1) != 0) {
+            leave_out(climate, (enum climate_calm)i);
+        }
+    }
+}
