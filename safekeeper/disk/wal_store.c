@@ -15,7 +15,7 @@
  */
 #define RESERVE_SIZE       (256 * KIB)
 #define RESERVE_GROUP_MAX  (64 * KIB)
-#define SIDECAR_SLOTS_STEP 1024
+#define SIDECAR_SLOTS_STEP 1024u
 
 METRIC_COUNTER(groups, "safekeeper_wal_groups_total", "commit groups written");
 METRIC_COUNTER(group_bytes, "safekeeper_wal_bytes_total", "WAL bytes written");
@@ -246,7 +246,7 @@ static err_t put_record(
     TRY(open_sidecar(store, segment, msg));
     if (record->slot >= store->sidecar_slots) {
         uint32_t slots = record->slot + SIDECAR_SLOTS_STEP - record->slot % SIDECAR_SLOTS_STEP;
-        static_assert(SIDECAR_SLOTS_STEP * SIDECAR_SLOT_SIZE <= sizeof(zeros), "one write");
+        static_assert((size_t)SIDECAR_SLOTS_STEP * SIDECAR_SLOT_SIZE <= sizeof(zeros), "one write");
         struct bytes ahead =
             bytes_of(zeros, (size_t)(slots - store->sidecar_slots) * SIDECAR_SLOT_SIZE);
         ASSERT(ahead.size <= sizeof(zeros));

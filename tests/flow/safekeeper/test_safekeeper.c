@@ -524,6 +524,54 @@ START_TEST(test_crash_at_every_failpoint_of_the_write_path)
 }
 END_TEST
 
+/*
+ * Streams of random appends, cut by kill -9 at no particular moment, many times. Every byte that
+ * was acknowledged to a leader is there at the end, under the term that wrote it.
+ * SAFEKEEPER_KILLS=N: so many.
+ */
+START_TEST(test_kill_at_random_moments)
+{
+    enum { KILLS_MAX = 10000 };
+    static lsn_t begin_lsns[KILLS_MAX + 2];
+    const char *many = getenv("SAFEKEEPER_KILLS");
+    size_t kills = many != NULL ? strtoul(many, NULL, 10) : 12;
+    struct prng prng;
+    struct leader leader;
+    given_timeline();
+    prng_init(&prng, 7);
+    lsn_t acked_lsn = RIG_START_LSN;
+    kills = MIN_OF(kills, (size_t)KILLS_MAX);
+    for (size_t kill = 0; kill < kills; kill++) {
+        leader_begin(&leader, &rig, kill + 1);
+        begin_lsns[kill] = leader.lsn;
+        ck_assert_uint_ge(leader.lsn + 8, acked_lsn); /* a record end, at most 7 bytes before */
+        ck_assert_uint_ge(leader.vote.flush_lsn, acked_lsn);
+        size_t appends = 1 + prng_below(&prng, 60);
+        for (size_t i = 0; i < appends; i++) {
+            static const size_t sizes[] = {8, 300, 9000, WAL_APPEND_MAX};
+            size_t size = 1 + prng_below(&prng, sizes[prng_below(&prng, ARRAY_LEN(sizes))]);
+            leader_send(&leader, size, leader.last.record_lsn);
+            if (prng_below(&prng, 4) == 0) {
+                ck_assert(leader_wait(&leader, leader.lsn));
+            }
+        }
+        acked_lsn = leader.last.flush_lsn;
+        client_close(&leader.client);
+        restart();
+        ck_assert_uint_ge(rig_lsn(&rig, "flush_lsn"), acked_lsn);
+    }
+    leader_begin(&leader, &rig, kills + 1);
+    begin_lsns[kills] = leader.lsn;
+    leader_commit(&leader, 8);
+    begin_lsns[kills + 1] = leader.last.commit_lsn;
+    client_close(&leader.client);
+    for (size_t kill = 0; kill <= kills; kill++) {
+        assert_digest(begin_lsns[kill], begin_lsns[kill + 1], kill + 1);
+    }
+    rig_deinit(&rig);
+}
+END_TEST
+
 START_TEST(test_full_disk_is_back_pressure)
 {
     struct leader leader;
@@ -860,6 +908,7 @@ int main(void)
     tcase_add_test(tcase, test_malformed_message_ends_the_connection);
     tcase_add_test(tcase, test_garbage_on_the_port);
     tcase_add_test(tcase, test_crash_at_every_failpoint_of_the_write_path);
+    tcase_add_test(tcase, test_kill_at_random_moments);
     tcase_add_loop_test(tcase, test_full_disk_is_back_pressure, 0, 2);
     tcase_add_test(tcase, test_next_leader_while_the_disk_is_full);
     tcase_add_loop_test(tcase, test_failed_sync_takes_the_timeline_out_of_service, 0, 2);
