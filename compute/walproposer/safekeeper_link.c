@@ -60,7 +60,6 @@ static void on_hello_reply(struct safekeeper_link *safekeeper, const struct hell
     timer_stop(&safekeeper->timer);
     safekeeper->channel = reply->channel;
     safekeeper->hellos++;
-    safekeeper->attempts = 0;
     error->text[0] = '\0';
     struct proposer_event event = {
         .kind = PROPOSER_PEER_UP,
@@ -152,6 +151,7 @@ static void on_read_reply(
 static void on_append_reply(struct safekeeper_link *safekeeper, const struct append_reply *appended)
 {
     struct walproposer *walproposer = safekeeper->walproposer;
+    safekeeper->attempts = 0; /* it works: one that only answers hello is not hurried */
     walproposer->received_lsn = MAX_OF(walproposer->received_lsn, appended->received_lsn);
     walproposer->durable_lsn = MAX_OF(walproposer->durable_lsn, appended->durable_lsn);
     walproposer->remote_lsn = MAX_OF(walproposer->remote_lsn, appended->remote_lsn);
@@ -239,7 +239,7 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     if (safekeeper->last_error.text[0] == '\0' && reason != ERR_OK) {
         safekeeper->last_error = *msg;
     }
-    if (was_up || safekeeper->attempts % 64 == 2) {
+    if (safekeeper->attempts < 2 || safekeeper->attempts % 64 == 2) {
         log_warn(
             &walproposer->log, "safekeeper %" PRIu64 " at %s:%u is gone, tries again: %s",
             safekeeper->id, safekeeper->host, safekeeper->port, safekeeper->last_error.text);
