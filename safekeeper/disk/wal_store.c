@@ -138,14 +138,13 @@ static err_t open_segment(
     if (err != ERR_OK) {
         goto out;
     }
-    bool is_new = !file_exists(store->segment_path);
     err = file_open(&fd, store->segment_path, FILE_CREATE, msg);
     if (err != ERR_OK) {
         goto out;
     }
-    /* Also after a crash or a full disk between the creation and here. */
+    /* Always: an attempt that ran out of space may have left a file that is not complete. */
     err = file_resize(fd, store->segment_path, segment_size(store), /* reserve */ false, msg);
-    if (err == ERR_OK && is_new) {
+    if (err == ERR_OK) {
         err = file_sync_dir(store->files.dir, msg);
     }
 out:
@@ -216,13 +215,12 @@ static err_t open_sidecar(struct wal_store *store, uint64_t segment, struct errm
     if (err != ERR_OK) {
         goto out;
     }
-    bool is_new = !file_exists(store->sidecar_path);
     err = file_open(&fd, store->sidecar_path, FILE_CREATE, msg);
     if (err != ERR_OK) {
         goto out;
     }
     err = file_size(fd, store->sidecar_path, &size, msg);
-    if (err == ERR_OK && is_new) {
+    if (err == ERR_OK) {
         err = file_sync_dir(store->files.dir, msg);
     }
 out:

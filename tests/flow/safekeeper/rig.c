@@ -413,8 +413,12 @@ void leader_elect(struct leader *leader, lsn_t stream_lsn)
         .stream_lsn = stream_lsn,
         .history = leader->vote.history,
     };
-    elected.history.items[elected.history.count++] =
-        (struct term_start){.term = leader->term, .lsn = stream_lsn};
+    struct term_history *history = &elected.history;
+    if (history->count == TERM_HISTORY_MAX) {
+        history->count--;
+        memmove(&history->items[0], &history->items[1], history->count * sizeof(history->items[0]));
+    }
+    history->items[history->count++] = (struct term_start){.term = leader->term, .lsn = stream_lsn};
     CLIENT_SEND(&leader->client, elected, &elected, FRAME_ELECTED);
     client_expect(&leader->client, FRAME_APPEND_REPLY, &frame);
     struct reader in = reader_of(frame.payload);
