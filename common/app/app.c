@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -425,10 +426,21 @@ static err_t watch_signals(struct app *app, struct errmsg *msg)
     return ERR_OK;
 }
 
+/* Connections and RocksDB want descriptors: take all that the system lets us have. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* else it stays as it was */
+    }
+}
+
 static err_t start(struct app *app, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     struct app_conf *conf = app->conf;
+    raise_file_limit();
     TRY(lock_data_dir(app, msg));
     TRY(ports_path(app, path, msg));
     TRY(file_remove(path, msg)); /* of an earlier run: nobody may believe it */

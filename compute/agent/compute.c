@@ -25,17 +25,17 @@
 #include "common/io/timer.h"
 #include "compute/agent/compute_sql.h"
 #include "compute/agent/leftovers.h"
+#include "compute/agent/postmaster_pid.h"
 
 METRIC_COUNTER(starts_total, "agent_compute_starts_total", "Computes that reached running.");
 METRIC_COUNTER(retries_total, "agent_compute_retries_total", "Tries that ended before running.");
 METRIC_HISTOGRAM(
     start_seconds, "agent_compute_start_seconds", "From the request to running, first try or not.");
 
-#define EVENTS_MAX       8
-#define PROBE_EVERY_MS   3
-#define SOCKET_PATH_MAX  107 /* sizeof(sun_path) - 1 */
-#define SYNC_OUTPUT_MAX  4096
-#define POSTMASTER_LINES 8
+#define EVENTS_MAX      8
+#define PROBE_EVERY_MS  3
+#define SOCKET_PATH_MAX 107 /* sizeof(sun_path) - 1 */
+#define SYNC_OUTPUT_MAX 4096
 
 struct compute {
     struct compute_host *host;
@@ -136,7 +136,9 @@ static err_t run_prepare(struct job *job)
         TRY(pick_port(&compute->port, &job->msg));
     }
     struct compute_files files = files_of(compute);
-    return compute_files_prepare(&files, &job->msg);
+    TRY(compute_files_prepare(&files, &job->msg));
+    compute->log_begin = compute_files_log_size(compute->dir);
+    return ERR_OK;
 }
 
 /* The line "LSN 0/16B3748" that walproposer --sync prints. */
@@ -278,7 +280,6 @@ static void start_sync(struct compute *compute)
     compute->sync_canceled = compute->sync_late = compute->synced = compute->ready_late = false;
     compute->sync_ms = compute->backup_ms = compute->postgres_ms = compute->total_ms = 0;
     compute->try_at = compute->step_at = clock_mono();
-    compute->log_begin = compute_files_log_size(compute->dir);
     compute->job.run = run_prepare;
     compute->job.done = done_prepare;
     executor_submit(compute->host->files, &compute->job);
@@ -376,6 +377,8 @@ static bool is_expected_end(const struct compute *compute)
 static void on_postgres_exit(struct child_user *user, int exit_status, int number)
 {
     struct compute *compute = CONTAINER_OF(user, struct compute, postgres);
+    char pgdata[PATH_SIZE];
+    postmaster_pid_drop_memory(in_dir(compute, pgdata, "pgdata"), compute->host->user.uid);
     timer_stop(&compute->probe_timer);
     timer_stop(&compute->limit_timer);
     if (!is_expected_end(compute)) {
@@ -421,29 +424,12 @@ static err_t start_postgres(struct compute *compute, struct errmsg *msg)
     return child_start(compute->host->loop, &options, &compute->postgres, msg);
 }
 
-/* Line 8 of postmaster.pid says "ready" when connections are taken, as pg_ctl looks at it too. */
-static bool is_ready(const struct compute *compute)
-{
-    char path[PATH_SIZE];
-    struct buf text = {0};
-    bool ready = false;
-    if (file_read_all(in_dir(compute, path, "pgdata/postmaster.pid"), KIB * 4, &text, NULL) ==
-        ERR_OK) {
-        char *rest = (char *)buf_cstr(&text);
-        const char *line = NULL;
-        for (int i = 0; i < POSTMASTER_LINES && rest != NULL; i++) {
-            line = strsep(&rest, "\n");
-        }
-        ready = rest != NULL && line != NULL && str_starts_with(line, "ready");
-    }
-    buf_deinit(&text);
-    return ready;
-}
-
 static void on_probe(struct timer *timer)
 {
     struct compute *compute = CONTAINER_OF(timer, struct compute, probe_timer);
-    if (is_ready(compute)) {
+    char pgdata[PATH_SIZE];
+    struct postmaster_pid info;
+    if (postmaster_pid_read(in_dir(compute, pgdata, "pgdata"), &info) && info.ready) {
         post(compute, COMPUTE_EVENT_POSTGRES_READY, 0);
         return;
     }

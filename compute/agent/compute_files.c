@@ -16,6 +16,7 @@
 #define SEGMENT_SIZE    (16 * MIB)
 #define BACKUP_SIZE_MAX (1 * GIB)
 #define LOG_TAIL_MAX    (64 * KIB)
+#define LOG_SIZE_MAX    (16 * MIB)
 #define LAST_MEMBER     "anabranch.json"
 #define LAST_MEMBER_MAX 4096
 
@@ -179,6 +180,22 @@ static err_t move_aside(const struct compute_files *files, struct errmsg *msg)
     return ERR_OK;
 }
 
+/* One older log is kept, so that a compute that crashes for ever does not fill the disk. */
+static err_t turn_log(const char *dir, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    char old[PATH_SIZE];
+    if (compute_files_log_size(dir) < LOG_SIZE_MAX) {
+        return ERR_OK;
+    }
+    TRY(str_format(path, sizeof(path), msg, "%s/log", dir));
+    TRY(str_format(old, sizeof(old), msg, "%s/log.old", dir));
+    if (rename(path, old) != 0) {
+        return err_set(msg, err_from_errno(errno), "move %s aside: %m", path);
+    }
+    return ERR_OK;
+}
+
 err_t compute_files_prepare(const struct compute_files *files, struct errmsg *msg)
 {
     char path[PATH_SIZE];
@@ -187,6 +204,7 @@ err_t compute_files_prepare(const struct compute_files *files, struct errmsg *ms
         return err_set(msg, err_from_errno(errno), "chmod %s: %m", files->dir);
     }
     TRY(move_aside(files, msg));
+    TRY(turn_log(files->dir, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/s", files->dir));
     TRY(make_dir(files, path, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/walproposer", files->dir));

@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 #include "common/base/parse.h"
 #include "common/io/file.h"
+#include "compute/agent/postmaster_pid.h"
 
 #define PIDS_FILE_MAX 4096
 #define PATIENCE_MS   5000
@@ -109,9 +110,15 @@ static void end_processes(char *text)
     }
 }
 
+struct clearing {
+    const char *computes_dir;
+    uid_t owner;
+};
+
 static err_t clear_one(const char *name, void *context, struct errmsg *msg)
 {
-    const char *computes_dir = context;
+    const struct clearing *clearing = context;
+    const char *computes_dir = clearing->computes_dir;
     char path[PATH_SIZE];
     struct buf text = {0};
     TRY(str_format(path, sizeof(path), msg, "%s/%s/pids", computes_dir, name));
@@ -119,14 +126,14 @@ static err_t clear_one(const char *name, void *context, struct errmsg *msg)
         end_processes((char *)buf_cstr(&text));
     }
     buf_deinit(&text);
+    TRY(str_format(path, sizeof(path), msg, "%s/%s/pgdata", computes_dir, name));
+    postmaster_pid_drop_memory(path, clearing->owner);
     TRY(str_format(path, sizeof(path), msg, "%s/%s", computes_dir, name));
     return dir_remove(path, msg);
 }
 
-err_t leftovers_clear(const char *computes_dir, struct errmsg *msg)
+err_t leftovers_clear(const char *computes_dir, uid_t owner, struct errmsg *msg)
 {
-    if (!file_exists(computes_dir)) {
-        return ERR_OK;
-    }
-    return dir_list(computes_dir, clear_one, (void *)computes_dir, msg);
+    struct clearing clearing = {.computes_dir = computes_dir, .owner = owner};
+    return file_exists(computes_dir) ? dir_list(computes_dir, clear_one, &clearing, msg) : ERR_OK;
 }

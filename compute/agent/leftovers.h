@@ -6,13 +6,15 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "common/base/err.h"
 
 /* Replaces the file. A pid of 0 is left out. */
 NODISCARD err_t leftovers_note(const char *dir, int postgres, int proposer, struct errmsg *msg);
 
 /*
- * Blocking, at start: ends the processes that computes/(any)/pids names, if they are still the
- * same, and removes the folders. Nothing else is touched.
+ * `owner` runs them. Blocking, at start: ends the processes that computes/(any)/pids names, if they
+ * are still the same, and removes the folders. Nothing else is touched.
  */
-NODISCARD err_t leftovers_clear(const char *computes_dir, struct errmsg *msg);
+NODISCARD err_t leftovers_clear(const char *computes_dir, uid_t owner, struct errmsg *msg);
