@@ -79,7 +79,7 @@ static err_t add_node(struct nodes *nodes, enum node_kind kind, char *text, stru
         return err_set(
             msg, ERR_INVALID, "setting %ss: id %" PRIu64 " twice", node_kind_name(kind), parsed.id);
     }
-    nodes->nodes = mem_realloc(nodes->nodes, (nodes->count + 1) * sizeof nodes->nodes[0]);
+    nodes->nodes = mem_realloc(nodes->nodes, (nodes->count + 1) * sizeof(void *));
     nodes->nodes[nodes->count++] = mem_dup(&parsed, sizeof parsed);
     return ERR_OK;
 }

@@ -255,7 +255,7 @@ void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *r
         .branch_ready = endpoint->branch->row.state == BRANCH_READY,
         .recreate = endpoint->recreate || works_on_another_timeline(endpoint),
         .told = endpoint->told == endpoint->wish,
-        .recorded = list_is_empty((struct list *)(uintptr_t)&endpoint->running),
+        .recorded = list_is_empty(&endpoint->running),
         .seen = endpoint->seen,
     };
 }

@@ -220,6 +220,10 @@ static void take_answer(struct step *step)
     struct reconciler *reconciler = step->reconciler;
     struct project *project = step->target.project;
     struct branch *branch = step->target.branch;
+    bool is_timeline =
+        step->kind == PLAN_CREATE_ON_PAGESERVER || step->kind == PLAN_DELETE_ON_PAGESERVER ||
+        step->kind == PLAN_CREATE_ON_SAFEKEEPER || step->kind == PLAN_DELETE_ON_SAFEKEEPER;
+    ASSERT(IMPLIES(is_timeline, branch != NULL));
     switch (step->kind) {
     case PLAN_ATTACH_TENANT:
         project->on_pageserver = SEEN_PRESENT;
@@ -358,6 +362,8 @@ static void make_storage_request(const struct step *step, struct request *ret)
 {
     const struct project *project = step->target.project;
     const struct branch *branch = step->target.branch;
+    bool is_tenant = step->kind == PLAN_ATTACH_TENANT || step->kind == PLAN_DETACH_TENANT;
+    ASSERT(is_tenant == (branch == NULL));
     if (branch == NULL) {
         buf_printf(&ret->path, "/v1/tenants/%s", tenant_id_text(project->row.tenant).text);
     } else {

@@ -6,7 +6,7 @@
 #include "control/model/name.h"
 
 #define RETENTION_DEFAULT_S 86400
-#define RETENTION_MAX_S     (35 * 86400)
+#define RETENTION_MAX_S     3024000 /* 35 days */
 
 /* ---- create ---- */
 

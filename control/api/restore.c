@@ -128,14 +128,17 @@ static void post_restore(struct http_context *context, struct http_request *requ
     const char *project_id = http_request_param(request, "project");
     const char *branch_id = http_request_param(request, "branch");
     const char *source_id = doc_value_str(doc_get(mutation->body, "source_branch_id"));
+    bool says_when = doc_get(mutation->body, "source_lsn") != NULL ||
+                     doc_get(mutation->body, "source_timestamp") != NULL;
     err_t err = find_branch(mutation->api, project_id, branch_id, &branch, &msg);
-    if (err == ERR_OK && source_id == NULL) {
+    if (err != ERR_OK) {
+        mutation_fail(mutation, err, &msg);
+        return;
+    }
+    if (source_id == NULL) {
         err = mutation_refuse(
             mutation, 400, "BAD_REQUEST", &msg, "source_branch_id: expected the id of a branch");
-    }
-    if (err == ERR_OK && strcmp(source_id, branch_id) == 0 &&
-        doc_get(mutation->body, "source_lsn") == NULL &&
-        doc_get(mutation->body, "source_timestamp") == NULL) {
+    } else if (strcmp(source_id, branch_id) == 0 && !says_when) {
         err = mutation_refuse(
             mutation, 400, "BAD_REQUEST", &msg,
             "a branch is restored from itself at source_lsn or source_timestamp: say which");

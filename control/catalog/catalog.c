@@ -42,7 +42,7 @@ static void loaded_add(struct loaded *loaded, enum row_kind kind, const union an
 {
     if (loaded->count == loaded->capacity) {
         loaded->capacity = loaded->capacity == 0 ? 64 : loaded->capacity * 2;
-        loaded->rows = mem_realloc(loaded->rows, loaded->capacity * sizeof loaded->rows[0]);
+        loaded->rows = mem_realloc(loaded->rows, loaded->capacity * sizeof(void *));
     }
     loaded->rows[loaded->count++] = mem_dup(row, row_size(kind));
 }
@@ -112,7 +112,7 @@ err_t catalog_load(
         struct loaded loaded = {0};
         err = read_kind(catalog, kind, &loaded, msg);
         if (err == ERR_OK && loaded.count > 1) {
-            qsort(loaded.rows, loaded.count, sizeof loaded.rows[0], by_creation);
+            qsort(loaded.rows, loaded.count, sizeof(void *), by_creation);
         }
         for (size_t i = 0; i < loaded.count && err == ERR_OK; i++) {
             err = visit(context, kind, loaded.rows[i], msg);

@@ -31,7 +31,8 @@ static err_t apply_project(
         list_init(&project->running);
         project->row = *row;
         index_insert(&model->projects, &project->by_id, project->row.id);
-        index_insert(&model->tenants, &project->by_tenant, mem_strdup(tenant.text));
+        project->tenant_text = tenant;
+        index_insert(&model->tenants, &project->by_tenant, project->tenant_text.text);
         list_push_back(&model->project_list, &project->in_model);
     } else {
         if (project->row.generation != row->generation) {
@@ -48,19 +49,12 @@ static err_t apply_project(
     return ERR_OK;
 }
 
-static void unindex(struct index *index, struct index_link *link)
-{
-    char *key = (char *)(uintptr_t)link->key; /* ours: see apply_project, insert_branch */
-    index_remove(index, link);
-    mem_free(key);
-}
-
 static void free_project(struct model *model, struct project *project)
 {
     ASSERT(list_is_empty(&project->branches));
     ASSERT(list_is_empty(&project->endpoints));
     ASSERT(list_is_empty(&project->operations));
-    unindex(&model->tenants, &project->by_tenant);
+    index_remove(&model->tenants, &project->by_tenant);
     index_remove(&model->projects, &project->by_id);
     list_remove(&project->in_model);
     list_remove(&project->in_work);
@@ -89,7 +83,8 @@ static err_t insert_branch(
     branch->project = project;
     branch->row = *row;
     index_insert(&model->branches, &branch->by_id, branch->row.id);
-    index_insert(&model->timelines, &branch->by_timeline, mem_strdup(timeline.text));
+    branch->timeline_text = timeline;
+    index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
     list_push_back(&project->branches, &branch->in_project);
     project->branch_count++;
     *ret = branch;
@@ -104,8 +99,9 @@ static err_t change_timeline(
     if (index_find(&model->timelines, text.text) != NULL) {
         return err_set(msg, ERR_CORRUPT, "branch %s: timeline %s twice", branch->row.id, text.text);
     }
-    unindex(&model->timelines, &branch->by_timeline);
-    index_insert(&model->timelines, &branch->by_timeline, mem_strdup(text.text));
+    index_remove(&model->timelines, &branch->by_timeline);
+    branch->timeline_text = text;
+    index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
     branch->on_pageserver = SEEN_UNKNOWN;
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         branch->on_safekeeper[i] = SEEN_UNKNOWN;
@@ -181,7 +177,7 @@ static void free_branch(struct model *model, struct branch *branch)
         list_remove(item);
     }
     index_remove(&model->branches, &branch->by_id);
-    unindex(&model->timelines, &branch->by_timeline);
+    index_remove(&model->timelines, &branch->by_timeline);
     index_remove(&branch->project->names, &branch->by_name);
     list_remove(&branch->in_project);
     list_remove(&branch->in_parent);

@@ -35,6 +35,7 @@ struct attempt {
 struct project {
     struct project_row row;
     struct index_link by_id, by_tenant;
+    struct id_text tenant_text; /* key of by_tenant */
     struct list_link in_model;
     struct list branches, endpoints, operations; /* in order of creation */
     size_t branch_count, endpoint_count, operation_count;
@@ -53,6 +54,7 @@ struct branch {
     struct project *project;
     struct branch *parent; /* NULL: a root */
     struct index_link by_id, by_timeline, by_name;
+    struct id_text timeline_text; /* key of by_timeline */
     struct list_link in_project, in_parent;
     struct list children, endpoints;
     struct list running;

@@ -234,7 +234,7 @@ static void stop_computes(const struct cluster *cluster, const struct process *a
             }
         }
         doc_unref(answer);
-        struct timespec pause = {.tv_nsec = 50 * 1000000};
+        struct timespec pause = {.tv_nsec = 50000000L};
         nanosleep(&pause, NULL);
     }
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/base/assert.h"
 #include "common/base/mem.h"
 
 void output_json(const struct doc *doc)
@@ -40,6 +41,7 @@ static void print_member(const struct doc *object, const char *path, struct buf 
 
 void output_table(const struct doc *array, const char *const *columns, size_t count)
 {
+    ASSERT(count > 0);
     size_t rows = doc_count(array) + 1; /* with the titles */
     struct buf *cells = MEM_ARRAY(struct buf, rows * count);
     size_t *widths = MEM_ARRAY(size_t, count);
