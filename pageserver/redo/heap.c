@@ -1,8 +1,8 @@
 /*
  * heap.c - redo of the first heap resource manager: one tuple at a time.
  *
- * Source: src/backend/access/heap/heapam.c of Postgres 17. Since 17.8 or so a record that clears
- * visibility map bits names the map page as a reference; older records imply it.
+ * Source: src/backend/access/heap/heapam.c of Postgres 17. A record that clears visibility map
+ * bits names the map page as a reference; those of older minor versions imply it.
  */
 #include "pageserver/redo/heap_tuple.h"
 #include "pageserver/redo/visibility_map.h"

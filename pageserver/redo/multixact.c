@@ -4,7 +4,7 @@
  * Source: src/backend/access/transam/multixact.c of Postgres 17. Offsets are u32 by multixact id.
  * Members come in groups of four: four bytes of flags, then four xids; what is left of a page
  * behind its last group is unused. A record writes its own offset and the next one's, which may be
- * on the next page (minor versions before 17.8 did not; redo of a newer one does, and so do we).
+ * on the next page (older minor versions did not; redo of a newer one does, and so do we).
  */
 #include "pageserver/redo/redo_private.h"
 

@@ -193,6 +193,8 @@ def scenario(name, prefix, build, folder, user, args):
                  "--twin", twin.data, "--end", end]
     yield check(folder, f"redo_{name}", redocheck + ["--pairs", pairs])
     yield check(folder, f"redo_{name}_decoded", redocheck + ["--decode"])
+    if name == "heap_and_btree":
+        yield check(folder, f"redo_{name}_vm_implied", redocheck + ["--decode", "--imply-vm"])
     damage = build / "tests/unit/redo/redo_damage"
     if damage.exists():
         yield check(folder, f"redo_{name}_damaged", [damage, "--runs", args.runs, "--seed", args.seed, pairs])

@@ -1,14 +1,16 @@
 /*
  * redocheck - replay WAL with the native redo and compare with what Postgres made of it.
  *
- *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--page
- * SPC/DB/REL/FORK/BLOCK]
+ *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--imply-vm]
+ *             [--pairs DIR] [--page SPC/DB/REL/FORK/BLOCK]
  *
  * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
  * --wal   pg_wal of the server that went on from there
  * --twin  a copy of the base that stock Postgres recovered up to --end: compared byte for byte
  * --end   stop behind the record that ends there (default: where the WAL ends)
  * --decode  let the pageserver's decoder say which pages change and how; sizes are compared, too
+ * --imply-vm  take the references to visibility map pages away, as older minor versions of 17 wrote
+ *         the records; such pages keep their pd_lsn, so it is not compared
  * --pairs  write the first few pages and records of each kind, as tests/fuzz/fuzz_redo.c reads them
  * --page  print every record that touches this page
  *
@@ -59,7 +61,7 @@ struct check {
     uint64_t system_id;
     uint32_t segment_size;
     bool log_hints, commit_ts;
-    bool decodes, traces;
+    bool decodes, implies_vm, traces;
     struct decoded *decoded;
     struct page_key traced;
     struct page_map *map;
@@ -296,9 +298,25 @@ static err_t apply_versions(
     return ERR_OK;
 }
 
+/* The record without references to map pages that it only clears bits on. */
+static const struct wal_record *without_vm(const struct wal_record *record)
+{
+    static struct wal_record copy;
+    bool visible = record->rmgr == RM_HEAP2 && (record->info & 0x70) == 0x40;
+    if ((record->rmgr != RM_HEAP && record->rmgr != RM_HEAP2) || visible) {
+        return record;
+    }
+    copy = *record;
+    for (size_t i = 1; i < copy.block_count; i++) {
+        copy.blocks[i].in_use = copy.blocks[i].in_use && copy.blocks[i].key.fork != FORK_VM;
+    }
+    return &copy;
+}
+
 static err_t apply_record(struct check *check, const struct wal_record *record, struct errmsg *msg)
 {
     static struct touched touched;
+    record = check->implies_vm ? without_vm(record) : record;
     if (record->rmgr >= RM_COUNT) {
         return err_set(msg, ERR_UNSUPPORTED, "resource manager %u", record->rmgr);
     }
@@ -436,7 +454,8 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
     if (check->twin_dir != NULL) {
         struct twin_result result;
         TRY(twin_compare(
-            check->twin_dir, check->map, check->base_dir, check->commit_ts, &result, msg));
+            check->twin_dir, check->map, check->base_dir, check->commit_ts, check->implies_vm,
+            &result, msg));
         printf(
             "twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n", result.files,
             result.pages, result.different);
@@ -455,10 +474,15 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
 static int next_option(int argc, char **argv)
 {
     static const struct option known[] = {
-        {"base", required_argument, NULL, 'b'},  {"wal", required_argument, NULL, 'w'},
-        {"twin", required_argument, NULL, 't'},  {"end", required_argument, NULL, 'e'},
-        {"page", required_argument, NULL, 'p'},  {"decode", no_argument, NULL, 'd'},
-        {"pairs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0},
+        {"base", required_argument, NULL, 'b'},
+        {"wal", required_argument, NULL, 'w'},
+        {"twin", required_argument, NULL, 't'},
+        {"end", required_argument, NULL, 'e'},
+        {"page", required_argument, NULL, 'p'},
+        {"decode", no_argument, NULL, 'd'},
+        {"imply-vm", no_argument, NULL, 'v'},
+        {"pairs", required_argument, NULL, 'r'},
+        {NULL, 0, NULL, 0},
     };
     return getopt_long(argc, argv, "", known, NULL); // NOLINT(concurrency-mt-unsafe): one thread
 }
@@ -485,6 +509,7 @@ static err_t set_option(struct check *check, int option, struct errmsg *msg)
     case 't': check->twin_dir = optarg; return ERR_OK;
     case 'r': check->pairs_dir = optarg; return ERR_OK;
     case 'd': check->decodes = true; return ERR_OK;
+    case 'v': check->implies_vm = true; return ERR_OK;
     case 'e': return parse_lsn(optarg, &check->end_lsn, msg);
     case 'p': check->traces = true; return parse_page(optarg, &check->traced, msg);
     default: return err_set(msg, ERR_INVALID, "unknown option");

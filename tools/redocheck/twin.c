@@ -14,6 +14,7 @@
 struct compare {
     const char *twin_dir, *base_dir;
     struct page_map *map;
+    bool ignores_vm_lsn;
     struct twin_result result;
     struct errmsg *msg;
 };
@@ -61,6 +62,9 @@ static err_t compare_page(struct compare *compare, struct page_key key, uint8_t 
     if (key.spc != KEY_SPC_STATE) {
         page_set_u16(ours, PAGE_CHECKSUM, 0);
         page_set_u16(theirs, PAGE_CHECKSUM, 0);
+    }
+    if (compare->ignores_vm_lsn && key.fork == FORK_VM && !page_is_new(ours)) {
+        page_set_lsn(ours, page_lsn(theirs));
     }
     if (memcmp(ours, theirs, PAGE_SIZE) != 0) {
         show_difference(compare, key, ours, theirs);
@@ -186,11 +190,18 @@ err_t twin_compare(
     struct page_map *map,
     const char *base_dir,
     bool commit_ts,
+    bool ignores_vm_lsn,
     struct twin_result *ret_result,
     struct errmsg *msg)
 {
     char path[PATH_SIZE];
-    struct compare compare = {.twin_dir = twin_dir, .base_dir = base_dir, .map = map, .msg = msg};
+    struct compare compare = {
+        .twin_dir = twin_dir,
+        .base_dir = base_dir,
+        .map = map,
+        .ignores_vm_lsn = ignores_vm_lsn,
+        .msg = msg,
+    };
     const struct {
         const char *folder;
         uint32_t kind;

@@ -18,5 +18,6 @@ NODISCARD err_t twin_compare(
     struct page_map *map,
     const char *base_dir,
     bool commit_ts,
+    bool ignores_vm_lsn,
     struct twin_result *ret_result,
     struct errmsg *msg);
