@@ -11,6 +11,10 @@
 METRIC_COUNTER(records, "pageserver_ingest_records_total", "WAL records ingested");
 METRIC_COUNTER(wal_bytes, "pageserver_ingest_wal_bytes_total", "WAL bytes ingested");
 METRIC_COUNTER(restarts, "pageserver_ingest_restarts_total", "ingests that began again: disk full");
+METRIC_GAUGE(
+    partial_bytes,
+    "pageserver_ingest_partial_record_bytes",
+    "bytes kept of incomplete WAL records");
 METRIC_HISTOGRAM(piece_seconds, "pageserver_ingest_batch_seconds", "time of one ingest batch");
 
 #define PIECE_BYTES     (256 * KIB) /* of WAL: one job, one batch, one advance */
@@ -26,6 +30,7 @@ struct wal_ingest {
     struct buf queue; /* WAL from queue_lsn on, not yet taken */
     lsn_t queue_lsn;
     bool was_full, running, restarting, stopping;
+    size_t partial_bytes; /* this timeline's part of partial.bytes */
 
     /* The job's while it runs. */
     struct buf piece;
@@ -38,6 +43,12 @@ struct wal_ingest {
     err_t record_error; /* a record that cannot be ingested: those before it were */
     struct errmsg record_msg;
 };
+
+/* Incomplete records of the process; loop only. */
+static struct {
+    size_t bytes;
+    const struct wal_ingest *privileged; /* may go on above the limit; NULL: nobody needs it */
+} partial;
 
 static void pump(struct wal_ingest *ingest);
 
@@ -131,8 +142,33 @@ static err_t run(struct job *job)
 
 /* -- the loop's side -- */
 
+static void set_partial(struct wal_ingest *ingest, size_t bytes)
+{
+    partial.bytes += bytes - ingest->partial_bytes;
+    ingest->partial_bytes = bytes;
+    metric_set(&partial_bytes, (int64_t)partial.bytes);
+    if (bytes <= PIECE_BYTES && partial.privileged == ingest) {
+        partial.privileged = NULL;
+    }
+}
+
+/* False: too much of the process's memory is in incomplete records, and another one goes first. */
+static bool may_keep_partial(struct wal_ingest *ingest)
+{
+    set_partial(ingest, (size_t)(wal_reader_next_lsn(ingest->reader) - ingest->reached.lsn));
+    if (partial.bytes <= ingest->options.records_bytes_max ||
+        ingest->partial_bytes <= PIECE_BYTES) {
+        return true;
+    }
+    if (partial.privileged == NULL) {
+        partial.privileged = ingest;
+    }
+    return partial.privileged == ingest;
+}
+
 static void drop_work(struct wal_ingest *ingest)
 {
+    set_partial(ingest, 0);
     wal_reader_destroy(ingest->reader);
     wal_state_destroy(ingest->state);
     ingest->reader = NULL;
@@ -198,7 +234,10 @@ static void on_done(struct job *job)
         publish(ingest);
         if (ingest->record_error != ERR_OK) {
             timeline_fail(ingest->options.timeline, ingest->record_msg.text);
+            set_partial(ingest, 0);
             buf_deinit(&ingest->queue);
+        } else if (!may_keep_partial(ingest)) {
+            restart_later(ingest, "too much memory is in incomplete records of other timelines");
         }
     } else if (ends_by_itself(job->result)) {
         restart_later(ingest, job->msg.text);
@@ -266,6 +305,7 @@ void wal_ingest_destroy(struct wal_ingest *ingest)
         return;
     }
     ASSERT(ingest->stopping && !ingest->running);
+    set_partial(ingest, 0);
     wal_reader_destroy(ingest->reader);
     wal_state_destroy(ingest->state);
     ingest_batch_deinit(&ingest->batch);

@@ -37,6 +37,9 @@ struct wal_ingest_options {
     struct wal_ingest_user *user;
     size_t queue_bytes_max;
     size_t record_size_max; /* bytes kept for one record that is not complete yet */
+    /* Bytes of incomplete records of all timelines of the process. Above it one timeline may go on,
+     * the others drop theirs and wait: so that there is always one that finishes. */
+    size_t records_bytes_max;
     /* A page as of `lsn` on the path: CREATE DATABASE by file copy reads pages. On a worker. */
     err_t (*read_page)(
         struct page_store *store,

@@ -158,6 +158,7 @@ static void start_ingest(struct attachment *attachment)
         .user = &attachment->ingest_user,
         .queue_bytes_max = options->ingest_queue_bytes,
         .record_size_max = options->record_size_max,
+        .records_bytes_max = options->records_bytes_max,
         .read_page = read_page,
     });
     attachment->ingest_running = true;

@@ -20,6 +20,8 @@
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")                \
     X(size, ingest_queue, "8MB", RESTART, "WAL of one timeline that may wait for ingest")          \
     X(size, record_size_max, "1020MB", RESTART, "memory for one WAL record of a timeline")         \
+    X(size, records_memory_max, "1200MB", RESTART,                                                 \
+      "memory for incomplete WAL records of all timelines; above it they take turns")              \
     X(ms, safekeeper_silence, "5s", RESTART, "a silent safekeeper is left after this")
 
 struct pageserver_conf {
@@ -63,6 +65,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .hello_timeout_ms = conf.hello_timeout,
         .ingest_queue_bytes = conf.ingest_queue,
         .record_size_max = conf.record_size_max,
+        .records_bytes_max = conf.records_memory_max,
         .safekeeper_silence_ms = conf.safekeeper_silence,
     };
     app_of_server = app;
