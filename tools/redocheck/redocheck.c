@@ -453,9 +453,13 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
     bool same = report(check);
     if (check->twin_dir != NULL) {
         struct twin_result result;
-        TRY(twin_compare(
-            check->twin_dir, check->map, check->base_dir, check->commit_ts, check->implies_vm,
-            &result, msg));
+        struct twin_options options = {
+            .twin_dir = check->twin_dir,
+            .base_dir = check->base_dir,
+            .commit_ts = check->commit_ts,
+            .ignores_vm_lsn = check->implies_vm,
+        };
+        TRY(twin_compare(&options, check->map, &result, msg));
         printf(
             "twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n", result.files,
             result.pages, result.different);

@@ -12,9 +12,8 @@
 #define SHOWN_MAX 20
 
 struct compare {
-    const char *twin_dir, *base_dir;
+    const struct twin_options *options;
     struct page_map *map;
-    bool ignores_vm_lsn;
     struct twin_result result;
     struct errmsg *msg;
 };
@@ -54,7 +53,7 @@ static err_t compare_page(struct compare *compare, struct page_key key, uint8_t 
     uint8_t ours[PAGE_SIZE];
     const uint8_t *touched = page_map_touched(compare->map, key);
     if (touched == NULL) {
-        TRY(page_file_read(compare->base_dir, key, base, compare->msg));
+        TRY(page_file_read(compare->options->base_dir, key, base, compare->msg));
         touched = base;
     }
     compare->result.pages++;
@@ -63,7 +62,7 @@ static err_t compare_page(struct compare *compare, struct page_key key, uint8_t 
         page_set_u16(ours, PAGE_CHECKSUM, 0);
         page_set_u16(theirs, PAGE_CHECKSUM, 0);
     }
-    if (compare->ignores_vm_lsn && key.fork == FORK_VM && !page_is_new(ours)) {
+    if (compare->options->ignores_vm_lsn && key.fork == FORK_VM && !page_is_new(ours)) {
         page_set_lsn(ours, page_lsn(theirs));
     }
     if (memcmp(ours, theirs, PAGE_SIZE) != 0) {
@@ -166,7 +165,7 @@ static err_t compare_databases(struct compare *compare, const char *parent, uint
 static err_t compare_tablespaces(struct compare *compare)
 {
     char parent[PATH_SIZE];
-    (void)snprintf(parent, sizeof(parent), "%s/pg_tblspc", compare->twin_dir);
+    (void)snprintf(parent, sizeof(parent), "%s/pg_tblspc", compare->options->twin_dir);
     DIR *dir = opendir(parent);
     err_t err = ERR_OK;
     for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
@@ -186,22 +185,14 @@ static err_t compare_tablespaces(struct compare *compare)
 }
 
 err_t twin_compare(
-    const char *twin_dir,
+    const struct twin_options *options,
     struct page_map *map,
-    const char *base_dir,
-    bool commit_ts,
-    bool ignores_vm_lsn,
     struct twin_result *ret_result,
     struct errmsg *msg)
 {
     char path[PATH_SIZE];
-    struct compare compare = {
-        .twin_dir = twin_dir,
-        .base_dir = base_dir,
-        .map = map,
-        .ignores_vm_lsn = ignores_vm_lsn,
-        .msg = msg,
-    };
+    const char *twin_dir = options->twin_dir;
+    struct compare compare = {.options = options, .map = map, .msg = msg};
     const struct {
         const char *folder;
         uint32_t kind;
@@ -217,7 +208,7 @@ err_t twin_compare(
     TRY(compare_databases(&compare, path, 1663));
     TRY(compare_tablespaces(&compare));
     for (size_t i = 0; i < ARRAY_LEN(slrus); i++) {
-        if (slrus[i].kind == STATE_COMMIT_TS && !commit_ts) {
+        if (slrus[i].kind == STATE_COMMIT_TS && !options->commit_ts) {
             continue;
         }
         (void)snprintf(path, sizeof(path), "%s/%s", twin_dir, slrus[i].folder);

@@ -1,23 +1,25 @@
 /*
  * twin.h - compare every page of a recovered data directory with the pages of a page map.
  *
- * Byte for byte; only pd_checksum is not looked at. Free space maps are left out (hints, never
- * logged), so are unlogged and temporary relations and files that the map's base does not have and
- * no record touched is reported like any other difference.
+ * Byte for byte; only pd_checksum is not looked at. Left out are free space maps (hints, never
+ * logged), unlogged and temporary relations.
  */
 #pragma once
 
 #include "tools/redocheck/page_map.h"
+
+struct twin_options {
+    const char *twin_dir, *base_dir;
+    bool commit_ts;      /* compare pg_commit_ts, too */
+    bool ignores_vm_lsn; /* of visibility map pages */
+};
 
 struct twin_result {
     uint64_t files, pages, different;
 };
 
 NODISCARD err_t twin_compare(
-    const char *twin_dir,
+    const struct twin_options *options,
     struct page_map *map,
-    const char *base_dir,
-    bool commit_ts,
-    bool ignores_vm_lsn,
     struct twin_result *ret_result,
     struct errmsg *msg);
