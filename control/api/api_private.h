@@ -132,7 +132,8 @@ NODISCARD err_t put_new_endpoint(
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
 
-/* branches.c: used by projects too */
+/* placement.c */
+const struct node *place_on(const struct api *api, enum node_kind kind); /* NULL: there is none */
 NODISCARD err_t
 choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
 NODISCARD err_t

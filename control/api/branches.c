@@ -27,28 +27,6 @@ err_t check_name(struct mutation *mutation, const char *what, const char *name, 
     return ERR_OK;
 }
 
-err_t choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg)
-{
-    const struct api *api = mutation->api;
-    struct node_set set = {0};
-    uint64_t wanted = MIN_OF(api->options.safekeepers_per_branch, SAFEKEEPERS_MAX);
-    for (size_t i = 0; i < nodes_count(api->nodes) && set.count < wanted; i++) {
-        const struct node *node = nodes_at(api->nodes, i);
-        if (node->kind == NODE_SAFEKEEPER) {
-            set.ids[set.count++] = node->id;
-        }
-    }
-    if (set.count < wanted) {
-        return mutation_refuse(
-            mutation, 503, "NOT_ENOUGH_SAFEKEEPERS", msg,
-            "a branch needs %" PRIu64 " safekeepers, the cluster has %" PRIu64
-            ": set `safekeepers` of control",
-            wanted, set.count);
-    }
-    *ret_set = set;
-    return ERR_OK;
-}
-
 /* ---- create: the commit ---- */
 
 err_t check_new_branch(

@@ -28,7 +28,7 @@ static err_t fill_endpoint(
     struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
 {
     const char *name = "", *type = "read_write";
-    const struct node *agent = nodes_first(mutation->api->nodes, NODE_AGENT);
+    const struct node *agent = place_on(mutation->api, NODE_AGENT);
     TRY(doc_opt_str(wish, "name", &name, msg));
     TRY(doc_opt_str(wish, "type", &type, msg));
     if (strcmp(type, "read_write") != 0) {
