@@ -19,8 +19,6 @@
 
 static struct rig rig;
 static struct leader leader;
-static mono_ns_t samples[SAMPLES_MAX];
-static size_t sample_count;
 
 static int compare(const void *a, const void *b)
 {
@@ -28,10 +26,10 @@ static int compare(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-static double percentile_us(unsigned percent)
+static double percentile_us(mono_ns_t *samples, size_t count, unsigned percent)
 {
-    qsort(samples, sample_count, sizeof(samples[0]), compare);
-    return (double)samples[(sample_count - 1) * percent / 100] / 1000;
+    qsort(samples, count, sizeof(samples[0]), compare);
+    return (double)samples[(count - 1) * percent / 100] / 1000;
 }
 
 static int raw_open(size_t size)
@@ -55,30 +53,26 @@ static void raw_write(int fd, const uint8_t *bytes, size_t size, size_t at)
     ck_assert_int_eq(fdatasync(fd), 0);
 }
 
+/* One of each in turn, so that both see the same neighbours on the machine. */
 static void bench_latency(int fd, const uint8_t *bytes, size_t size, size_t count)
 {
-    double raw_us[2], append_us[2];
-    sample_count = 0;
+    static mono_ns_t raw[SAMPLES_MAX], append[SAMPLES_MAX];
     for (size_t i = 0; i < count; i++) {
         mono_ns_t begun = clock_mono();
         raw_write(fd, bytes, size, i * size % (32 * MIB));
-        samples[sample_count++] = clock_mono() - begun;
-    }
-    raw_us[0] = percentile_us(50);
-    raw_us[1] = percentile_us(99);
-    sample_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        mono_ns_t begun = clock_mono();
+        mono_ns_t written = clock_mono();
         leader_send(&leader, size, LSN_NONE);
         ck_assert(leader_wait(&leader, leader.lsn));
-        samples[sample_count++] = clock_mono() - begun;
+        raw[i] = written - begun;
+        append[i] = clock_mono() - written;
     }
-    append_us[0] = percentile_us(50);
-    append_us[1] = percentile_us(99);
+    double raw_us = percentile_us(raw, count, 50);
+    double append_us = percentile_us(append, count, 50);
     printf(
         "latency  %7zu bytes: raw p50 %7.1f p99 %8.1f us, append p50 %7.1f p99 %8.1f us, "
         "difference of p50 %7.1f us\n",
-        size, raw_us[0], raw_us[1], append_us[0], append_us[1], append_us[0] - raw_us[0]);
+        size, raw_us, percentile_us(raw, count, 99), append_us, percentile_us(append, count, 99),
+        append_us - raw_us);
 }
 
 static void bench_throughput(int fd, const uint8_t *bytes, size_t size, size_t total)
