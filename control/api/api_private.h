@@ -136,6 +136,8 @@ void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint)
 const struct node *place_on(const struct api *api, enum node_kind kind); /* NULL: there is none */
 NODISCARD err_t
 choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
+
+/* branches.c: used by projects too */
 NODISCARD err_t
 check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
