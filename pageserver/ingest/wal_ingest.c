@@ -27,8 +27,9 @@ struct wal_ingest {
     struct lane lane;
     struct job job;
     struct timer retry;
-    struct buf queue; /* WAL from queue_lsn on, not yet taken */
-    lsn_t queue_lsn;
+    struct buf queue; /* WAL that came; the bytes before queue_begin were taken */
+    size_t queue_begin;
+    lsn_t queue_lsn; /* of the byte at queue_begin */
     bool was_full, running, restarting, stopping;
     size_t partial_bytes; /* this timeline's part of partial.bytes */
 
@@ -51,6 +52,17 @@ static struct {
 } partial;
 
 static void pump(struct wal_ingest *ingest);
+
+static size_t queued_bytes(const struct wal_ingest *ingest)
+{
+    return ingest->queue.size - ingest->queue_begin;
+}
+
+static void clear_queue(struct wal_ingest *ingest)
+{
+    buf_clear(&ingest->queue);
+    ingest->queue_begin = 0;
+}
 
 /* -- the job -- */
 
@@ -192,7 +204,7 @@ static void restart_later(struct wal_ingest *ingest, const char *why)
         timeline_log(tl), "ingest waits at " LSN_FMT ": %s", LSN_ARGS(timeline_last_lsn(tl)), why);
     metric_add(&restarts, 1);
     drop_work(ingest);
-    buf_clear(&ingest->queue);
+    clear_queue(ingest);
     ingest->queue_lsn = timeline_last_lsn(tl);
     ingest->restarting = true;
     timer_start(ingest->options.loop, &ingest->retry, RETRY_MS);
@@ -235,7 +247,7 @@ static void on_done(struct job *job)
         if (ingest->record_error != ERR_OK) {
             timeline_fail(ingest->options.timeline, ingest->record_msg.text);
             set_partial(ingest, 0);
-            buf_deinit(&ingest->queue);
+            clear_queue(ingest);
         } else if (!may_keep_partial(ingest)) {
             restart_later(ingest, "too much memory is in incomplete records of other timelines");
         }
@@ -243,26 +255,32 @@ static void on_done(struct job *job)
         restart_later(ingest, job->msg.text);
     } else {
         timeline_fail(ingest->options.timeline, job->msg.text);
-        buf_deinit(&ingest->queue);
+        clear_queue(ingest);
     }
     pump(ingest);
 }
 
+/* Taken bytes are dropped only when they are more than what is left: each byte moves once at most.
+ */
 static void take_piece(struct wal_ingest *ingest)
 {
-    size_t size = MIN_OF(ingest->queue.size, PIECE_BYTES);
+    size_t size = MIN_OF(queued_bytes(ingest), PIECE_BYTES);
     buf_clear(&ingest->piece);
-    buf_append(&ingest->piece, ingest->queue.data, size);
+    buf_append(&ingest->piece, ingest->queue.data + ingest->queue_begin, size);
     ingest->piece_lsn = ingest->queue_lsn;
-    buf_consume(&ingest->queue, size);
+    ingest->queue_begin += size;
     ingest->queue_lsn += size;
+    if (ingest->queue_begin > queued_bytes(ingest)) {
+        buf_consume(&ingest->queue, ingest->queue_begin);
+        ingest->queue_begin = 0;
+    }
 }
 
 /* One job at a time, and only once the ancestors have what this timeline builds on. */
 static void pump(struct wal_ingest *ingest)
 {
     struct timeline *tl = ingest->options.timeline;
-    if (ingest->running || ingest->restarting || ingest->stopping || ingest->queue.size == 0 ||
+    if (ingest->running || ingest->restarting || ingest->stopping || queued_bytes(ingest) == 0 ||
         timeline_failure(tl) != NULL || !timeline_is_ready(tl)) {
         return;
     }
@@ -272,7 +290,7 @@ static void pump(struct wal_ingest *ingest)
         .lsn = timeline_last_lsn(tl), .prev_record_lsn = timeline_prev_record_lsn(tl)};
     ingest->job = (struct job){.run = run, .done = on_done};
     lane_submit(&ingest->lane, &ingest->job);
-    if (ingest->was_full && ingest->queue.size < ingest->options.queue_bytes_max / 2) {
+    if (ingest->was_full && queued_bytes(ingest) < ingest->options.queue_bytes_max / 2) {
         ingest->was_full = false;
         ingest->options.user->on_room(ingest->options.user);
     }
@@ -317,12 +335,12 @@ void wal_ingest_destroy(struct wal_ingest *ingest)
 
 lsn_t wal_ingest_next_lsn(const struct wal_ingest *ingest)
 {
-    return ingest->queue_lsn + ingest->queue.size;
+    return ingest->queue_lsn + queued_bytes(ingest);
 }
 
 bool wal_ingest_is_full(const struct wal_ingest *ingest)
 {
-    return ingest->queue.size >= ingest->options.queue_bytes_max;
+    return queued_bytes(ingest) >= ingest->options.queue_bytes_max;
 }
 
 err_t wal_ingest_feed(struct wal_ingest *ingest, lsn_t begin, struct bytes wal, struct errmsg *msg)
