@@ -14,7 +14,7 @@
 
 #define LOG_MAX     (4 * MIB)
 #define CRASHES     6
-#define SEEDS       60
+#define SEEDS       25
 #define STEPS_BELOW 90
 
 static struct prng prng;
