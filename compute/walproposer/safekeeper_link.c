@@ -164,6 +164,42 @@ static void on_append_reply(struct safekeeper_link *safekeeper, const struct app
     walproposer_feed(walproposer, &event);
 }
 
+static err_t take_vote_reply(struct safekeeper_link *safekeeper, struct reader *in)
+{
+    struct vote_reply vote;
+    TRY(vote_reply_decode(&vote, in));
+    struct proposer_event event = {
+        .kind = PROPOSER_VOTE_REPLY,
+        .peer = safekeeper->index,
+        .connection = safekeeper->connection,
+        .vote = &vote,
+    };
+    walproposer_feed(safekeeper->walproposer, &event);
+    return ERR_OK;
+}
+
+/* A frame of the channel that hello opened. */
+static err_t take_channel_frame(struct safekeeper_link *safekeeper, const struct frame *frame)
+{
+    struct reader in = reader_of(frame->payload);
+    if (frame->type == FRAME_APPEND_REPLY) {
+        struct append_reply appended;
+        TRY(append_reply_decode(&appended, &in));
+        on_append_reply(safekeeper, &appended);
+        return ERR_OK;
+    }
+    if (frame->type == FRAME_VOTE_REPLY) {
+        return take_vote_reply(safekeeper, &in);
+    }
+    if (frame->type == FRAME_READ_WAL_REPLY) {
+        struct read_wal_reply reply;
+        TRY(read_wal_reply_decode(&reply, &in));
+        on_read_reply(safekeeper, frame->request_id, &reply);
+        return ERR_OK;
+    }
+    return ERR_INVALID;
+}
+
 static err_t take_frame(struct safekeeper_link *safekeeper, const struct frame *frame)
 {
     struct reader in = reader_of(frame->payload);
@@ -171,33 +207,18 @@ static err_t take_frame(struct safekeeper_link *safekeeper, const struct frame *
         struct error_reply error;
         TRY(error_reply_decode(&error, &in));
         on_error_reply(safekeeper, frame, &error);
-    } else if (frame->type == FRAME_HELLO_REPLY && safekeeper->channel == 0) {
-        struct hello_reply reply;
-        TRY(hello_reply_decode(&reply, &in));
-        on_hello_reply(safekeeper, &reply);
-    } else if (frame->channel != safekeeper->channel || safekeeper->channel == 0) {
-        return ERR_INVALID;
-    } else if (frame->type == FRAME_APPEND_REPLY) {
-        struct append_reply appended;
-        TRY(append_reply_decode(&appended, &in));
-        on_append_reply(safekeeper, &appended);
-    } else if (frame->type == FRAME_VOTE_REPLY) {
-        struct vote_reply vote;
-        TRY(vote_reply_decode(&vote, &in));
-        struct proposer_event event = {
-            .kind = PROPOSER_VOTE_REPLY,
-            .peer = safekeeper->index,
-            .connection = safekeeper->connection,
-            .vote = &vote,
-        };
-        walproposer_feed(safekeeper->walproposer, &event);
-    } else if (frame->type == FRAME_READ_WAL_REPLY) {
-        struct read_wal_reply reply;
-        TRY(read_wal_reply_decode(&reply, &in));
-        on_read_reply(safekeeper, frame->request_id, &reply);
-    } else {
+        return ERR_OK;
+    }
+    if (safekeeper->channel != 0) {
+        return frame->channel == safekeeper->channel ? take_channel_frame(safekeeper, frame)
+                                                     : ERR_INVALID;
+    }
+    if (frame->type != FRAME_HELLO_REPLY) {
         return ERR_INVALID;
     }
+    struct hello_reply reply;
+    TRY(hello_reply_decode(&reply, &in));
+    on_hello_reply(safekeeper, &reply);
     return ERR_OK;
 }
 

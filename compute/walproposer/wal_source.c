@@ -21,8 +21,6 @@
 
 /* The header calls it pg_conn, as libpq itself does: PGconn is a typedef of that struct. */
 
-static void advance(struct wal_source *source);
-
 static void close_connection(struct wal_source *source)
 {
     poll_close(source->poll_user.poll);
@@ -155,23 +153,15 @@ static bool take_result(struct wal_source *source, PGresult **ret_result)
     return true;
 }
 
-static void go_on_identifying(struct wal_source *source)
+/* False: it is not our cluster, or there is no telling; the connection is dealt with. */
+static bool check_system(struct wal_source *source, const PGresult *result)
 {
-    PGresult *result = NULL;
-    if (!take_result(source, &result)) {
-        return;
-    }
-    if (result == NULL) { /* the end of the answer */
-        start_replication(source);
-        return;
-    }
     uint64_t system_id = 0;
     bool good = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 &&
                 parse_u64(PQgetvalue(result, 0, 0), 1, UINT64_MAX, &system_id, NULL) == ERR_OK;
-    PQclear(result);
     if (!good) {
         retry(source, "IDENTIFY_SYSTEM");
-        return;
+        return false;
     }
     if (source->system_id != 0 && system_id != source->system_id) {
         err_t err = err_set(
@@ -180,9 +170,25 @@ static void go_on_identifying(struct wal_source *source)
             source->system_id);
         err_ignore(err, "told in the next line");
         source->user->callbacks->on_lost(source->user, &source->last_error);
-        return;
+        return false;
     }
-    advance(source); /* the rest of the answer is probably here */
+    return true;
+}
+
+static void go_on_identifying(struct wal_source *source)
+{
+    PGresult *result = NULL;
+    while (take_result(source, &result)) {
+        if (result == NULL) { /* the end of the answer */
+            start_replication(source);
+            return;
+        }
+        bool good = check_system(source, result);
+        PQclear(result);
+        if (!good) {
+            return;
+        }
+    }
 }
 
 static void send_reply(struct wal_source *source)
@@ -190,8 +196,8 @@ static void send_reply(struct wal_source *source)
     uint8_t message[REPLY_SIZE] = {'r'};
     uint64_t lsn = htobe64(source->reply_lsn);
     uint64_t time = htobe64((uint64_t)(clock_wall() - POSTGRES_EPOCH_US));
-    for (int i = 0; i < 3; i++) { /* write, flush, apply */
-        memcpy(message + 1 + 8 * i, &lsn, sizeof(lsn));
+    for (size_t i = 0; i < 3; i++) { /* write, flush, apply */
+        memcpy(message + 1 + i * sizeof(lsn), &lsn, sizeof(lsn));
     }
     memcpy(message + 25, &time, sizeof(time));
     if (PQputCopyData(source->conn, (const char *)message, sizeof(message)) != 1) {

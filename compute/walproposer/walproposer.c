@@ -1,12 +1,12 @@
 #include "compute/walproposer/walproposer.h"
 
-#include <errno.h>
 #include <signal.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/base/parse.h"
+#include "common/base/str.h"
 #include "common/io/file.h"
 #include "compute/walproposer/walproposer_private.h"
 
@@ -24,30 +24,35 @@ METRIC_HISTOGRAM(
 
 /* ---- the end ---- */
 
+static err_t read_postmaster_pid(const char *path, uint64_t *ret_pid, struct errmsg *msg)
+{
+    char line[32];
+    struct buf text = {0};
+    err_t err = file_read_all(path, 64 * KIB, &text, msg);
+    if (err == ERR_OK) {
+        size_t size = strcspn(buf_cstr(&text), "\n");
+        err = str_format(line, sizeof(line), msg, "%.*s", (int)size, buf_cstr(&text));
+    }
+    buf_deinit(&text);
+    return err != ERR_OK ? err : parse_u64(line, 2, INT32_MAX, ret_pid, msg);
+}
+
 /* No commit may be answered by a Postgres whose WAL goes nowhere: it quits without a checkpoint. */
 static void quit_postgres(struct walproposer *walproposer)
 {
     const char *path = walproposer->options.postmaster_pid_file;
-    struct buf text = {0};
     struct errmsg msg;
     uint64_t pid = 0;
     if (path[0] == '\0') {
         return;
     }
-    err_t err = file_read_all(path, 64 * KIB, &text, &msg);
-    if (err == ERR_OK) {
-        char *line = (char *)(uintptr_t)buf_cstr(&text);
-        line[strcspn(line, "\n")] = '\0';
-        err = parse_u64(line, 2, INT32_MAX, &pid, &msg);
-    }
-    if (err != ERR_OK) {
+    if (read_postmaster_pid(path, &pid, &msg) != ERR_OK) {
         log_info(&walproposer->log, "no Postgres to stop: %s", msg.text);
     } else if (kill((pid_t)pid, SIGQUIT) != 0) {
-        log_warn(&walproposer->log, "SIGQUIT to postmaster %" PRIu64 ": %s", pid, strerror(errno));
+        log_warn(&walproposer->log, "SIGQUIT to postmaster %" PRIu64 ": %m", pid);
     } else {
         log_warn(&walproposer->log, "sent SIGQUIT to postmaster %" PRIu64, pid);
     }
-    buf_deinit(&text);
 }
 
 static void end(struct walproposer *walproposer, enum walproposer_end how, lsn_t lsn)
@@ -131,23 +136,55 @@ static void on_committed(struct walproposer *walproposer, lsn_t lsn)
     }
 }
 
-static void do_action(struct walproposer *walproposer, const struct proposer_action *action)
+static void send_vote_request(
+    struct safekeeper_link *safekeeper, const struct proposer_action *action)
+{
+    LINK_SEND(
+        safekeeper->link_user.link, vote_request, &action->vote, .type = FRAME_VOTE_REQUEST,
+        .channel = safekeeper->channel);
+}
+
+static void send_read_wal(struct safekeeper_link *safekeeper, const struct proposer_action *action)
+{
+    LINK_SEND(
+        safekeeper->link_user.link, read_wal, &action->read.request, .type = FRAME_READ_WAL,
+        .channel = safekeeper->channel, .request_id = action->read.id);
+}
+
+/* A frame for the safekeeper that the action names. */
+static void send_message(struct walproposer *walproposer, const struct proposer_action *action)
 {
     struct safekeeper_link *safekeeper = &walproposer->safekeepers[action->peer];
+    if (action->kind == PROPOSER_SEND_VOTE_REQUEST) {
+        send_vote_request(safekeeper, action);
+    } else if (action->kind == PROPOSER_SEND_ELECTED) {
+        send_elected(safekeeper, action);
+    } else if (action->kind == PROPOSER_SEND_APPEND) {
+        send_append(walproposer, safekeeper, action);
+    } else {
+        send_read_wal(safekeeper, action);
+    }
+}
+
+static void step_down(struct walproposer *walproposer, term_t term)
+{
+    log_warn(
+        &walproposer->log, "term %" PRIu64 " is over, somebody has term %" PRIu64,
+        walproposer->core.term, term);
+    quit_postgres(walproposer);
+    end(walproposer, WALPROPOSER_FENCED, LSN_NONE);
+}
+
+static void do_action(struct walproposer *walproposer, const struct proposer_action *action)
+{
     switch (action->kind) {
     case PROPOSER_SEND_VOTE_REQUEST:
-        LINK_SEND(
-            safekeeper->link_user.link, vote_request, &action->vote, .type = FRAME_VOTE_REQUEST,
-            .channel = safekeeper->channel);
+    case PROPOSER_SEND_ELECTED:
+    case PROPOSER_SEND_APPEND:
+    case PROPOSER_SEND_READ_WAL: send_message(walproposer, action); break;
+    case PROPOSER_CLOSE:
+        safekeeper_link_restart(&walproposer->safekeepers[action->peer], action->why);
         break;
-    case PROPOSER_SEND_ELECTED: send_elected(safekeeper, action); break;
-    case PROPOSER_SEND_APPEND: send_append(walproposer, safekeeper, action); break;
-    case PROPOSER_SEND_READ_WAL:
-        LINK_SEND(
-            safekeeper->link_user.link, read_wal, &action->read.request, .type = FRAME_READ_WAL,
-            .channel = safekeeper->channel, .request_id = action->read.id);
-        break;
-    case PROPOSER_CLOSE: safekeeper_link_restart(safekeeper, action->why); break;
     case PROPOSER_READY: on_ready(walproposer, action->lsn); break;
     case PROPOSER_SYNCED:
         if (walproposer->options.sync) {
@@ -155,13 +192,7 @@ static void do_action(struct walproposer *walproposer, const struct proposer_act
         }
         break;
     case PROPOSER_COMMITTED: on_committed(walproposer, action->lsn); break;
-    case PROPOSER_STEP_DOWN:
-        log_warn(
-            &walproposer->log, "term %" PRIu64 " is over, somebody has term %" PRIu64,
-            walproposer->core.term, action->term);
-        quit_postgres(walproposer);
-        end(walproposer, WALPROPOSER_FENCED, LSN_NONE);
-        break;
+    case PROPOSER_STEP_DOWN: step_down(walproposer, action->term); break;
     }
 }
 

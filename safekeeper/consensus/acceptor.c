@@ -290,7 +290,7 @@ static const char *check_append(
 {
     bool followed = acceptor->phase == ACCEPTOR_FOLLOWING && append->term == acceptor->state.term &&
                     peer_equal(acceptor->leader, from);
-    if (!followed && !MUTANT(4) && !MUTANT(5)) {
+    if (!followed && !MUTANT_IN(4, 5)) {
         MARK("acceptor.append.before_elected");
         return "append before the reply to elected on this connection";
     }

@@ -8,7 +8,9 @@
 #pragma once
 
 #ifdef MUT
-#define MUTANT(n) ((n) == MUT)
+#define MUTANT(n)              ((n) == MUT)
+#define MUTANT_IN(first, last) ((first) <= MUT && MUT <= (last))
 #else
-#define MUTANT(n) false
+#define MUTANT(n)              false
+#define MUTANT_IN(first, last) false
 #endif

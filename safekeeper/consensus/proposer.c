@@ -462,7 +462,7 @@ static void on_append_reply(
         return;
     }
     const char *why = check_appended(peer, appended);
-    if (why != NULL && !MUTANT(14) && !MUTANT(15) && !MUTANT(3)) {
+    if (why != NULL && !MUTANT_IN(14, 15)) {
         MARK("proposer.appended.invalid");
         emit(out, PROPOSER_CLOSE, index)->why = why;
         return;

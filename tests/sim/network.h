@@ -12,11 +12,11 @@ uint64_t network_latency_us(struct world *world, uint32_t compute, uint32_t node
 void network_connect(struct world *world, uint32_t compute, uint32_t node);
 void network_on_connect(struct world *world, const struct sim_event *event);
 
-/* The walproposer's end goes away; it learns of it after `delay_us`. */
-void network_close(struct world *world, uint32_t conn, uint64_t delay_us);
+/* The walproposer's end of connection `index` goes away; it learns of it after `delay_us`. */
+void network_close(struct world *world, uint32_t index, uint64_t delay_us);
 
 /* Queue the frame in world->scratch; the network may break the connection instead. */
-void network_send(struct world *world, uint32_t conn, bool to_node);
+void network_send(struct world *world, uint32_t index, bool to_node);
 
 /* The frame of an event; false: it does not parse, which is a finding. */
 bool network_take_frame(

@@ -162,7 +162,7 @@ static void put_to_sleep(struct node *node, bool sleeps)
 {
     struct acceptor_state *state = &node->disk.slots[1].state;
     if (sleeps) {
-        record_write(node->disk.platter, 2 * RECORD_SIZE_MIN, 0, UINT64_MAX);
+        record_write(node->disk.platter, (size_t)2 * RECORD_SIZE_MIN, 0, UINT64_MAX);
         return;
     }
     for (term_t term = 1; term <= TERM_HISTORY_MAX; term++) {

@@ -41,7 +41,7 @@ static uint64_t connections[3];
 
 static void when_up(uint32_t peer, term_t hello_term)
 {
-    connections[peer] = connections[peer] == 0 ? 10 * (peer + 1) : connections[peer] + 1;
+    connections[peer] = connections[peer] == 0 ? 10 * ((uint64_t)peer + 1) : connections[peer] + 1;
     step((struct proposer_event){
         .kind = PROPOSER_PEER_UP,
         .peer = peer,
