@@ -36,9 +36,9 @@ PLAIN = {"wal_log_hints": "off", "wal_compression": "lz4", "full_page_writes": "
 
 # name, settings, files of tests/oracle/sql before the base copy and after it, pgbench scripts after it
 SCENARIOS = {
-    "heap_and_btree": (CHECKED, ["schema.sql"], ["heap.sql", "btree.sql", "xact.sql"], ["churn.pgb", "locks.pgb"]),
+    "heap_and_btree": (CHECKED, ["schema.sql"], ["heap.sql", "btree.sql", "xact.sql"], ["churn.pgb", "locks.pgb", "race.pgb"]),
     "hints_off_images_on": (PLAIN, ["schema.sql"], ["heap.sql", "btree.sql", "gist_killed.sql"],
-                            ["churn.pgb", "locks.pgb"]),
+                            ["churn.pgb", "locks.pgb", "race.pgb"]),
     "index_methods": (CHECKED, ["schema.sql", "methods_schema.sql"], ["methods.sql"], ["methods.pgb"]),
 }
 

@@ -46,6 +46,9 @@ DO $$ BEGIN FOR i IN 1..30 LOOP
   INSERT INTO versions SELECT k, i, k % 100 FROM generate_series(1, 2000) k WHERE k % 30 = i ON CONFLICT DO NOTHING; COMMIT;
 END LOOP; END $$;
 REINDEX INDEX CONCURRENTLY versions_a;
+-- what the base copy has as dead entries: more of them on full pages, then vacuum
+INSERT INTO killed SELECT i % 4000, repeat('n', 40) FROM generate_series(1, 6000) i;
+VACUUM killed;
 -- ascending, descending, random
 CREATE TABLE orders (up int, down int, any_place float);
 CREATE INDEX orders_up ON orders (up); CREATE INDEX orders_down ON orders (down); CREATE INDEX orders_any ON orders (any_place);

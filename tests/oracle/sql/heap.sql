@@ -97,6 +97,14 @@ CREATE UNLOGGED TABLE stays_unlogged (id int PRIMARY KEY);
 CREATE MATERIALIZED VIEW view AS SELECT id % 10 AS k, count(*) FROM plain GROUP BY 1;
 REFRESH MATERIALIZED VIEW view;
 
+-- rows whose update was rolled back, deleted and locked later: t_ctid and flags go back
+CREATE TABLE undone (id int PRIMARY KEY, t text);
+INSERT INTO undone SELECT i, 'u' FROM generate_series(1, 300) i;
+BEGIN; UPDATE undone SET t = 'lost'; ROLLBACK;
+DELETE FROM undone WHERE id % 3 = 0;
+BEGIN; SELECT * FROM undone WHERE id % 3 = 1 FOR UPDATE; COMMIT;
+UPDATE undone SET t = 'again' WHERE id % 3 = 2;
+
 -- speculative insertion that loses: two unique indexes that disagree
 CREATE TABLE unique_two (a int UNIQUE, b int UNIQUE);
 INSERT INTO unique_two VALUES (1, 1), (2, 2);

@@ -10,3 +10,12 @@ CREATE TABLE wide (id serial, a text, b text, c int);
 CREATE SEQUENCE counter;
 CREATE TABLE queue (id bigserial PRIMARY KEY, t text);
 VACUUM (FREEZE) account;
+-- index entries that scans found dead: hints that the base copy has and the WAL does not know of
+CREATE TABLE killed (k int, t text) WITH (autovacuum_enabled = off);
+CREATE INDEX killed_k ON killed (k);
+INSERT INTO killed SELECT i, repeat('k', 50) FROM generate_series(1, 20000) i;
+DELETE FROM killed WHERE k % 3 = 0;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SELECT count(t) FROM killed WHERE k > 0;
+SELECT count(t) FROM killed WHERE k > 0;

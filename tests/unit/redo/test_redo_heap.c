@@ -196,6 +196,29 @@ START_TEST(test_delete_keeps_an_older_prune_xid)
 }
 END_TEST
 
+START_TEST(test_delete_of_a_speculative_tuple_takes_its_xmin)
+{
+    given_delete(1, 0x08);
+    uint8_t *tuple = given_tuple(32, 1);
+    page_set_u32(tuple, TUPLE_XMIN, 12);
+    page_set_u16(tuple, TUPLE_CTID + 4, 0xFFFE);
+    ck_assert_ok(apply(0), &fixture.msg);
+    ck_assert_uint_eq(page_u32(tuple, TUPLE_XMIN), 0);
+    ck_assert_uint_eq(page_u32(tuple, TUPLE_XMAX), 0);
+    ck_assert_uint_eq(page_u16(tuple, TUPLE_CTID + 4), 1);
+}
+END_TEST
+
+START_TEST(test_delete_by_a_move_to_another_partition_says_so)
+{
+    given_delete(1, 0x10);
+    uint8_t *tuple = given_tuple(32, 1);
+    ck_assert_ok(apply(0), &fixture.msg);
+    ck_assert_uint_eq(page_u32(tuple, TUPLE_CTID), UINT32_MAX);
+    ck_assert_uint_eq(page_u16(tuple, TUPLE_CTID + 4), 0xFFFD);
+}
+END_TEST
+
 START_TEST(test_delete_of_what_is_no_tuple_is_refused)
 {
     given_delete(0, 0);
@@ -553,6 +576,8 @@ UNIT_MAIN(
     test_an_insert_that_does_not_fit_is_refused,
     test_delete_marks_tuple_and_page,
     test_delete_keeps_an_older_prune_xid,
+    test_delete_of_a_speculative_tuple_takes_its_xmin,
+    test_delete_by_a_move_to_another_partition_says_so,
     test_delete_of_what_is_no_tuple_is_refused,
     test_update_joins_prefix_new_bytes_and_suffix,
     test_update_with_more_prefix_or_suffix_than_old_tuple_is_refused,
