@@ -93,9 +93,15 @@ class Process:
         if number in (signal.SIGKILL, signal.SIGTERM):
             wait_for(f"{self.name} ends", lambda: not self.alive())
 
-    def start(self):
-        """Start it again with the ports it had; returns when it is ready."""
-        self.cluster.cli("local", "restart", self.name)
+    def start(self, ready=True):
+        """Start it again with the ports it had; returns when it is ready, or with ready=False when it answers at all."""
+        if ready:
+            self.cluster.cli("local", "restart", self.name)
+            return
+        waiting = self.cluster.cli_in_background("local", "restart", self.name)
+        wait_for(f"{self.name} answers", lambda: http("GET", self.http_url + "/healthz", raw=True) is not None)
+        waiting.kill() # it would go on waiting for /readyz
+        waiting.wait()
 
     def ready(self):
         return http("GET", self.http_url + "/readyz", raw=True) is not None
@@ -120,6 +126,11 @@ class Cluster:
         if check and result.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: exit {result.returncode}\n{result.stdout}")
         return result
+
+    def cli_in_background(self, *args):
+        return subprocess.Popen([str(self.build / "tools/anabranch/anabranch"), *args],
+                                env={**os.environ, "ANABRANCH_DATA": str(self.data)},
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def up(self):
         self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres))
