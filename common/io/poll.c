@@ -53,8 +53,8 @@ void poll_want(struct poll *poll, bool readable, bool writable)
         return;
     }
     poll->events = events;
-    int rc = events == 0 ? uv_poll_stop(&poll->handle)
-                         : uv_poll_start(&poll->handle, events, on_events);
+    int rc =
+        events == 0 ? uv_poll_stop(&poll->handle) : uv_poll_start(&poll->handle, events, on_events);
     ASSERT(rc == 0);
 }
 

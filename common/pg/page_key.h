@@ -1,11 +1,13 @@
 /*
- * page_key.h - the name of everything that a timeline keeps versions of, and its bytes in the store.
+ * page_key.h - the name of everything that a timeline keeps versions of, and its bytes in the
+ * store.
  *
- *   [timeline u32][spc u32][db u32][rel u32][fork u8][block u32][~lsn u64]      29 bytes, big-endian
+ *   [timeline u32][spc u32][db u32][rel u32][fork u8][block u32][~lsn u64]      29 bytes,
+ * big-endian
  *
- * memcmp order = timeline, relation, fork, block, newest version first: one seek and a few nexts are
- * a whole read. The first 21 bytes (without the LSN) are the filter prefix. A version's LSN is the
- * end of the WAL record that made it (Postgres' EndRecPtr, the page's pd_lsn).
+ * memcmp order = timeline, relation, fork, block, newest version first: one seek and a few nexts
+ * are a whole read. The first 21 bytes (without the LSN) are the filter prefix. A version's LSN is
+ * the end of the WAL record that made it (Postgres' EndRecPtr, the page's pd_lsn).
  *
  * A relation's own pages use its RelFileLocator. What is not a page lives under spc = KEY_SPC_STATE
  * (0 is no tablespace of Postgres) with `db` = enum state_kind. The size of a relation fork stands
@@ -22,14 +24,14 @@
 #define KEY_BLOCK_SIZE UINT32_MAX /* InvalidBlockNumber: value is struct rel_size_value */
 
 enum state_kind {
-    STATE_INGEST_LSN = 1,  /* one key a timeline: how far its WAL is in the store */
-    STATE_CONTROL = 2,     /* pg_control (8192 bytes) as initdb left it, and later settings */
-    STATE_CHECKPOINT = 3,  /* the CheckPoint struct, kept up to date, but the next two */
-    STATE_NEXT_XID = 4,    /* u64 full transaction id */
-    STATE_NEXT_MULTI = 5,  /* u32 multixact, u32 offset */
-    STATE_DATABASE = 6,    /* rel = db oid, block = spc oid; value "1" + PG_VERSION; empty: dropped */
-    STATE_RELMAP = 7,      /* rel = db oid (0: shared), block = spc oid; pg_filenode.map */
-    STATE_TWOPHASE = 8,    /* rel, block = high and low half of the full xid; empty: finished */
+    STATE_INGEST_LSN = 1, /* one key a timeline: how far its WAL is in the store */
+    STATE_CONTROL = 2,    /* pg_control (8192 bytes) as initdb left it, and later settings */
+    STATE_CHECKPOINT = 3, /* the CheckPoint struct, kept up to date, but the next two */
+    STATE_NEXT_XID = 4,   /* u64 full transaction id */
+    STATE_NEXT_MULTI = 5, /* u32 multixact, u32 offset */
+    STATE_DATABASE = 6, /* rel = db oid, block = spc oid; value "1" + PG_VERSION; empty: dropped */
+    STATE_RELMAP = 7,   /* rel = db oid (0: shared), block = spc oid; pg_filenode.map */
+    STATE_TWOPHASE = 8, /* rel, block = high and low half of the full xid; empty: finished */
     STATE_COMMIT_TIME = 9, /* rel, block = halves of the commit time (us, Postgres epoch): newest
                               time so far; value = start LSN of that commit record */
     STATE_ORIGIN = 10,     /* rel = origin id; value: u64 remote LSN; empty: dropped */
@@ -76,14 +78,20 @@ struct page_key_text page_key_text(struct page_key key);
  * Values: one tag byte, then
  *   'I'  a page image, 8192 bytes
  *   'Z'  a page of zeros, nothing more
- *   'W'  a WAL record that initialises the page: base is a zero page; u8 block index, then the record
- *   'D'  a WAL record to apply on the page below it;                   u8 block index, then the record
- *   'S'  state, as described above
- * The block index is that of the block reference in the record, or VALUE_BLOCK_IMPLIED for pages
- * that the record changes without a reference (visibility map bits, SLRU pages). 'I', 'Z', 'W' and
- * 'S' end a read; the record is the bytes as in WAL without page headers (xl_tot_len of them).
+ *   'W'  a WAL record that initialises the page: base is a zero page; u8 block index, then the
+ * record 'D'  a WAL record to apply on the page below it;                   u8 block index, then
+ * the record 'S'  state, as described above The block index is that of the block reference in the
+ * record, or VALUE_BLOCK_IMPLIED for pages that the record changes without a reference (visibility
+ * map bits, SLRU pages). 'I', 'Z', 'W' and 'S' end a read; the record is the bytes as in WAL
+ * without page headers (xl_tot_len of them).
  */
-enum { VALUE_IMAGE = 'I', VALUE_ZERO = 'Z', VALUE_INIT = 'W', VALUE_DELTA = 'D', VALUE_STATE = 'S' };
+enum {
+    VALUE_IMAGE = 'I',
+    VALUE_ZERO = 'Z',
+    VALUE_INIT = 'W',
+    VALUE_DELTA = 'D',
+    VALUE_STATE = 'S'
+};
 #define VALUE_BLOCK_IMPLIED 0xFF
 
 /* Size of a relation fork: 'S', u8 exists, u32 blocks (little-endian). */

@@ -19,11 +19,11 @@
 struct wal_reader;
 
 struct wal_reader_options {
-    lsn_t start_lsn;          /* a record end or begin: reading starts at the record there */
-    uint32_t segment_size;    /* 16 MiB */
-    uint64_t system_id;       /* checked in long page headers; 0: not checked */
-    size_t record_size_max;   /* bytes buffered for one record */
-    bool ends_only;           /* find record ends; do not keep the bytes nor check the CRC */
+    lsn_t start_lsn;        /* a record end or begin: reading starts at the record there */
+    uint32_t segment_size;  /* 16 MiB */
+    uint64_t system_id;     /* checked in long page headers; 0: not checked */
+    size_t record_size_max; /* bytes buffered for one record */
+    bool ends_only;         /* find record ends; do not keep the bytes nor check the CRC */
 };
 
 struct wal_reader *wal_reader_create(const struct wal_reader_options *options);
@@ -35,7 +35,8 @@ lsn_t wal_reader_next_lsn(const struct wal_reader *reader);
 /* End of the last complete record (EndRecPtr), or start_lsn. */
 lsn_t wal_reader_record_lsn(const struct wal_reader *reader);
 
-/* It failed where a record would begin, because there is nothing: the end of a preallocated file. */
+/* It failed where a record would begin, because there is nothing: the end of a preallocated file.
+ */
 bool wal_reader_at_zeros(const struct wal_reader *reader);
 
 /*

@@ -42,7 +42,7 @@ enum wal_rmgr {
 #define X(id, name) id,
     WAL_RMGRS(X)
 #undef X
-    RM_COUNT
+        RM_COUNT
 };
 
 #define RM_CUSTOM_MIN 128
@@ -79,12 +79,15 @@ struct wal_record {
 
 /*
  * Take `bytes` apart (exactly one record, xl_tot_len bytes). ERR_CORRUPT names the block reference
- * and what is wrong with it; *ret_record is garbage then. Blocks from block_count on are not written.
- * A block reference never names spc 0 (KEY_SPC_STATE), relation 0, a fork from FORK_COUNT on or
- * block KEY_BLOCK_SIZE. The CRC is not checked here: wal_reader does that.
+ * and what is wrong with it; *ret_record is garbage then. Blocks from block_count on are not
+ * written. A block reference never names spc 0 (KEY_SPC_STATE), relation 0, a fork from FORK_COUNT
+ * on or block KEY_BLOCK_SIZE. The CRC is not checked here: wal_reader does that.
  */
 NODISCARD err_t wal_record_decode(
-    struct bytes bytes, lsn_t lsn, lsn_t end_lsn, struct wal_record *ret_record,
+    struct bytes bytes,
+    lsn_t lsn,
+    lsn_t end_lsn,
+    struct wal_record *ret_record,
     struct errmsg *msg);
 
 /* The CRC that belongs into xl_crc: over the data, then over the header before that field. */

@@ -89,8 +89,7 @@ frame_parse(struct bytes in, struct frame *ret_frame, size_t *ret_size, struct e
         message_type##_encode((message), &frame_writer);                                           \
         ASSERT(frame_writer.left == 0);                                                            \
         frame_finish_(                                                                             \
-            frame_out,                                                                             \
-            frame_begin,                                                                           \
+            frame_out, frame_begin,                                                                \
             &(struct frame){.version = PROTOCOL_VERSION_MAX, __VA_ARGS__});                        \
     } while (0)
 
