@@ -42,16 +42,20 @@ missing_packages() {
     done
 }
 
-# install_packages NAME... - with --no-install in NO_INSTALL only names them.
+# install_packages NAME... - with NO_INSTALL set (--no-install) it names what is missing, and ends the script.
 install_packages() {
     local missing
     mapfile -t missing < <(missing_packages "$@")
-    [ ${#missing[@]} -gt 0 ] || return 0
     if [ -n "${NO_INSTALL:-}" ]; then
-        say "missing packages; install them with:"
-        printf 'apt-get install --no-install-recommends %s\n' "${missing[*]}"
-        exit 1
+        if [ ${#missing[@]} -gt 0 ]; then
+            say "missing packages; install them with:"
+            printf 'apt-get install --no-install-recommends %s\n' "${missing[*]}"
+        else
+            say "no package is missing"
+        fi
+        exit 0
     fi
+    [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${#missing[@]} packages: ${missing[*]}"
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
