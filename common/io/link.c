@@ -86,6 +86,20 @@ bool address_parse(const char *host, uint16_t port, struct sockaddr_storage *ret
     return true;
 }
 
+/*
+ * Of a name's addresses the first IPv4 one, else the first: both ends of a connection choose alike,
+ * so that "localhost" is the same place for listener and caller whatever /etc/hosts lists first.
+ */
+static const struct addrinfo *address_prefer(const struct addrinfo *found)
+{
+    for (const struct addrinfo *one = found; one != NULL; one = one->ai_next) {
+        if (one->ai_family == AF_INET) {
+            return one;
+        }
+    }
+    return found;
+}
+
 err_t address_resolve(
     const char *host, uint16_t port, struct sockaddr_storage *ret, struct errmsg *msg)
 {
@@ -102,8 +116,9 @@ err_t address_resolve(
             msg, ERR_INVALID, "\"%.60s\" is not an address or known host: %s", host,
             gai_strerror(rc));
     }
+    const struct addrinfo *one = address_prefer(found);
     memset(ret, 0, sizeof(*ret));
-    memcpy(ret, found->ai_addr, MIN_OF(found->ai_addrlen, sizeof(*ret)));
+    memcpy(ret, one->ai_addr, MIN_OF(one->ai_addrlen, sizeof(*ret)));
     freeaddrinfo(found);
     return ERR_OK;
 }
@@ -556,7 +571,8 @@ static void on_resolved(uv_getaddrinfo_t *resolve, int status, struct addrinfo *
         fail_uv(link, status, "find the host of");
     } else {
         struct sockaddr_storage address = {0};
-        memcpy(&address, found->ai_addr, MIN_OF(found->ai_addrlen, sizeof(address)));
+        const struct addrinfo *one = address_prefer(found);
+        memcpy(&address, one->ai_addr, MIN_OF(one->ai_addrlen, sizeof(address)));
         start_connect(link, &address);
     }
     uv_freeaddrinfo(found);
