@@ -1,7 +1,7 @@
 /*
  * Redo of one record on one page, both from anywhere: an answer, twice the same one.
  *
- * An input that begins with 'P' is a pair of redocheck --pairs: a real page and a real record that
+ * An input that begins with 'P' is a pair of walreplay --pairs: a real page and a real record that
  * was applied to it (tests/oracle/redo_damage.c damages them). Any other input makes up a record
  * and a page of its own. The stack is filled with other bytes before the second run, so that a byte
  * that was never written shows.

@@ -3,7 +3,7 @@
  *
  *   redo_damage [--runs N] [--seed N] FILE_OR_FOLDER...
  *
- * The pairs are what `redocheck --pairs DIR` wrote; a run changes a few bytes of a copy and gives
+ * The pairs are what `walreplay --pairs DIR` wrote; a run changes a few bytes of a copy and gives
  * it to tests/fuzz/fuzz_redo.c. It crashes or it does not; ASan and UBSan see more.
  */
 #include <dirent.h>

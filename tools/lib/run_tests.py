@@ -83,7 +83,7 @@ def main():
     args = parser.parse_args()
     python_suites = {
         "mutants": [sys.executable, "tests/sim/mutants.py"],
-        "redo": [sys.executable, "tests/oracle/redo_twin.py", "--build", str(args.build)],
+        "redo": [sys.executable, "tools/redocheck", "--build", str(args.build)],
         "e2e": [sys.executable, "tests/e2e/run.py", "--build", str(args.build)],
         "chaos": [sys.executable, "tests/chaos/suite.py", "--build", str(args.build)],
     }

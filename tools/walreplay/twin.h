@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "tools/redocheck/page_map.h"
+#include "tools/walreplay/page_map.h"
 
 struct twin_options {
     const char *twin_dir, *base_dir;

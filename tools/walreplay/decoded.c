@@ -1,4 +1,4 @@
-#include "tools/redocheck/decoded.h"
+#include "tools/walreplay/decoded.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "common/pg/wal_record.h"
-#include "tools/redocheck/page_map.h"
+#include "tools/walreplay/page_map.h"
 
 struct decoded;
 

@@ -1,7 +1,7 @@
 /*
- * redocheck - replay WAL with the native redo and compare with what Postgres made of it.
+ * walreplay - replay WAL with the native redo and compare with what Postgres made of it.
  *
- *   redocheck --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--imply-vm]
+ *   walreplay --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--imply-vm]
  *             [--pairs DIR] [--page SPC/DB/REL/FORK/BLOCK]
  *
  * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
@@ -30,11 +30,11 @@
 #include "common/base/parse.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/redo/redo.h"
-#include "tools/redocheck/decoded.h"
-#include "tools/redocheck/page_map.h"
-#include "tools/redocheck/page_mask.h"
-#include "tools/redocheck/touched.h"
-#include "tools/redocheck/twin.h"
+#include "tools/walreplay/decoded.h"
+#include "tools/walreplay/page_map.h"
+#include "tools/walreplay/page_mask.h"
+#include "tools/walreplay/touched.h"
+#include "tools/walreplay/twin.h"
 
 #define SHOWN_MAX 20
 
@@ -545,7 +545,7 @@ int main(int argc, char **argv)
     }
     mem_free(check);
     if (err != ERR_OK) {
-        fprintf(stderr, "redocheck: %s\n", msg.text);
+        fprintf(stderr, "walreplay: %s\n", msg.text);
         return 2;
     }
     return same ? 0 : 1;

@@ -1,4 +1,4 @@
-#include "tools/redocheck/page_map.h"
+#include "tools/walreplay/page_map.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "tools/redocheck/page_mask.h"
+#include "tools/walreplay/page_mask.h"
 
 #define PD_HINTS (PD_HAS_FREE_LINES | PD_PAGE_FULL)
 

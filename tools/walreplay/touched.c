@@ -1,4 +1,4 @@
-#include "tools/redocheck/touched.h"
+#include "tools/walreplay/touched.h"
 
 #include "common/pg/cursor.h"
 #include "common/pg/page.h"

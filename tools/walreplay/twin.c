@@ -1,4 +1,4 @@
-#include "tools/redocheck/twin.h"
+#include "tools/walreplay/twin.h"
 
 #include <dirent.h>
 #include <fcntl.h>
