@@ -1,0 +1,511 @@
+#include "tests/model/store/episode.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "common/base/fault.h"
+#include "common/base/prng.h"
+#include "common/io/file.h"
+#include "tests/model/store/subject.h"
+
+/* What outlives a crash of the child. */
+struct shared {
+    struct model model;
+    const struct op *ops;
+    size_t op_count, next;
+    bool trace, crashing; /* it is meant to die now */
+    struct errmsg why;
+    char folder[64];
+};
+
+static struct shared *shared;
+static struct model *model;
+
+/* Places in the store where a crash leaves something half done. */
+static const char *const crash_points[] = {"page_store.flush", "page_store.write"};
+
+static const char *const kind_names[] = {
+#define OP_NAME(name, weight) #name,
+    OP_KINDS(OP_NAME)
+#undef OP_NAME
+};
+
+static const uint32_t kind_weights[] = {
+#define OP_WEIGHT(name, weight) weight,
+    OP_KINDS(OP_WEIGHT)
+#undef OP_WEIGHT
+};
+
+void episode_init(void)
+{
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT(shared != MAP_FAILED);
+    model = &shared->model;
+    fault_enable();
+    (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0}); /* crashes are what we are here for */
+}
+
+void episode_generate(uint64_t seed, struct op *ops, size_t count)
+{
+    struct prng prng;
+    prng_init(&prng, seed);
+    uint32_t weight_sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(kind_weights); i++) {
+        weight_sum += kind_weights[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t dice = (uint32_t)prng_below(&prng, weight_sum);
+        size_t kind = 0;
+        while (dice >= kind_weights[kind]) {
+            dice -= kind_weights[kind++];
+        }
+        ops[i] = (struct op){
+            .kind = (enum op_kind)kind,
+            .a = (uint32_t)prng_next(&prng),
+            .b = (uint32_t)prng_next(&prng),
+            .c = (uint32_t)prng_next(&prng),
+            .d = (uint32_t)prng_next(&prng),
+        };
+    }
+}
+
+/* -- failing -- */
+
+static void differ(const char *format, ...) PRINTF_LIKE(1, 2) __attribute__((noreturn));
+
+static void differ(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(shared->why.text, sizeof(shared->why.text), format, args);
+    va_end(args);
+    _exit(1);
+}
+
+/* -- choosing -- */
+
+static int pick_timeline(uint32_t number)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        live += model->timelines[i].is_gone ? 0 : 1;
+    }
+    size_t wanted = number % live;
+    for (size_t i = 0;; i++) {
+        if (!model->timelines[i].is_gone && wanted-- == 0) {
+            return (int)i;
+        }
+    }
+}
+
+/* From the first LSN that `timeline` has to its head; often the head itself. */
+static lsn_t pick_lsn(int timeline, uint32_t number)
+{
+    lsn_t head = model->timelines[timeline].head;
+    lsn_t steps = head / MODEL_LSN_STEP;
+    return number % 4 == 0 || steps == 0 ? head
+                                         : number % (steps + 1) * MODEL_LSN_STEP + number / 4 % 2;
+}
+
+/* -- writing: records as a decoder makes them -- */
+
+static void put_life(int timeline, int key, lsn_t lsn, uint32_t dice)
+{
+    static const uint8_t begins[] = {VALUE_ZERO, VALUE_INIT, VALUE_INIT, VALUE_INIT, VALUE_IMAGE};
+    uint8_t tag = begins[dice % ARRAY_LEN(begins)];
+    model_put(model, timeline, key, lsn, tag, tag == VALUE_ZERO ? 0 : lsn);
+}
+
+static void put_size(int timeline, int rel, lsn_t lsn, int blocks)
+{
+    uint64_t value = blocks < 0 ? 0 : MODEL_SIZE_EXISTS | (uint64_t)blocks;
+    model_put(model, timeline, MODEL_SIZE_0 + rel, lsn, VALUE_STATE, value);
+}
+
+static void write_relation(int timeline, lsn_t lsn, const struct op *op)
+{
+    int rel = (int)(op->b % MODEL_RELS);
+    int blocks = model_blocks(model, timeline, rel, lsn);
+    uint32_t dice = op->c % 100;
+    if (blocks < 0 || (dice < 12 && blocks < MODEL_BLOCKS)) {
+        put_life(timeline, rel * MODEL_BLOCKS + MAX_OF(blocks, 0), lsn, op->d);
+        put_size(timeline, rel, lsn, MAX_OF(blocks, 0) + 1);
+    } else if (dice < 16) {
+        put_size(timeline, rel, lsn, (int)(op->d % ((uint32_t)blocks + 1))); /* truncate */
+    } else if (dice < 19) {
+        put_size(timeline, rel, lsn, -1); /* drop */
+    } else if (blocks > 0 && dice < 35) {
+        put_life(timeline, rel * MODEL_BLOCKS + (int)(op->d % (uint32_t)blocks), lsn, op->d / 8);
+    } else if (blocks > 0) {
+        int key = rel * MODEL_BLOCKS + (int)(op->d % (uint32_t)blocks);
+        model_put(model, timeline, key, lsn, VALUE_DELTA, lsn);
+    }
+}
+
+static void write_slru(int timeline, lsn_t lsn, const struct op *op)
+{
+    int key = MODEL_SLRU_0 + (int)(op->b % MODEL_SLRU_PAGES);
+    if (op->c % 8 == 0 || model_newest(model, timeline, key, lsn) == NULL) {
+        put_life(timeline, key, lsn, op->d);
+    } else {
+        model_put(model, timeline, key, lsn, VALUE_DELTA, lsn);
+    }
+}
+
+/* A clock that often stands still and sometimes jumps back; only later times are stored. */
+static void write_commit(int timeline, lsn_t lsn, const struct op *op)
+{
+    uint64_t newest = model_newest_commit(model, timeline, lsn);
+    uint64_t time = newest + 1 + op->b % 7;
+    time -= MIN_OF(time - 1, (uint64_t)(op->c % 3 == 0 ? op->d % 20 : 0));
+    time += op->c % 64 == 1 ? UINT32_MAX : 0;
+    model_put(model, timeline, MODEL_COMMIT, lsn, time > newest ? VALUE_STATE : 0, time);
+}
+
+/* Feed the record that ends at `lsn` to the store. */
+static void ingest(int timeline, size_t first_event, lsn_t lsn)
+{
+    for (size_t i = first_event; i < model->event_count && model->events[i].lsn == lsn; i++) {
+        if (model->events[i].tag != 0) {
+            subject_put(model, &model->events[i]);
+        }
+    }
+    subject_commit(model, timeline, lsn);
+}
+
+static void do_write(const struct op *op)
+{
+    if (model->event_count + 4 > MODEL_EVENTS) {
+        return;
+    }
+    int timeline = pick_timeline(op->a);
+    lsn_t lsn = model->next_lsn += MODEL_LSN_STEP;
+    size_t first = model->event_count;
+    switch (op->a / 64 % 8) {
+    case 0: write_slru(timeline, lsn, op); break;
+    case 1:
+        model_put(
+            model, timeline, MODEL_STATE_0 + (int)(op->b % MODEL_STATES), lsn, VALUE_STATE, lsn);
+        break;
+    case 2: write_commit(timeline, lsn, op); break;
+    default: write_relation(timeline, lsn, op); break;
+    }
+    if (model->event_count > first) {
+        model->timelines[timeline].head = lsn;
+        ingest(timeline, first, lsn);
+    }
+}
+
+/* -- reading -- */
+
+static void compare_page(int timeline, int key, lsn_t lsn)
+{
+    struct model_page expected = model_read(model, timeline, key, lsn);
+    struct model_page found = subject_read(key, lsn);
+    if (found.lsn != expected.lsn || found.content != expected.content) {
+        differ(
+            "%s on timeline %d at %" PRIx64 ": version %" PRIx64 " content %" PRIx64
+            ", expected version %" PRIx64 " content %" PRIx64,
+            page_key_text(model_key(key)).text, timeline, lsn, found.lsn, found.content,
+            expected.lsn, expected.content);
+    }
+}
+
+/* As a read does: the size first, then a block that exists. */
+static void compare(int timeline, uint32_t number, lsn_t lsn)
+{
+    int key = (int)(number % (MODEL_SIZE_0 + MODEL_SLRU_PAGES + MODEL_STATES));
+    if (key >= MODEL_SIZE_0) {
+        compare_page(timeline, key + MODEL_RELS, lsn);
+        return;
+    }
+    int rel = key / MODEL_BLOCKS;
+    int expected = model_blocks(model, timeline, rel, lsn), found = subject_blocks(rel, lsn);
+    if (found != expected) {
+        differ(
+            "relation %d on timeline %d at %" PRIx64 " has %d blocks, expected %d", rel, timeline,
+            lsn, found, expected);
+    }
+    if (key % MODEL_BLOCKS < expected) {
+        compare_page(timeline, key, lsn);
+    }
+}
+
+static void do_read(const struct op *op)
+{
+    int timeline = pick_timeline(op->a);
+    subject_reader_open(model, timeline);
+    for (uint32_t i = 0; i < 4; i++) {
+        compare(timeline, op->c + i * 7, pick_lsn(timeline, op->b + i % 2 * 0x1234567));
+    }
+    subject_reader_close();
+}
+
+static void do_list(const struct op *op)
+{
+    int timeline = pick_timeline(op->a);
+    lsn_t lsn = pick_lsn(timeline, op->b);
+    unsigned expected = 0;
+    for (int rel = 0; rel < MODEL_RELS; rel++) {
+        expected |= model_blocks(model, timeline, rel, lsn) < 0 ? 0 : 1u << rel;
+    }
+    subject_reader_open(model, timeline);
+    unsigned found = subject_relations(lsn);
+    subject_reader_close();
+    if (found != expected) {
+        differ(
+            "timeline %d at %" PRIx64 " lists relations %x, expected %x", timeline, lsn, found,
+            expected);
+    }
+}
+
+static void do_time(const struct op *op)
+{
+    int timeline = pick_timeline(op->a);
+    lsn_t lsn = pick_lsn(timeline, op->b);
+    uint64_t newest = model_newest_commit(model, timeline, lsn);
+    uint64_t time = newest - MIN_OF(newest, (uint64_t)(op->c % 64));
+    lsn_t after = model_commit_after(model, timeline, time, lsn);
+    subject_reader_open(model, timeline);
+    uint64_t found_newest = subject_newest_commit(lsn);
+    lsn_t found = subject_commit_after(time, lsn);
+    subject_reader_close();
+    if (found_newest != newest || found != after) {
+        differ(
+            "timeline %d at %" PRIx64 ": newest commit %" PRIu64 " expected %" PRIu64
+            ", first after %" PRIu64 " at %" PRIx64 " expected %" PRIx64,
+            timeline, lsn, found_newest, newest, time, found, after);
+    }
+}
+
+/* A read left an image of what it made, in place of the newest version that it used. */
+static void do_image(const struct op *op)
+{
+    int timeline = pick_timeline(op->a);
+    int key = (int)(op->b % (MODEL_SIZE_0 + MODEL_SLRU_PAGES));
+    key += key >= MODEL_SIZE_0 ? MODEL_RELS : 0;
+    lsn_t lsn = pick_lsn(timeline, op->c);
+    struct model_page page = model_read(model, timeline, key, lsn);
+    bool exists = key >= MODEL_SIZE_0 ||
+                  key % MODEL_BLOCKS < model_blocks(model, timeline, key / MODEL_BLOCKS, lsn);
+    if (page.lsn != 0 && exists) {
+        subject_put_image(model, key, page);
+    }
+}
+
+/* -- branches -- */
+
+static void do_branch(const struct op *op)
+{
+    if (model->timeline_count == MODEL_TIMELINES) {
+        return;
+    }
+    int parent = pick_timeline(op->a);
+    lsn_t lsn = pick_lsn(parent, op->b);
+    size_t added = model->timeline_count++;
+    model->timelines[added] = (struct model_timeline){
+        .parent = parent,
+        .number = (uint32_t)added + 1,
+        .start = lsn,
+        .head = lsn,
+        .durable = lsn,
+    };
+}
+
+static void do_erase(const struct op *op)
+{
+    int timeline = pick_timeline(op->a);
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        if (model->timelines[i].parent == timeline && !model->timelines[i].is_gone) {
+            return;
+        }
+    }
+    if (timeline != 0) {
+        model->timelines[timeline].is_gone = true;
+        subject_erase(model->timelines[timeline].number);
+    }
+}
+
+/* -- durability -- */
+
+static void do_flush(void)
+{
+    lsn_t heads[MODEL_TIMELINES];
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        heads[i] = model->timelines[i].head;
+    }
+    subject_flush();
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        model->timelines[i].durable = heads[i];
+    }
+}
+
+/* What comes back after a crash: each timeline up to a record end, not before the last flush. */
+static void check_position(int timeline, lsn_t found)
+{
+    const struct model_timeline *tl = &model->timelines[timeline];
+    if (found == 0 && tl->durable <= tl->start) {
+        return; /* a branch without records of its own */
+    }
+    if (found < tl->durable || found > tl->head) {
+        differ(
+            "timeline %d came back at %" PRIx64 ": durable %" PRIx64 ", head %" PRIx64, timeline,
+            found, tl->durable, tl->head);
+    }
+}
+
+static lsn_t recovered_lsn(int timeline)
+{
+    lsn_t found = subject_position(model->timelines[timeline].number);
+    check_position(timeline, found);
+    return MAX_OF(found, model->timelines[timeline].start);
+}
+
+/* Every key at the position that came back: data and position belong together. */
+static void check_recovered(int timeline)
+{
+    lsn_t lsn = recovered_lsn(timeline);
+    subject_reader_open(model, timeline);
+    for (uint32_t i = 0; i < MODEL_SIZE_0 + MODEL_SLRU_PAGES + MODEL_STATES; i++) {
+        compare(timeline, i, lsn);
+    }
+    subject_reader_close();
+}
+
+static void ingest_again(int timeline)
+{
+    lsn_t from = subject_position(model->timelines[timeline].number);
+    for (size_t i = 0; i < model->event_count; i++) {
+        const struct model_event *event = &model->events[i];
+        bool begins = i == 0 || model->events[i - 1].lsn != event->lsn;
+        if (event->timeline == timeline && event->lsn > from && begins) {
+            ingest(timeline, i, event->lsn);
+        }
+    }
+}
+
+/* Parents before children: what a child reads of its parent is there by then. */
+static void recover(void)
+{
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        if (!model->timelines[i].is_gone) {
+            check_recovered((int)i);
+            ingest_again((int)i);
+        }
+    }
+}
+
+static void die(void)
+{
+    shared->crashing = true;
+    (void)raise(SIGKILL);
+}
+
+static void crash_inside(const struct op *op)
+{
+    struct errmsg msg;
+    char spec[64];
+    const char *point = crash_points[op->a % ARRAY_LEN(crash_points)];
+    (void)snprintf(spec, sizeof(spec), "%s=crash", point);
+    if (fault_arm(spec, &msg) != ERR_OK) {
+        differ("%s", msg.text);
+    }
+    shared->crashing = true;
+    if (op->b % 2 == 0) {
+        do_write(&(struct op){.kind = OP_WRITE, .a = op->b, .b = op->c, .c = op->d, .d = op->a});
+    }
+    do_flush();
+    shared->crashing = false; /* the store did not come by there */
+    if (fault_arm("", &msg) != ERR_OK) {
+        differ("%s", msg.text);
+    }
+}
+
+/* -- the child -- */
+
+static void play(const struct op *op)
+{
+    switch (op->kind) {
+    case OP_WRITE: do_write(op); break;
+    case OP_READ: do_read(op); break;
+    case OP_LIST: do_list(op); break;
+    case OP_TIME: do_time(op); break;
+    case OP_IMAGE: do_image(op); break;
+    case OP_BRANCH: do_branch(op); break;
+    case OP_ERASE: do_erase(op); break;
+    case OP_FLUSH: do_flush(); break;
+    case OP_REOPEN:
+        do_flush();
+        subject_close();
+        subject_open(shared->folder);
+        break;
+    case OP_CRASH: die(); break;
+    case OP_CRASH_INSIDE: crash_inside(op); break;
+    }
+}
+
+static void print_op(size_t index, const struct op *op)
+{
+    printf(
+        "%5zu %-12s %08x %08x %08x %08x  next lsn %" PRIx64 "\n", index, kind_names[op->kind],
+        op->a, op->b, op->c, op->d, model->next_lsn);
+    (void)fflush(stdout);
+}
+
+static void run_child(void)
+{
+    subject_open(shared->folder);
+    recover();
+    while (shared->next < shared->op_count) {
+        const struct op *op = &shared->ops[shared->next++];
+        if (shared->trace) {
+            print_op(shared->next - 1, op);
+        }
+        play(op);
+    }
+    subject_close();
+    _exit(0);
+}
+
+/* -- the parent -- */
+
+bool episode_run(const struct op *ops, size_t count, bool trace, struct errmsg *ret_why)
+{
+    model_init(model);
+    *ret_why = shared->why = (struct errmsg){0};
+    shared->ops = ops; /* a child sees what its parent had when it was made */
+    shared->op_count = count;
+    shared->next = 0;
+    shared->trace = trace;
+    /* In memory where there is such a place: nothing here depends on what a sync costs. */
+    (void)snprintf(
+        shared->folder, sizeof(shared->folder), "%s/store_model.XXXXXX",
+        file_exists("/dev/shm") ? "/dev/shm" : "/tmp");
+    ASSERT(mkdtemp(shared->folder) != NULL);
+    int status;
+    do {
+        shared->crashing = false;
+        (void)fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            run_child();
+        }
+        ASSERT(child > 0 && waitpid(child, &status, 0) == child);
+    } while (WIFSIGNALED(status) && shared->crashing);
+    if (status != 0 && shared->why.text[0] == '\0') {
+        (void)snprintf(
+            shared->why.text, sizeof(shared->why.text), "the child ended with status %x",
+            (unsigned)status);
+    }
+    *ret_why = shared->why;
+    struct errmsg msg;
+    err_ignore(dir_remove(shared->folder, &msg), "a temporary folder");
+    return status == 0;
+}

@@ -1,0 +1,202 @@
+#include "tests/model/store/subject.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+
+static struct {
+    struct page_store *store;
+    struct page_batch *batch;
+    struct page_path *path;
+    struct page_reader *reader;
+    struct page_versions versions;
+} subject;
+static struct errmsg msg;
+
+/* The episode is over: the store failed where it must not. */
+static void must(err_t err)
+{
+    if (err != ERR_OK) {
+        printf("the store failed: %s: %s\n", err_name(err), msg.text);
+        (void)fflush(stdout);
+        _exit(1);
+    }
+}
+
+void subject_open(const char *folder)
+{
+    struct page_store_options options = {.write_buffer_bytes = 64 * KIB};
+    must(page_store_open(folder, &options, &subject.store, &msg));
+    subject.batch = page_batch_create();
+}
+
+void subject_close(void)
+{
+    page_batch_destroy(subject.batch);
+    page_store_close(subject.store);
+    subject.store = NULL;
+}
+
+void subject_flush(void)
+{
+    must(page_store_flush(subject.store, &msg));
+}
+
+static struct page_key key_of_event(const struct model_event *event)
+{
+    return event->key == MODEL_COMMIT
+               ? page_key_state(
+                     STATE_COMMIT_TIME, (uint32_t)(event->value >> 32), (uint32_t)event->value)
+               : model_key(event->key);
+}
+
+static void put_bytes(
+    const struct model *model,
+    int timeline,
+    struct page_key key,
+    lsn_t lsn,
+    uint8_t tag,
+    uint64_t value)
+{
+    static uint8_t page[PAGE_SIZE];
+    size_t size = tag == VALUE_IMAGE ? sizeof(page) : tag == VALUE_ZERO ? 0 : sizeof(value);
+    memcpy(page, &value, sizeof(value));
+    page_batch_put(
+        subject.batch, model->timelines[timeline].number, key, lsn, tag, 0, bytes_of(page, size));
+}
+
+void subject_put(const struct model *model, const struct model_event *event)
+{
+    if (event->key >= MODEL_SIZE_0 && event->key < MODEL_SLRU_0) {
+        page_batch_put_rel_size(
+            subject.batch, model->timelines[event->timeline].number,
+            model_key((event->key - MODEL_SIZE_0) * MODEL_BLOCKS), event->lsn,
+            (event->value & MODEL_SIZE_EXISTS) != 0, (uint32_t)event->value);
+        return;
+    }
+    uint64_t value = event->key == MODEL_COMMIT ? event->lsn - MODEL_LSN_STEP : event->value;
+    put_bytes(model, event->timeline, key_of_event(event), event->lsn, event->tag, value);
+}
+
+void subject_commit(const struct model *model, int timeline, lsn_t lsn)
+{
+    struct ingest_position position = {.lsn = lsn, .prev_record_lsn = lsn - MODEL_LSN_STEP};
+    page_batch_put_position(subject.batch, model->timelines[timeline].number, position);
+    must(page_store_write(subject.store, subject.batch, &msg));
+    page_batch_clear(subject.batch);
+}
+
+lsn_t subject_position(uint32_t number)
+{
+    struct ingest_position position = {0};
+    err_t err = page_store_position(subject.store, number, &position, &msg);
+    if (err != ERR_NOT_FOUND) {
+        must(err);
+    }
+    return position.lsn;
+}
+
+void subject_put_image(const struct model *model, int key, struct model_page page)
+{
+    put_bytes(model, page.timeline, model_key(key), page.lsn, VALUE_IMAGE, page.content);
+    must(page_store_write(subject.store, subject.batch, &msg));
+    page_batch_clear(subject.batch);
+}
+
+void subject_erase(uint32_t number)
+{
+    must(page_store_erase(subject.store, number, &msg));
+}
+
+void subject_reader_open(const struct model *model, int timeline)
+{
+    size_t count = 0;
+    subject.path =
+        mem_zalloc(sizeof(*subject.path) + MODEL_TIMELINES * sizeof(subject.path->spans[0]));
+    lsn_t max_lsn = UINT64_MAX;
+    while (timeline >= 0) {
+        const struct model_timeline *tl = &model->timelines[timeline];
+        subject.path->spans[count++] =
+            (struct page_span){.timeline = tl->number, .max_lsn = max_lsn};
+        max_lsn = MIN_OF(max_lsn, tl->start);
+        timeline = tl->parent;
+    }
+    subject.path->count = count;
+    subject.reader = page_reader_create(subject.store, subject.path);
+}
+
+void subject_reader_close(void)
+{
+    page_reader_destroy(subject.reader);
+    mem_free(subject.path);
+}
+
+static uint64_t value_of(const struct page_version *version)
+{
+    struct bytes bytes = page_version_value(&subject.versions, version);
+    uint64_t value = 0;
+    memcpy(&value, bytes.data, MIN_OF(bytes.size, sizeof(value)));
+    return value;
+}
+
+struct model_page subject_read(int key, lsn_t lsn)
+{
+    struct page_versions *versions = &subject.versions;
+    must(page_reader_collect(subject.reader, model_key(key), lsn, versions, &msg));
+    struct model_page page = {.lsn = versions->count == 0 ? 0 : versions->items[0].lsn};
+    for (size_t i = versions->count; i-- > 0;) {
+        const struct page_version *version = &versions->items[i];
+        switch (version->tag) {
+        case VALUE_ZERO: page.content = 0; break;
+        case VALUE_INIT: page.content = model_mix(0, value_of(version)); break;
+        case VALUE_DELTA: page.content = model_mix(page.content, value_of(version)); break;
+        default: page.content = value_of(version);
+        }
+    }
+    return page;
+}
+
+int subject_blocks(int rel, lsn_t lsn)
+{
+    struct fork_size size;
+    must(page_reader_rel_size(subject.reader, model_key(rel * MODEL_BLOCKS), lsn, &size, &msg));
+    return size.exists ? (int)size.blocks : -1;
+}
+
+static err_t note_relation(struct page_key rel, uint32_t blocks, void *context, struct errmsg *why)
+{
+    (void)blocks;
+    (void)why;
+    unsigned *seen = context;
+    *seen |= 1u << (rel.rel - model_key(0).rel);
+    return ERR_OK;
+}
+
+unsigned subject_relations(lsn_t lsn)
+{
+    unsigned seen = 0;
+    must(page_reader_relations(subject.reader, KEY_SPC_STATE, 0, lsn, note_relation, &seen, &msg));
+    return seen;
+}
+
+lsn_t subject_commit_after(uint64_t time, lsn_t lsn)
+{
+    lsn_t found = 0;
+    err_t err = page_reader_commit_after(subject.reader, time, lsn, &found, &msg);
+    if (err != ERR_NOT_FOUND) {
+        must(err);
+    }
+    return err == ERR_OK ? found : 0;
+}
+
+uint64_t subject_newest_commit(lsn_t lsn)
+{
+    uint64_t found = 0;
+    err_t err = page_reader_newest_commit(subject.reader, lsn, &found, &msg);
+    if (err != ERR_NOT_FOUND) {
+        must(err);
+    }
+    return err == ERR_OK ? found : 0;
+}

@@ -1,0 +1,33 @@
+/*
+ * subject.h - the store under test, in the words of the model: the one file here that knows
+ * pageserver/store/page_store.h. Every failure that is no answer ends the process with a message.
+ */
+#pragma once
+
+#include "pageserver/store/page_store.h"
+#include "tests/model/store/model.h"
+
+void subject_open(const char *folder);
+void subject_close(void);
+void subject_flush(void);
+
+/* Gather versions of records; commit writes them with the position of `timeline`. */
+void subject_put(const struct model *model, const struct model_event *event);
+void subject_commit(const struct model *model, int timeline, lsn_t lsn);
+lsn_t subject_position(uint32_t number); /* 0: none */
+
+/* What an image that was made by a read looks like: the page as of its newest version. */
+void subject_put_image(const struct model *model, int key, struct model_page page);
+void subject_erase(uint32_t number);
+
+/* -- reads, over the path of a timeline -- */
+
+void subject_reader_open(const struct model *model, int timeline);
+void subject_reader_close(void);
+/* lsn 0: nothing there. */
+struct model_page subject_read(int key, lsn_t lsn);
+int subject_blocks(int rel, lsn_t lsn); /* -1: does not exist */
+/* Bit i: relation i is listed, each with the size that it has. */
+unsigned subject_relations(lsn_t lsn);
+lsn_t subject_commit_after(uint64_t time, lsn_t lsn);
+uint64_t subject_newest_commit(lsn_t lsn);
