@@ -17,6 +17,7 @@
 #include "pageserver/ingest/wal_receiver.h"
 #include "pageserver/read/base_backup.h"
 #include "pageserver/read/digest.h"
+#include "pageserver/read/relation_list.h"
 #include "pageserver/serve/server.h"
 
 #define SEGMENT_SIZE (16 * MIB)
@@ -668,6 +669,30 @@ static void handle_get_digest(struct http_context *context, struct http_request 
     start_at_lsn(context, http, (struct job){.run = compute_digest, .done = on_digest});
 }
 
+static err_t list_relations(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct timeline *tl = call->timeline;
+    return relation_list_at(
+        timeline_store(tl), timeline_path(tl), call->lsn, &call->buf, &job->msg);
+}
+
+static void on_relations(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    http_respond_buf(call->http, 200, "text/plain", &call->buf);
+    call_free(call);
+}
+
+static void handle_get_relations(struct http_context *context, struct http_request *http)
+{
+    start_at_lsn(context, http, (struct job){.run = list_relations, .done = on_relations});
+}
+
 /* -- single pages and sizes, for people and tests -- */
 
 static void on_page(struct page_read *read, err_t result)
@@ -760,6 +785,8 @@ static const struct http_route routes[] = {
     {"GET", TIMELINE "/base_backup", handle_get_base_backup,
      "tar to start a compute: ?lsn=", false},
     {"GET", TIMELINE "/digest", handle_get_digest, "hash over all pages: ?lsn=", false},
+    {"GET", TIMELINE "/relations", handle_get_relations,
+     "lines SPC DB REL FORK BLOCKS of all relations: ?lsn=", false},
     {"GET", TIMELINE "/page", handle_get_page_at,
      "8192 bytes: ?spc=&db=&rel=&fork=&block=&lsn=", false},
     {"GET", TIMELINE "/rel_size", handle_get_rel_size_at,

@@ -2,7 +2,7 @@
 """Run test suites and add them up: `run_tests.py --build DIR SUITE...`.
 
 Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
-program; Python suites (redo, e2e, chaos) print one line a test, `ok NAME` or `FAILED NAME`. The last line is
+program; Python suites (redo, getpage-full, e2e, chaos) print one line a test, `ok NAME` or `FAILED NAME`. The last line is
 `N passed, N failed`; the exit code is 1 when anything failed.
 """
 import argparse
@@ -81,11 +81,13 @@ def main():
     parser.add_argument("--build", required=True, type=pathlib.Path)
     parser.add_argument("suites", nargs="+")
     args = parser.parse_args()
-    python_suites = {
-        "mutants": [sys.executable, "tests/sim/mutants.py"],
-        "redo": [sys.executable, "tools/redocheck", "--build", str(args.build)],
-        "e2e": [sys.executable, "tests/e2e/run.py", "--build", str(args.build)],
-        "chaos": [sys.executable, "tests/chaos/suite.py", "--build", str(args.build)],
+    getpage_twin = [sys.executable, "tests/oracle/getpage_twin.py", "--build", str(args.build)]
+    python_suites = {  # the commands of each
+        "mutants": [[sys.executable, "tests/sim/mutants.py"]],
+        "redo": [[sys.executable, "tools/redocheck", "--build", str(args.build)], getpage_twin],
+        "getpage-full": [[*getpage_twin, "--full"]],
+        "e2e": [[sys.executable, "tests/e2e/run.py", "--build", str(args.build)]],
+        "chaos": [[sys.executable, "tests/chaos/suite.py", "--build", str(args.build)]],
     }
     tally = Tally()
     for suite in args.suites:
@@ -95,7 +97,8 @@ def main():
             for part in ("unit", "flow", "sim"):
                 run_meson(tally, ROOT / "build-asan", part)
         elif suite in python_suites:
-            run_python(tally, suite, python_suites[suite])
+            for command in python_suites[suite]:
+                run_python(tally, suite, command)
         else:
             run_meson(tally, args.build, suite)
         tally.seconds[suite] = time.monotonic() - start

@@ -2,6 +2,7 @@
 
 #include "common/wire/frame.h"
 #include "pageserver/read/digest.h"
+#include "pageserver/read/relation_list.h"
 #include "tests/unit/timeline/tenant_fixture.h"
 
 static struct page_read_service service;
@@ -278,6 +279,28 @@ START_TEST(test_digest_depends_on_pages_and_lsn)
 }
 END_TEST
 
+START_TEST(test_list_of_relations_is_that_of_the_lsn)
+{
+    begin();
+    struct timeline *tl = find(1);
+    struct page_key index = {.spc = 1663, .db = 5, .rel = 101};
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_rel_size(batch, timeline_number(tl), relation, START_LSN + 8, false, 0);
+    page_batch_put_rel_size(batch, timeline_number(tl), index, START_LSN + 8, true, 1);
+    write_batch(batch);
+    struct buf list = {0};
+    ck_assert_ok(
+        relation_list_at(timeline_store(tl), timeline_path(tl), START_LSN, &list, &msg), &msg);
+    ck_assert_str_eq(buf_cstr(&list), "1663 5 100 0 3\n");
+    buf_clear(&list);
+    ck_assert_ok(
+        relation_list_at(timeline_store(tl), timeline_path(tl), START_LSN + 8, &list, &msg), &msg);
+    ck_assert_str_eq(buf_cstr(&list), "1663 5 101 0 1\n");
+    buf_deinit(&list);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "page_read",
     test_pages_come_with_the_lsn_that_was_used,
@@ -290,4 +313,5 @@ UNIT_MAIN(
     test_damaged_record_fails_its_page_only,
     test_deleted_timeline_is_not_found_and_a_given_up_wait_is_canceled,
     test_database_size_is_the_sum_of_its_forks,
-    test_digest_depends_on_pages_and_lsn);
+    test_digest_depends_on_pages_and_lsn,
+    test_list_of_relations_is_that_of_the_lsn);
