@@ -3,6 +3,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "common/base/assert.h"
+
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 
@@ -50,4 +52,50 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t size)
 uint64_t hash64(const void *data, size_t size, uint64_t seed)
 {
     return XXH3_64bits_withSeed(data, size, seed);
+}
+
+static struct hash128 canonical(XXH128_hash_t hash)
+{
+    XXH128_canonical_t form;
+    struct hash128 result;
+    static_assert(sizeof(form.digest) == sizeof(result.bytes), "both are 128 bits");
+    XXH128_canonicalFromHash(&form, hash);
+    memcpy(result.bytes, form.digest, sizeof(result.bytes));
+    return result;
+}
+
+struct hash128 hash128(struct bytes data)
+{
+    return canonical(XXH3_128bits(data.data, data.size));
+}
+
+bool hash128_equal(struct hash128 a, struct hash128 b)
+{
+    return memcmp(a.bytes, b.bytes, sizeof(a.bytes)) == 0;
+}
+
+struct hash128_stream {
+    XXH3_state_t state; /* the library's own allocator gives it the alignment that it wants */
+};
+
+struct hash128_stream *hash128_start(void)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (state == NULL) {
+        fatal("out of memory: checksum");
+    }
+    (void)XXH3_128bits_reset(state);
+    return CONTAINER_OF(state, struct hash128_stream, state);
+}
+
+void hash128_feed(struct hash128_stream *stream, struct bytes piece)
+{
+    (void)XXH3_128bits_update(&stream->state, piece.data, piece.size);
+}
+
+struct hash128 hash128_finish(struct hash128_stream *stream)
+{
+    struct hash128 result = canonical(XXH3_128bits_digest(&stream->state));
+    (void)XXH3_freeState(&stream->state);
+    return result;
 }

@@ -47,8 +47,38 @@ START_TEST(test_hash_depends_on_content_and_seed)
 }
 END_TEST
 
+/* The expected values are those of xxhsum -H128. */
+START_TEST(test_hash128_is_canonical_xxh3)
+{
+    const uint8_t content[16] = {0x91, 0x7e, 0x12, 0x74, 0x27, 0x4f, 0xc1, 0x95,
+                                 0xb2, 0x7a, 0x2d, 0x23, 0x88, 0xd9, 0x56, 0x8c};
+    ck_assert_mem_eq(hash128(bytes_of_str("content")).bytes, content, sizeof(content));
+    ck_assert(!hash128_equal(hash128(bytes_of_str("content")), hash128(bytes_of_str("contenu"))));
+}
+END_TEST
+
+START_TEST(test_hash128_of_pieces_is_that_of_the_whole)
+{
+    uint8_t data[1000];
+    struct prng prng;
+    prng_init(&prng, 6);
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)prng_next(&prng);
+    }
+    struct hash128 whole = hash128(bytes_of(data, sizeof(data)));
+    for (size_t cut = 0; cut <= sizeof(data); cut += 50) {
+        struct hash128_stream *stream = hash128_start();
+        hash128_feed(stream, bytes_of(data, cut));
+        hash128_feed(stream, bytes_of(data + cut, sizeof(data) - cut));
+        ck_assert(hash128_equal(hash128_finish(stream), whole));
+    }
+}
+END_TEST
+
 UNIT_MAIN(
     "checksum",
     test_vectors_of_rfc_3720,
     test_pieces_give_the_same_as_the_whole,
-    test_hash_depends_on_content_and_seed);
+    test_hash_depends_on_content_and_seed,
+    test_hash128_is_canonical_xxh3,
+    test_hash128_of_pieces_is_that_of_the_whole);
