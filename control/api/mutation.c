@@ -279,4 +279,5 @@ void api_add_routes(struct api *api, struct http_server *server)
     http_server_add_routes(server, role_routes, role_route_count, &api->http);
     http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
     http_server_add_routes(server, operation_routes, operation_route_count, &api->http);
+    http_server_add_routes(server, generation_routes, generation_route_count, &api->http);
 }

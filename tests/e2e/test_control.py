@@ -111,6 +111,21 @@ def test_pageserver_with_a_new_disk_serves_running_computes(fresh_cluster):
     # The generation is a new one, which the compute has to be told.
     assert wait_for("it answers", lambda: main.value("SELECT count(*) FROM kept"), 60) == "5000"
     wait_for("writes go on", lambda: main.sql("INSERT INTO kept VALUES (0, '')") is not None, 60)
+    # The generation of the lost disk may delete nothing any more; nor may another node or tenant.
+    tenant = wait_for("the new disk is filled", lambda: [
+        t["tenant"] for t in http("GET", pageserver.http_url + "/v1/status")["tenants"] if t["timelines"]], 60)[0]
+
+    def valid(node_id, generation, of=tenant):
+        answer = http("POST", fresh_cluster.control.http_url + "/v1/generations/validate",
+                      {"node_id": node_id, "tenants": [{"tenant": of, "generation": generation}]})
+        return [verdict["valid"] for verdict in answer["tenants"]]
+    assert valid(1, 2) == [True] and valid(1, 1) == [False] and valid(1, 3) == [False]
+    assert valid(2, 2) == [False] and valid(1, 2, "0" * 31 + "1") == [False]
+    try:
+        valid(1, 1, "no tenant")
+        raise AssertionError("a name is no tenant id")
+    except ApiError as error:
+        assert error.status == 400 and "tenants[0]" in error.body["message"], error
 
 
 def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):

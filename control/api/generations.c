@@ -1,0 +1,81 @@
+/*
+ * generations.c - whether the attachment generation that a pageserver has is still the newest one.
+ *
+ * A pageserver asks before it deletes an object or lets safekeepers forget WAL: one that was
+ * replaced while it was asleep must do neither. What is answered comes from the catalog as it is on
+ * disk; a generation that was issued later than the answer is as good as one issued later than the
+ * deed, because the successor reads the index that the deed was decided from.
+ */
+#include "control/api/api_private.h"
+
+#define TENANTS_MAX 10000 /* in one question */
+
+/* A tenant that no project has, or another node: not valid. */
+static err_t judge(
+    const struct api *api,
+    uint64_t node_id,
+    const struct doc *claim,
+    struct doc *verdicts,
+    struct errmsg *msg)
+{
+    const char *text = NULL;
+    struct tenant_id tenant;
+    uint64_t generation = 0;
+    TRY(doc_get_str(claim, "tenant", &text, msg));
+    TRY(tenant_id_parse(text, &tenant, msg));
+    TRY(doc_get_u64(claim, "generation", &generation, msg));
+    const struct project *project =
+        model_project_of_tenant(api->model, tenant_id_text(tenant).text);
+    bool valid = project != NULL && project->row.pageserver == node_id &&
+                 project->row.generation == generation;
+    struct doc *verdict = doc_set_tenant(doc_object(), "tenant", tenant);
+    doc_push(verdicts, doc_set_bool(verdict, "valid", valid));
+    return ERR_OK;
+}
+
+static err_t judge_all(
+    const struct api *api, const struct doc *body, struct doc *verdicts, struct errmsg *msg)
+{
+    uint64_t node_id = 0;
+    struct doc *claims = NULL;
+    TRY(doc_get_u64(body, "node_id", &node_id, msg));
+    TRY(doc_get_array(body, "tenants", &claims, msg));
+    if (doc_count(claims) > TENANTS_MAX) {
+        return err_set(
+            msg, ERR_INVALID, "body.tenants: %zu at once, at most %d", doc_count(claims),
+            TENANTS_MAX);
+    }
+    for (size_t i = 0; i < doc_count(claims); i++) {
+        err_t err = judge(api, node_id, doc_at(claims, i), verdicts, msg);
+        if (err != ERR_OK) {
+            return err_wrap(msg, err, "body.tenants[%zu]", i);
+        }
+    }
+    return ERR_OK;
+}
+
+static void post_validate(struct http_context *context, struct http_request *request)
+{
+    struct errmsg msg;
+    struct doc *body = NULL;
+    struct doc *verdicts = doc_array();
+    err_t err = http_request_json(request, &body, &msg);
+    if (err == ERR_OK) {
+        err = judge_all(api_of(context), body, verdicts, &msg);
+    }
+    if (err != ERR_OK) {
+        doc_unref(verdicts);
+        http_respond_error(request, err, &msg);
+        return;
+    }
+    http_respond_json(request, 200, doc_set(doc_object(), "tenants", verdicts));
+}
+
+const struct http_route generation_routes[] = {
+    ROUTE(
+        "POST",
+        "/v1/generations/validate",
+        post_validate,
+        "{node_id, tenants: [{tenant, generation}]}: which attachments are the newest"),
+};
+const size_t generation_route_count = ARRAY_LEN(generation_routes);
