@@ -22,6 +22,16 @@ def test_cli_walks_through_a_project(cluster):
         done = subprocess.run([psql, uri, "-Atc", "SELECT 6 * 7"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         return done.stdout.strip() == "42"
     wait_for("psql answers", answers)
+    def psql_run(sql, at):
+        return subprocess.run([psql, at, "-v", "ON_ERROR_STOP=1", "-qAtc", sql], check=False, text=True,
+                              stdout=subprocess.PIPE).stdout.strip()
+    psql_run("CREATE TABLE mine (n int)", uri)
+    main_uri = cluster.cli("connection-string", "main", "--project", project).stdout.strip()
+    psql_run("CREATE TABLE theirs (n int)", main_uri)
+    cli("branches", "reset", "dev", "--project", project)
+    wait_for("dev is what main is", lambda: psql_run("SELECT to_regclass('mine'), to_regclass('theirs')", uri) == "|theirs")
+    orphan = cluster.cli("branches", "reset", "main", "--project", project, check=False)
+    assert orphan.returncode != 0 and "has no parent" in orphan.stdout
     cli("branches", "delete", branch["id"], "--project", project)
     assert {b["name"] for b in cli("branches", "list", "--project", project)["branches"]} == {"main"}
     cli("projects", "delete", project)

@@ -23,6 +23,7 @@ static const char help[] =
     "  anabranch branches list | create [--name N] [--parent B] [--lsn L | --time T]\n"
     "                            [--no-endpoint] | get B | delete B | set-default B\n"
     "                            | restore B [--source B2] [--lsn L | --time T] [--preserve NAME]\n"
+    "                            | reset B [--preserve NAME]   to what its parent is now\n"
     "  anabranch endpoints list | create [--branch B] | get ID | start ID | suspend ID | delete "
     "ID\n"
     "  anabranch operations list | get ID\n"

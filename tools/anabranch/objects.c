@@ -394,6 +394,33 @@ static err_t restore(struct context *context, const char *path, struct errmsg *m
     return mutate(context, &kinds[1], "POST", action, wish, msg);
 }
 
+/* To what its parent is now; the old data stays under --preserve. */
+static err_t reset(struct context *context, const char *path, struct errmsg *msg)
+{
+    struct doc *answer = NULL, *branch = NULL;
+    const char *parent = NULL;
+    char action[512];
+    TRY(context_call(context, "GET", path, NULL, &answer, msg));
+    err_t err = doc_get_object(answer, "branch", &branch, msg);
+    if (err == ERR_OK) {
+        err = doc_opt_str(branch, "parent_id", &parent, msg);
+    }
+    if (err == ERR_OK && parent == NULL) {
+        err = err_set(
+            msg, ERR_INVALID, "%s has no parent to be reset to", args_word(context->args, 2));
+    }
+    if (err == ERR_OK) {
+        err = str_format(action, sizeof action, msg, "%s/restore", path);
+    }
+    if (err == ERR_OK) {
+        struct doc *wish = doc_set_str(doc_object(), "source_branch_id", parent);
+        set_if_given(context, wish, "preserve_under_name", "preserve");
+        err = mutate(context, &kinds[1], "POST", action, wish, msg);
+    }
+    doc_unref(answer);
+    return err;
+}
+
 static err_t on_one(
     struct context *context,
     const struct kind *kind,
@@ -414,6 +441,9 @@ static err_t on_one(
     }
     if (strcmp(verb, "restore") == 0 && kind == &kinds[1]) {
         return restore(context, path, msg);
+    }
+    if (strcmp(verb, "reset") == 0 && kind == &kinds[1]) {
+        return reset(context, path, msg);
     }
     if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
         TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));
