@@ -62,6 +62,23 @@ static err_t apply_version(
     }
 }
 
+err_t reconstruct_apply(
+    const struct page_versions *versions, struct page_key key, uint8_t *page, struct errmsg *msg)
+{
+    memset(page, 0, PAGE_SIZE); /* without an image below them, records begin with zeros */
+    for (size_t i = versions->count; i-- > 0;) {
+        const struct page_version *version = &versions->items[i];
+        err_t err = apply_version(version, page_version_value(versions, version), key, page, msg);
+        if (err != ERR_OK) {
+            metric_add(&pages_failed, 1);
+            return err_wrap(
+                msg, err, "%s: version at " LSN_FMT, page_key_text(key).text,
+                LSN_ARGS(version->lsn));
+        }
+    }
+    return ERR_OK;
+}
+
 /* A failure costs only time: the page is right, and the next read tries again. */
 static void write_image(
     struct reconstruct *work,
@@ -87,17 +104,7 @@ err_t reconstruct_page(
 {
     struct page_versions *versions = &work->versions;
     TRY(page_reader_collect(work->reader, key, work->lsn, versions, msg));
-    memset(page, 0, PAGE_SIZE); /* without an image below them, records begin with zeros */
-    for (size_t i = versions->count; i-- > 0;) {
-        const struct page_version *version = &versions->items[i];
-        err_t err = apply_version(version, page_version_value(versions, version), key, page, msg);
-        if (err != ERR_OK) {
-            metric_add(&pages_failed, 1);
-            return err_wrap(
-                msg, err, "%s: version at " LSN_FMT, page_key_text(key).text,
-                LSN_ARGS(version->lsn));
-        }
-    }
+    TRY(reconstruct_apply(versions, key, page, msg));
     if (versions->count > IMAGE_AFTER_RECORDS) {
         write_image(work, &versions->items[0], key, page);
     }

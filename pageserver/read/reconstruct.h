@@ -33,3 +33,7 @@ NODISCARD err_t reconstruct_page(
     uint8_t *page,
     lsn_t *ret_lsn,
     struct errmsg *msg);
+
+/* Redo alone: what page_reader_collect() found for `key`, put together in `page`. [any] */
+NODISCARD err_t reconstruct_apply(
+    const struct page_versions *versions, struct page_key key, uint8_t *page, struct errmsg *msg);

@@ -93,7 +93,11 @@ err_t decoded_rel_size(
         memcpy(ret_blocks, entry->value.data + 1, sizeof(uint32_t));
         return ERR_OK;
     }
-    return file_blocks(decoded->base_dir, rel, ret_blocks) ? ERR_OK : ERR_NOT_FOUND;
+    bool exists = file_blocks(decoded->base_dir, rel, ret_blocks);
+    uint8_t value[REL_SIZE_VALUE_SIZE - 1] = {exists}; /* remembered: the base does not change */
+    memcpy(value + 1, ret_blocks, sizeof(uint32_t));
+    put_entry(decoded, page_key_size_of(rel), bytes_of(value, sizeof(value)));
+    return exists ? ERR_OK : ERR_NOT_FOUND;
 }
 
 static err_t source_rel_size(
