@@ -46,12 +46,22 @@ static err_t check_name(const char *name, struct errmsg *msg)
     return ERR_OK;
 }
 
+bool objstore_name_is_valid(const char *name)
+{
+    return check_name(name, NULL) == ERR_OK;
+}
+
 err_t objstore_open(const char *url, struct objstore **ret_store, struct errmsg *msg)
 {
+    if (str_starts_with(url, "s3://")) {
+        err_t err = objstore_s3_open(url, ret_store, msg);
+        return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "object store");
+    }
     const char *path = str_starts_with(url, "dir:") ? url + strlen("dir:") : url;
     if (path[0] == '\0' || strstr(path, "://") != NULL) {
         return err_set(
-            msg, ERR_INVALID, "object store \"%s\": expected dir:/path or a plain path", url);
+            msg, ERR_INVALID,
+            "object store \"%.100s\": expected dir:/path, a path or s3://bucket/prefix", url);
     }
     return objstore_dir_open(path, ret_store, msg);
 }

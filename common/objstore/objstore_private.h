@@ -53,3 +53,7 @@ struct objstore {
 
 NODISCARD err_t
 objstore_dir_open(const char *path, struct objstore **ret_store, struct errmsg *msg);
+NODISCARD err_t objstore_s3_open(const char *url, struct objstore **ret_store, struct errmsg *msg);
+
+/* For backends that find names of strangers. */
+bool objstore_name_is_valid(const char *name);

@@ -86,12 +86,13 @@ static void write_image(
     struct page_key key,
     const uint8_t *page)
 {
-    struct page_writer *writer = NULL;
-    if (page_writer_open(work->store, newest->timeline, &writer, NULL) == ERR_OK) {
-        page_writer_put(writer, key, newest->lsn, VALUE_IMAGE, 0, bytes_of(page, PAGE_SIZE));
+    struct page_batch *batch = page_batch_create();
+    page_batch_put(
+        batch, newest->timeline, key, newest->lsn, VALUE_IMAGE, 0, bytes_of(page, PAGE_SIZE));
+    if (page_store_write(work->store, batch, NULL) == ERR_OK) {
         metric_add(&images_written, 1);
     }
-    page_writer_close(writer);
+    page_batch_destroy(batch);
 }
 
 err_t reconstruct_page(

@@ -10,11 +10,11 @@
     X(str, auth_token, "", RESTART, "token of every hello, shown to safekeepers; empty: none")     \
     X(u64, background_threads, "2", RESTART, "threads for imports, ingest and flushes")            \
     X(u64, connections_max, "10000", RESTART, "framed connections; more are refused")              \
-    X(str, object_store, "", RESTART, "dir:/path of the object store; required")                   \
+    X(str, object_store, "", RESTART,                                                              \
+      "object store: dir:/path or s3://bucket/prefix?endpoint=URL&region=NAME; required")          \
     X(size, block_cache, "512MB", RESTART, "cache of the page stores, shared by all tenants")      \
     X(size, page_cache, "128MB", RESTART, "newest pages, ready to send")                           \
-    X(size, layers_memory, "512MB", RESTART,                                                       \
-      "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
+    X(size, write_buffer, "64MB", RESTART, "memory of one tenant for what is not flushed yet")     \
     X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
     X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
@@ -58,7 +58,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .secret = conf.auth_token,
         .object_store = conf.object_store,
         .block_cache_bytes = conf.block_cache,
-        .layers_bytes = conf.layers_memory,
+        .write_buffer_bytes = conf.write_buffer,
         .page_cache_bytes = conf.page_cache,
         .flush_bytes = conf.flush_size,
         .flush_age_ms = conf.flush_age,

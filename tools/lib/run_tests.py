@@ -83,6 +83,7 @@ def main():
     args = parser.parse_args()
     getpage_twin = [sys.executable, "tests/oracle/getpage_twin.py", "--build", str(args.build)]
     python_suites = {  # the commands of each
+        "store": [[sys.executable, "tests/objstore/run.py", "--build", str(args.build)]],
         "mutants": [[sys.executable, "tests/sim/mutants.py"]],
         "redo": [[sys.executable, "tools/redocheck", "--build", str(args.build)], getpage_twin],
         "getpage-full": [[*getpage_twin, "--full"]],
@@ -96,11 +97,11 @@ def main():
         if suite == "asan":
             for part in ("unit", "flow", "sim"):
                 run_meson(tally, ROOT / "build-asan", part)
-        elif suite in python_suites:
-            for command in python_suites[suite]:
-                run_python(tally, suite, command)
         else:
-            run_meson(tally, args.build, suite)
+            if suite not in python_suites or suite == "store":  # that one has both
+                run_meson(tally, args.build, suite)
+            for command in python_suites.get(suite, []):
+                run_python(tally, suite, command)
         tally.seconds[suite] = time.monotonic() - start
     print("== time: " + ", ".join(f"{s} {t:.0f} s" for s, t in tally.seconds.items()))
     for name in tally.failures:

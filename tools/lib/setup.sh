@@ -10,7 +10,7 @@ BUILD=${ANABRANCH_BUILD:-$ROOT/build}
 PACKAGES_UNIT=(
     git gcc libc6-dev meson ninja-build pkg-config python3             # build
     libuv1-dev librocksdb-dev libxxhash-dev libjansson-dev             # daemons
-    libcurl4-openssl-dev libmicrohttpd-dev libssl-dev libpq-dev
+    libcurl4-openssl-dev libmicrohttpd-dev libssl-dev libpq-dev libexpat1-dev
     liblz4-dev libzstd-dev libarchive-dev check                        # formats, tests
 )
 PACKAGES_ALL=(
@@ -19,6 +19,8 @@ PACKAGES_ALL=(
     ca-certificates debian-archive-keyring curl procps util-linux iptables # tools
     clang libclang-rt-14-dev clang-format clang-tidy                       # second compiler, lint
 )
+# What only the suite `store` needs: Swift, as the S3 server that the tests start (a library; it starts no service).
+PACKAGES_STORE=(python3-swift openssl)
 
 say() { printf '%s\n' "== $*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }

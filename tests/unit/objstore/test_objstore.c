@@ -1,6 +1,6 @@
 /*
  * The rules that every backend keeps. Runs on a directory; with OBJSTORE_URL_HEAD and
- * OBJSTORE_URL_TAIL in the environment (tests/store/run.py) on the store HEAD + unique + TAIL.
+ * OBJSTORE_URL_TAIL in the environment (tests/objstore/run.py) on the store HEAD + unique + TAIL.
  */
 #include "common/objstore/objstore.h"
 

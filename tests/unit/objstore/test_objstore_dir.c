@@ -69,6 +69,7 @@ START_TEST(test_every_damaged_byte_is_noticed)
     }
     ck_assert_uint_gt(mark_hits("objstore.read.corrupt"), 0);
     buf_deinit(&image);
+    buf_deinit(&data);
     close_store();
 }
 END_TEST
@@ -85,6 +86,7 @@ START_TEST(test_every_cut_file_is_noticed)
         ck_assert_int_eq(objstore_get_range(store, "a", 0, 1, &data, &msg), ERR_CORRUPT);
     }
     buf_deinit(&image);
+    buf_deinit(&data);
     close_store();
 }
 END_TEST
