@@ -25,6 +25,7 @@ struct kv {
     rocksdb_writeoptions_t *write_synced, *write_volatile;
     rocksdb_readoptions_t *read_total, *read_prefix;
     rocksdb_flushoptions_t *flush;
+    rocksdb_ingestexternalfileoptions_t *ingest;
     char *path;
 };
 
@@ -35,6 +36,12 @@ struct kv_batch {
 
 struct kv_iter {
     rocksdb_iterator_t *iter;
+    const struct kv *kv;
+};
+
+struct kv_file {
+    rocksdb_sstfilewriter_t *writer;
+    rocksdb_envoptions_t *env_options;
     const struct kv *kv;
 };
 
@@ -112,6 +119,9 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
     rocksdb_options_set_num_levels(options, 7);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(options, 1);
     rocksdb_options_set_level0_file_num_compaction_trigger(options, 4);
+    /* Whoever ingests files watches their number; the few small writes are not to wait for it. */
+    rocksdb_options_set_level0_slowdown_writes_trigger(options, 1000);
+    rocksdb_options_set_level0_stop_writes_trigger(options, 2000);
     rocksdb_options_set_target_file_size_base(options, 64 * MIB);
     rocksdb_options_set_max_bytes_for_level_base(options, 512 * MIB);
     rocksdb_options_set_max_compaction_bytes(options, 2 * GIB);
@@ -131,7 +141,6 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
     if (wanted->prefix_size > 0) {
         rocksdb_options_set_prefix_extractor(
             options, rocksdb_slicetransform_create_fixed_prefix(wanted->prefix_size));
-        rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.02);
     }
     set_table_options(options, wanted->prefix_size);
 }
@@ -179,6 +188,8 @@ err_t kv_open(
     }
     kv->flush = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(kv->flush, 1);
+    kv->ingest = rocksdb_ingestexternalfileoptions_create();
+    rocksdb_ingestexternalfileoptions_set_move_files(kv->ingest, 1);
     *ret_kv = kv;
     return ERR_OK;
 }
@@ -195,6 +206,7 @@ void kv_close(struct kv *kv)
         rocksdb_readoptions_destroy(kv->read_total);
         rocksdb_readoptions_destroy(kv->read_prefix);
         rocksdb_flushoptions_destroy(kv->flush);
+        rocksdb_ingestexternalfileoptions_destroy(kv->ingest);
     }
     rocksdb_options_destroy(kv->options);
     mem_free(kv->path);
@@ -400,4 +412,96 @@ uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end)
     rocksdb_approximate_sizes(kv->db, 1, begins, begin_sizes, ends, end_sizes, sizes, &text);
     err_ignore(take_error(kv, text, NULL), "an estimate for people; 0 says that there is none");
     return sizes[0];
+}
+
+/* -- sorted files -- */
+
+err_t kv_file_create(struct kv *kv, const char *path, struct kv_file **ret_file, struct errmsg *msg)
+{
+    struct kv_file *file = MEM_NEW(struct kv_file);
+    file->kv = kv;
+    file->env_options = rocksdb_envoptions_create();
+    file->writer = rocksdb_sstfilewriter_create(file->env_options, kv->options);
+    char *text = NULL;
+    rocksdb_sstfilewriter_open(file->writer, path, &text);
+    err_t err = take_error(kv, text, msg);
+    if (err != ERR_OK) {
+        kv_file_destroy(file);
+        return err;
+    }
+    *ret_file = file;
+    return ERR_OK;
+}
+
+/* RocksDB's words for keys out of order and for a file without keys: the caller's mistake. */
+static err_t take_file_error(const struct kv_file *file, char *text, struct errmsg *msg)
+{
+    if (text != NULL && strncmp(text, "Invalid argument", strlen("Invalid argument")) == 0) {
+        err_t err = err_set(msg, ERR_INVALID, "store %s: sorted file: %s", file->kv->path, text);
+        rocksdb_free(text);
+        return err;
+    }
+    return take_error(file->kv, text, msg);
+}
+
+err_t kv_file_put(struct kv_file *file, struct bytes key, struct bytes value, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_sstfilewriter_put(file->writer, chars(key), key.size, chars(value), value.size, &text);
+    return text == NULL ? ERR_OK : take_file_error(file, text, msg);
+}
+
+uint64_t kv_file_size(struct kv_file *file)
+{
+    uint64_t size = 0;
+    rocksdb_sstfilewriter_file_size(file->writer, &size);
+    return size;
+}
+
+err_t kv_file_finish(struct kv_file *file, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_sstfilewriter_finish(file->writer, &text);
+    return take_file_error(file, text, msg);
+}
+
+void kv_file_destroy(struct kv_file *file)
+{
+    if (file != NULL) {
+        rocksdb_sstfilewriter_destroy(file->writer);
+        rocksdb_envoptions_destroy(file->env_options);
+        mem_free(file);
+    }
+}
+
+err_t kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_ingest_external_file(kv->db, paths, count, kv->ingest, &text);
+    return take_error(kv, text, msg);
+}
+
+uint64_t kv_level0_files(struct kv *kv)
+{
+    char *text = rocksdb_property_value(kv->db, "rocksdb.num-files-at-level0");
+    ASSERT(text != NULL); /* RocksDB knows the property */
+    uint64_t count = 0;
+    for (const char *at = text; *at >= '0' && *at <= '9'; at++) {
+        count = 10 * count + (uint64_t)(*at - '0');
+    }
+    rocksdb_free(text);
+    return count;
+}
+
+err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg)
+{
+    char *text = NULL;
+    rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(kv->db, &text);
+    if (text == NULL) {
+        rocksdb_checkpoint_create(checkpoint, path, 0, &text); /* 0: with what is in memory */
+    }
+    if (checkpoint != NULL) {
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    }
+    return take_error(kv, text, msg);
 }

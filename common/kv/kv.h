@@ -65,6 +65,35 @@ struct bytes kv_iter_value(const struct kv_iter *iter);
 /* Check after the iterator became invalid: a failed read also looks like the end. */
 NODISCARD err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg);
 
+/*
+ * Sorted files beside the log: written apart, then taken in by the store as they are, so that the
+ * bytes pass neither through a memtable nor through the log. `path` lies in the file system of the
+ * store. One writer belongs to one thread.
+ */
+struct kv_file;
+
+NODISCARD err_t
+kv_file_create(struct kv *kv, const char *path, struct kv_file **ret_file, struct errmsg *msg);
+/* Keys strictly ascending; anything else is ERR_INVALID. */
+NODISCARD err_t
+kv_file_put(struct kv_file *file, struct bytes key, struct bytes value, struct errmsg *msg);
+uint64_t kv_file_size(struct kv_file *file); /* bytes written so far */
+/* The file is whole and synced. ERR_INVALID when it has no key. */
+NODISCARD err_t kv_file_finish(struct kv_file *file, struct errmsg *msg);
+void kv_file_destroy(struct kv_file *file); /* NULL is fine; the file stays where it is */
+
+/*
+ * The files become part of the store, all or none, durable when it returns; they are moved. What
+ * they hold is newer than everything that was there. Their key ranges must not overlap each other.
+ */
+NODISCARD err_t
+kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg);
+/* Files that every read has to look into until compaction has merged them. */
+uint64_t kv_level0_files(struct kv *kv);
+
+/* A consistent copy of the store in a new folder of the same file system, by hard links. */
+NODISCARD err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg);
+
 /* Drop [begin, end) now: whole files at once, the rest by a range delete and a compaction. */
 NODISCARD err_t
 kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg);

@@ -2,9 +2,16 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/wire/codec.h"
 
-#define SIZES_KEPT 32768 /* between two batches; within one it may grow */
+METRIC_COUNTER(
+    records_imported,
+    "pageserver_ingest_imported_records_total",
+    "WAL records that were too large for a layer");
+
+#define SIZES_KEPT         32768     /* between two batches; within one it may grow */
+#define LARGE_RECORD_BYTES (4 * MIB) /* of versions */
 
 static struct ingest_batch *batch_of_source(struct wal_state_source *source)
 {
@@ -12,12 +19,6 @@ static struct ingest_batch *batch_of_source(struct wal_state_source *source)
 }
 
 /* -- source: the store as of now -- */
-
-/* The store does not show what is in the batch: write it first. */
-static err_t make_visible(struct ingest_batch *batch, struct errmsg *msg)
-{
-    return page_batch_count(batch->batch) == 0 ? ERR_OK : ingest_batch_write_part(batch, msg);
-}
 
 static err_t look_up_size(
     struct ingest_batch *batch, struct page_key rel, struct fork_size *ret_size, struct errmsg *msg)
@@ -50,7 +51,6 @@ static err_t source_state(
     struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    TRY(make_visible(batch, msg));
     struct page_reader *reader = page_reader_create(batch->store, batch->path);
     err_t err = page_reader_state(reader, key, batch->before_lsn, to, NULL, msg);
     page_reader_destroy(reader);
@@ -66,7 +66,6 @@ static err_t source_relations(
     struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    TRY(make_visible(batch, msg));
     struct page_reader *reader = page_reader_create(batch->store, batch->path);
     err_t err = page_reader_relations(reader, spc, db, batch->before_lsn, visit, context, msg);
     page_reader_destroy(reader);
@@ -77,7 +76,6 @@ static err_t source_page(
     struct wal_state_source *source, struct page_key key, uint8_t *to, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    TRY(make_visible(batch, msg));
     return batch->options->read_page(batch->store, batch->path, key, batch->before_lsn, to, msg);
 }
 
@@ -85,7 +83,6 @@ static err_t source_newest_commit_time(
     struct wal_state_source *source, uint64_t *ret_time, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    TRY(make_visible(batch, msg));
     struct page_reader *reader = page_reader_create(batch->store, batch->path);
     err_t err = page_reader_newest_commit(reader, batch->before_lsn, ret_time, msg);
     page_reader_destroy(reader);
@@ -114,16 +111,36 @@ static void note_size(struct ingest_batch *batch, struct page_key rel, struct fo
     batch->size_changes[batch->size_count++] = (struct size_change){.rel = rel, .size = size};
 }
 
-static void put_size(struct ingest_batch *batch, struct page_key key, struct bytes value)
+static struct fork_size size_of(const struct ingest_batch *batch, struct bytes value)
 {
     struct reader in = reader_of(value);
     bool exists = get_u8(&in) != 0;
     uint32_t blocks = get_u32(&in);
     ASSERT(!in.bad && in.left == 0); /* the decoder's own format */
-    struct fork_size size = {.exists = exists, .blocks = exists ? blocks : 0, .lsn = batch->lsn};
-    page_batch_put_rel_size(
-        batch->batch, batch->timeline, key, batch->lsn, size.exists, size.blocks);
-    note_size(batch, key, size);
+    return (struct fork_size){.exists = exists, .blocks = exists ? blocks : 0, .lsn = batch->lsn};
+}
+
+/* Once a record is known to be large, the rest of it goes past the layer. */
+static void put_version(
+    struct ingest_batch *batch,
+    struct page_key key,
+    uint8_t tag,
+    uint8_t block_index,
+    struct bytes value)
+{
+    bool is_record = tag == VALUE_DELTA || tag == VALUE_INIT;
+    batch->record_bytes += is_record ? 0 : value.size;
+    if (batch->record_bytes >= LARGE_RECORD_BYTES && batch->import == NULL) {
+        batch->import = page_import_create(batch->store, batch->timeline, batch->lsn);
+        batch->forget_pages = true;
+        metric_add(&records_imported, 1);
+    }
+    if (batch->import == NULL || is_record) {
+        page_writer_put(batch->writer, key, batch->lsn, tag, block_index, value);
+    } else {
+        err_ignore(
+            page_import_put(batch->import, key, tag, value, NULL), "told when the record ends");
+    }
 }
 
 static void sink_put(
@@ -134,12 +151,14 @@ static void sink_put(
     struct bytes value)
 {
     struct ingest_batch *batch = CONTAINER_OF(sink, struct ingest_batch, sink);
-    if (key.spc != KEY_SPC_STATE && key.block == KEY_BLOCK_SIZE) {
-        put_size(batch, key, value);
+    put_version(batch, key, tag, block_index, value);
+    if (key.spc == KEY_SPC_STATE) {
         return;
     }
-    page_batch_put(batch->batch, batch->timeline, key, batch->lsn, tag, block_index, value);
-    if (key.spc != KEY_SPC_STATE) {
+    if (key.block == KEY_BLOCK_SIZE) {
+        key.block = 0;
+        note_size(batch, key, size_of(batch, value));
+    } else if (!batch->forget_pages) {
         note_page(batch, key);
     }
 }
@@ -160,38 +179,46 @@ void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_optio
         .store = timeline_store(options->timeline),
         .path = timeline_path(options->timeline),
         .timeline = timeline_number(options->timeline),
-        .batch = page_batch_create(),
     };
 }
 
 void ingest_batch_deinit(struct ingest_batch *batch)
 {
-    page_batch_destroy(batch->batch);
+    page_writer_close(batch->writer);
+    page_import_destroy(batch->import);
     rel_size_cache_deinit(&batch->sizes);
     mem_free(batch->pages);
     mem_free(batch->size_changes);
 }
 
-void ingest_batch_begin(struct ingest_batch *batch)
+err_t ingest_batch_begin(struct ingest_batch *batch, struct errmsg *msg)
 {
-    ASSERT(page_batch_count(batch->batch) == 0);
+    ASSERT(batch->import == NULL);
     batch->page_count = 0;
     batch->size_count = 0;
+    batch->forget_pages = false;
     if (batch->sizes.count > SIZES_KEPT) {
         rel_size_cache_clear(&batch->sizes);
     }
+    return batch->writer != NULL
+               ? ERR_OK
+               : page_writer_open(batch->store, batch->timeline, &batch->writer, msg);
 }
 
-err_t ingest_batch_write_part(struct ingest_batch *batch, struct errmsg *msg)
+err_t ingest_batch_end_record(struct ingest_batch *batch, struct errmsg *msg)
 {
-    TRY(page_store_write(batch->store, batch->batch, msg));
-    page_batch_clear(batch->batch);
-    return ERR_OK;
+    batch->record_bytes = 0;
+    if (batch->import == NULL) {
+        return ERR_OK;
+    }
+    err_t err = page_import_finish(batch->import, NULL, msg);
+    page_import_destroy(batch->import);
+    batch->import = NULL;
+    return err;
 }
 
 err_t ingest_batch_commit(
     struct ingest_batch *batch, struct ingest_position position, struct errmsg *msg)
 {
-    page_batch_put_position(batch->batch, batch->timeline, position);
-    return ingest_batch_write_part(batch, msg);
+    return page_writer_commit(batch->writer, position, msg);
 }

@@ -1,9 +1,13 @@
 /*
  * ingest_batch.h - what one piece of WAL makes: decoder's source and sink over the page store.
  *
- * Answers of the source are as of the end of the record before the one being decoded, versions of
- * this batch included. The store may hold later versions, from before a crash: they are not seen,
- * so that ingest makes the same versions again. Threads: one worker at a time.
+ * Versions go straight into the timeline's open layer; nobody is told of their LSNs before the
+ * piece is committed. A record that makes more than a layer should hold (CREATE DATABASE by file
+ * copy) goes past it into files, which are in the store when the record ends.
+ *
+ * Answers of the source are as of the end of the record before the one being decoded. The store may
+ * hold later versions, from before a crash or a restart: they are not seen, so that ingest makes
+ * the same versions again. Threads: one worker at a time.
  */
 #pragma once
 
@@ -23,9 +27,11 @@ struct ingest_batch {
     struct page_store *store;
     const struct page_path *path;
     uint32_t timeline;
-    lsn_t lsn;        /* end of the record being decoded: of the versions that are put */
-    lsn_t before_lsn; /* end of the record before it: what the source answers for */
-    struct page_batch *batch;
+    lsn_t lsn;                   /* end of the record being decoded: of the versions that are put */
+    lsn_t before_lsn;            /* end of the record before it: what the source answers for */
+    struct page_writer *writer;  /* NULL before the first piece */
+    struct page_import *import;  /* of the record being decoded; NULL: it is small */
+    size_t record_bytes;         /* that it made so far */
     struct rel_size_cache sizes; /* newest ones, this batch included */
 
     /* For the loop: what to forget. */
@@ -33,13 +39,15 @@ struct ingest_batch {
     size_t page_count, page_capacity;
     struct size_change *size_changes;
     size_t size_count, size_capacity;
+    bool forget_pages; /* all of the timeline's: too many to name */
 };
 
 void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_options *options);
 void ingest_batch_deinit(struct ingest_batch *batch);
-void ingest_batch_begin(struct ingest_batch *batch); /* forget the last piece's changes */
-/* Write what is there without the position: not visible to anybody before it is. */
-NODISCARD err_t ingest_batch_write_part(struct ingest_batch *batch, struct errmsg *msg);
-/* Write what is there and the position, atomically. */
+/* Forget the last piece's changes. */
+NODISCARD err_t ingest_batch_begin(struct ingest_batch *batch, struct errmsg *msg);
+/* The record was decoded: what it made is in the store. */
+NODISCARD err_t ingest_batch_end_record(struct ingest_batch *batch, struct errmsg *msg);
+/* The position follows what is there: the next flush makes both durable. */
 NODISCARD err_t ingest_batch_commit(
     struct ingest_batch *batch, struct ingest_position position, struct errmsg *msg);

@@ -47,8 +47,8 @@ struct wal_state_source {
 /*
  * Where the versions go: put copies. Every version has the LSN record->end_lsn. The sizes that
  * wal_state_source tells must include what was put for earlier records; within a record the decoder
- * keeps count itself, and never puts two versions of one key. `block_index` counts for VALUE_INIT
- * and VALUE_DELTA only.
+ * keeps count itself, and never puts two different versions of one key (a malformed record may name
+ * one thing twice). `block_index` counts for VALUE_INIT and VALUE_DELTA only.
  */
 struct wal_sink {
     void (*put)(

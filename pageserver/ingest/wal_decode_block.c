@@ -147,11 +147,10 @@ static err_t decode_block(struct decoding *decoding, size_t index)
 }
 
 /* One version a key: Postgres never names a page twice in a record. */
-static bool is_named_before(const struct wal_record *record, size_t index)
+static bool is_named(const struct wal_record *record, size_t before, struct page_key key)
 {
-    for (size_t i = 0; i < index; i++) {
-        if (record->blocks[i].in_use &&
-            page_key_equal(record->blocks[i].key, record->blocks[index].key)) {
+    for (size_t i = 0; i < before; i++) {
+        if (record->blocks[i].in_use && page_key_equal(record->blocks[i].key, key)) {
             return true;
         }
     }
@@ -165,7 +164,7 @@ err_t decode_blocks(struct decoding *decoding)
         if (!record->blocks[i].in_use) {
             continue;
         }
-        if (is_named_before(record, i)) {
+        if (is_named(record, i, record->blocks[i].key)) {
             MARK("wal_decode.block_twice");
             return decode_refuse(decoding, "the same block twice");
         }
@@ -210,6 +209,10 @@ static struct page_key vm_page_of(struct page_key heap)
 static err_t put_vm_page(struct decoding *decoding, struct page_key key)
 {
     bool is_new;
+    if (is_named(decoding->record, decoding->record->block_count, key)) {
+        MARK("wal_decode.vm_page_twice");
+        return decode_refuse(decoding, "the same block twice, as the map page of a heap block");
+    }
     TRY(note_block(decoding, key, &is_new));
     decoding->sink->put(
         decoding->sink, key, is_new ? VALUE_INIT : VALUE_DELTA, VALUE_BLOCK_IMPLIED,

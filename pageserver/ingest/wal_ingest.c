@@ -7,6 +7,7 @@
 #include "common/base/metric.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/ingest/ingest_batch.h"
+#include "pageserver/timeline/tenant.h"
 
 METRIC_COUNTER(records, "pageserver_ingest_records_total", "WAL records ingested");
 METRIC_COUNTER(wal_bytes, "pageserver_ingest_wal_bytes_total", "WAL bytes ingested");
@@ -15,12 +16,13 @@ METRIC_GAUGE(
     partial_bytes,
     "pageserver_ingest_partial_record_bytes",
     "bytes kept of incomplete WAL records");
+METRIC_GAUGE(waiting_count, "pageserver_ingest_waiting", "ingests that wait for a flush");
+METRIC_COUNTER(waits, "pageserver_ingest_waits_total", "times that an ingest waited for a flush");
 METRIC_HISTOGRAM(piece_seconds, "pageserver_ingest_batch_seconds", "time of one ingest batch");
 
-#define PIECE_BYTES     (256 * KIB) /* of WAL: one job, one batch, one advance */
-#define BATCH_BYTES_MAX (8 * MIB)   /* a piece that makes more is written in parts */
-#define SEGMENT_SIZE    (16 * MIB)
-#define RETRY_MS        1000
+#define PIECE_BYTES  (256 * KIB) /* of WAL: one job, one batch, one advance */
+#define SEGMENT_SIZE (16 * MIB)
+#define RETRY_MS     1000
 
 struct wal_ingest {
     struct wal_ingest_options options;
@@ -31,6 +33,7 @@ struct wal_ingest {
     size_t queue_begin;
     lsn_t queue_lsn; /* of the byte at queue_begin */
     bool was_full, running, restarting, stopping;
+    bool waiting;         /* for memory: the layers are full */
     size_t partial_bytes; /* this timeline's part of partial.bytes */
 
     /* The job's while it runs. */
@@ -90,11 +93,11 @@ static err_t ingest_record(
     batch->before_lsn = ingest->reached.lsn;
     batch->lsn = record->end_lsn;
     TRY(wal_decode(ingest->state, record, &batch->sink, msg));
+    TRY(ingest_batch_end_record(batch, msg));
     ingest->reached =
         (struct ingest_position){.lsn = record->end_lsn, .prev_record_lsn = record->lsn};
     ingest->record_count++;
-    return page_batch_bytes(batch->batch) < BATCH_BYTES_MAX ? ERR_OK
-                                                            : ingest_batch_write_part(batch, msg);
+    return ERR_OK;
 }
 
 static bool ends_by_itself(err_t err)
@@ -138,7 +141,7 @@ static err_t run(struct job *job)
     ingest->record_count = 0;
     ingest->record_error = ERR_OK;
     ingest->reached = ingest->position;
-    ingest_batch_begin(&ingest->batch);
+    TRY(ingest_batch_begin(&ingest->batch, &job->msg));
     err_t fault = FAULT("wal_ingest.piece");
     if (fault != ERR_OK) {
         return err_set(&job->msg, fault, "wal ingest: injected failure");
@@ -221,10 +224,14 @@ static void publish(struct wal_ingest *ingest)
         timeline_size_changed(tl, batch->size_changes[i].rel, batch->size_changes[i].size);
     }
     ingest->options.user->on_changed(ingest->options.user, batch->pages, batch->page_count);
+    if (batch->forget_pages) {
+        timeline_forget_pages(tl);
+    }
     metric_add(&records, (int64_t)ingest->record_count);
     metric_add(&wal_bytes, (int64_t)(ingest->reached.lsn - ingest->position.lsn));
     ingest->position = ingest->reached;
     timeline_advance(tl, ingest->position);
+    tenant_written(timeline_tenant(tl));
     ingest->options.user->on_advanced(ingest->options.user);
 }
 
@@ -276,12 +283,28 @@ static void take_piece(struct wal_ingest *ingest)
     }
 }
 
-/* One job at a time, and only once the ancestors have what this timeline builds on. */
+static void set_waiting(struct wal_ingest *ingest, bool waiting)
+{
+    if (ingest->waiting != waiting) {
+        ingest->waiting = waiting;
+        metric_add(&waiting_count, waiting ? 1 : -1);
+        metric_add(&waits, waiting ? 1 : 0);
+    }
+}
+
+/*
+ * One job at a time, only once the ancestors have what this timeline builds on, and only while
+ * there is room in memory: WAL that waits here fills the queue, then the receiver reads no more.
+ */
 static void pump(struct wal_ingest *ingest)
 {
     struct timeline *tl = ingest->options.timeline;
     if (ingest->running || ingest->restarting || ingest->stopping || queued_bytes(ingest) == 0 ||
         timeline_failure(tl) != NULL || !timeline_is_ready(tl)) {
+        return;
+    }
+    set_waiting(ingest, !tenant_has_room(timeline_tenant(tl)));
+    if (ingest->waiting) {
         return;
     }
     take_piece(ingest);
@@ -312,6 +335,7 @@ void wal_ingest_stop(struct wal_ingest *ingest)
 {
     ASSERT(!ingest->stopping);
     ingest->stopping = true;
+    set_waiting(ingest, false);
     if (!ingest->running) {
         finish_stop(ingest);
     }
@@ -336,6 +360,13 @@ void wal_ingest_destroy(struct wal_ingest *ingest)
 lsn_t wal_ingest_next_lsn(const struct wal_ingest *ingest)
 {
     return ingest->queue_lsn + queued_bytes(ingest);
+}
+
+void wal_ingest_room(struct wal_ingest *ingest)
+{
+    if (ingest->waiting) {
+        pump(ingest);
+    }
 }
 
 bool wal_ingest_is_full(const struct wal_ingest *ingest)

@@ -1,11 +1,12 @@
 /*
  * wal_ingest.h - turns the WAL of one timeline into versions: read, decode, write, advance.
  *
- * WAL bytes are queued on the loop; one job at a time takes a piece of them on a worker and writes
- * the versions with the ingest position in one atomic batch; then the loop forgets what it had
- * cached about the changed pages, advances the timeline and so wakes readers.
+ * WAL bytes are queued on the loop; one job at a time takes a piece of them on a worker, puts the
+ * versions into the timeline's open layer and commits the ingest position; then the loop forgets
+ * what it had cached about the changed pages, advances the timeline and so wakes readers. While the
+ * layers are full no piece is taken: wal_ingest_room() goes on.
  *
- * Failures: a full disk or a memory limit is waited out: everything in memory is dropped and ingest
+ * Failures: a full disk or a memory limit is waited out: what was decoded is dropped and ingest
  * begins again at the timeline's position, exactly as after a crash. Anything else (a record that
  * cannot be read) stops this timeline for good: timeline_fail().
  *
@@ -56,6 +57,7 @@ void wal_ingest_destroy(struct wal_ingest *ingest); /* only after on_stopped; NU
 
 /* The byte that wal_ingest_feed() wants next. */
 lsn_t wal_ingest_next_lsn(const struct wal_ingest *ingest);
+void wal_ingest_room(struct wal_ingest *ingest); /* a flush made room */
 bool wal_ingest_is_full(const struct wal_ingest *ingest);
 
 /*

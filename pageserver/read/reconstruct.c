@@ -86,13 +86,12 @@ static void write_image(
     struct page_key key,
     const uint8_t *page)
 {
-    struct page_batch *batch = page_batch_create();
-    page_batch_put(
-        batch, newest->timeline, key, newest->lsn, VALUE_IMAGE, 0, bytes_of(page, PAGE_SIZE));
-    if (page_store_write(work->store, batch, NULL) == ERR_OK) {
+    struct page_writer *writer = NULL;
+    if (page_writer_open(work->store, newest->timeline, &writer, NULL) == ERR_OK) {
+        page_writer_put(writer, key, newest->lsn, VALUE_IMAGE, 0, bytes_of(page, PAGE_SIZE));
         metric_add(&images_written, 1);
     }
-    page_batch_destroy(batch);
+    page_writer_close(writer);
 }
 
 err_t reconstruct_page(

@@ -9,7 +9,6 @@
 #include "common/wire/codec.h"
 #include "pageserver/remote/tar_reader.h"
 
-#define BATCH_BYTES           (4 * MIB)
 #define REL_PAGES_PER_SEGMENT 131072u /* 1 GiB */
 
 struct fork_end {
@@ -19,26 +18,17 @@ struct fork_end {
 
 struct import {
     const struct bootstrap_options *options;
-    struct page_batch *batch;
+    struct page_import *versions;
     struct fork_end *forks; /* sizes are written at the end: a fork may have several segments */
     size_t fork_count, fork_capacity;
     bool has_control, has_relmap;
     lsn_t checkpoint_lsn;
 };
 
-static err_t write_batch(struct import *import, struct errmsg *msg)
-{
-    TRY(page_store_write(import->options->store, import->batch, msg));
-    page_batch_clear(import->batch);
-    return FAULT("bootstrap.after_batch");
-}
-
 static err_t put(
     struct import *import, struct page_key key, uint8_t tag, struct bytes value, struct errmsg *msg)
 {
-    page_batch_put(
-        import->batch, import->options->timeline, key, import->options->start_lsn, tag, 0, value);
-    return page_batch_bytes(import->batch) < BATCH_BYTES ? ERR_OK : write_batch(import, msg);
+    return page_import_put(import->versions, key, tag, value, msg);
 }
 
 static err_t put_state(
@@ -296,9 +286,8 @@ static err_t import_all(struct import *import, struct bytes archive, struct errm
             import->has_control ? "pg_filenode.map" : "pg_control");
     }
     for (size_t i = 0; i < import->fork_count; i++) {
-        page_batch_put_rel_size(
-            import->batch, import->options->timeline, import->forks[i].rel,
-            import->options->start_lsn, true, import->forks[i].blocks);
+        TRY(page_import_put_rel_size(
+            import->versions, import->forks[i].rel, import->forks[i].blocks, msg));
     }
     return ERR_OK;
 }
@@ -309,7 +298,10 @@ err_t bootstrap_import(
     struct errmsg *msg)
 {
     struct buf archive = {0};
-    struct import import = {.options = options, .batch = page_batch_create()};
+    struct import import = {
+        .options = options,
+        .versions = page_import_create(options->store, options->timeline, options->start_lsn),
+    };
     err_t err = objstore_get(options->objects, options->object, BOOTSTRAP_BYTES_MAX, &archive, msg);
     if (err != ERR_OK) {
         goto out;
@@ -320,14 +312,18 @@ err_t bootstrap_import(
     }
     struct ingest_position position = {
         .lsn = options->start_lsn, .prev_record_lsn = import.checkpoint_lsn};
-    page_batch_put_position(import.batch, options->timeline, position);
-    err = write_batch(&import, msg);
+    err = FAULT("bootstrap.before_finish");
+    if (err != ERR_OK) {
+        err = err_set(msg, err, "injected failure");
+        goto out;
+    }
+    err = page_import_finish(import.versions, &position, msg);
     if (err == ERR_OK) {
         *ret_position = position;
     }
 out:
     buf_deinit(&archive);
-    page_batch_destroy(import.batch);
+    page_import_destroy(import.versions);
     mem_free(import.forks);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "bootstrap image %s", options->object);
 }

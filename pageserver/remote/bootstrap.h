@@ -22,8 +22,8 @@ struct bootstrap_options {
 #define BOOTSTRAP_BYTES_MAX (512 * MIB)
 
 /*
- * Everything is written when it returns, the ingest position last; nothing is flushed. ERR_CORRUPT:
- * no data directory, or one that does not fit start_lsn.
+ * Everything is durable when it returns, or nothing of it is there. ERR_CORRUPT: no data directory,
+ * or one that does not fit start_lsn.
  */
 NODISCARD err_t bootstrap_import(
     const struct bootstrap_options *options,

@@ -313,6 +313,9 @@ void attachment_flushed(struct server *server, struct tenant *tenant)
         if (timeline_tenant(attachment->timeline) == tenant && attachment->receiver_running) {
             wal_receiver_send_feedback(attachment->receiver);
         }
+        if (attachment->ingest_running) {
+            wal_ingest_room(attachment->ingest); /* the memory is everybody's */
+        }
     }
 }
 

@@ -14,7 +14,8 @@
       "object store: dir:/path or s3://bucket/prefix?endpoint=URL&region=NAME; required")          \
     X(size, block_cache, "512MB", RESTART, "cache of the page stores, shared by all tenants")      \
     X(size, page_cache, "128MB", RESTART, "newest pages, ready to send")                           \
-    X(size, write_buffer, "64MB", RESTART, "memory of one tenant for what is not flushed yet")     \
+    X(size, layers_memory, "512MB", RESTART,                                                       \
+      "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
     X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
     X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
@@ -58,7 +59,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .secret = conf.auth_token,
         .object_store = conf.object_store,
         .block_cache_bytes = conf.block_cache,
-        .write_buffer_bytes = conf.write_buffer,
+        .layers_bytes = conf.layers_memory,
         .page_cache_bytes = conf.page_cache,
         .flush_bytes = conf.flush_size,
         .flush_age_ms = conf.flush_age,

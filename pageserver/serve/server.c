@@ -82,10 +82,10 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .store =
             {
                 .block_cache_bytes = options->block_cache_bytes,
-                .write_buffer_bytes = options->write_buffer_bytes,
             },
         .flush_bytes = options->flush_bytes,
         .flush_age_ms = options->flush_age_ms,
+        .layers_bytes = options->layers_bytes,
         .user = &server->tenants_user,
     };
     return tenants_open(&tenants, &server->tenants, msg);

@@ -23,7 +23,7 @@ struct server_options {
     size_t connections_max;
     const char *secret; /* token of every hello, ours included; empty: none */
     const char *object_store;
-    size_t block_cache_bytes, write_buffer_bytes, page_cache_bytes;
+    size_t block_cache_bytes, layers_bytes, page_cache_bytes;
     uint64_t flush_bytes, flush_age_ms;
     uint64_t wait_timeout_ms, hello_timeout_ms;
     size_t ingest_queue_bytes, record_size_max, records_bytes_max;

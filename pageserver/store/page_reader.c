@@ -1,42 +1,52 @@
-/* The reading half of page_store.h: versions over the ancestry. */
-#include <stdlib.h>
-
+/*
+ * The reading half of page_store.h: versions over the ancestry. On each span the layers and the kv
+ * are merged by LSN; a version that lies in several of them counts once, the newest place first.
+ */
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/wire/codec.h"
-#include "pageserver/store/page_store_private.h"
+#include "pageserver/store/page_reader_private.h"
 
-struct page_reader {
-    struct page_store *store;
-    const struct page_path *path;
-    struct kv_iter *versions; /* within one page's prefix; filters answer misses */
-    struct kv_iter *keys;     /* total order: for listings; made on first use */
-};
-
-/* Where an iterator stands, taken apart. */
-struct place {
-    uint32_t timeline;
-    struct page_key key;
-    lsn_t lsn;
-};
-
+/*
+ * A span's layers stay referenced as long as the reader lives, and were referenced before its
+ * iterators are made: a version is seen in the layer, in the kv, or in both.
+ */
 struct page_reader *page_reader_create(struct page_store *store, const struct page_path *path)
 {
     ASSERT(path->count > 0);
-    struct page_reader *reader = MEM_NEW(struct page_reader);
+    struct page_reader *reader =
+        mem_zalloc(sizeof(struct page_reader) + path->count * sizeof(struct span_layers));
     reader->store = store;
     reader->path = path;
-    reader->versions = kv_iter_create(store->kv, true);
+    (void)pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < path->count; i++) {
+        struct span_layers *span = &reader->spans[i];
+        const struct timeline_layers *layers = timeline_layers_find(store, path->spans[i].timeline);
+        span->kv_lsn = layers == NULL ? UINT64_MAX : layers->kv_lsn;
+        if (layers != NULL && layers->open != NULL) {
+            span->layers[span->count++] = open_layer_ref(layers->open);
+        }
+        if (layers != NULL && layers->frozen != NULL) {
+            span->layers[span->count++] = open_layer_ref(layers->frozen);
+        }
+    }
+    (void)pthread_mutex_unlock(&store->lock);
     return reader;
 }
 
 void page_reader_destroy(struct page_reader *reader)
 {
-    if (reader != NULL) {
-        kv_iter_destroy(reader->versions);
-        kv_iter_destroy(reader->keys);
-        mem_free(reader);
+    if (reader == NULL) {
+        return;
     }
+    kv_iter_destroy(reader->versions);
+    kv_iter_destroy(reader->keys);
+    for (size_t i = 0; i < reader->path->count; i++) {
+        for (size_t at = 0; at < reader->spans[i].count; at++) {
+            open_layer_unref(reader->spans[i].layers[at]);
+        }
+    }
+    mem_free(reader);
 }
 
 void page_versions_deinit(struct page_versions *versions)
@@ -52,11 +62,11 @@ static void versions_clear(struct page_versions *versions)
     buf_clear(&versions->bytes);
 }
 
-static err_t malformed(uint32_t timeline, struct page_key key, lsn_t lsn, struct errmsg *msg)
+err_t version_malformed(const struct found_version *found, struct errmsg *msg)
 {
     return err_set(
         msg, ERR_CORRUPT, "%s at " LSN_FMT " in timeline %" PRIu32 ": malformed value",
-        page_key_text(key).text, LSN_ARGS(lsn), timeline);
+        page_key_text(found->key).text, LSN_ARGS(found->lsn), found->timeline);
 }
 
 static bool ends_a_read(uint8_t tag)
@@ -64,28 +74,21 @@ static bool ends_a_read(uint8_t tag)
     return tag == VALUE_IMAGE || tag == VALUE_ZERO || tag == VALUE_INIT || tag == VALUE_STATE;
 }
 
-/* Copy one stored value; the sizes of pages are checked here, once for all that read them. */
+/* Copy one value; the sizes of pages are checked here, once for all that read them. */
 static err_t versions_add(
-    struct page_versions *versions,
-    uint32_t timeline,
-    struct page_key key,
-    lsn_t lsn,
-    struct bytes value,
-    struct errmsg *msg)
+    struct page_versions *versions, const struct found_version *found, struct errmsg *msg)
 {
-    struct reader in = reader_of(value);
-    uint8_t tag = get_u8(&in);
-    bool has_record = tag == VALUE_DELTA || tag == VALUE_INIT;
-    uint8_t block_index = has_record ? get_u8(&in) : 0;
-    bool known = has_record || tag == VALUE_STATE || (tag == VALUE_IMAGE && in.left == PAGE_SIZE) ||
-                 (tag == VALUE_ZERO && in.left == 0);
-    if (in.bad || !known) {
-        return malformed(timeline, key, lsn, msg);
+    uint8_t tag = found->tag;
+    bool known = tag == VALUE_DELTA || tag == VALUE_INIT || tag == VALUE_STATE ||
+                 (tag == VALUE_IMAGE && found->value.size == PAGE_SIZE) ||
+                 (tag == VALUE_ZERO && found->value.size == 0);
+    if (!known) {
+        return version_malformed(found, msg);
     }
-    if (in.left > PAGE_VERSIONS_BYTES_MAX - versions->bytes.size) {
+    if (found->value.size > PAGE_VERSIONS_BYTES_MAX - versions->bytes.size) {
         return err_set(
             msg, ERR_FULL, "%s: one read needs more than %zu bytes of history",
-            page_key_text(key).text, (size_t)PAGE_VERSIONS_BYTES_MAX);
+            page_key_text(found->key).text, (size_t)PAGE_VERSIONS_BYTES_MAX);
     }
     if (versions->count == versions->capacity) {
         versions->capacity = versions->capacity == 0 ? 64 : 2 * versions->capacity;
@@ -93,14 +96,121 @@ static err_t versions_add(
             mem_realloc(versions->items, versions->capacity * sizeof(versions->items[0]));
     }
     versions->items[versions->count++] = (struct page_version){
-        .timeline = timeline,
-        .lsn = lsn,
+        .timeline = found->timeline,
+        .lsn = found->lsn,
         .tag = tag,
-        .block_index = block_index,
+        .block_index = found->block_index,
         .begin = versions->bytes.size,
-        .size = in.left,
+        .size = found->value.size,
     };
-    buf_append(&versions->bytes, in.next, in.left);
+    buf_append(&versions->bytes, found->value.data, found->value.size);
+    return ERR_OK;
+}
+
+/* -- the merge on one span -- */
+
+err_t found_in_kv(const struct kv_iter *iter, struct found_version *ret_found, struct errmsg *msg)
+{
+    TRY(page_key_decode(kv_iter_key(iter), &ret_found->timeline, &ret_found->key, &ret_found->lsn));
+    struct reader in = reader_of(kv_iter_value(iter));
+    ret_found->tag = get_u8(&in);
+    bool has_record = ret_found->tag == VALUE_DELTA || ret_found->tag == VALUE_INIT;
+    ret_found->block_index = has_record ? get_u8(&in) : 0;
+    ret_found->value = bytes_of(in.next, in.left);
+    return in.bad ? version_malformed(ret_found, msg) : ERR_OK;
+}
+
+struct merge {
+    struct page_reader *reader;
+    const struct span_layers *layers;
+    uint32_t timeline;
+    struct page_key key;
+    lsn_t limit; /* the next version is at most this new */
+    const struct layer_version *in_layers[LAYERS_OF_SPAN_MAX];
+    bool kv_is_open, kv_has_more;
+};
+
+static void begin_merge(struct merge *merge)
+{
+    for (size_t i = 0; i < merge->layers->count; i++) {
+        const struct layer_page *page = open_layer_find(merge->layers->layers[i], merge->key);
+        merge->in_layers[i] = page == NULL ? NULL : layer_page_at(page, merge->limit);
+    }
+}
+
+/* The iterator stands on the newest version of the page with LSN <= limit, or there is none. */
+static err_t settle_kv(struct merge *merge, struct errmsg *msg)
+{
+    struct page_reader *reader = merge->reader;
+    uint8_t from[PAGE_KEY_SIZE];
+    page_key_encode(merge->timeline, merge->key, merge->limit, from);
+    if (reader->versions == NULL) {
+        reader->versions = kv_iter_create(reader->store->kv, true);
+    }
+    if (!merge->kv_is_open) {
+        merge->kv_is_open = merge->kv_has_more = true;
+        kv_iter_seek(reader->versions, bytes_of(from, sizeof(from)));
+    }
+    while (merge->kv_has_more) {
+        if (!kv_iter_valid(reader->versions)) {
+            merge->kv_has_more = false;
+            return kv_iter_error(reader->versions, msg);
+        }
+        struct bytes at = kv_iter_key(reader->versions);
+        /* Stores without a filter may leave the prefix. */
+        merge->kv_has_more =
+            at.size == PAGE_KEY_SIZE && memcmp(at.data, from, PAGE_KEY_PREFIX_SIZE) == 0;
+        if (merge->kv_has_more && memcmp(at.data, from, PAGE_KEY_SIZE) >= 0) {
+            return ERR_OK;
+        }
+        if (merge->kv_has_more) {
+            kv_iter_next(reader->versions);
+        }
+    }
+    return ERR_OK;
+}
+
+static const struct layer_version *newest_in_layers(struct merge *merge)
+{
+    const struct layer_version *newest = NULL;
+    for (size_t i = 0; i < merge->layers->count; i++) {
+        const struct layer_version *version = merge->in_layers[i];
+        while (version != NULL && version->lsn > merge->limit) {
+            version = layer_version_older(version); /* seen in a newer layer */
+        }
+        merge->in_layers[i] = version;
+        if (version != NULL && (newest == NULL || version->lsn > newest->lsn)) {
+            newest = version;
+        }
+    }
+    return newest;
+}
+
+/* The next older version; *ret_more is false when there is none. */
+static err_t next_version(
+    struct merge *merge, struct found_version *ret_found, bool *ret_more, struct errmsg *msg)
+{
+    const struct layer_version *newest = newest_in_layers(merge);
+    bool from_layer = newest != NULL;
+    /* Above kv_lsn the layers have everything: see timeline_layers. */
+    if (newest == NULL || newest->lsn <= merge->layers->kv_lsn) {
+        TRY(settle_kv(merge, msg));
+        if (merge->kv_has_more) {
+            TRY(found_in_kv(merge->reader->versions, ret_found, msg));
+            from_layer = newest != NULL && newest->lsn >= ret_found->lsn;
+        }
+    }
+    *ret_more = from_layer || (merge->kv_is_open && merge->kv_has_more);
+    if (from_layer) {
+        *ret_found = (struct found_version){
+            .timeline = merge->timeline,
+            .key = merge->key,
+            .lsn = newest->lsn,
+            .tag = newest->tag,
+            .block_index = newest->block_index,
+            .value = layer_version_value(newest),
+        };
+    }
     return ERR_OK;
 }
 
@@ -108,38 +218,43 @@ static err_t versions_add(
 struct version_visitor {
     err_t (*visit)(
         struct version_visitor *visitor,
-        const struct place *place,
-        struct bytes value,
+        const struct found_version *found,
         bool *stop,
         struct errmsg *msg);
 };
 
 static err_t walk_span(
     struct page_reader *reader,
-    const struct page_span *span,
+    size_t at,
     struct page_key key,
     lsn_t lsn,
     struct version_visitor *visitor,
     bool *stop,
     struct errmsg *msg)
 {
-    uint8_t from[PAGE_KEY_SIZE];
-    page_key_encode(span->timeline, key, MIN_OF(lsn, span->max_lsn), from);
-    struct kv_iter *iter = reader->versions;
-    kv_iter_seek(iter, bytes_of(from, sizeof(from)));
-    while (!*stop && kv_iter_valid(iter)) {
-        struct bytes found = kv_iter_key(iter);
-        if (found.size != PAGE_KEY_SIZE || memcmp(found.data, from, PAGE_KEY_PREFIX_SIZE) != 0) {
-            return ERR_OK; /* stores without a filter may leave the prefix */
+    const struct page_span *span = &reader->path->spans[at];
+    struct merge merge = {
+        .reader = reader,
+        .layers = &reader->spans[at],
+        .timeline = span->timeline,
+        .key = key,
+        .limit = MIN_OF(lsn, span->max_lsn),
+    };
+    begin_merge(&merge);
+    while (!*stop) {
+        struct found_version found;
+        bool more = false;
+        TRY(next_version(&merge, &found, &more, msg));
+        if (!more) {
+            return ERR_OK;
         }
-        struct place place;
-        TRY(page_key_decode(found, &place.timeline, &place.key, &place.lsn));
-        TRY(visitor->visit(visitor, &place, kv_iter_value(iter), stop, msg));
-        if (!*stop) {
-            kv_iter_next(iter);
+        TRY(visitor->visit(visitor, &found, stop, msg));
+        if (found.lsn == 0) {
+            return ERR_OK;
         }
+        merge.limit = found.lsn - 1;
     }
-    return *stop ? ERR_OK : kv_iter_error(iter, msg);
+    return ERR_OK;
 }
 
 static err_t walk_versions(
@@ -151,7 +266,7 @@ static err_t walk_versions(
 {
     bool stop = false;
     for (size_t i = 0; i < reader->path->count && !stop; i++) {
-        TRY(walk_span(reader, &reader->path->spans[i], key, lsn, visitor, &stop, msg));
+        TRY(walk_span(reader, i, key, lsn, visitor, &stop, msg));
     }
     return ERR_OK;
 }
@@ -163,14 +278,13 @@ struct collector {
 
 static err_t collect_one(
     struct version_visitor *visitor,
-    const struct place *place,
-    struct bytes value,
+    const struct found_version *found,
     bool *stop,
     struct errmsg *msg)
 {
     struct collector *collector = CONTAINER_OF(visitor, struct collector, visitor);
     struct page_versions *versions = collector->versions;
-    TRY(versions_add(versions, place->timeline, place->key, place->lsn, value, msg));
+    TRY(versions_add(versions, found, msg));
     *stop = ends_a_read(versions->items[versions->count - 1].tag);
     return ERR_OK;
 }
@@ -196,17 +310,16 @@ struct state_getter {
 
 static err_t get_state(
     struct version_visitor *visitor,
-    const struct place *place,
-    struct bytes value,
+    const struct found_version *found,
     bool *stop,
     struct errmsg *msg)
 {
     struct state_getter *getter = CONTAINER_OF(visitor, struct state_getter, visitor);
-    if (value.size == 0 || value.data[0] != VALUE_STATE) {
-        return malformed(place->timeline, place->key, place->lsn, msg);
+    if (found->tag != VALUE_STATE) {
+        return version_malformed(found, msg);
     }
-    buf_append(getter->to, value.data + 1, value.size - 1);
-    getter->lsn = place->lsn;
+    buf_append(getter->to, found->value.data, found->value.size);
+    getter->lsn = found->lsn;
     getter->found = *stop = true;
     return ERR_OK;
 }
@@ -239,21 +352,19 @@ struct size_getter {
 
 static err_t get_size(
     struct version_visitor *visitor,
-    const struct place *place,
-    struct bytes value,
+    const struct found_version *found,
     bool *stop,
     struct errmsg *msg)
 {
     struct size_getter *getter = CONTAINER_OF(visitor, struct size_getter, visitor);
-    struct reader in = reader_of(value);
-    uint8_t tag = get_u8(&in);
+    struct reader in = reader_of(found->value);
     uint8_t exists = get_u8(&in);
     uint32_t blocks = get_u32(&in);
-    if (in.bad || in.left > 0 || tag != VALUE_STATE) {
-        return malformed(place->timeline, place->key, place->lsn, msg);
+    if (in.bad || in.left > 0 || found->tag != VALUE_STATE) {
+        return version_malformed(found, msg);
     }
     getter->size = (struct fork_size){
-        .exists = exists != 0, .blocks = exists != 0 ? blocks : 0, .lsn = place->lsn};
+        .exists = exists != 0, .blocks = exists != 0 ? blocks : 0, .lsn = found->lsn};
     *stop = true;
     return ERR_OK;
 }
@@ -269,292 +380,4 @@ err_t page_reader_rel_size(
     TRY(walk_versions(reader, page_key_size_of(rel), lsn, &getter.visitor, msg));
     *ret_size = getter.size;
     return ERR_OK;
-}
-
-/* Keys found on several spans: gathered, sorted, visited once each. */
-struct key_set {
-    struct page_key *items;
-    size_t count, capacity;
-};
-
-static void key_set_add(struct key_set *set, struct page_key key)
-{
-    if (set->count == set->capacity) {
-        set->capacity = set->capacity == 0 ? 256 : 2 * set->capacity;
-        set->items = mem_realloc(set->items, set->capacity * sizeof(set->items[0]));
-    }
-    set->items[set->count++] = key;
-}
-
-static int compare_keys(const void *left, const void *right)
-{
-    uint8_t a[PAGE_KEY_SIZE], b[PAGE_KEY_SIZE];
-    page_key_encode(0, *(const struct page_key *)left, 0, a);
-    page_key_encode(0, *(const struct page_key *)right, 0, b);
-    return memcmp(a, b, sizeof(a));
-}
-
-static void key_set_sort(struct key_set *set)
-{
-    if (set->count == 0) {
-        return;
-    }
-    qsort(set->items, set->count, sizeof(set->items[0]), compare_keys);
-    size_t kept = 1;
-    for (size_t i = 1; i < set->count; i++) {
-        if (!page_key_equal(set->items[i], set->items[kept - 1])) {
-            set->items[kept++] = set->items[i];
-        }
-    }
-    set->count = kept;
-}
-
-/* Move the listing iterator to the first key at or behind {timeline, key}; *ret_found says if any.
- */
-static err_t seek_key(
-    struct page_reader *reader,
-    uint32_t timeline,
-    struct page_key key,
-    lsn_t lsn,
-    bool *ret_found,
-    struct place *ret_place,
-    struct errmsg *msg)
-{
-    if (reader->keys == NULL) {
-        reader->keys = kv_iter_create(reader->store->kv, false);
-    }
-    uint8_t from[PAGE_KEY_SIZE];
-    page_key_encode(timeline, key, lsn, from);
-    kv_iter_seek(reader->keys, bytes_of(from, sizeof(from)));
-    *ret_found = false;
-    if (!kv_iter_valid(reader->keys)) {
-        return kv_iter_error(reader->keys, msg);
-    }
-    TRY(page_key_decode(
-        kv_iter_key(reader->keys), &ret_place->timeline, &ret_place->key, &ret_place->lsn));
-    *ret_found = ret_place->timeline == timeline;
-    return ERR_OK;
-}
-
-/* The fork behind `key` in key order; false behind the last there can be. */
-static bool next_fork(struct page_key *key)
-{
-    key->block = 0;
-    if (key->fork < UINT8_MAX) {
-        key->fork++;
-        return true;
-    }
-    key->fork = 0;
-    if (key->rel < UINT32_MAX) {
-        key->rel++;
-        return true;
-    }
-    key->rel = 0;
-    if (key->db < UINT32_MAX) {
-        key->db++;
-        return true;
-    }
-    key->db = 0;
-    return key->spc++ < UINT32_MAX;
-}
-
-/* Two seeks a fork: one finds it, one jumps over its blocks to its size. */
-static err_t gather_forks(
-    struct page_reader *reader,
-    uint32_t timeline,
-    uint32_t spc,
-    uint32_t db,
-    struct key_set *set,
-    struct errmsg *msg)
-{
-    bool all = spc == KEY_SPC_STATE;
-    struct page_key at = {.spc = all ? KEY_SPC_STATE + 1 : spc, .db = all ? 0 : db};
-    bool more = true;
-    while (more) {
-        struct place place;
-        TRY(seek_key(reader, timeline, at, UINT64_MAX, &more, &place, msg));
-        if (!more || (!all && (place.key.spc != spc || place.key.db != db))) {
-            break;
-        }
-        at = place.key;
-        at.block = 0;
-        key_set_add(set, at);
-        more = next_fork(&at);
-    }
-    return ERR_OK;
-}
-
-err_t page_reader_relations(
-    struct page_reader *reader,
-    uint32_t spc,
-    uint32_t db,
-    lsn_t lsn,
-    page_relation_fn visit,
-    void *context,
-    struct errmsg *msg)
-{
-    struct key_set set = {0};
-    err_t err = ERR_OK;
-    for (size_t i = 0; i < reader->path->count && err == ERR_OK; i++) {
-        err = gather_forks(reader, reader->path->spans[i].timeline, spc, db, &set, msg);
-    }
-    key_set_sort(&set);
-    for (size_t i = 0; i < set.count && err == ERR_OK; i++) {
-        struct fork_size size = {0};
-        err = page_reader_rel_size(reader, set.items[i], lsn, &size, msg);
-        if (err == ERR_OK && size.exists) {
-            err = visit(set.items[i], size.blocks, context, msg);
-        }
-    }
-    mem_free(set.items);
-    return err;
-}
-
-static err_t gather_states(
-    struct page_reader *reader,
-    const struct page_span *span,
-    enum state_kind kind,
-    lsn_t lsn,
-    struct key_set *set,
-    struct errmsg *msg)
-{
-    lsn_t limit = MIN_OF(lsn, span->max_lsn);
-    struct page_key at = page_key_state(kind, 0, 0);
-    for (;;) {
-        struct place place;
-        bool found;
-        TRY(seek_key(reader, span->timeline, at, limit, &found, &place, msg));
-        if (!found || place.key.spc != KEY_SPC_STATE || place.key.db != (uint32_t)kind) {
-            return ERR_OK;
-        }
-        if (place.lsn > limit) {
-            at = place.key; /* its newest version is too new: look for an older one */
-            continue;
-        }
-        key_set_add(set, place.key);
-        at = place.key;
-        if (at.block < UINT32_MAX) {
-            at.block++;
-        } else if (at.rel < UINT32_MAX) {
-            at.rel++;
-            at.block = 0;
-        } else {
-            return ERR_OK;
-        }
-    }
-}
-
-err_t page_reader_state_keys(
-    struct page_reader *reader,
-    enum state_kind kind,
-    lsn_t lsn,
-    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
-    void *context,
-    struct errmsg *msg)
-{
-    struct key_set set = {0};
-    err_t err = ERR_OK;
-    for (size_t i = 0; i < reader->path->count && err == ERR_OK; i++) {
-        err = gather_states(reader, &reader->path->spans[i], kind, lsn, &set, msg);
-    }
-    key_set_sort(&set);
-    for (size_t i = 0; i < set.count && err == ERR_OK; i++) {
-        err = visit(set.items[i], context, msg);
-    }
-    mem_free(set.items);
-    return err;
-}
-
-static err_t commit_after_in_span(
-    struct page_reader *reader,
-    const struct page_span *span,
-    uint64_t time,
-    lsn_t lsn,
-    lsn_t *ret_lsn,
-    bool *ret_found,
-    struct errmsg *msg)
-{
-    struct page_key at = page_key_state(STATE_COMMIT_TIME, (uint32_t)(time >> 32), (uint32_t)time);
-    at.block++; /* strictly later */
-    if (at.block == 0) {
-        at.rel++;
-    }
-    struct place place;
-    bool found;
-    TRY(seek_key(reader, span->timeline, at, UINT64_MAX, &found, &place, msg));
-    *ret_found = false;
-    if (!found || place.key.spc != KEY_SPC_STATE || place.key.db != STATE_COMMIT_TIME ||
-        place.lsn > MIN_OF(lsn, span->max_lsn)) {
-        return ERR_OK; /* times only grow with the LSN: later ones lie beyond the limit as well */
-    }
-    struct reader in = reader_of(kv_iter_value(reader->keys));
-    uint8_t tag = get_u8(&in);
-    uint64_t start_lsn = get_u64(&in);
-    if (in.bad || tag != VALUE_STATE) {
-        return malformed(place.timeline, place.key, place.lsn, msg);
-    }
-    *ret_lsn = start_lsn;
-    *ret_found = true;
-    return ERR_OK;
-}
-
-err_t page_reader_commit_after(
-    struct page_reader *reader, uint64_t time, lsn_t lsn, lsn_t *ret_lsn, struct errmsg *msg)
-{
-    for (size_t i = reader->path->count; i-- > 0;) {
-        bool found = false;
-        TRY(commit_after_in_span(reader, &reader->path->spans[i], time, lsn, ret_lsn, &found, msg));
-        if (found) {
-            return ERR_OK;
-        }
-    }
-    return err_set(msg, ERR_NOT_FOUND, "no commit after that time");
-}
-
-/* From the last time of the span backwards: times only grow with the LSN. */
-static err_t newest_commit_in_span(
-    struct page_reader *reader,
-    const struct page_span *span,
-    lsn_t limit,
-    uint64_t *ret_time,
-    bool *ret_found,
-    struct errmsg *msg)
-{
-    if (reader->keys == NULL) {
-        reader->keys = kv_iter_create(reader->store->kv, false);
-    }
-    uint8_t last[PAGE_KEY_SIZE];
-    page_key_encode(
-        span->timeline, page_key_state(STATE_COMMIT_TIME, UINT32_MAX, UINT32_MAX), 0, last);
-    struct kv_iter *iter = reader->keys;
-    *ret_found = false;
-    for (kv_iter_seek_for_prev(iter, bytes_of(last, sizeof(last))); kv_iter_valid(iter);
-         kv_iter_prev(iter)) {
-        struct place place;
-        TRY(page_key_decode(kv_iter_key(iter), &place.timeline, &place.key, &place.lsn));
-        if (place.timeline != span->timeline || place.key.spc != KEY_SPC_STATE ||
-            place.key.db != STATE_COMMIT_TIME) {
-            return ERR_OK;
-        }
-        if (place.lsn <= limit) {
-            *ret_time = (uint64_t)place.key.rel << 32 | place.key.block;
-            *ret_found = true;
-            return ERR_OK;
-        }
-    }
-    return kv_iter_error(iter, msg);
-}
-
-err_t page_reader_newest_commit(
-    struct page_reader *reader, lsn_t lsn, uint64_t *ret_time, struct errmsg *msg)
-{
-    for (size_t i = 0; i < reader->path->count; i++) {
-        const struct page_span *span = &reader->path->spans[i];
-        bool found = false;
-        TRY(newest_commit_in_span(reader, span, MIN_OF(lsn, span->max_lsn), ret_time, &found, msg));
-        if (found) {
-            return ERR_OK;
-        }
-    }
-    return err_set(msg, ERR_NOT_FOUND, "no commit yet");
 }

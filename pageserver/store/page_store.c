@@ -1,25 +1,26 @@
 #include "pageserver/store/page_store.h"
 
-#include <stdatomic.h>
-
 #include "common/base/assert.h"
-#include "common/base/clock.h"
-#include "common/base/fault.h"
 #include "common/base/mem.h"
-#include "common/base/metric.h"
-#include "common/kv/kv.h"
+#include "common/base/str.h"
+#include "common/io/file.h"
 #include "common/wire/codec.h"
 #include "pageserver/store/page_store_private.h"
 
-METRIC_COUNTER(
-    versions_written, "pageserver_store_versions_written_total", "versions put into page stores");
-METRIC_COUNTER(bytes_written, "pageserver_store_written_bytes_total", "bytes put into page stores");
-METRIC_HISTOGRAM(flush_seconds, "pageserver_store_flush_seconds", "time of a flush to disk");
+#define META_BUFFER_BYTES MIB /* only meta records pass through the memtable */
+#define INCOMING_FOLDER   "incoming"
+#define BUCKETS_MIN       16
+#define LEVEL0_FILES_MAX  12
 
-struct page_batch {
-    struct kv_batch *writes;
-    struct buf room; /* of the value being put */
-};
+static err_t make_incoming(const char *path, char **ret_folder, struct errmsg *msg)
+{
+    char folder[PATH_SIZE];
+    TRY(str_format(folder, sizeof(folder), msg, "%s/" INCOMING_FOLDER, path));
+    TRY(dir_remove(folder, msg)); /* files that a crash left before they were ingested */
+    TRY(dir_create(folder, msg));
+    *ret_folder = mem_strdup(folder);
+    return ERR_OK;
+}
 
 err_t page_store_open(
     const char *path,
@@ -30,137 +31,114 @@ err_t page_store_open(
     struct kv_options kv_options = {
         .prefix_size = PAGE_KEY_PREFIX_SIZE,
         .block_cache_bytes = options->block_cache_bytes,
-        .write_buffer_bytes = options->write_buffer_bytes,
+        .write_buffer_bytes = META_BUFFER_BYTES,
     };
     struct kv *kv = NULL;
+    char *folder = NULL;
     TRY(kv_open(path, &kv_options, &kv, msg));
+    err_t err = make_incoming(path, &folder, msg);
+    if (err != ERR_OK) {
+        kv_close(kv);
+        return err;
+    }
     struct page_store *store = MEM_NEW(struct page_store);
     store->kv = kv;
+    store->folder = folder;
+    (void)pthread_mutex_init(&store->lock, NULL);
+    list_init(&store->dirty);
+    store->bucket_count = BUCKETS_MIN;
+    store->buckets = MEM_ARRAY(struct timeline_layers *, store->bucket_count);
     *ret_store = store;
     return ERR_OK;
 }
 
 void page_store_close(struct page_store *store)
 {
-    if (store != NULL) {
-        kv_close(store->kv);
-        mem_free(store);
+    if (store == NULL) {
+        return;
     }
-}
-
-struct page_batch *page_batch_create(void)
-{
-    struct page_batch *batch = MEM_NEW(struct page_batch);
-    batch->writes = kv_batch_create();
-    return batch;
-}
-
-void page_batch_destroy(struct page_batch *batch)
-{
-    if (batch != NULL) {
-        kv_batch_destroy(batch->writes);
-        buf_deinit(&batch->room);
-        mem_free(batch);
+    for (size_t i = 0; i < store->bucket_count; i++) {
+        for (struct timeline_layers *layers = store->buckets[i], *next; layers != NULL;
+             layers = next) {
+            next = layers->next_in_bucket;
+            timeline_layers_free(layers);
+        }
     }
+    (void)pthread_mutex_destroy(&store->lock);
+    mem_free(store->buckets);
+    mem_free(store->frozen);
+    mem_free(store->folder);
+    kv_close(store->kv);
+    mem_free(store);
 }
 
-void page_batch_clear(struct page_batch *batch)
+uint64_t page_store_open_bytes(const struct page_store *store)
 {
-    kv_batch_clear(batch->writes);
+    return atomic_load_explicit(&store->open_bytes, memory_order_relaxed);
 }
 
-size_t page_batch_bytes(const struct page_batch *batch)
+uint64_t page_store_frozen_bytes(const struct page_store *store)
 {
-    return kv_batch_bytes(batch->writes);
+    return atomic_load_explicit(&store->frozen_bytes, memory_order_relaxed);
 }
 
-size_t page_batch_count(const struct page_batch *batch)
+size_t page_stores_memory(void)
 {
-    return kv_batch_count(batch->writes);
+    return open_layers_memory();
 }
 
-void page_batch_put(
-    struct page_batch *batch,
-    uint32_t timeline,
-    struct page_key key,
-    lsn_t lsn,
-    uint8_t tag,
-    uint8_t block_index,
-    struct bytes value)
+bool page_store_is_behind(struct page_store *store)
 {
-    ASSERT(timeline != TIMELINE_NUMBER_META);
-    uint8_t key_bytes[PAGE_KEY_SIZE];
-    page_key_encode(timeline, key, lsn, key_bytes);
-    buf_clear(&batch->room);
-    buf_append(&batch->room, &tag, sizeof(tag));
-    if (tag == VALUE_DELTA || tag == VALUE_INIT) {
-        buf_append(&batch->room, &block_index, sizeof(block_index));
-    }
-    buf_append(&batch->room, value.data, value.size);
-    kv_batch_put(batch->writes, bytes_of(key_bytes, sizeof(key_bytes)), buf_view(&batch->room));
+    return kv_level0_files(store->kv) >= LEVEL0_FILES_MAX;
 }
 
-void page_batch_put_rel_size(
-    struct page_batch *batch,
-    uint32_t timeline,
-    struct page_key rel,
-    lsn_t lsn,
-    bool exists,
-    uint32_t blocks)
-{
-    uint8_t value[REL_SIZE_VALUE_SIZE - 1];
-    struct writer out = {.next = value, .left = sizeof(value)};
-    put_u8(&out, exists ? 1 : 0);
-    put_u32(&out, blocks);
-    page_batch_put(
-        batch, timeline, page_key_size_of(rel), lsn, VALUE_STATE, 0,
-        bytes_of(value, sizeof(value)));
-}
+/* -- positions: newest first, like all versions -- */
 
-/* One key a timeline, overwritten: at LSN 0, so that it does not grow into a history. */
-void page_batch_put_position(
-    struct page_batch *batch, uint32_t timeline, struct ingest_position position)
+void position_encode(struct ingest_position position, uint8_t to[POSITION_VALUE_SIZE])
 {
-    uint8_t value[2 * sizeof(uint64_t)];
-    struct writer out = {.next = value, .left = sizeof(value)};
+    struct writer out = {.next = to, .left = POSITION_VALUE_SIZE};
     put_u64(&out, position.lsn);
     put_u64(&out, position.prev_record_lsn);
-    page_batch_put(
-        batch, timeline, page_key_state(STATE_INGEST_LSN, 0, 0), 0, VALUE_STATE, 0,
-        bytes_of(value, sizeof(value)));
 }
 
-err_t page_store_write(struct page_store *store, struct page_batch *batch, struct errmsg *msg)
+static err_t position_decode(
+    struct bytes value, uint32_t timeline, struct ingest_position *ret_position, struct errmsg *msg)
 {
-    err_t fault = FAULT("page_store.write");
-    if (fault != ERR_OK) {
-        return err_set(msg, fault, "page store: injected failure of a write");
+    struct reader in = reader_of(value);
+    uint8_t tag = get_u8(&in);
+    struct ingest_position position = {.lsn = get_u64(&in), .prev_record_lsn = get_u64(&in)};
+    if (in.bad || in.left > 0 || tag != VALUE_STATE) {
+        return err_set(
+            msg, ERR_CORRUPT, "ingest position of timeline %" PRIu32 " is malformed", timeline);
     }
-    TRY(kv_write(store->kv, batch->writes, KV_VOLATILE, msg));
-    size_t bytes = page_batch_bytes(batch);
-    atomic_fetch_add(&store->unflushed_bytes, bytes);
-    metric_add(&versions_written, (int64_t)page_batch_count(batch));
-    metric_add(&bytes_written, (int64_t)bytes);
+    *ret_position = position;
     return ERR_OK;
 }
 
-err_t page_store_flush(struct page_store *store, struct errmsg *msg)
+/* As the last flush left it. */
+static err_t stored_position(
+    struct page_store *store,
+    uint32_t timeline,
+    struct ingest_position *ret_position,
+    struct errmsg *msg)
 {
-    err_t fault = FAULT("page_store.flush");
-    if (fault != ERR_OK) {
-        return err_set(msg, fault, "page store: injected failure of a flush");
+    uint8_t key[PAGE_KEY_SIZE];
+    page_key_encode(timeline, page_key_state(STATE_INGEST_LSN, 0, 0), UINT64_MAX, key);
+    struct kv_iter *iter = kv_iter_create(store->kv, true);
+    kv_iter_seek(iter, bytes_of(key, sizeof(key)));
+    err_t err = ERR_OK;
+    if (kv_iter_valid(iter) && kv_iter_key(iter).size == sizeof(key) &&
+        memcmp(kv_iter_key(iter).data, key, PAGE_KEY_PREFIX_SIZE) == 0) {
+        err = position_decode(kv_iter_value(iter), timeline, ret_position, msg);
+    } else {
+        err = kv_iter_error(iter, msg);
+        if (err == ERR_OK) {
+            err = err_set(
+                msg, ERR_NOT_FOUND, "timeline %" PRIu32 " has no ingest position", timeline);
+        }
     }
-    mono_ns_t begin = clock_mono();
-    uint64_t bytes = atomic_load(&store->unflushed_bytes);
-    TRY(kv_flush(store->kv, msg));
-    atomic_fetch_sub(&store->unflushed_bytes, bytes);
-    metric_observe_ns(&flush_seconds, clock_mono() - begin);
-    return ERR_OK;
-}
-
-uint64_t page_store_unflushed_bytes(const struct page_store *store)
-{
-    return atomic_load(&store->unflushed_bytes);
+    kv_iter_destroy(iter);
+    return err;
 }
 
 err_t page_store_position(
@@ -169,23 +147,139 @@ err_t page_store_position(
     struct ingest_position *ret_position,
     struct errmsg *msg)
 {
-    uint8_t key[PAGE_KEY_SIZE];
-    page_key_encode(timeline, page_key_state(STATE_INGEST_LSN, 0, 0), 0, key);
-    struct buf value = {0};
-    err_t err = kv_get(store->kv, bytes_of(key, sizeof(key)), &value, msg);
-    if (err == ERR_OK) {
-        struct reader in = reader_of(buf_view(&value));
-        uint8_t tag = get_u8(&in);
-        struct ingest_position position = {.lsn = get_u64(&in), .prev_record_lsn = get_u64(&in)};
-        if (in.bad || in.left > 0 || tag != VALUE_STATE) {
-            err = err_set(
-                msg, ERR_CORRUPT, "ingest position of timeline %" PRIu32 " is malformed", timeline);
-        } else {
-            *ret_position = position;
+    (void)pthread_mutex_lock(&store->lock);
+    struct timeline_layers *layers = timeline_layers_find(store, timeline);
+    (void)pthread_mutex_unlock(&store->lock);
+    struct ingest_position position = {0};
+    if (layers != NULL) {
+        (void)pthread_mutex_lock(&layers->writing);
+        position = layers->position;
+        (void)pthread_mutex_unlock(&layers->writing);
+    }
+    if (position.lsn == 0) {
+        return stored_position(store, timeline, ret_position, msg);
+    }
+    *ret_position = position;
+    return ERR_OK;
+}
+
+/* -- the layers of timelines -- */
+
+static struct timeline_layers **bucket_of(const struct page_store *store, uint32_t timeline)
+{
+    return &store->buckets[timeline & (store->bucket_count - 1)]; /* numbers are dense */
+}
+
+struct timeline_layers *timeline_layers_find(struct page_store *store, uint32_t timeline)
+{
+    struct timeline_layers *layers = *bucket_of(store, timeline);
+    while (layers != NULL && layers->timeline != timeline) {
+        layers = layers->next_in_bucket;
+    }
+    return layers;
+}
+
+void timeline_layers_free(struct timeline_layers *layers)
+{
+    open_layer_unref(layers->open);
+    open_layer_unref(layers->frozen);
+    (void)pthread_mutex_destroy(&layers->writing);
+    mem_free(layers);
+}
+
+static void grow_buckets(struct page_store *store)
+{
+    size_t old_count = store->bucket_count;
+    struct timeline_layers **old = store->buckets;
+    store->bucket_count *= 2;
+    store->buckets = MEM_ARRAY(struct timeline_layers *, store->bucket_count);
+    for (size_t i = 0; i < old_count; i++) {
+        for (struct timeline_layers *layers = old[i], *next; layers != NULL; layers = next) {
+            next = layers->next_in_bucket;
+            struct timeline_layers **bucket = bucket_of(store, layers->timeline);
+            layers->next_in_bucket = *bucket;
+            *bucket = layers;
         }
     }
-    buf_deinit(&value);
-    return err;
+    mem_free(old);
+}
+
+/* Two threads may have made them at once: the first ones stay. */
+static struct timeline_layers *add_layers(struct page_store *store, struct timeline_layers *made)
+{
+    struct timeline_layers *layers = timeline_layers_find(store, made->timeline);
+    if (layers != NULL) {
+        timeline_layers_free(made);
+        return layers;
+    }
+    if (store->timeline_count == store->bucket_count) {
+        grow_buckets(store);
+    }
+    struct timeline_layers **bucket = bucket_of(store, made->timeline);
+    made->next_in_bucket = *bucket;
+    *bucket = made;
+    store->timeline_count++;
+    return made;
+}
+
+err_t timeline_layers_get(
+    struct page_store *store,
+    uint32_t timeline,
+    struct timeline_layers **ret_layers,
+    struct errmsg *msg)
+{
+    ASSERT(timeline != TIMELINE_NUMBER_META);
+    (void)pthread_mutex_lock(&store->lock);
+    struct timeline_layers *layers = timeline_layers_find(store, timeline);
+    (void)pthread_mutex_unlock(&store->lock);
+    if (layers != NULL) {
+        *ret_layers = layers;
+        return ERR_OK;
+    }
+    struct ingest_position position = {0};
+    err_t err = stored_position(store, timeline, &position, msg);
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    struct timeline_layers *made = MEM_NEW(struct timeline_layers);
+    made->timeline = timeline;
+    made->kv_lsn = position.lsn;
+    (void)pthread_mutex_init(&made->writing, NULL);
+    (void)pthread_mutex_lock(&store->lock);
+    *ret_layers = add_layers(store, made);
+    (void)pthread_mutex_unlock(&store->lock);
+    return ERR_OK;
+}
+
+static void drop_layers(struct page_store *store, uint32_t timeline)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    struct timeline_layers *layers = timeline_layers_find(store, timeline);
+    if (layers != NULL) {
+        struct timeline_layers **link = bucket_of(store, timeline);
+        while (*link != layers) {
+            link = &(*link)->next_in_bucket;
+        }
+        *link = layers->next_in_bucket;
+        store->timeline_count--;
+        list_remove(&layers->dirty_link);
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    if (layers != NULL) {
+        for (size_t i = 0; i < store->frozen_count; i++) {
+            if (store->frozen[i] == layers) {
+                atomic_fetch_sub(&store->frozen_bytes, open_layer_bytes(layers->frozen));
+                memmove(
+                    &store->frozen[i], &store->frozen[i + 1],
+                    (--store->frozen_count - i) * sizeof(store->frozen[0]));
+                break;
+            }
+        }
+        if (layers->open != NULL) {
+            atomic_fetch_sub(&store->open_bytes, open_layer_bytes(layers->open));
+        }
+        timeline_layers_free(layers);
+    }
 }
 
 /* The whole key range of one timeline; numbers end before UINT32_MAX, so `+ 1` never wraps. */
@@ -206,6 +300,7 @@ err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errms
     ASSERT(timeline != TIMELINE_NUMBER_META);
     uint8_t begin[PAGE_KEY_PREFIX_SIZE], end[PAGE_KEY_PREFIX_SIZE];
     timeline_range(timeline, begin, end);
+    drop_layers(store, timeline);
     return kv_erase_range(
         store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)), msg);
 }
@@ -214,7 +309,13 @@ uint64_t page_store_size_of(struct page_store *store, uint32_t timeline)
 {
     uint8_t begin[PAGE_KEY_PREFIX_SIZE], end[PAGE_KEY_PREFIX_SIZE];
     timeline_range(timeline, begin, end);
-    return kv_size_of_range(store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)));
+    (void)pthread_mutex_lock(&store->lock);
+    const struct timeline_layers *layers = timeline_layers_find(store, timeline);
+    uint64_t bytes = layers == NULL || layers->open == NULL ? 0 : open_layer_bytes(layers->open);
+    bytes += layers == NULL || layers->frozen == NULL ? 0 : open_layer_bytes(layers->frozen);
+    (void)pthread_mutex_unlock(&store->lock);
+    return bytes +
+           kv_size_of_range(store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)));
 }
 
 static void meta_key(enum meta_kind kind, uint32_t id, uint8_t to[PAGE_KEY_SIZE])

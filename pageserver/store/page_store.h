@@ -1,13 +1,16 @@
 /*
- * page_store.h - the versions of everything that one tenant's timelines keep, on one kv.
+ * page_store.h - the versions of everything that one tenant's timelines keep: the newest in layers
+ * in memory, the rest in one kv.
  *
- * Keys and values: common/pg/page_key.h. Versions are volatile until page_store_flush(); the batch
- * that carries them carries the timeline's ingest position too, so that after a crash the position
- * never lies beyond the versions: ingest goes on from it and writes the same keys again. What is no
- * version (rows of timelines, counters) is a meta record under timeline number 0: synced at once.
+ * Keys and values: common/pg/page_key.h. A page_writer puts versions into its timeline's open
+ * layer, where readers find them at once. A flush takes the layers of all timelines away from their
+ * writers, writes them in key order into files, and takes these into the kv in one step: that step
+ * carries each timeline's ingest position, so that after a crash the position never lies beyond the
+ * versions: ingest goes on from it and writes the same keys again. What is no version (rows of
+ * timelines, counters) is a meta record under timeline number 0: synced at once.
  *
- * Threads: [any] for all but a page_reader and a page_batch, which belong to one thread at a time.
- * All calls block.
+ * Threads: [any], but a page_reader, a page_writer and a page_import belong to one thread at a
+ * time. All calls block, but those marked [quick].
  */
 #pragma once
 
@@ -17,12 +20,12 @@
 #define TIMELINE_NUMBER_META 0u
 
 struct page_store;
-struct page_batch;
+struct page_writer;
+struct page_import;
 struct page_reader;
 
 struct page_store_options {
     size_t block_cache_bytes; /* shared by all stores of the process */
-    size_t write_buffer_bytes;
 };
 
 NODISCARD err_t page_store_open(
@@ -38,37 +41,63 @@ struct ingest_position {
     lsn_t prev_record_lsn; /* begin of that record: xl_prev of the next one */
 };
 
-/* A batch of versions, written all or nothing. */
-struct page_batch *page_batch_create(void);
-void page_batch_destroy(struct page_batch *batch);
-void page_batch_clear(struct page_batch *batch);
-size_t page_batch_bytes(const struct page_batch *batch);
-size_t page_batch_count(const struct page_batch *batch);
-/* `value` without tag and block index; the index is stored for VALUE_INIT and VALUE_DELTA only. */
-void page_batch_put(
-    struct page_batch *batch,
+/*
+ * The way into a timeline's open layer. Several writers of one timeline are fine: each version is
+ * put whole. Put and commit are [quick] and cannot fail: memory is bounded by whoever asks
+ * page_store_open_bytes() before the next piece of work.
+ */
+NODISCARD err_t page_writer_open(
+    struct page_store *store,
     uint32_t timeline,
+    struct page_writer **ret_writer,
+    struct errmsg *msg);
+void page_writer_close(struct page_writer *writer); /* NULL is fine */
+/*
+ * `value` without tag and block index; the index is stored for VALUE_INIT and VALUE_DELTA only,
+ * whose value is the record that ends at `lsn`.
+ */
+void page_writer_put(
+    struct page_writer *writer,
     struct page_key key,
     lsn_t lsn,
     uint8_t tag,
     uint8_t block_index,
     struct bytes value);
-void page_batch_put_rel_size(
-    struct page_batch *batch,
-    uint32_t timeline,
-    struct page_key rel,
-    lsn_t lsn,
-    bool exists,
-    uint32_t blocks);
-void page_batch_put_position(
-    struct page_batch *batch, uint32_t timeline, struct ingest_position position);
-
+void page_writer_put_rel_size(
+    struct page_writer *writer, struct page_key rel, lsn_t lsn, bool exists, uint32_t blocks);
+/* Everything up to `position` was put: the next flush makes that durable. */
 NODISCARD err_t
-page_store_write(struct page_store *store, struct page_batch *batch, struct errmsg *msg);
-/* Everything that was written before is durable when it returns. */
+page_writer_commit(struct page_writer *writer, struct ingest_position position, struct errmsg *msg);
+
+/*
+ * Many versions at one LSN that nobody reads before it ends: past the layers, straight into files,
+ * in bounded memory. Nothing of it is there before page_import_finish(), everything durable after.
+ */
+struct page_import *page_import_create(struct page_store *store, uint32_t timeline, lsn_t lsn);
+void page_import_destroy(struct page_import *import); /* NULL is fine; unfinished: it never was */
+/* The first failure is kept, and told by every later call. */
+NODISCARD err_t page_import_put(
+    struct page_import *import,
+    struct page_key key,
+    uint8_t tag,
+    struct bytes value,
+    struct errmsg *msg);
+NODISCARD err_t page_import_put_rel_size(
+    struct page_import *import, struct page_key rel, uint32_t blocks, struct errmsg *msg);
+/* `position` may be NULL: it is committed later, by whoever imports. */
+NODISCARD err_t page_import_finish(
+    struct page_import *import, const struct ingest_position *position, struct errmsg *msg);
+
+/* Everything that was written before is durable when it returns. One at a time. */
 NODISCARD err_t page_store_flush(struct page_store *store, struct errmsg *msg);
-/* Bytes written since the last flush began. */
-uint64_t page_store_unflushed_bytes(const struct page_store *store);
+/* Compaction is behind: each flush now makes every read slower. */
+bool page_store_is_behind(struct page_store *store);
+/* [quick] Bytes in layers that no flush has taken yet. */
+uint64_t page_store_open_bytes(const struct page_store *store);
+/* [quick] Bytes that a flush took and has not finished with: it is at work, or it failed. */
+uint64_t page_store_frozen_bytes(const struct page_store *store);
+/* [quick] Memory of the layers of all stores of the process. */
+size_t page_stores_memory(void);
 
 /* ERR_NOT_FOUND when the timeline has none yet. */
 NODISCARD err_t page_store_position(
@@ -77,7 +106,10 @@ NODISCARD err_t page_store_position(
     struct ingest_position *ret_position,
     struct errmsg *msg);
 
-/* Every version of the timeline goes, and its disk space comes back. */
+/*
+ * Every version of the timeline goes, and its disk space comes back. Nobody reads or writes it any
+ * more; not at the same time as a flush.
+ */
 NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */
 
@@ -144,7 +176,7 @@ static inline struct bytes page_version_value(
     return bytes_of(versions->bytes.data + version->begin, version->size);
 }
 
-/* Sees what was written before it was created. `path` must outlive it. */
+/* [quick] Sees what was written before it was created. `path` must outlive it. */
 struct page_reader *page_reader_create(struct page_store *store, const struct page_path *path);
 void page_reader_destroy(struct page_reader *reader);
 

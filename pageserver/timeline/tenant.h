@@ -25,7 +25,7 @@ struct tenants_user {
     void (*on_timeline)(struct tenants_user *user, struct timeline *tl);
     /* It is being deleted: stop what was started; timeline_read_end() says when that is done. */
     void (*on_timeline_gone)(struct tenants_user *user, struct timeline *tl);
-    /* A flush moved durable_lsn of the tenant's timelines. */
+    /* A flush moved durable_lsn of the tenant's timelines, and gave memory back. */
     void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
 };
 
@@ -35,7 +35,8 @@ struct tenants_options {
     const char *data_dir;
     struct page_store_options store;
     uint64_t flush_bytes;  /* flush a tenant when so much was written ... */
-    uint64_t flush_age_ms; /* ... or when the oldest of it is that old */
+    uint64_t flush_age_ms; /* ... or when the oldest of it is that old ... */
+    size_t layers_bytes; /* ... or when the layers of all tenants take half of this: the largest */
     struct tenants_user *user;
 };
 
@@ -56,6 +57,10 @@ struct tenant_id tenant_id(const struct tenant *tenant);
 generation_t tenant_generation(const struct tenant *tenant);
 const char *tenant_failure(
     const struct tenant *tenant); /* its storage is out of service; or NULL */
+/* Versions were put: a flush begins when it is due. */
+void tenant_written(struct tenant *tenant);
+/* False: so much waits for a flush that nothing more should be put; on_flushed tells of its end. */
+bool tenant_has_room(const struct tenant *tenant);
 /* NULL: unknown or deleted. */
 struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id);
 struct timeline *tenant_first_timeline(struct tenant *tenant);

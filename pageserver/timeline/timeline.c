@@ -106,6 +106,12 @@ static void watch_parent(struct timeline *tl)
         &tl->parent_wait, tl->parent, tl->info.start_lsn, LSN_WAIT_FOREVER, on_parent_reached);
 }
 
+static uint64_t next_uid(void)
+{
+    static uint64_t last_uid;
+    return ++last_uid;
+}
+
 struct timeline *timeline_create(
     struct tenant *tenant,
     struct page_store *store,
@@ -114,7 +120,6 @@ struct timeline *timeline_create(
     struct timeline *parent,
     struct ingest_position position)
 {
-    static uint64_t last_uid;
     struct timeline *tl = MEM_NEW(struct timeline);
     tl->references = 1;
     tl->tenant = tenant;
@@ -123,7 +128,7 @@ struct timeline *timeline_create(
     tl->info = *info;
     tl->parent = parent == NULL ? NULL : timeline_ref(parent);
     tl->path = make_path(info, parent);
-    tl->uid = ++last_uid;
+    tl->uid = next_uid();
     tl->root_start_lsn = parent == NULL ? info->start_lsn : parent->root_start_lsn;
     tl->position = position;
     tl->durable_lsn = position.lsn;
@@ -206,6 +211,11 @@ uint32_t timeline_number(const struct timeline *tl)
 uint64_t timeline_uid(const struct timeline *tl)
 {
     return tl->uid;
+}
+
+void timeline_forget_pages(struct timeline *tl)
+{
+    tl->uid = next_uid();
 }
 
 struct page_store *timeline_store(const struct timeline *tl)

@@ -89,7 +89,8 @@ const struct log *timeline_log(const struct timeline *tl); /* [any] */
 struct tenant *timeline_tenant(const struct timeline *tl);
 struct timeline *timeline_parent(const struct timeline *tl); /* NULL: a root */
 uint32_t timeline_number(const struct timeline *tl);         /* [any] */
-uint64_t timeline_uid(const struct timeline *tl); /* [any] unique in this process, for caches */
+uint64_t timeline_uid(const struct timeline *tl); /* unique in this process, for caches */
+void timeline_forget_pages(struct timeline *tl);  /* a new uid: nothing cached counts any more */
 struct page_store *timeline_store(const struct timeline *tl);     /* [any] */
 const struct page_path *timeline_path(const struct timeline *tl); /* [any] */
 lsn_t timeline_root_start_lsn(const struct timeline *tl);         /* [any] oldest readable LSN */

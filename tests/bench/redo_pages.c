@@ -13,6 +13,7 @@
 #include "common/base/prng.h"
 #include "pageserver/read/reconstruct.h"
 #include "tests/bench/redo_bench.h"
+#include "tests/lib/page_batch.h"
 
 #define WINDOWS 128
 #define ROUNDS  21
@@ -226,8 +227,7 @@ static err_t bench_lengths(
 
 err_t bench_pages(const struct wal_source *source, const char *store_dir, struct errmsg *msg)
 {
-    struct page_store_options options = {
-        .block_cache_bytes = 256 * MIB, .write_buffer_bytes = 64 * MIB};
+    struct page_store_options options = {.block_cache_bytes = 256 * MIB};
     struct page_store *store = NULL;
     struct replayer replayer = {.map = NULL};
     struct trace trace = {.count = 0};

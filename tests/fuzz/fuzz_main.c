@@ -1,10 +1,11 @@
 /*
- * fuzz_main.c - a fuzz target without libFuzzer: seeded random inputs, or files and damaged copies.
+ * fuzz_main.c - a fuzz target without libFuzzer: seeded random inputs, or files and changed copies.
  *
  *   fuzz_wal_record [--rounds=N] [--seed=N] [FILE|DIR...]
  *
- * Without files: N random inputs. With files (all of a DIR): each as it is, and N copies of it in
- * which a few bytes are changed or the end is cut off.
+ * Without files: N random inputs. With files (all of a DIR): each as it is, and N changed copies of
+ * it. The target's own mutator makes them, where it has one; now and then a few bytes change
+ * without regard to what they mean.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -16,29 +17,70 @@
 #include "common/base/str.h"
 #include "tests/fuzz/fuzz.h"
 
-#define INPUT_SIZE_MAX 65536
+#define INPUT_SIZE_MAX (512 * KIB)
 
 /* In memory of just its size, so that a read behind the end is seen. */
-static void run(const uint8_t *input, size_t size)
+static void run(const uint8_t *data, size_t size)
 {
-    uint8_t *exact = mem_dup(input, size);
+    uint8_t *exact = mem_dup(data, size);
     LLVMFuzzerTestOneInput(exact, size);
     mem_free(exact);
 }
 
-static void run_damaged(struct prng *prng, const uint8_t *input, size_t size)
+/* A target has one, or it has not. */
+#pragma weak LLVMFuzzerCustomMutator
+#pragma weak LLVMFuzzerCustomCrossOver
+
+static struct prng mutate_prng; /* of LLVMFuzzerMutate, which gets no seed */
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t size_max)
 {
-    uint8_t *damaged = mem_dup(input, size);
+    struct prng *prng = &mutate_prng;
     uint64_t changes = prng_below(prng, 5);
     for (uint64_t i = 0; i < changes && size > 0; i++) {
         size_t at = (size_t)prng_below(prng, size);
         uint64_t how = prng_below(prng, 3);
         unsigned value = how == 0 ? (unsigned)prng_below(prng, 256)
-                                  : damaged[at] + (how == 1 ? 1u : 255u); /* one more, one less */
-        damaged[at] = (uint8_t)value;
+                                  : data[at] + (how == 1 ? 1u : 255u); /* one more, one less */
+        data[at] = (uint8_t)value;
     }
-    run(damaged, changes == 0 && size > 0 ? (size_t)prng_below(prng, size) : size);
-    mem_free(damaged);
+    if (changes > 0) {
+        return size;
+    }
+    if (size > 0 && prng_below(prng, 2) == 0) {
+        return (size_t)prng_below(prng, size);
+    }
+    size_t longer = MIN_OF(size + 1 + (size_t)prng_below(prng, 16), size_max);
+    for (; size < longer; size++) {
+        data[size] = (uint8_t)prng_below(prng, 4);
+    }
+    return size;
+}
+
+/* The input, a changed copy, and what the file before held: the other half of a cross-over. */
+static uint8_t input[INPUT_SIZE_MAX], changed[INPUT_SIZE_MAX], other[INPUT_SIZE_MAX];
+static size_t other_size;
+static size_t file_count;
+
+static void run_changed(struct prng *prng, size_t size)
+{
+    memcpy(changed, input, size);
+    mutate_prng = *prng;
+    if (LLVMFuzzerCustomCrossOver != NULL && other_size > 0 && prng_below(prng, 8) == 0) {
+        size_t made = LLVMFuzzerCustomCrossOver(
+            input, size, other, other_size, changed, INPUT_SIZE_MAX, (unsigned)prng_next(prng));
+        size = made > 0 ? made : size;
+    }
+    if (LLVMFuzzerCustomMutator != NULL && prng_below(prng, 8) != 0) {
+        uint64_t times = 1 + prng_below(prng, 3);
+        for (uint64_t i = 0; i < times; i++) {
+            unsigned seed = (unsigned)prng_next(prng);
+            size = LLVMFuzzerCustomMutator(changed, size, INPUT_SIZE_MAX, seed);
+        }
+    } else {
+        size = LLVMFuzzerMutate(changed, size, INPUT_SIZE_MAX);
+    }
+    run(changed, size);
 }
 
 static int run_file(const char *path, struct prng *prng, uint64_t rounds)
@@ -48,14 +90,15 @@ static int run_file(const char *path, struct prng *prng, uint64_t rounds)
         perror(path);
         return 1;
     }
-    uint8_t *input = mem_alloc(INPUT_SIZE_MAX);
     size_t size = fread(input, 1, INPUT_SIZE_MAX, file);
     fclose(file);
+    file_count++;
     run(input, size);
     for (uint64_t i = 0; i < rounds; i++) {
-        run_damaged(prng, input, size);
+        run_changed(prng, size);
     }
-    mem_free(input);
+    memcpy(other, input, size);
+    other_size = size;
     return 0;
 }
 
@@ -92,18 +135,16 @@ static void fill(struct prng *prng, uint8_t *to, size_t size)
 
 static void run_random(struct prng *prng, uint64_t rounds)
 {
-    uint8_t *input = mem_alloc(4096);
     for (uint64_t round = 0; round < rounds; round++) {
         size_t size = (size_t)prng_below(prng, round % 16 == 0 ? 4096 : 200);
         fill(prng, input, size);
         run(input, size);
     }
-    mem_free(input);
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t rounds = 0, seed = 1;
+    uint64_t rounds = UINT64_MAX, seed = 1;
     int failed = 0, paths = 0;
     struct prng prng;
     prng_init(&prng, seed);
@@ -114,12 +155,16 @@ int main(int argc, char **argv)
             seed = strtoull(argv[i] + 7, NULL, 10);
             prng_init(&prng, seed);
         } else {
-            failed |= run_path(argv[i], &prng, rounds > 0 ? rounds : 300);
+            failed |= run_path(argv[i], &prng, rounds != UINT64_MAX ? rounds : 300);
             paths++;
         }
     }
+    if (paths > 0 && file_count == 0) {
+        fprintf(stderr, "no file in there\n");
+        failed = 1;
+    }
     if (paths == 0) {
-        run_random(&prng, rounds > 0 ? rounds : 20000);
+        run_random(&prng, rounds != UINT64_MAX ? rounds : 20000);
     }
     return failed;
 }

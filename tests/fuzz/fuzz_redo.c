@@ -1,62 +1,86 @@
 /*
- * Redo of one record on one page, both from anywhere: an answer, twice the same one.
+ * F3. Redo of one record on one page, both from anywhere: an answer, twice the same one, and a page
+ * whose header was sound is left with a sound one.
  *
- * An input that begins with 'P' is a pair of walreplay --pairs: a real page and a real record that
- * was applied to it (tests/oracle/redo_damage.c damages them). Any other input makes up a record
- * and a page of its own. The stack is filled with other bytes before the second run, so that a byte
- * that was never written shows.
+ * An input that begins with 'P' or 'Q' is a pair (redo_pair.h): a real page and a real record that
+ * was applied to it, both changed by the mutator below. Any other input makes up a record and a
+ * page of its own. The stack is filled with other bytes before the second run, so that a byte that
+ * was never written shows.
  */
 #include "common/base/assert.h"
+#include "common/base/mem.h"
 #include "common/pg/cursor.h"
 #include "pageserver/redo/redo.h"
-#include "tests/fuzz/fuzz.h"
-
-/* 'P', u8 block index, u8 fork, padding; u32 spc, db, rel, block; u64 begin, end; page; record. */
-#define PAIR_HEADER_SIZE (4 + 4 * 4 + 2 * 8)
+#include "tests/fuzz/mutate_page.h"
+#include "tests/fuzz/mutate_record.h"
+#include "tests/fuzz/redo_pair.h"
 
 static struct wal_record record;
 
 __attribute__((noinline)) static void fill_stack(uint8_t byte)
 {
-    volatile uint8_t room[64 * 1024];
-    for (size_t i = 0; i < sizeof(room); i++) {
-        room[i] = byte;
-    }
+    uint8_t room[64 * KIB];
+    memset(room, byte, sizeof(room));
+    __asm__ volatile("" : : "r"(room) : "memory"); /* it counts as used */
+}
+
+/* lower <= upper <= special, all inside: what every reader of a page believes first. */
+static bool has_sound_header(const uint8_t *page)
+{
+    unsigned lower = page_u16(page, PAGE_LOWER), upper = page_u16(page, PAGE_UPPER);
+    unsigned special = page_u16(page, PAGE_SPECIAL);
+    return lower >= PAGE_HEADER_SIZE && lower <= upper && upper <= special &&
+           special <= PAGE_SIZE && special % 8 == 0;
+}
+
+/* Where redo vouches for the header: not for images, which are the page, nor for SLRU pages. */
+static bool keeps_header_sound(uint8_t block_index, struct page_key key)
+{
+    bool has_image = block_index < record.block_count && record.blocks[block_index].in_use &&
+                     record.blocks[block_index].has_image;
+    return key.spc != KEY_SPC_STATE && !has_image;
 }
 
 static void apply_twice(uint8_t block_index, struct page_key key, const uint8_t *page)
 {
-    static uint8_t pages[2][PAGE_SIZE];
-    struct errmsg msg;
+    /* In the middle of other bytes: a write behind the page shows without ASan, too. */
+    static uint8_t rooms[2][PAGE_SIZE * 3];
+    struct errmsg msg = {.text = ""};
     err_t errs[2];
     for (int i = 0; i < 2; i++) {
-        memcpy(pages[i], page, PAGE_SIZE);
+        uint8_t *copy = rooms[i] + PAGE_SIZE;
+        memset(rooms[i], 0xC3, sizeof(rooms[i]));
+        memcpy(copy, page, PAGE_SIZE);
         fill_stack(i == 0 ? 0xA5 : 0x5A);
-        errs[i] = redo_apply(&record, block_index, key, pages[i], &msg);
+        errs[i] = redo_apply(&record, block_index, key, copy, &msg);
+        ASSERT(rooms[i][0] == 0xC3 && memcmp(rooms[i], rooms[i] + 1, PAGE_SIZE - 1) == 0);
+        ASSERT(memcmp(rooms[i], rooms[i] + (size_t)2 * PAGE_SIZE, PAGE_SIZE) == 0);
     }
+    const uint8_t *after = rooms[0] + PAGE_SIZE;
     ASSERT(errs[0] == errs[1]);
-    ASSERT(IMPLIES(errs[0] == ERR_OK, memcmp(pages[0], pages[1], PAGE_SIZE) == 0));
+    if (errs[0] == ERR_OK) {
+        ASSERT(memcmp(after, rooms[1] + PAGE_SIZE, PAGE_SIZE) == 0);
+        if (has_sound_header(page) && keeps_header_sound(block_index, key)) {
+            ASSERT(has_sound_header(after));
+        }
+    } else {
+        ASSERT(msg.text[0] != '\0');
+    }
 }
 
 static void run_pair(const uint8_t *data, size_t size)
 {
-    struct cursor fields = cursor_of(bytes_of(data, size));
+    static struct redo_pair pair;
     struct errmsg msg;
-    cursor_skip(&fields, 1);
-    uint8_t block_index = cursor_u8(&fields);
-    struct page_key key = {.fork = cursor_u8(&fields)};
-    cursor_skip(&fields, 1);
-    key.spc = cursor_u32(&fields);
-    key.db = cursor_u32(&fields);
-    key.rel = cursor_u32(&fields);
-    key.block = cursor_u32(&fields);
-    lsn_t begin = cursor_u64(&fields);
-    lsn_t end = cursor_u64(&fields);
-    struct bytes page = cursor_bytes(&fields, PAGE_SIZE);
-    struct bytes bytes = cursor_bytes(&fields, fields.left);
-    if (cursor_is_good(&fields) && wal_record_decode(bytes, begin, end, &record, &msg) == ERR_OK) {
-        apply_twice(block_index, key, page.data);
+    if (!redo_pair_read(bytes_of(data, size), &pair)) {
+        return;
     }
+    uint8_t *exact = mem_dup(pair.record.data, pair.record.size);
+    struct bytes bytes = bytes_of(exact, pair.record.size);
+    if (wal_record_decode(bytes, pair.begin_lsn, pair.end_lsn, &record, &msg) == ERR_OK) {
+        apply_twice(pair.block_index, pair.key, pair.page);
+    }
+    mem_free(exact);
 }
 
 /* A page with items of index-tuple shape, as many and as broken as the input wants. */
@@ -136,10 +160,139 @@ static void run_made_up(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size > 0 && data[0] == 'P') {
+    if (size > 0 && (data[0] == 'P' || data[0] == 'Q')) {
         run_pair(data, size);
     } else if (size > 0) {
         run_made_up(data, size);
     }
     return 0;
+}
+
+/* -- the mutator -- */
+
+/* The page is the one that the reference names, or redo would say no more than that. */
+static void fit_key(struct redo_pair *pair, const struct record_parts *parts)
+{
+    for (size_t i = 0; i < parts->part_count; i++) {
+        const struct record_part *part = &parts->parts[i];
+        if (part->id == pair->block_index) {
+            pair->key.fork = part->fork_flags & 0x0F;
+            pair->key.block = part->block;
+            if ((part->fork_flags & 0x80) == 0) {
+                pair->key.rel = le_u32(part->locator + 8);
+            }
+        }
+    }
+}
+
+static size_t part_of(const struct redo_pair *pair, const struct record_parts *parts)
+{
+    for (size_t i = 0; i < parts->part_count; i++) {
+        if (parts->parts[i].id == pair->block_index) {
+            return i;
+        }
+    }
+    return parts->part_count;
+}
+
+static void mutate_place(
+    struct mutation *mutation, struct redo_pair *pair, const struct record_parts *parts)
+{
+    switch (mutation_below(mutation, 6)) {
+    case 0: pair->block_index = VALUE_BLOCK_IMPLIED; break;
+    case 1: mutate_field(mutation, (uint8_t *)&pair->key.block, sizeof(pair->key.block)); return;
+    case 2: pair->key.fork = (uint8_t)mutation_below(mutation, FORK_COUNT); return;
+    case 3: memset(pair->page, 0, PAGE_SIZE); return;
+    case 4: page_set_lsn(pair->page, pair->begin_lsn - 8); return;
+    default:
+        if (parts->part_count > 0) {
+            pair->block_index = parts->parts[mutation_below(mutation, parts->part_count)].id;
+        }
+    }
+    fit_key(pair, parts);
+}
+
+static void mutate_pair(
+    struct mutation *mutation, struct redo_pair *pair, struct record_parts *parts, size_t size_max)
+{
+    switch (mutation_below(mutation, 16)) {
+    case 0: mutate_place(mutation, pair, parts); break;
+    case 1:
+    case 2:
+        mutate_record_parts(mutation, parts, size_max);
+        if (!mutation_one_in(mutation, 8)) {
+            fit_key(pair, parts);
+        }
+        break;
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+    case 9: mutate_record_payload(mutation, parts, part_of(pair, parts), size_max); break;
+    default: mutate_page(mutation, pair->page); break;
+    }
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
+{
+    struct mutation mutation;
+    struct redo_pair pair;
+    struct record_parts parts;
+    mutation_init(&mutation, seed);
+    if (!redo_pair_read(bytes_of(data, size), &pair)) {
+        return LLVMFuzzerMutate(data, size, size_max);
+    }
+    struct buf record_room = {.data = NULL}, out = {.data = NULL};
+    bool has_parts = record_parts_parse(pair.record, &parts);
+    mutation_hint_page(&mutation, pair.page);
+    mutation_hint(&mutation, (uint32_t)parts.main.size);
+    for (size_t i = 0; i <= mutation_below(&mutation, 4); i++) {
+        if (has_parts) {
+            mutate_pair(&mutation, &pair, &parts, PAGE_SIZE * 2);
+        } else {
+            mutate_page(&mutation, pair.page);
+        }
+    }
+    if (has_parts) {
+        record_parts_write(&parts, &record_room);
+        pair.record = buf_view(&record_room);
+    }
+    redo_pair_write(&pair, &out);
+    size_t made = out.size <= size_max ? out.size : size;
+    if (out.size <= size_max) {
+        memcpy(data, out.data, out.size);
+    }
+    record_parts_deinit(&parts);
+    buf_deinit(&record_room);
+    buf_deinit(&out);
+    return made;
+}
+
+/* The page of one pair, the record of the other: of the same resource manager, or nearly never. */
+size_t LLVMFuzzerCustomCrossOver(
+    const uint8_t *data1,
+    size_t size1,
+    const uint8_t *data2,
+    size_t size2,
+    uint8_t *out,
+    size_t out_size_max,
+    unsigned seed)
+{
+    struct redo_pair a, b;
+    if (!redo_pair_read(bytes_of(data1, size1), &a) ||
+        !redo_pair_read(bytes_of(data2, size2), &b) || a.record.size < WAL_RECORD_HEADER_SIZE ||
+        b.record.size < WAL_RECORD_HEADER_SIZE ||
+        (a.record.data[17] != b.record.data[17] && seed % 16 != 0)) {
+        return 0;
+    }
+    struct buf room = {.data = NULL};
+    memcpy(b.page, a.page, PAGE_SIZE);
+    page_set_lsn(b.page, b.begin_lsn - 8);
+    redo_pair_write(&b, &room);
+    size_t made = room.size <= out_size_max ? room.size : 0;
+    memcpy(out, room.data, made);
+    buf_deinit(&room);
+    return made;
 }

@@ -29,7 +29,8 @@ static struct shared *shared;
 static struct model *model;
 
 /* Places in the store where a crash leaves something half done. */
-static const char *const crash_points[] = {"page_store.flush", "page_store.write"};
+static const char *const crash_points[] = {
+    "page_store.flush", "page_store.before_ingest", "page_store.after_ingest", "page_store.write"};
 
 static const char *const kind_names[] = {
 #define OP_NAME(name, weight) #name,

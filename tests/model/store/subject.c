@@ -5,6 +5,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "tests/lib/page_batch.h"
 
 static struct {
     struct page_store *store;
@@ -27,7 +28,7 @@ static void must(err_t err)
 
 void subject_open(const char *folder)
 {
-    struct page_store_options options = {.write_buffer_bytes = 64 * KIB};
+    struct page_store_options options = {0};
     must(page_store_open(folder, &options, &subject.store, &msg));
     subject.batch = page_batch_create();
 }

@@ -634,6 +634,20 @@ START_TEST(test_named_map_page_is_not_implied)
 }
 END_TEST
 
+/* Found by fuzzing: the heap block is itself a map page, so that both would be the same version. */
+START_TEST(test_map_page_that_is_named_and_implied_is_refused)
+{
+    struct wal_builder_record heap = heap_record(0x00, 2, 1);
+    heap.blocks[0].key = fork_of(rel, FORK_VM);
+    ck_assert_int_eq(decode(&heap), ERR_CORRUPT);
+    heap = heap_record(0x40, 7, 3);
+    heap.block_count = 2;
+    heap.blocks[1] = (struct wal_builder_block){.key = block_of(fork_of(rel, FORK_VM), 1), .id = 4};
+    ck_assert_int_eq(decode(&heap), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits("wal_decode.vm_page_twice"), 2);
+}
+END_TEST
+
 START_TEST(test_update_clears_the_maps_of_both_blocks)
 {
     struct page_key map = fork_of(rel, FORK_VM);
@@ -1560,6 +1574,7 @@ int main(void)
         test_custom_resource_manager_is_stored,
         test_cleared_visibility_is_a_delta_of_the_map,
         test_named_map_page_is_not_implied,
+        test_map_page_that_is_named_and_implied_is_refused,
         test_update_clears_the_maps_of_both_blocks,
         test_map_page_that_does_not_exist_is_made,
         test_created_fork_is_empty,

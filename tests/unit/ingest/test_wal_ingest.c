@@ -65,6 +65,26 @@ static void put_checkpoint(void)
     page_batch_destroy(batch);
 }
 
+/* Images only: redo is another folder's. */
+static err_t read_page(
+    struct page_store *store,
+    const struct page_path *path,
+    struct page_key key,
+    lsn_t lsn,
+    uint8_t *page,
+    struct errmsg *error)
+{
+    struct page_versions versions = {0};
+    struct page_reader *reader = page_reader_create(store, path);
+    err_t err = page_reader_collect(reader, key, lsn, &versions, error);
+    ck_assert_uint_eq(versions.count, 1);
+    ck_assert_uint_eq(versions.items[0].tag, VALUE_IMAGE);
+    memcpy(page, page_version_value(&versions, &versions.items[0]).data, PAGE_SIZE);
+    page_reader_destroy(reader);
+    page_versions_deinit(&versions);
+    return err;
+}
+
 static void begin_with_limit(size_t records_bytes_max)
 {
     fixture_begin();
@@ -89,6 +109,7 @@ static void begin_with_limit(size_t records_bytes_max)
         .queue_bytes_max = 8 * MIB,
         .record_size_max = 64 * MIB,
         .records_bytes_max = records_bytes_max,
+        .read_page = read_page,
     });
     wal_builder_init(&driver.builder, START_LSN, SEGMENT_SIZE);
 }
@@ -153,15 +174,19 @@ static err_t wait_for(lsn_t lsn)
     return fixture_run();
 }
 
-static uint32_t blocks_now(void)
+static uint32_t blocks_of(struct page_key rel)
 {
     struct fork_size size = {0};
     struct page_reader *reader =
         page_reader_create(timeline_store(find(1)), timeline_path(find(1)));
-    ck_assert_ok(
-        page_reader_rel_size(reader, relation, timeline_last_lsn(find(1)), &size, &msg), &msg);
+    ck_assert_ok(page_reader_rel_size(reader, rel, timeline_last_lsn(find(1)), &size, &msg), &msg);
     page_reader_destroy(reader);
     return size.blocks;
+}
+
+static uint32_t blocks_now(void)
+{
+    return blocks_of(relation);
 }
 
 START_TEST(test_records_become_versions_and_readers_hear_of_it)
@@ -244,6 +269,115 @@ START_TEST(test_full_disk_is_waited_out)
 }
 END_TEST
 
+#define FLUSH_BYTES MIB /* of the fixture */
+
+static size_t open_bytes_max;
+
+static void on_advanced_watch(struct wal_ingest_user *user)
+{
+    on_advanced(user);
+    open_bytes_max = MAX_OF(open_bytes_max, page_store_open_bytes(timeline_store(find(1))));
+}
+
+static void on_flushed_go_on(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    (void)tenant;
+    wal_ingest_room(driver.ingest);
+}
+
+START_TEST(test_ingest_waits_for_a_flush_instead_of_memory)
+{
+    begin();
+    fixture.user.on_flushed = on_flushed_go_on;
+    driver.user.on_advanced = on_advanced_watch;
+    fault_enable();
+    ck_assert_ok(fault_arm("page_store.flush=busy*3", &msg), &msg);
+    for (uint32_t i = 0; i < 1000; i++) {
+        (void)add_page(i, (uint8_t)i);
+    }
+    ck_assert_uint_gt(driver.builder.wal.size, 6 * FLUSH_BYTES);
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(driver.builder.lsn), ERR_OK);
+    ck_assert_uint_eq(blocks_now(), 1000);
+    ck_assert_uint_eq(driver.restarts, 0);
+    ck_assert_uint_ge(open_bytes_max, 2 * FLUSH_BYTES);
+    ck_assert_uint_lt(open_bytes_max, 2 * FLUSH_BYTES + 512 * KIB);
+    end();
+}
+END_TEST
+
+/* CREATE DATABASE by file copy: more than a layer should hold. */
+static void add_file_copy(uint32_t db)
+{
+    uint32_t fields[] = {db, 1663, 5, 1663};
+    struct wal_builder_record record = {
+        .rmgr = RM_DBASE, .info = 0, .main_data = bytes_of(fields, sizeof(fields))};
+    (void)wal_builder_add(&driver.builder, &record);
+}
+
+START_TEST(test_copied_database_goes_past_the_layers_and_can_be_written_at_once)
+{
+    begin();
+    fixture.user.on_flushed = on_flushed_go_on;
+    for (uint32_t i = 0; i < 1500; i++) {
+        (void)add_page(i, (uint8_t)i);
+    }
+    add_file_copy(6);
+    struct page_key copied = relation;
+    copied.db = 6;
+    uint8_t page[PAGE_SIZE];
+    memset(page, 'n', sizeof(page));
+    copied.block = 1500;
+    struct wal_builder_record record = {
+        .rmgr = RM_XLOG,
+        .info = 0xB0, /* XLOG_FPI */
+        .blocks = {{.key = copied, .image = bytes_of(page, sizeof(page))}},
+        .block_count = 1,
+    };
+    (void)wal_builder_add(&driver.builder, &record); /* most likely in the same piece */
+    uint64_t uid = timeline_uid(find(1));
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(driver.builder.lsn), ERR_OK);
+    ck_assert_uint_eq(blocks_now(), 1500);
+    copied.block = 0;
+    ck_assert_uint_eq(blocks_of(copied), 1501);
+    ck_assert_uint_ne(timeline_uid(find(1)), uid); /* whatever was cached of db 6 is forgotten */
+    copied.block = 77;
+    ck_assert_ok(
+        read_page(
+            timeline_store(find(1)), timeline_path(find(1)), copied, timeline_last_lsn(find(1)),
+            page, &msg),
+        &msg);
+    ck_assert_uint_eq(page[PAGE_SIZE - 1], 77);
+    end();
+}
+END_TEST
+
+START_TEST(test_full_disk_amid_a_copied_database_is_waited_out)
+{
+    begin();
+    fixture.user.on_flushed = on_flushed_go_on;
+    fault_enable();
+    for (uint32_t i = 0; i < 600; i++) {
+        (void)add_page(i, (uint8_t)i);
+    }
+    lsn_t before = driver.builder.lsn;
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(before), ERR_OK);
+    fixture_settle();
+    add_file_copy(6);
+    ck_assert_ok(fault_arm("page_store.import=full*1", &msg), &msg);
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(driver.builder.lsn), ERR_OK);
+    ck_assert_uint_eq(driver.restarts, 1);
+    struct page_key copied = relation;
+    copied.db = 6;
+    ck_assert_uint_eq(blocks_of(copied), 600);
+    end();
+}
+END_TEST
+
 START_TEST(test_record_larger_than_all_limits_of_pieces_passes_alone)
 {
     begin_with_limit(1 * MIB);
@@ -276,5 +410,8 @@ UNIT_MAIN(
     test_wal_that_is_known_already_is_skipped_and_a_gap_is_refused,
     test_damaged_record_stops_ingest_behind_the_last_good_one,
     test_full_disk_is_waited_out,
+    test_ingest_waits_for_a_flush_instead_of_memory,
+    test_copied_database_goes_past_the_layers_and_can_be_written_at_once,
+    test_full_disk_amid_a_copied_database_is_waited_out,
     test_record_larger_than_all_limits_of_pieces_passes_alone,
     test_stop_while_a_piece_is_at_work_waits_for_it);

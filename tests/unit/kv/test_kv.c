@@ -212,6 +212,93 @@ START_TEST(test_erasing_gives_the_space_back)
 }
 END_TEST
 
+/* A sorted file beside the store; keys are given in order, "a b c". */
+static err_t write_file(const char *name, const char *const *keys, size_t count, const char *value)
+{
+    char file_path[128];
+    (void)snprintf(file_path, sizeof(file_path), "%s/%s", path, name);
+    struct kv_file *file = NULL;
+    err_t err = kv_file_create(store, file_path, &file, &msg);
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        err = kv_file_put(file, text(keys[i]), text(value), &msg);
+    }
+    if (err == ERR_OK) {
+        err = kv_file_finish(file, &msg);
+    }
+    kv_file_destroy(file);
+    return err;
+}
+
+static err_t ingest(const char *const *names, size_t count)
+{
+    char paths[4][128];
+    const char *pointers[4];
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", path, names[i]);
+        pointers[i] = paths[i];
+    }
+    return kv_ingest(store, pointers, count, &msg);
+}
+
+START_TEST(test_ingested_files_are_newer_and_survive_a_reopen)
+{
+    const char *first[] = {"aaaa1", "aaaa3"}, *second[] = {"bbbb1"};
+    const char *names[] = {"first", "second"};
+    put_some();
+    ck_assert_int_eq(write_file("first", first, 2, "one"), ERR_OK);
+    ck_assert_int_eq(write_file("second", second, 1, "two"), ERR_OK);
+    ck_assert_str_eq(value_of("aaaa1"), "v");
+    ck_assert_int_eq(ingest(names, 2), ERR_OK);
+    ck_assert_str_eq(value_of("aaaa1"), "one");
+    ck_assert_str_eq(value_of("bbbb1"), "two");
+    ck_assert_str_eq(value_of("bbbb2"), "v");
+    reopen();
+    ck_assert_str_eq(value_of("aaaa3"), "one");
+    ck_assert_str_eq(value_of("bbbb1"), "two");
+    ck_assert_uint_ge(kv_level0_files(store), 1);
+}
+END_TEST
+
+START_TEST(test_several_files_are_ingested_together_or_not_at_all)
+{
+    const char *keys[] = {"aaaa1"};
+    const char *names[] = {"first", "missing"};
+    ck_assert_int_eq(write_file("first", keys, 1, "one"), ERR_OK);
+    ck_assert_int_ne(ingest(names, 2), ERR_OK);
+    ck_assert_ptr_null(value_of("aaaa1"));
+}
+END_TEST
+
+START_TEST(test_keys_out_of_order_and_an_empty_file_are_invalid)
+{
+    const char *falling[] = {"bbbb1", "aaaa1"}, *twice[] = {"aaaa1", "aaaa1"};
+    ck_assert_int_eq(write_file("falling", falling, 2, "v"), ERR_INVALID);
+    ck_assert_int_eq(write_file("twice", twice, 2, "v"), ERR_INVALID);
+    ck_assert_int_eq(write_file("empty", NULL, 0, "v"), ERR_INVALID);
+}
+END_TEST
+
+START_TEST(test_checkpoint_is_a_store_of_its_own)
+{
+    const char *keys[] = {"aaaa1"};
+    const char *names[] = {"first"};
+    char copy_path[128];
+    (void)snprintf(copy_path, sizeof(copy_path), "%s/copy", path);
+    ck_assert_int_eq(write_file("first", keys, 1, "one"), ERR_OK);
+    ck_assert_int_eq(ingest(names, 1), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text("bbbb1"), text("in memory"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_checkpoint(store, copy_path, &msg), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text("aaaa1"), text("later"), &msg), ERR_OK);
+    struct kv *original = store;
+    struct kv_options options = {.prefix_size = PREFIX};
+    ck_assert_msg(kv_open(copy_path, &options, &store, &msg) == ERR_OK, "%s", msg.text);
+    ck_assert_str_eq(value_of("aaaa1"), "one");
+    ck_assert_str_eq(value_of("bbbb1"), "in memory");
+    kv_close(store);
+    store = original;
+}
+END_TEST
+
 START_TEST(test_second_open_of_one_folder_is_busy)
 {
     struct kv *second = NULL;
@@ -234,6 +321,10 @@ int main(void)
     tcase_add_test(tcase, test_total_order_iterator_walks_both_ways);
     tcase_add_test(tcase, test_erased_range_is_gone_after_reopen_and_neighbours_stay);
     tcase_add_test(tcase, test_erasing_gives_the_space_back);
+    tcase_add_test(tcase, test_ingested_files_are_newer_and_survive_a_reopen);
+    tcase_add_test(tcase, test_several_files_are_ingested_together_or_not_at_all);
+    tcase_add_test(tcase, test_keys_out_of_order_and_an_empty_file_are_invalid);
+    tcase_add_test(tcase, test_checkpoint_is_a_store_of_its_own);
     tcase_add_test(tcase, test_second_open_of_one_folder_is_busy);
     TCase *crash = tcase_create("crash");
     tcase_add_checked_fixture(crash, make_folder, teardown);

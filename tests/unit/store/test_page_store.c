@@ -1,13 +1,17 @@
 #include "pageserver/store/page_store.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/base/prng.h"
 #include "common/io/file.h"
+#include "tests/lib/page_batch.h"
 #include "tests/unit/unit.h"
 
 #define ROOT  1u
@@ -396,9 +400,298 @@ START_TEST(test_after_a_crash_position_and_versions_fit_together)
 }
 END_TEST
 
+static void flush(void)
+{
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+}
+
+START_TEST(test_reads_merge_layers_and_what_was_flushed)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 10, VALUE_IMAGE, "x");
+    put(store, ROOT, key, 20, VALUE_DELTA, "x");
+    flush();
+    put(store, ROOT, key, 30, VALUE_DELTA, "x");
+    ck_assert_str_eq(collected(root_path(), key, 99), "D30 D20 I10");
+    ck_assert_str_eq(collected(root_path(), key, 29), "D20 I10");
+    flush();
+    ck_assert_str_eq(collected(root_path(), key, 99), "D30 D20 I10");
+    end();
+}
+END_TEST
+
+/* A read writes the image of an old page: versions that were flushed are newer than the layer's. */
+START_TEST(test_old_version_in_a_layer_hides_nothing_that_was_flushed)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    put(store, ROOT, key, 10, VALUE_DELTA, "x");
+    put(store, ROOT, key, 20, VALUE_DELTA, "x");
+    put(store, ROOT, key, 30, VALUE_DELTA, "x");
+    flush();
+    put(store, ROOT, key, 20, VALUE_IMAGE, "x");
+    ck_assert_str_eq(collected(root_path(), key, 99), "D30 I20");
+    flush();
+    ck_assert_str_eq(collected(root_path(), key, 99), "D30 I20");
+    put(store, ROOT, key, 20, VALUE_DELTA, "x"); /* and ingest comes by again */
+    ck_assert_str_eq(collected(root_path(), key, 99), "D30 D20 D10");
+    end();
+}
+END_TEST
+
+START_TEST(test_flush_that_failed_is_made_up_for_by_the_next)
+{
+    begin();
+    struct page_key key = page_of(100, 7);
+    fault_enable();
+    put(store, ROOT, key, 10, VALUE_DELTA, "x");
+    ck_assert_ok(fault_arm("page_store.before_ingest=full", &msg), &msg);
+    ck_assert_int_eq(page_store_flush(store, &msg), ERR_FULL);
+    ck_assert_uint_gt(page_store_frozen_bytes(store), 0);
+    ck_assert_uint_eq(page_store_open_bytes(store), 0);
+    put(store, ROOT, key, 20, VALUE_DELTA, "x");
+    ck_assert_str_eq(collected(root_path(), key, 99), "D20 D10");
+    ck_assert_int_eq(page_store_flush(store, &msg), ERR_FULL);
+    ck_assert_ok(fault_arm("", &msg), &msg);
+    flush();
+    ck_assert_uint_eq(page_store_frozen_bytes(store), 0);
+    ck_assert_str_eq(collected(root_path(), key, 99), "D20 D10");
+    page_store_close(store);
+    store = open_in_folder();
+    ck_assert_str_eq(collected(root_path(), key, 99), "D20 D10");
+    end();
+}
+END_TEST
+
+START_TEST(test_erased_timeline_leaves_no_layer_and_no_bytes)
+{
+    begin();
+    fault_enable();
+    put(store, CHILD, page_of(1, 1), 10, VALUE_DELTA, "x");
+    put(store, ROOT, page_of(1, 1), 10, VALUE_DELTA, "x");
+    ck_assert_ok(fault_arm("page_store.before_ingest=full", &msg), &msg);
+    ck_assert_int_eq(page_store_flush(store, &msg), ERR_FULL);
+    ck_assert_ok(fault_arm("", &msg), &msg);
+    put(store, CHILD, page_of(1, 1), 20, VALUE_DELTA, "x");
+    ck_assert_ok(page_store_erase(store, CHILD, &msg), &msg);
+    ck_assert_uint_eq(page_store_open_bytes(store), 0);
+    flush();
+    ck_assert_uint_eq(page_store_frozen_bytes(store), 0);
+    struct page_span spans[] = {{.timeline = CHILD, .max_lsn = UINT64_MAX}};
+    ck_assert_str_eq(collected(make_path(1, spans), page_of(1, 1), 99), "");
+    ck_assert_str_eq(collected(root_path(), page_of(1, 1), 99), "D10");
+    end();
+}
+END_TEST
+
+START_TEST(test_many_timelines_are_flushed_together)
+{
+    begin();
+    for (uint32_t timeline = 1; timeline <= 300; timeline++) {
+        put(store, timeline, page_of(1, timeline), 10, VALUE_DELTA, "x");
+    }
+    flush();
+    ck_assert_uint_eq(page_stores_memory(), 0);
+    for (uint32_t timeline = 1; timeline <= 300; timeline++) {
+        struct page_span spans[] = {{.timeline = timeline, .max_lsn = UINT64_MAX}};
+        ck_assert_str_eq(collected(make_path(1, spans), page_of(1, timeline), 99), "D10");
+    }
+    end();
+}
+END_TEST
+
+/* -- imports -- */
+
+static void import_pages(struct page_import *import, uint32_t count)
+{
+    uint8_t page[PAGE_SIZE];
+    for (uint32_t i = 0; i < count; i++) {
+        memset(page, (int)i, sizeof(page));
+        ck_assert_ok(
+            page_import_put(
+                import, page_of(50, count - 1 - i), VALUE_IMAGE, bytes_of(page, sizeof(page)),
+                &msg),
+            &msg);
+    }
+    ck_assert_ok(page_import_put_rel_size(import, page_of(50, 0), count, &msg), &msg);
+}
+
+#define IMPORT_PAGES 6000u /* three chunks */
+
+START_TEST(test_import_is_there_as_a_whole_or_not_at_all)
+{
+    begin();
+    put(store, ROOT, page_of(50, 3), 5, VALUE_DELTA, "older");
+    struct page_import *import = page_import_create(store, ROOT, 10);
+    import_pages(import, IMPORT_PAGES);
+    ck_assert_uint_lt(page_stores_memory(), 20 * MIB);
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "D5");
+    page_import_destroy(import);
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "D5");
+
+    import = page_import_create(store, ROOT, 10);
+    import_pages(import, IMPORT_PAGES);
+    struct ingest_position position = {.lsn = 10, .prev_record_lsn = 2}, found = {0};
+    ck_assert_ok(page_import_finish(import, &position, &msg), &msg);
+    page_import_destroy(import);
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "I10");
+    ck_assert_uint_eq(versions.bytes.data[0], (uint8_t)(IMPORT_PAGES - 4));
+    put(store, ROOT, page_of(50, 3), 20, VALUE_DELTA, "newer");
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "D20 I10");
+    page_store_close(store); /* without a flush */
+    store = open_in_folder();
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "I10");
+    ck_assert_uint_eq(size_at(root_path(), page_of(50, 0), 10).blocks, IMPORT_PAGES);
+    ck_assert_ok(page_store_position(store, ROOT, &found, &msg), &msg);
+    ck_assert_uint_eq(found.lsn, 10);
+    end();
+}
+END_TEST
+
+/* -- crashes at the steps of a flush -- */
+
+/* A child flushes with the fault; what the next start finds. */
+static void flush_and_crash(const char *fault)
+{
+    make_folder();
+    pid_t child = fork();
+    if (child == 0) {
+        fault_enable();
+        struct page_store *crashing = open_in_folder();
+        put_with_position(crashing, page_of(1, 1), 10);
+        if (page_store_flush(crashing, &msg) != ERR_OK || fault_arm(fault, &msg) != ERR_OK) {
+            _exit(1);
+        }
+        put_with_position(crashing, page_of(1, 1), 20);
+        put_with_position(crashing, page_of(1, 2), 30);
+        err_ignore(page_store_flush(crashing, &msg), "it crashes inside");
+        _exit(1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    store = open_in_folder();
+}
+
+static lsn_t stored_lsn(void)
+{
+    struct ingest_position position = {0};
+    ck_assert_ok(page_store_position(store, ROOT, &position, &msg), &msg);
+    return position.lsn;
+}
+
+START_TEST(test_crash_before_the_files_are_taken_in_leaves_the_flush_before)
+{
+    flush_and_crash("page_store.before_ingest=crash");
+    ck_assert_uint_eq(stored_lsn(), 10);
+    ck_assert_str_eq(collected(root_path(), page_of(1, 1), 99), "Z10");
+    ck_assert_str_eq(collected(root_path(), page_of(1, 2), 99), "");
+    put_with_position(store, page_of(1, 1), 20); /* ingest comes again */
+    flush();
+    ck_assert_uint_eq(stored_lsn(), 20);
+    end();
+}
+END_TEST
+
+START_TEST(test_crash_behind_it_leaves_all_of_it)
+{
+    flush_and_crash("page_store.after_ingest=crash");
+    ck_assert_uint_eq(stored_lsn(), 30);
+    ck_assert_str_eq(collected(root_path(), page_of(1, 1), 99), "Z20");
+    ck_assert_str_eq(collected(root_path(), page_of(1, 2), 99), "Z30");
+    end();
+}
+END_TEST
+
+/*
+ * Ingest, flushes and reads at once: one thread puts versions and publishes the head, one flushes
+ * all the time, and what a read at the head finds is what was put: page and tag follow from the
+ * LSN.
+ */
+#define RACE_PAGES 5u
+#define RACE_STEPS 30000u
+
+static _Atomic lsn_t race_head;
+static atomic_bool race_over;
+
+static uint8_t race_tag(lsn_t lsn)
+{
+    return lsn * 2654435761u % 11 == 0 ? VALUE_ZERO : VALUE_DELTA;
+}
+
+static uint32_t race_page(lsn_t lsn)
+{
+    return (uint32_t)(lsn * 40503u / 7 % RACE_PAGES);
+}
+
+static void *race_write(void *unused)
+{
+    struct page_writer *writer = NULL;
+    struct errmsg error;
+    ck_assert_ok(page_writer_open(store, ROOT, &writer, &error), &error);
+    for (lsn_t lsn = 1; lsn <= RACE_STEPS; lsn++) {
+        struct bytes value =
+            race_tag(lsn) == VALUE_DELTA ? bytes_of_str("record") : (struct bytes){0};
+        page_writer_put(writer, page_of(9, race_page(lsn)), lsn, race_tag(lsn), 0, value);
+        if (lsn % 8 == 0) {
+            struct ingest_position position = {.lsn = lsn};
+            ck_assert_ok(page_writer_commit(writer, position, &error), &error);
+            atomic_store(&race_head, lsn);
+        }
+    }
+    page_writer_close(writer);
+    atomic_store(&race_over, true);
+    return unused;
+}
+
+static void *race_flush(void *unused)
+{
+    struct errmsg error;
+    while (!atomic_load(&race_over)) {
+        ck_assert_ok(page_store_flush(store, &error), &error);
+    }
+    return unused;
+}
+
+static void race_expect(uint32_t page, lsn_t lsn, struct buf *to)
+{
+    buf_clear(to);
+    for (; lsn > 0; lsn--) {
+        if (race_page(lsn) == page) {
+            buf_printf(to, "%s%c%" PRIu64, to->size == 0 ? "" : " ", race_tag(lsn), lsn);
+            if (race_tag(lsn) == VALUE_ZERO) {
+                return;
+            }
+        }
+    }
+}
+
+START_TEST(test_reads_beside_ingest_and_flushes_miss_nothing)
+{
+    begin();
+    pthread_t writer, flusher;
+    struct buf expected = {0};
+    ck_assert_int_eq(pthread_create(&writer, NULL, race_write, NULL), 0);
+    ck_assert_int_eq(pthread_create(&flusher, NULL, race_flush, NULL), 0);
+    uint32_t reads = 0;
+    while (!atomic_load(&race_over)) {
+        lsn_t head = atomic_load(&race_head);
+        uint32_t page = reads++ % RACE_PAGES;
+        race_expect(page, head, &expected);
+        ck_assert_str_eq(collected(root_path(), page_of(9, page), head), buf_cstr(&expected));
+    }
+    ck_assert_int_eq(pthread_join(writer, NULL), 0);
+    ck_assert_int_eq(pthread_join(flusher, NULL), 0);
+    buf_deinit(&expected);
+    end();
+}
+END_TEST
+
 /*
  * The model: timelines with parents, and for each page the LSNs of its versions; what a read must
- * find follows from the definition. Random puts, branches, flushes and reads; the seed is printed.
+ * find follows from the definition. Random puts, images in place of old records, branches, flushes
+ * that succeed or fail, restarts, and reads; the seed is printed.
  */
 #define MODEL_TIMELINES 12
 #define MODEL_PAGES     6
@@ -444,6 +737,42 @@ static struct page_path *model_path(int timeline)
     return make_path(count, spans);
 }
 
+static void model_commit(uint32_t timeline, lsn_t lsn)
+{
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_position(batch, timeline, (struct ingest_position){.lsn = lsn});
+    ck_assert_ok(page_store_write(store, batch, &msg), &msg);
+    page_batch_destroy(batch);
+}
+
+/* What a read does that had to apply many records. */
+static void model_image(int timeline, size_t page, lsn_t lsn)
+{
+    while (lsn > 0 && model[timeline].tags[page][lsn] == 0) {
+        lsn--;
+    }
+    if (lsn > 0) {
+        model[timeline].tags[page][lsn] = VALUE_IMAGE;
+        put(store, (uint32_t)timeline + 1, page_of(7, (uint32_t)page), lsn, VALUE_IMAGE, "r");
+    }
+}
+
+static void model_flush(uint64_t dice)
+{
+    bool fails = dice % 3 == 0;
+    ck_assert_ok(fault_arm(fails ? "page_store.before_ingest=full*1" : "", &msg), &msg);
+    err_t err = page_store_flush(store, &msg);
+    ck_assert_int_eq(err, fails && err != ERR_OK ? ERR_FULL : ERR_OK);
+    ck_assert_ok(fault_arm("", &msg), &msg);
+}
+
+static void model_restart(void)
+{
+    flush();
+    page_store_close(store);
+    store = open_in_folder();
+}
+
 static void model_step(struct prng *prng, lsn_t step)
 {
     static const uint8_t tags[] = {VALUE_DELTA, VALUE_DELTA, VALUE_DELTA,
@@ -453,20 +782,26 @@ static void model_step(struct prng *prng, lsn_t step)
     if (dice < 2 && model_count < MODEL_TIMELINES) {
         model[model_count++] =
             (struct model_timeline){.parent = timeline, .branch_lsn = prng_below(prng, step) + 1};
-    } else if (dice < 4) {
-        ck_assert_ok(page_store_flush(store, &msg), &msg);
+    } else if (dice < 6) {
+        model_flush(prng_below(prng, 100));
+    } else if (dice == 6 && prng_below(prng, 8) == 0) {
+        model_restart();
+    } else if (dice < 15) {
+        model_image(timeline, prng_below(prng, MODEL_PAGES), prng_below(prng, step) + 1);
     } else if (step > model[timeline].branch_lsn) {
         size_t page = prng_below(prng, MODEL_PAGES);
         uint8_t tag = tags[prng_below(prng, ARRAY_LEN(tags))];
         model[timeline].tags[page][step] = tag;
         put(store, (uint32_t)timeline + 1, page_of(7, (uint32_t)page), step, tag,
             tag == VALUE_ZERO ? "" : "r");
+        model_commit((uint32_t)timeline + 1, step);
     }
 }
 
 START_TEST(test_random_histories_read_as_the_model_says)
 {
     begin();
+    fault_enable();
     uint64_t seed = getenv("SEED") != NULL ? strtoull(getenv("SEED"), NULL, 10) : 20261122;
     printf("SEED=%" PRIu64 "\n", seed);
     struct prng prng;
@@ -504,4 +839,13 @@ UNIT_MAIN(
     test_meta_records_are_there_after_reopen,
     test_erased_timeline_has_no_versions_and_others_keep_theirs,
     test_after_a_crash_position_and_versions_fit_together,
+    test_reads_merge_layers_and_what_was_flushed,
+    test_old_version_in_a_layer_hides_nothing_that_was_flushed,
+    test_flush_that_failed_is_made_up_for_by_the_next,
+    test_erased_timeline_leaves_no_layer_and_no_bytes,
+    test_many_timelines_are_flushed_together,
+    test_import_is_there_as_a_whole_or_not_at_all,
+    test_crash_before_the_files_are_taken_in_leaves_the_flush_before,
+    test_crash_behind_it_leaves_all_of_it,
+    test_reads_beside_ingest_and_flushes_miss_nothing,
     test_random_histories_read_as_the_model_says);

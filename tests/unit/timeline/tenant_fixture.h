@@ -9,6 +9,7 @@
 
 #include "common/io/file.h"
 #include "pageserver/timeline/tenant.h"
+#include "tests/lib/page_batch.h"
 #include "tests/unit/unit.h"
 
 #define START_LSN ((lsn_t)0x1000000)
@@ -58,6 +59,7 @@ static inline void fixture_open_tenants(void)
         .data_dir = fixture.folder,
         .flush_bytes = 1 * MIB,
         .flush_age_ms = 3600 * 1000,
+        .layers_bytes = 64 * MIB,
         .user = &fixture.user,
     };
     ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);

@@ -1,0 +1,37 @@
+/*
+ * page_reader_private.h - shared by page_reader.c (versions of one key) and page_listing.c (which
+ * keys there are).
+ */
+#pragma once
+
+#include "pageserver/store/page_store_private.h"
+
+#define LAYERS_OF_SPAN_MAX 2 /* open and frozen */
+
+struct span_layers {
+    struct open_layer *layers[LAYERS_OF_SPAN_MAX]; /* newest first */
+    size_t count;
+    lsn_t kv_lsn; /* as in struct timeline_layers */
+};
+
+struct page_reader {
+    struct page_store *store;
+    const struct page_path *path;
+    struct kv_iter *versions; /* within one page's prefix; filters answer misses */
+    struct kv_iter *keys;     /* total order: for listings; both are made on first use */
+    struct span_layers spans[];
+};
+
+/* A version, wherever it lies; `value` is a view into a layer, or until the iterator moves. */
+struct found_version {
+    uint32_t timeline;
+    struct page_key key;
+    lsn_t lsn;
+    uint8_t tag, block_index;
+    struct bytes value;
+};
+
+NODISCARD err_t version_malformed(const struct found_version *found, struct errmsg *msg);
+/* What the iterator stands on. */
+NODISCARD err_t
+found_in_kv(const struct kv_iter *iter, struct found_version *ret_found, struct errmsg *msg);

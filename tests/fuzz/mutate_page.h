@@ -1,0 +1,14 @@
+/*
+ * mutate_page.h - a page of any access method with one thing changed: header, line pointers, the
+ * headers of tuples, special space, or bytes that only one of them understands.
+ */
+#pragma once
+
+#include "common/pg/page.h"
+#include "tests/fuzz/mutate.h"
+
+/* Numbers of this page that a record may name: how many items, where they begin and end. */
+void mutation_hint_page(struct mutation *mutation, const uint8_t *page);
+
+/* One change. */
+void mutate_page(struct mutation *mutation, uint8_t *page);
