@@ -263,13 +263,19 @@ err_t page_store_flush(struct page_store *store, struct errmsg *msg)
         return err_set(msg, fault, "page store: injected failure of a flush");
     }
     mono_ns_t begin = clock_mono();
+    bool others = atomic_exchange(&store->is_flushing, true);
+    ASSERT(!others);
+    err_t err = ERR_OK;
     if (store->frozen_count > 0) {
-        TRY(write_frozen(store, msg)); /* a flush before this one failed */
+        err = write_frozen(store, msg); /* a flush before this one failed */
     }
-    freeze_all(store);
-    TRY(write_frozen(store, msg));
+    if (err == ERR_OK) {
+        freeze_all(store);
+        err = write_frozen(store, msg);
+    }
+    atomic_store(&store->is_flushing, false);
     metric_observe_ns(&flush_seconds, clock_mono() - begin);
-    return ERR_OK;
+    return err;
 }
 
 /* -- imports -- */

@@ -46,7 +46,8 @@ struct page_store {
     struct timeline_layers **buckets; /* a power of two */
     size_t bucket_count, timeline_count;
 
-    /* The flush's. */
+    /* The flush's; there is one at a time. */
+    atomic_bool is_flushing;
     struct timeline_layers **frozen;
     size_t frozen_count;
 };
