@@ -1,11 +1,11 @@
 #include "common/kv/kv.h"
 
 #include <pthread.h>
-#include <rocksdb/c.h>
 #include <stdatomic.h>
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/kv/kv_private.h"
 
 #define BLOCK_CACHE_DEFAULT  (32 * MIB)
 #define WRITE_BUFFER_DEFAULT (4 * MIB)
@@ -141,6 +141,9 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
     if (wanted->prefix_size > 0) {
         rocksdb_options_set_prefix_extractor(
             options, rocksdb_slicetransform_create_fixed_prefix(wanted->prefix_size));
+    }
+    if (wanted->filter != NULL) {
+        rocksdb_options_set_compaction_filter_factory(options, kv_filter_factory(wanted->filter));
     }
     set_table_options(options, wanted->prefix_size);
 }
@@ -398,6 +401,20 @@ err_t kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct
     TRY(err);
     TRY(kv_flush(kv, msg));
     rocksdb_compact_range(kv->db, chars(begin), begin.size, chars(end), end.size);
+    return ERR_OK;
+}
+
+/* The call itself cannot fail; what went wrong in the background the store remembers. */
+err_t kv_compact(struct kv *kv, struct errmsg *msg)
+{
+    rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
+    rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
+    rocksdb_compact_range_opt(kv->db, options, NULL, 0, NULL, 0);
+    rocksdb_compactoptions_destroy(options);
+    uint64_t errors = 0;
+    if (rocksdb_property_int(kv->db, "rocksdb.background-errors", &errors) == 0 && errors > 0) {
+        return err_set(msg, ERR_IO, "store %s: %" PRIu64 " background errors", kv->path, errors);
+    }
     return ERR_OK;
 }
 

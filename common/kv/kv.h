@@ -8,6 +8,7 @@
 #pragma once
 
 #include "common/base/bytes.h"
+#include "common/kv/kv_filter.h"
 
 struct kv;
 struct kv_batch;
@@ -17,6 +18,7 @@ struct kv_options {
     size_t prefix_size;        /* 0: none; else bloom/ribbon filters on this fixed key prefix */
     size_t block_cache_bytes;  /* 0: 32 MiB; shared by all kvs that were opened with cache NULL */
     size_t write_buffer_bytes; /* 0: 4 MiB */
+    struct kv_filter *filter;  /* NULL: compactions keep everything; must outlive the kv */
 };
 
 NODISCARD err_t
@@ -99,3 +101,6 @@ NODISCARD err_t
 kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg);
 /* Bytes on disk in [begin, end), approximate. */
 uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);
+
+/* Rewrite all files now, through the filter; others read and write meanwhile. */
+NODISCARD err_t kv_compact(struct kv *kv, struct errmsg *msg);

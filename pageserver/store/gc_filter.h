@@ -29,6 +29,8 @@
 /* What is still read of one timeline. */
 struct gc_keep {
     uint32_t timeline;
+    uint32_t parent; /* the ancestor that owns start_lsn; 0: none. Older versions lie there. */
+    lsn_t start_lsn;
     lsn_t cutoff;
     const lsn_t *points; /* below the cutoff, ascending, each once */
     size_t point_count;

@@ -1,10 +1,12 @@
 #include "pageserver/store/page_store.h"
 
 #include "common/base/assert.h"
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
 #include "common/wire/codec.h"
+#include "pageserver/store/gc_pass.h"
 #include "pageserver/store/page_store_private.h"
 
 #define META_BUFFER_BYTES MIB /* only meta records pass through the memtable */
@@ -35,14 +37,21 @@ err_t page_store_open(
     };
     struct kv *kv = NULL;
     char *folder = NULL;
-    TRY(kv_open(path, &kv_options, &kv, msg));
-    err_t err = make_incoming(path, &folder, msg);
+    struct gc_passes *gc = options->gc == NULL ? NULL : gc_passes_create(options->gc);
+    kv_options.filter = gc_passes_filter(gc);
+    err_t err = kv_open(path, &kv_options, &kv, msg);
+    if (err == ERR_OK) {
+        err = make_incoming(path, &folder, msg);
+    }
     if (err != ERR_OK) {
         kv_close(kv);
+        gc_passes_destroy(gc);
         return err;
     }
+    gc_passes_start(gc, kv);
     struct page_store *store = MEM_NEW(struct page_store);
     store->kv = kv;
+    store->gc = gc;
     store->folder = folder;
     (void)pthread_mutex_init(&store->lock, NULL);
     list_init(&store->dirty);
@@ -69,6 +78,7 @@ void page_store_close(struct page_store *store)
     mem_free(store->frozen);
     mem_free(store->folder);
     kv_close(store->kv);
+    gc_passes_destroy(store->gc);
     mem_free(store);
 }
 
@@ -303,6 +313,15 @@ err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errms
     drop_layers(store, timeline);
     return kv_erase_range(
         store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)), msg);
+}
+
+err_t page_store_compact(struct page_store *store, struct errmsg *msg)
+{
+    err_t fault = FAULT("page_store.compact");
+    if (fault != ERR_OK) {
+        return err_set(msg, fault, "page store: injected failure of a compaction");
+    }
+    return kv_compact(store->kv, msg);
 }
 
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline)

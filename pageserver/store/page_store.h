@@ -19,6 +19,7 @@
 
 #define TIMELINE_NUMBER_META 0u
 
+struct gc_source;
 struct page_store;
 struct page_writer;
 struct page_import;
@@ -26,6 +27,7 @@ struct page_reader;
 
 struct page_store_options {
     size_t block_cache_bytes; /* shared by all stores of the process */
+    struct gc_source *gc; /* what compactions must keep; NULL: everything. Outlives the store. */
 };
 
 NODISCARD err_t page_store_open(
@@ -111,6 +113,8 @@ NODISCARD err_t page_store_position(
  * more; not at the same time as a flush.
  */
 NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
+/* Rewrite what is on disk without what the gc source does not keep; others work meanwhile. */
+NODISCARD err_t page_store_compact(struct page_store *store, struct errmsg *msg);
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */
 
 /* Meta records: one synced write for the whole list; a value with data NULL deletes. */
@@ -118,6 +122,9 @@ enum meta_kind {
     META_TENANT = 1,      /* id 0 */
     META_NEXT_NUMBER = 2, /* id 0: the next timeline number */
     META_TIMELINE = 3,    /* id: timeline number */
+    META_RETENTION = 4,   /* id 0: how much history is kept */
+    META_CUTOFF = 5,      /* id: timeline number */
+    META_LEASE = 6,       /* id: lease number */
 };
 
 struct meta_change {

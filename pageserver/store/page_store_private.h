@@ -37,7 +37,8 @@ struct timeline_layers {
 
 struct page_store {
     struct kv *kv;
-    char *folder; /* for files that are not in the kv yet */
+    struct gc_passes *gc; /* NULL: compactions keep everything */
+    char *folder;         /* for files that are not in the kv yet */
     _Atomic uint64_t file_number;
     _Atomic uint64_t open_bytes, frozen_bytes;
 

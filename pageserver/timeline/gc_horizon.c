@@ -125,6 +125,17 @@ static void keep_points(
     }
 }
 
+static uint32_t owner_of_start(const struct gc_tree *tree, size_t index)
+{
+    const struct gc_timeline *timeline = &tree->timelines[index];
+    if (timeline->parent_number == 0) {
+        return 0;
+    }
+    size_t parent = gc_find(tree, timeline->parent_number);
+    ASSERT(parent != SIZE_MAX);
+    return tree->timelines[gc_owner(tree, parent, timeline->start_lsn)].number;
+}
+
 void gc_horizon_compute(const struct gc_tree *tree, struct gc_horizon *horizon)
 {
     bool *is_needed = MEM_ARRAY(bool, tree->timeline_count + 1);
@@ -143,6 +154,8 @@ void gc_horizon_compute(const struct gc_tree *tree, struct gc_horizon *horizon)
             struct gc_keep *keep = &horizon->keeps[horizon->keep_count++];
             *keep = (struct gc_keep){
                 .timeline = tree->timelines[i].number,
+                .parent = owner_of_start(tree, i),
+                .start_lsn = tree->timelines[i].start_lsn,
                 .cutoff = cutoff_of(&tree->timelines[i], end > begin ? &list.items[end - 1] : NULL),
             };
             keep_points(horizon, keep, &list.items[begin], end - begin);

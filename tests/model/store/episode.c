@@ -30,7 +30,8 @@ static struct model *model;
 
 /* Places in the store where a crash leaves something half done. */
 static const char *const crash_points[] = {
-    "page_store.flush", "page_store.before_ingest", "page_store.after_ingest", "page_store.write"};
+    "page_store.flush", "page_store.before_ingest", "page_store.after_ingest", "page_store.write",
+    "page_store.compact"};
 
 static const char *const kind_names[] = {
 #define OP_NAME(name, weight) #name,
@@ -90,29 +91,55 @@ static void differ(const char *format, ...)
     _exit(1);
 }
 
-/* -- choosing -- */
+/* -- choosing: timelines that users see, LSNs that they may read -- */
+
+static bool is_live(size_t timeline)
+{
+    return !model->timelines[timeline].is_gone && !model->timelines[timeline].is_tombstone;
+}
 
 static int pick_timeline(uint32_t number)
 {
     size_t live = 0;
     for (size_t i = 0; i < model->timeline_count; i++) {
-        live += model->timelines[i].is_gone ? 0 : 1;
+        live += is_live(i) ? 1 : 0;
     }
     size_t wanted = number % live;
     for (size_t i = 0;; i++) {
-        if (!model->timelines[i].is_gone && wanted-- == 0) {
+        if (is_live(i) && wanted-- == 0) {
             return (int)i;
         }
     }
 }
 
-/* From the first LSN that `timeline` has to its head; often the head itself. */
-static lsn_t pick_lsn(int timeline, uint32_t number)
+/* Any LSN up to the head; often the head, the cutoff, or what something holds. */
+static lsn_t pick_any_lsn(int timeline, uint32_t number)
 {
     lsn_t head = model->timelines[timeline].head;
     lsn_t steps = head / MODEL_LSN_STEP;
+    const struct model_hold *hold = &model->holds[number / 64 % MODEL_HOLDS];
+    if (number % 16 < 5 && hold->is_used && hold->lsn <= head) {
+        return hold->lsn;
+    }
+    if (number % 16 == 5) {
+        return MIN_OF(head, model->timelines[timeline].cutoff);
+    }
     return number % 4 == 0 || steps == 0 ? head
                                          : number % (steps + 1) * MODEL_LSN_STEP + number / 4 % 2;
+}
+
+/* One that may be read: store and model must agree which those are. */
+static bool pick_lsn(int timeline, uint32_t number, lsn_t *ret_lsn)
+{
+    lsn_t lsn = pick_any_lsn(timeline, number);
+    bool may = model_may_read(model, timeline, lsn);
+    if (subject_may_read(timeline, lsn) != may) {
+        differ(
+            "timeline %d at %" PRIx64 " %s, but the store says otherwise", timeline, lsn,
+            may ? "may be read" : "is not kept");
+    }
+    *ret_lsn = lsn;
+    return may;
 }
 
 /* -- writing: records as a decoder makes them -- */
@@ -244,7 +271,10 @@ static void do_read(const struct op *op)
     int timeline = pick_timeline(op->a);
     subject_reader_open(model, timeline);
     for (uint32_t i = 0; i < 4; i++) {
-        compare(timeline, op->c + i * 7, pick_lsn(timeline, op->b + i % 2 * 0x1234567));
+        lsn_t lsn;
+        if (pick_lsn(timeline, op->b + i % 2 * 0x1234567, &lsn)) {
+            compare(timeline, op->c + i * 7, lsn);
+        }
     }
     subject_reader_close();
 }
@@ -252,7 +282,10 @@ static void do_read(const struct op *op)
 static void do_list(const struct op *op)
 {
     int timeline = pick_timeline(op->a);
-    lsn_t lsn = pick_lsn(timeline, op->b);
+    lsn_t lsn;
+    if (!pick_lsn(timeline, op->b, &lsn)) {
+        return;
+    }
     unsigned expected = 0;
     for (int rel = 0; rel < MODEL_RELS; rel++) {
         expected |= model_blocks(model, timeline, rel, lsn) < 0 ? 0 : 1u << rel;
@@ -270,7 +303,10 @@ static void do_list(const struct op *op)
 static void do_time(const struct op *op)
 {
     int timeline = pick_timeline(op->a);
-    lsn_t lsn = pick_lsn(timeline, op->b);
+    lsn_t lsn;
+    if (!pick_lsn(timeline, op->b, &lsn)) {
+        return;
+    }
     uint64_t newest = model_newest_commit(model, timeline, lsn);
     uint64_t time = newest - MIN_OF(newest, (uint64_t)(op->c % 64));
     lsn_t after = model_commit_after(model, timeline, time, lsn);
@@ -278,7 +314,10 @@ static void do_time(const struct op *op)
     uint64_t found_newest = subject_newest_commit(lsn);
     lsn_t found = subject_commit_after(time, lsn);
     subject_reader_close();
-    if (found_newest != newest || found != after) {
+    /* A time before what is kept must not lead to an LSN that may be read. */
+    bool is_lost = after != 0 && !model_may_read(model, timeline, after) && found != 0 &&
+                   !model_may_read(model, timeline, found);
+    if (found_newest != newest || (found != after && !is_lost)) {
         differ(
             "timeline %d at %" PRIx64 ": newest commit %" PRIu64 " expected %" PRIu64
             ", first after %" PRIu64 " at %" PRIx64 " expected %" PRIx64,
@@ -292,7 +331,10 @@ static void do_image(const struct op *op)
     int timeline = pick_timeline(op->a);
     int key = (int)(op->b % (MODEL_SIZE_0 + MODEL_SLRU_PAGES));
     key += key >= MODEL_SIZE_0 ? MODEL_RELS : 0;
-    lsn_t lsn = pick_lsn(timeline, op->c);
+    lsn_t lsn;
+    if (!pick_lsn(timeline, op->c, &lsn)) {
+        return;
+    }
     struct model_page page = model_read(model, timeline, key, lsn);
     bool exists = key >= MODEL_SIZE_0 ||
                   key % MODEL_BLOCKS < model_blocks(model, timeline, key / MODEL_BLOCKS, lsn);
@@ -303,34 +345,159 @@ static void do_image(const struct op *op)
 
 /* -- branches -- */
 
+static void end_hold(void)
+{
+    if (model->holds[0].is_used) {
+        model->holds[0].is_used = false;
+        subject_release();
+    }
+}
+
+/* Its row is durable. */
+static void add_branch(void)
+{
+    const struct model_hold *hold = &model->holds[0];
+    size_t added = model->timeline_count;
+    model->timelines[added] = (struct model_timeline){
+        .parent = hold->timeline,
+        .number = (uint32_t)added + 1,
+        .start = hold->lsn,
+        .head = hold->lsn,
+        .durable = hold->lsn,
+        .cutoff = hold->lsn,
+    };
+    model->timeline_count++;
+    subject_add(model, (int)added);
+    end_hold();
+}
+
+/* The hold comes first; anything may happen before the branch is there (BRANCH_LATER). */
 static void do_branch(const struct op *op)
 {
     if (model->timeline_count == MODEL_TIMELINES) {
         return;
     }
+    if (model->holds[0].is_used) {
+        add_branch();
+        return;
+    }
     int parent = pick_timeline(op->a);
-    lsn_t lsn = pick_lsn(parent, op->b);
-    size_t added = model->timeline_count++;
-    model->timelines[added] = (struct model_timeline){
-        .parent = parent,
-        .number = (uint32_t)added + 1,
-        .start = lsn,
-        .head = lsn,
-        .durable = lsn,
-    };
+    lsn_t lsn = pick_any_lsn(parent, op->b);
+    bool may = model_may_read(model, parent, lsn);
+    if (subject_hold(parent, lsn) != may) {
+        differ("a branch of timeline %d at %" PRIx64 " is allowed: %d", parent, lsn, !may);
+    }
+    if (may) {
+        model->holds[0] = (struct model_hold){
+            .is_used = true, .is_branch = true, .timeline = (uint8_t)parent, .lsn = lsn};
+    }
+    if (may && op->kind == OP_BRANCH) {
+        add_branch();
+    }
+}
+
+static void forget_leases_of(int timeline)
+{
+    for (size_t i = 1; i < MODEL_HOLDS; i++) {
+        model->holds[i].is_used &= model->holds[i].timeline != timeline;
+    }
+}
+
+/* And the parents that were kept for it only. */
+static void erase_all_unneeded(int timeline)
+{
+    while (timeline >= 0 && !model_is_needed(model, timeline)) {
+        forget_leases_of(timeline);
+        model->timelines[timeline].is_gone = true;
+        subject_remove(timeline);
+        subject_erase(model->timelines[timeline].number);
+        timeline = model->timelines[timeline].parent;
+        if (timeline < 0 || !model->timelines[timeline].is_tombstone) {
+            return;
+        }
+    }
 }
 
 static void do_erase(const struct op *op)
 {
     int timeline = pick_timeline(op->a);
+    size_t live = 0;
     for (size_t i = 0; i < model->timeline_count; i++) {
-        if (model->timelines[i].parent == timeline && !model->timelines[i].is_gone) {
-            return;
+        live += is_live(i) ? 1 : 0;
+    }
+    bool is_being_branched = model->holds[0].is_used && model->holds[0].timeline == timeline;
+    if (live < 2 || is_being_branched) {
+        return;
+    }
+    if (!model_is_needed(model, timeline)) {
+        erase_all_unneeded(timeline);
+        return;
+    }
+    forget_leases_of(timeline);
+    model->timelines[timeline].is_tombstone = true;
+    subject_set_tombstone(timeline);
+}
+
+/* -- history -- */
+
+static void do_lease(const struct op *op)
+{
+    size_t name = 1 + op->a % (MODEL_HOLDS - 1);
+    struct model_hold *hold = &model->holds[name];
+    if (hold->is_used) {
+        if (!subject_lease(hold->timeline, hold->lsn, name)) {
+            differ("lease %zu could not be renewed", name);
+        }
+        return;
+    }
+    int timeline = pick_timeline(op->b);
+    lsn_t lsn = pick_any_lsn(timeline, op->c);
+    bool may = model_may_read(model, timeline, lsn);
+    if (subject_lease(timeline, lsn, name) != may) {
+        differ("a lease of timeline %d at %" PRIx64 " is allowed: %d", timeline, lsn, !may);
+    }
+    *hold = (struct model_hold){.is_used = may, .timeline = (uint8_t)timeline, .lsn = lsn};
+}
+
+static void do_lease_drop(const struct op *op)
+{
+    size_t name = 1 + op->a % (MODEL_HOLDS - 1);
+    if (model->holds[name].is_used) {
+        subject_lease_drop(model->holds[name].timeline, name);
+        model->holds[name].is_used = false;
+    }
+}
+
+static void check_cutoffs(void)
+{
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        const struct model_timeline *tl = &model->timelines[i];
+        if (is_live(i) && subject_cutoff((int)i) != tl->cutoff) {
+            differ(
+                "timeline %zu has cutoff %" PRIx64 ", expected %" PRIx64, i, subject_cutoff((int)i),
+                tl->cutoff);
         }
     }
-    if (timeline != 0) {
-        model->timelines[timeline].is_gone = true;
-        subject_erase(model->timelines[timeline].number);
+}
+
+static void do_cutoffs(const struct op *op)
+{
+    lsn_t wanted[MODEL_TIMELINES] = {0};
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        struct model_timeline *tl = &model->timelines[i];
+        if (is_live(i) && (op->b >> i & 1) != 0) {
+            lsn_t window = op->a % 2 == 0 ? 0 : op->c % 200 * MODEL_LSN_STEP;
+            wanted[i] = tl->head - MIN_OF(tl->head, window) + op->d % 3;
+        }
+    }
+    subject_move_cutoffs(model, wanted);
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        struct model_timeline *tl = &model->timelines[i];
+        tl->cutoff = is_live(i) ? MAX_OF(tl->cutoff, MIN_OF(wanted[i], tl->durable)) : tl->cutoff;
+    }
+    check_cutoffs();
+    if (op->d % 4 == 0) {
+        subject_compact();
     }
 }
 
@@ -345,6 +512,9 @@ static void do_flush(void)
     subject_flush();
     for (size_t i = 0; i < model->timeline_count; i++) {
         model->timelines[i].durable = heads[i];
+        if (!model->timelines[i].is_gone) {
+            subject_set_durable((int)i, heads[i]);
+        }
     }
 }
 
@@ -352,8 +522,8 @@ static void do_flush(void)
 static void check_position(int timeline, lsn_t found)
 {
     const struct model_timeline *tl = &model->timelines[timeline];
-    if (found == 0 && tl->durable <= tl->start) {
-        return; /* a branch without records of its own */
+    if (found == 0 && (tl->durable <= tl->start || tl->is_tombstone)) {
+        return; /* a branch without records of its own, or with none that a child sees */
     }
     if (found < tl->durable || found > tl->head) {
         differ(
@@ -397,10 +567,29 @@ static void recover(void)
 {
     for (size_t i = 0; i < model->timeline_count; i++) {
         if (!model->timelines[i].is_gone) {
+            (void)recovered_lsn((int)i);
+        }
+        if (is_live(i)) {
             check_recovered((int)i);
+        }
+        if (!model->timelines[i].is_gone) {
             ingest_again((int)i);
         }
     }
+}
+
+/* As a tenant is opened: rows, timelines, then compactions may begin. */
+static void open_subject(void)
+{
+    model->holds[0].is_used = false; /* a branch without a row never was */
+    subject_open(shared->folder);
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        if (!model->timelines[i].is_gone) {
+            subject_add(model, (int)i);
+        }
+    }
+    subject_start();
+    check_cutoffs();
 }
 
 static void die(void)
@@ -423,6 +612,7 @@ static void crash_inside(const struct op *op)
         do_write(&(struct op){.kind = OP_WRITE, .a = op->b, .b = op->c, .c = op->d, .d = op->a});
     }
     do_flush();
+    subject_compact();
     shared->crashing = false; /* the store did not come by there */
     if (fault_arm("", &msg) != ERR_OK) {
         differ("%s", msg.text);
@@ -439,13 +629,18 @@ static void play(const struct op *op)
     case OP_LIST: do_list(op); break;
     case OP_TIME: do_time(op); break;
     case OP_IMAGE: do_image(op); break;
-    case OP_BRANCH: do_branch(op); break;
+    case OP_BRANCH:
+    case OP_BRANCH_LATER: do_branch(op); break;
+    case OP_LEASE: do_lease(op); break;
+    case OP_LEASE_DROP: do_lease_drop(op); break;
+    case OP_CUTOFFS: do_cutoffs(op); break;
+    case OP_COMPACT: subject_compact(); break;
     case OP_ERASE: do_erase(op); break;
     case OP_FLUSH: do_flush(); break;
     case OP_REOPEN:
         do_flush();
         subject_close();
-        subject_open(shared->folder);
+        open_subject();
         break;
     case OP_CRASH: die(); break;
     case OP_CRASH_INSIDE: crash_inside(op); break;
@@ -462,7 +657,7 @@ static void print_op(size_t index, const struct op *op)
 
 static void run_child(void)
 {
-    subject_open(shared->folder);
+    open_subject();
     recover();
     while (shared->next < shared->op_count) {
         const struct op *op = &shared->ops[shared->next++];

@@ -17,8 +17,13 @@
     X(LIST, 25)                                                                                    \
     X(TIME, 25)                                                                                    \
     X(IMAGE, 50)                                                                                   \
-    X(BRANCH, 8)                                                                                   \
-    X(ERASE, 2)                                                                                    \
+    X(BRANCH, 10)                                                                                  \
+    X(BRANCH_LATER, 6)                                                                             \
+    X(LEASE, 20)                                                                                   \
+    X(LEASE_DROP, 10)                                                                              \
+    X(CUTOFFS, 30)                                                                                 \
+    X(COMPACT, 8)                                                                                  \
+    X(ERASE, 3)                                                                                    \
     X(FLUSH, 12)                                                                                   \
     X(REOPEN, 1)                                                                                   \
     X(CRASH, 2)                                                                                    \

@@ -7,6 +7,7 @@ void model_init(struct model *model)
     model->event_count = 0;
     model->timeline_count = 1;
     model->next_lsn = 0x1000;
+    memset(model->holds, 0, sizeof(model->holds));
     model->timelines[0] = (struct model_timeline){.parent = -1, .number = 1};
 }
 
@@ -27,6 +28,35 @@ struct page_key model_key(int key)
         return page_key_state(STATE_CLOG, 0, (uint32_t)(key - MODEL_SLRU_0));
     }
     return page_key_state(STATE_RELMAP, (uint32_t)(key - MODEL_STATE_0), 0);
+}
+
+int model_owner(const struct model *model, int timeline, lsn_t lsn)
+{
+    while (lsn < model->timelines[timeline].start) {
+        timeline = model->timelines[timeline].parent;
+    }
+    return timeline;
+}
+
+bool model_may_read(const struct model *model, int timeline, lsn_t lsn)
+{
+    int owner = model_owner(model, timeline, lsn);
+    bool may = !model->timelines[owner].is_tombstone && lsn >= model->timelines[owner].cutoff;
+    for (size_t i = 0; i < MODEL_HOLDS; i++) {
+        const struct model_hold *hold = &model->holds[i];
+        may |=
+            hold->is_used && hold->lsn == lsn && model_owner(model, hold->timeline, lsn) == owner;
+    }
+    return may;
+}
+
+bool model_is_needed(const struct model *model, int timeline)
+{
+    bool needed = model->holds[0].is_used && model->holds[0].timeline == timeline;
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        needed |= model->timelines[i].parent == timeline && !model->timelines[i].is_gone;
+    }
+    return needed;
 }
 
 void model_put(struct model *model, int timeline, int key, lsn_t lsn, uint8_t tag, uint64_t value)

@@ -16,6 +16,7 @@ enum {
     MODEL_SLRU_PAGES = 2,
     MODEL_STATES = 2,
     MODEL_TIMELINES = 24,
+    MODEL_HOLDS = 8,
     MODEL_EVENTS = 20000,
 };
 
@@ -43,18 +44,33 @@ struct model_timeline {
     lsn_t start;     /* where it leaves its parent */
     lsn_t head;      /* end of its last record */
     lsn_t durable;   /* a flush that began there has succeeded */
-    bool is_gone;
+    lsn_t cutoff;    /* history from here on is promised */
+    bool is_gone, is_tombstone;
+};
+
+/* An LSN that stays readable below the cutoff. */
+struct model_hold {
+    bool is_used, is_branch; /* a branch that is being made: it ends with the process */
+    uint8_t timeline;
+    lsn_t lsn;
 };
 
 struct model {
     size_t event_count, timeline_count;
     lsn_t next_lsn;
     struct model_timeline timelines[MODEL_TIMELINES];
+    struct model_hold holds[MODEL_HOLDS]; /* the first is of a branch, the others are leases */
     struct model_event events[MODEL_EVENTS];
 };
 
 void model_init(struct model *model);
 struct page_key model_key(int key); /* not of MODEL_COMMIT, whose key is its time */
+
+/* The timeline in whose WAL the LSN lies. */
+int model_owner(const struct model *model, int timeline, lsn_t lsn);
+bool model_may_read(const struct model *model, int timeline, lsn_t lsn);
+/* Children, or a branch that is being made. */
+bool model_is_needed(const struct model *model, int timeline);
 
 /* Add one version to the record that ends at `lsn`. */
 void model_put(struct model *model, int timeline, int key, lsn_t lsn, uint8_t tag, uint64_t value);

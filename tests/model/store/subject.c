@@ -5,10 +5,14 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "pageserver/timeline/history.h"
 #include "tests/lib/page_batch.h"
 
 static struct {
     struct page_store *store;
+    struct history *history;
+    struct history_timeline *timelines[MODEL_TIMELINES];
+    struct history_hold hold;
     struct page_batch *batch;
     struct page_path *path;
     struct page_reader *reader;
@@ -28,15 +32,24 @@ static void must(err_t err)
 
 void subject_open(const char *folder)
 {
-    struct page_store_options options = {0};
+    subject.history = history_create((struct history_retention){0});
+    struct page_store_options options = {.gc = history_gc_source(subject.history)};
     must(page_store_open(folder, &options, &subject.store, &msg));
+    must(history_load(subject.history, subject.store, &msg));
     subject.batch = page_batch_create();
+}
+
+void subject_start(void)
+{
+    history_start(subject.history, 1);
 }
 
 void subject_close(void)
 {
+    history_release(subject.history, &subject.hold);
     page_batch_destroy(subject.batch);
     page_store_close(subject.store);
+    history_destroy(subject.history);
     subject.store = NULL;
 }
 
@@ -44,6 +57,104 @@ void subject_flush(void)
 {
     must(page_store_flush(subject.store, &msg));
 }
+
+/* -- history -- */
+
+void subject_add(const struct model *model, int timeline)
+{
+    const struct model_timeline *tl = &model->timelines[timeline];
+    subject.timelines[timeline] = history_add(
+        subject.history,
+        &(struct gc_timeline){
+            .number = tl->number,
+            .parent_number = tl->parent < 0 ? 0 : model->timelines[tl->parent].number,
+            .start_lsn = tl->start,
+            .durable_lsn = tl->durable,
+            .is_tombstone = tl->is_tombstone,
+        });
+}
+
+void subject_remove(int timeline)
+{
+    history_remove(subject.history, subject.timelines[timeline]);
+    subject.timelines[timeline] = NULL;
+}
+
+void subject_set_tombstone(int timeline)
+{
+    history_set_tombstone(subject.history, subject.timelines[timeline]);
+}
+
+void subject_set_durable(int timeline, lsn_t lsn)
+{
+    history_set_durable(subject.history, subject.timelines[timeline], lsn);
+}
+
+lsn_t subject_cutoff(int timeline)
+{
+    return history_cutoff(subject.timelines[timeline]);
+}
+
+static bool is_kept(err_t err)
+{
+    if (err != ERR_RANGE) {
+        must(err);
+    }
+    return err == ERR_OK;
+}
+
+bool subject_may_read(int timeline, lsn_t lsn)
+{
+    return is_kept(history_check(subject.history, subject.timelines[timeline], lsn, &msg));
+}
+
+bool subject_hold(int timeline, lsn_t lsn)
+{
+    return is_kept(
+        history_hold(subject.history, subject.timelines[timeline], lsn, &subject.hold, &msg));
+}
+
+void subject_release(void)
+{
+    history_release(subject.history, &subject.hold);
+}
+
+bool subject_lease(int timeline, lsn_t lsn, size_t name)
+{
+    struct history_lease lease = {.lsn = lsn, .expires_us = LEASE_FOREVER};
+    (void)snprintf(lease.name, sizeof(lease.name), "lease %zu", name);
+    return is_kept(history_lease_put(
+        subject.history, subject.store, subject.timelines[timeline], &lease, &msg));
+}
+
+void subject_lease_drop(int timeline, size_t name)
+{
+    char text[LEASE_NAME_SIZE];
+    (void)snprintf(text, sizeof(text), "lease %zu", name);
+    must(history_lease_drop(
+        subject.history, subject.store, subject.timelines[timeline], text, &msg));
+}
+
+void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TIMELINES])
+{
+    struct gc_tree *tree = history_tree(subject.history);
+    lsn_t of_tree[MODEL_TIMELINES];
+    for (size_t i = 0; i < model->timeline_count; i++) {
+        size_t place = gc_find(tree, model->timelines[i].number);
+        if (place != SIZE_MAX) {
+            of_tree[place] = wanted[i];
+        }
+    }
+    must(history_move_cutoffs(subject.history, subject.store, tree, of_tree, &msg));
+    history_tree_free(tree);
+}
+
+void subject_compact(void)
+{
+    must(page_store_compact(subject.store, &msg));
+}
+
+/* -- versions -- */
 
 static struct page_key key_of_event(const struct model_event *event)
 {
@@ -109,6 +220,7 @@ void subject_put_image(const struct model *model, int key, struct model_page pag
 void subject_erase(uint32_t number)
 {
     must(page_store_erase(subject.store, number, &msg));
+    must(history_erase_rows(subject.history, subject.store, number, &msg));
 }
 
 void subject_reader_open(const struct model *model, int timeline)

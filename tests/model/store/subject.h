@@ -7,9 +7,27 @@
 #include "pageserver/store/page_store.h"
 #include "tests/model/store/model.h"
 
-void subject_open(const char *folder);
+void subject_open(const char *folder); /* then add all timelines, parents first, then start */
+void subject_start(void);
 void subject_close(void);
 void subject_flush(void);
+
+/* -- history -- */
+
+void subject_add(const struct model *model, int timeline);
+void subject_remove(int timeline);
+void subject_set_tombstone(int timeline);
+void subject_set_durable(int timeline, lsn_t lsn);
+lsn_t subject_cutoff(int timeline);
+bool subject_may_read(int timeline, lsn_t lsn);
+/* False: refused, because the LSN is not kept. */
+bool subject_hold(int timeline, lsn_t lsn);
+void subject_release(void);
+bool subject_lease(int timeline, lsn_t lsn, size_t name);
+void subject_lease_drop(int timeline, size_t name);
+/* Wanted cutoffs by timeline; 0 for those that are gone. */
+void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TIMELINES]);
+void subject_compact(void);
 
 /* Gather versions of records; commit writes them with the position of `timeline`. */
 void subject_put(const struct model *model, const struct model_event *event);

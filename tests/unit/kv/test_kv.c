@@ -308,6 +308,65 @@ START_TEST(test_second_open_of_one_folder_is_busy)
 }
 END_TEST
 
+/* -- a filter that drops values that say so -- */
+
+struct counting_pass {
+    struct kv_filter_pass pass;
+    unsigned seen;
+};
+static struct counting_pass counting;
+static unsigned passes_begun, passes_ended;
+static bool is_armed;
+
+static bool drops_marked(struct kv_filter_pass *pass, struct bytes key, struct bytes value)
+{
+    (void)pass;
+    (void)key;
+    counting.seen++;
+    return bytes_equal(value, text("drop"));
+}
+
+static void end_counting(struct kv_filter_pass *pass)
+{
+    (void)pass;
+    passes_ended++;
+}
+
+static struct kv_filter_pass *begin_counting(struct kv_filter *filter)
+{
+    (void)filter;
+    if (!is_armed) {
+        return NULL;
+    }
+    passes_begun++;
+    counting.pass = (struct kv_filter_pass){.drops = drops_marked, .end = end_counting};
+    return &counting.pass;
+}
+
+START_TEST(test_a_compaction_leaves_out_what_the_filter_drops)
+{
+    static struct kv_filter filter = {.begin = begin_counting};
+    struct kv_options options = {.prefix_size = PREFIX, .filter = &filter};
+    kv_close(store);
+    ck_assert_int_eq(kv_open(path, &options, &store, &msg), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text("aaaa1"), text("keep"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text("aaaa2"), text("drop"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text("bbbb1"), text("keep"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_compact(store, &msg), ERR_OK);
+    ck_assert_ptr_nonnull(value_of("aaaa2")); /* without a pass nothing goes */
+    is_armed = true;
+    ck_assert_int_eq(kv_compact(store, &msg), ERR_OK);
+    ck_assert_ptr_null(value_of("aaaa2"));
+    ck_assert_str_eq(value_of("aaaa1"), "keep");
+    ck_assert_str_eq(value_of("bbbb1"), "keep");
+    ck_assert_uint_ge(counting.seen, 3);
+    reopen();
+    ck_assert_ptr_null(value_of("aaaa2"));
+    ck_assert_uint_gt(passes_begun, 0);
+    ck_assert_uint_eq(passes_begun, passes_ended);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("kv");
@@ -326,6 +385,7 @@ int main(void)
     tcase_add_test(tcase, test_keys_out_of_order_and_an_empty_file_are_invalid);
     tcase_add_test(tcase, test_checkpoint_is_a_store_of_its_own);
     tcase_add_test(tcase, test_second_open_of_one_folder_is_busy);
+    tcase_add_test(tcase, test_a_compaction_leaves_out_what_the_filter_drops);
     TCase *crash = tcase_create("crash");
     tcase_add_checked_fixture(crash, make_folder, teardown);
     tcase_add_test(crash, test_crash_keeps_synced_and_flushed_and_loses_volatile);

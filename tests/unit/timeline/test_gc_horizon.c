@@ -91,7 +91,7 @@ START_TEST(test_what_may_be_read_is_kept_on_the_whole_path)
 {
     struct prng prng;
     prng_init(&prng, 20261126);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 4000; round++) {
         make_tree(&prng);
         add_holds(&prng);
         struct gc_horizon *horizon = gc_horizon_create(tree.timeline_count, tree.hold_count);
