@@ -97,6 +97,11 @@ size_t page_stores_memory(void)
     return open_layers_memory();
 }
 
+err_t page_store_checkpoint(struct page_store *store, const char *path, struct errmsg *msg)
+{
+    return kv_checkpoint(store->kv, path, msg);
+}
+
 bool page_store_is_behind(struct page_store *store)
 {
     return kv_level0_files(store->kv) >= LEVEL0_FILES_MAX;

@@ -92,6 +92,12 @@ NODISCARD err_t page_import_finish(
 
 /* Everything that was written before is durable when it returns. One at a time. */
 NODISCARD err_t page_store_flush(struct page_store *store, struct errmsg *msg);
+/*
+ * A copy of the store as of now in the new folder `path`, by hard links: sorted files, and beside
+ * them the small files that make a store of them. What no flush has taken is not in it.
+ */
+NODISCARD err_t
+page_store_checkpoint(struct page_store *store, const char *path, struct errmsg *msg);
 /* Compaction is behind: each flush now makes every read slower. */
 bool page_store_is_behind(struct page_store *store);
 /* [quick] Bytes in layers that no flush has taken yet. */
