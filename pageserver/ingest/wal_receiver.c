@@ -170,7 +170,7 @@ void wal_receiver_send_feedback(struct wal_receiver *receiver)
         .generation = timeline_info(tl)->generation,
         .received_lsn = timeline_last_lsn(tl),
         .durable_lsn = timeline_durable_lsn(tl),
-        .remote_lsn = 0, /* nothing is uploaded yet: the safekeepers keep everything */
+        .remote_lsn = timeline_remote_lsn(receiver->options.timeline),
     };
     LINK_SEND(
         receiver->feed->user.link, feed_feedback, &feedback, .type = FRAME_FEED_FEEDBACK,

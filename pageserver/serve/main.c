@@ -24,7 +24,13 @@
     X(size, record_size_max, "1020MB", RESTART, "memory for one WAL record of a timeline")         \
     X(size, records_memory_max, "1200MB", RESTART,                                                 \
       "memory for incomplete WAL records of all timelines; above it they take turns")              \
-    X(ms, safekeeper_silence, "5s", RESTART, "a silent safekeeper is left after this")
+    X(ms, safekeeper_silence, "5s", RESTART, "a silent safekeeper is left after this")             \
+    X(str, control_url, "", RESTART,                                                               \
+      "http://host:port of control, which confirms that objects may be deleted; empty: none are")  \
+    X(str, control_token, "", RESTART, "bearer token for control; empty: none")                    \
+    X(u64, upload_threads, "2", RESTART, "threads that upload to the object store")                \
+    X(ms, upload_interval, "10s", RESTART, "what was flushed is uploaded after this")              \
+    X(ms, leaked_after, "1h", RESTART, "a scrub calls no younger object leaked")
 
 struct pageserver_conf {
     PAGESERVER_SETTINGS(CONF_FIELD)
@@ -42,6 +48,12 @@ static err_t start(struct app *app, struct errmsg *msg)
     }
     if (conf.background_threads < 1 || conf.background_threads > 256) {
         return err_set(msg, ERR_INVALID, "background_threads: expected 1 to 256");
+    }
+    if (conf.upload_threads < 1 || conf.upload_threads > 64) {
+        return err_set(msg, ERR_INVALID, "upload_threads: expected 1 to 64");
+    }
+    if (strlen(conf.control_url) > CONTROL_URL_MAX) {
+        return err_set(msg, ERR_INVALID, "control_url: longer than %d", CONTROL_URL_MAX);
     }
     if (conf.object_store[0] == '\0') {
         return err_set(msg, ERR_INVALID, "setting object_store is required");
@@ -69,6 +81,11 @@ static err_t start(struct app *app, struct errmsg *msg)
         .record_size_max = conf.record_size_max,
         .records_bytes_max = conf.records_memory_max,
         .safekeeper_silence_ms = conf.safekeeper_silence,
+        .upload_threads = (unsigned)conf.upload_threads,
+        .upload_interval_ms = conf.upload_interval,
+        .leaked_after_ms = conf.leaked_after,
+        .control_url = conf.control_url,
+        .control_token = conf.control_token,
     };
     app_of_server = app;
     TRY(server_start(&server, &options, msg));

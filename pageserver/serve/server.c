@@ -5,6 +5,7 @@
 #include "common/base/prng.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
+#include "pageserver/remote/downloader.h"
 
 #define OBSERVE_MS 1000
 #define STOP_MS    10
@@ -29,6 +30,54 @@ static void on_timeline_gone(struct tenants_user *user, struct timeline *tl)
 static void on_flushed(struct tenants_user *user, struct tenant *tenant)
 {
     attachment_flushed(CONTAINER_OF(user, struct server, tenants_user), tenant);
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) {
+        mirror_flushed(mirror);
+    }
+}
+
+static void on_tenant(struct tenants_user *user, struct tenant *tenant)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    if (!server->stopping) {
+        mirror_start(server->mirrors, tenant);
+    }
+}
+
+static void on_tenant_gone(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) {
+        mirror_stop(mirror);
+    }
+}
+
+/* remote_lsn has moved: the safekeepers hear of it. */
+static void on_uploaded(struct mirrors_user *user, struct tenant *tenant)
+{
+    attachment_flushed(CONTAINER_OF(user, struct server, mirrors_user), tenant);
+}
+
+static err_t restore(
+    struct tenants_user *user,
+    struct tenant_id id,
+    generation_t generation,
+    const char *folder,
+    struct errmsg *msg)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    struct download_result result;
+    TRY(downloader_restore(server->objects, id, generation, folder, &result, msg));
+    if (result.found) {
+        log_info(
+            NULL,
+            "tenant %s: restored from index %08" PRIx32 "-%016" PRIx64 ", %zu files, %" PRIu64
+            " bytes",
+            tenant_id_text(id).text, result.generation, result.sequence, result.files,
+            result.bytes);
+    }
+    return ERR_OK;
 }
 
 static struct link_user *on_accept(struct listener_user *user, struct link *link)
@@ -67,6 +116,19 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     const struct server_options *options = &server->options;
     TRY(load_incarnation(server, msg));
     TRY(objstore_open(options->object_store, &server->objects, msg));
+    server->mirrors_user.on_uploaded = on_uploaded;
+    server->mirrors = mirrors_create(&(struct mirrors_options){
+        .loop = options->loop,
+        .executor = server->uploads,
+        .objects = server->objects,
+        .http = server->http_client,
+        .control_url = options->control_url,
+        .control_token = options->control_token,
+        .node_id = options->node_id,
+        .interval_ms = options->upload_interval_ms,
+        .leaked_after_ms = options->leaked_after_ms,
+        .user = &server->mirrors_user,
+    });
     server->cache = page_cache_create(options->page_cache_bytes);
     server->reads = (struct page_read_service){
         .executor = options->executor,
@@ -74,7 +136,13 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .wait_timeout_ms = options->wait_timeout_ms,
     };
     server->tenants_user = (struct tenants_user){
-        .on_timeline = on_timeline, .on_timeline_gone = on_timeline_gone, .on_flushed = on_flushed};
+        .on_timeline = on_timeline,
+        .on_timeline_gone = on_timeline_gone,
+        .on_flushed = on_flushed,
+        .on_tenant = on_tenant,
+        .on_tenant_gone = on_tenant_gone,
+        .restore = restore,
+    };
     struct tenants_options tenants = {
         .loop = options->loop,
         .executor = server->background,
@@ -97,6 +165,8 @@ err_t server_start(struct server *server, const struct server_options *options, 
     list_init(&server->attachments);
     list_init(&server->connections);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
+    TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
+    TRY(http_client_create(options->loop, &server->http_client, msg));
     TRY(open_stores(server, msg));
     struct link_options link_options = {.idle_timeout_ms = 0};
     server->listener_user.on_accept = on_accept;
@@ -104,6 +174,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
         options->loop, options->host, options->port, options->connections_max, &link_options,
         &server->listener_user, &server->listener, msg));
     management_add_routes(server, options->http);
+    management_remote_add_routes(server, options->http);
     server->lag_timer.on_fire = on_lag_timer;
     timer_start(options->loop, &server->lag_timer, OBSERVE_MS);
     log_info(
@@ -122,11 +193,14 @@ static void on_stop_timer(struct timer *timer)
 {
     struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
     if (!list_is_empty(&server->connections) || !list_is_empty(&server->attachments) ||
-        !tenants_are_idle(server->tenants)) {
+        !mirrors_are_stopped(server->mirrors) || !tenants_are_idle(server->tenants)) {
         timer_start(server->options.loop, timer, STOP_MS);
         return;
     }
     tenants_close(server->tenants);
+    mirrors_destroy(server->mirrors);
+    http_client_destroy(server->http_client);
+    executor_destroy(server->uploads);
     executor_destroy(server->background);
     page_cache_destroy(server->cache);
     objstore_close(server->objects);
@@ -152,6 +226,8 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     listener_close(server->listener);
     page_conn_close_all(server);
     attachments_stop_all(server);
+    objstore_cancel(server->objects);
+    mirrors_stop_all(server->mirrors);
     cancel_waits(server);
     server->stop_timer.on_fire = on_stop_timer;
     timer_start(server->options.loop, &server->stop_timer, STOP_MS);

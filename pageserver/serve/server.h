@@ -7,6 +7,7 @@
 #include "common/io/listener.h"
 #include "common/objstore/objstore.h"
 #include "pageserver/read/page_read.h"
+#include "pageserver/remote/mirror.h"
 #include "pageserver/timeline/tenant.h"
 
 struct attachment;
@@ -28,13 +29,20 @@ struct server_options {
     uint64_t wait_timeout_ms, hello_timeout_ms;
     size_t ingest_queue_bytes, record_size_max, records_bytes_max;
     uint64_t safekeeper_silence_ms;
+    unsigned upload_threads;
+    uint64_t upload_interval_ms, leaked_after_ms;
+    const char *control_url, *control_token;
 };
 
 struct server {
     struct server_options options;
     char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
     struct executor *background; /* imports, ingest, flushes: they never keep a request waiting */
+    struct executor *uploads;    /* rounds of the mirrors: they wait for the object store */
     struct objstore *objects;
+    struct http_client *http_client;
+    struct mirrors *mirrors;
+    struct mirrors_user mirrors_user;
     struct tenants *tenants;
     struct tenants_user tenants_user;
     struct page_cache *cache;
@@ -71,3 +79,5 @@ void page_conn_close_all(struct server *server);
 
 /* management.c: routes under /v1. */
 void management_add_routes(struct server *server, struct http_server *http);
+/* management_remote.c: about the object store. */
+void management_remote_add_routes(struct server *server, struct http_server *http);

@@ -54,6 +54,8 @@ struct tenant {
     uint32_t next_number;
     char failure[sizeof(((struct errmsg *)NULL)->text)];
     bool deleting;
+    unsigned holds;
+    struct tenant_user *user;
 
     struct job flush_job;
     bool flushing;
@@ -86,6 +88,32 @@ struct tenant_id tenant_id(const struct tenant *tenant)
 generation_t tenant_generation(const struct tenant *tenant)
 {
     return tenant->generation;
+}
+
+struct page_store *tenant_store(const struct tenant *tenant)
+{
+    return tenant->store;
+}
+
+void tenant_hold(struct tenant *tenant)
+{
+    tenant->holds++;
+}
+
+void tenant_release(struct tenant *tenant)
+{
+    ASSERT(tenant->holds > 0);
+    tenant->holds--;
+}
+
+void tenant_set_user(struct tenant *tenant, struct tenant_user *user)
+{
+    tenant->user = user;
+}
+
+struct tenant_user *tenant_user(const struct tenant *tenant)
+{
+    return tenant->user;
 }
 
 const char *tenant_failure(const struct tenant *tenant)
@@ -230,6 +258,7 @@ static void request_begin(
     request->msg.text[0] = '\0';
     request->created = false;
     request->timeline = NULL;
+    request->loaded = NULL;
     request->row = (struct buf){0};
     request->link = (struct list_link){0};
     list_push_back(tenant == NULL ? &tenants->requests : &tenant->requests, &request->link);
@@ -339,31 +368,79 @@ static err_t read_u32(
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
-struct loading {
-    struct timeline_info *items;
-    size_t count;
+/* The rows of a store, and how far each timeline's WAL is in it: read before anything is made. */
+struct loaded_timeline {
+    struct timeline_info info;
+    struct ingest_position position; /* LSN 0: none */
 };
+
+struct loaded_timelines {
+    struct loaded_timeline *items;
+    size_t count;
+    uint32_t next_number;
+};
+
+static void loaded_destroy(struct loaded_timelines *loaded)
+{
+    if (loaded != NULL) {
+        mem_free(loaded->items);
+        mem_free(loaded);
+    }
+}
 
 static err_t load_row(uint32_t id, struct bytes value, void *context, struct errmsg *msg)
 {
-    struct loading *loading = context;
+    struct loaded_timelines *loaded = context;
     struct timeline_info info;
     TRY(timeline_info_decode(id, value, &info, msg));
-    loading->items = mem_realloc(loading->items, (loading->count + 1) * sizeof(loading->items[0]));
-    loading->items[loading->count++] = info;
+    loaded->items = mem_realloc(loaded->items, (loaded->count + 1) * sizeof(loaded->items[0]));
+    loaded->items[loaded->count++] = (struct loaded_timeline){.info = info};
+    return ERR_OK;
+}
+
+static err_t load_position(
+    struct page_store *store, struct loaded_timeline *item, struct errmsg *msg)
+{
+    bool is_root = timeline_id_is_none(item->info.parent);
+    if (item->info.state != TIMELINE_ACTIVE) {
+        return ERR_OK;
+    }
+    err_t err = page_store_position(store, item->info.number, &item->position, msg);
+    return err == ERR_NOT_FOUND && !is_root ? ERR_OK : err;
+}
+
+/* Blocking: at start or on a worker. */
+static err_t load_timelines(
+    struct page_store *store, struct loaded_timelines **ret_loaded, struct errmsg *msg)
+{
+    struct loaded_timelines *loaded = MEM_NEW(struct loaded_timelines);
+    loaded->next_number = 1;
+    err_t err = read_u32(store, META_NEXT_NUMBER, &loaded->next_number, msg);
+    if (err == ERR_OK) {
+        err = page_store_meta_list(store, META_TIMELINE, load_row, loaded, msg);
+    }
+    for (size_t i = 0; i < loaded->count && err == ERR_OK; i++) {
+        err = load_position(store, &loaded->items[i], msg);
+    }
+    if (err != ERR_OK) {
+        loaded_destroy(loaded);
+        return err;
+    }
+    *ret_loaded = loaded;
     return ERR_OK;
 }
 
 /* Parents have smaller numbers than their children, so the order of numbers is a good one. */
-static err_t load_timeline(
-    struct tenant *tenant, const struct timeline_info *info, struct errmsg *msg)
+static err_t make_timeline(
+    struct tenant *tenant, const struct loaded_timeline *item, struct errmsg *msg)
 {
+    const struct timeline_info *info = &item->info;
     if (info->state == TIMELINE_DELETING) {
         start_erasing(tenant, info->number, NULL);
         return ERR_OK;
     }
     struct timeline *parent = NULL;
-    struct ingest_position position = {.lsn = 0};
+    struct ingest_position position = item->position;
     if (!timeline_id_is_none(info->parent)) {
         parent = tenant_find_timeline(tenant, info->parent);
         if (parent == NULL) {
@@ -371,13 +448,7 @@ static err_t load_timeline(
                 msg, ERR_CORRUPT, "timeline %s: its parent %s is missing",
                 timeline_id_text(info->id).text, timeline_id_text(info->parent).text);
         }
-        position.lsn = info->start_lsn;
-    }
-    if (info->state == TIMELINE_ACTIVE) {
-        err_t err = page_store_position(tenant->store, info->number, &position, msg);
-        if (err != ERR_OK && !(err == ERR_NOT_FOUND && parent != NULL)) {
-            return err;
-        }
+        position.lsn = MAX_OF(position.lsn, info->start_lsn);
     }
     struct timeline *tl =
         timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
@@ -386,15 +457,14 @@ static err_t load_timeline(
     return ERR_OK;
 }
 
-static err_t load_timelines(struct tenant *tenant, struct errmsg *msg)
+static err_t make_timelines(
+    struct tenant *tenant, const struct loaded_timelines *loaded, struct errmsg *msg)
 {
-    struct loading loading = {0};
-    err_t err = page_store_meta_list(tenant->store, META_TIMELINE, load_row, &loading, msg);
-    for (size_t i = 0; i < loading.count && err == ERR_OK; i++) {
-        err = load_timeline(tenant, &loading.items[i], msg);
+    tenant->next_number = MAX_OF(tenant->next_number, loaded->next_number);
+    for (size_t i = 0; i < loaded->count; i++) {
+        TRY(make_timeline(tenant, &loaded->items[i], msg));
     }
-    mem_free(loading.items);
-    return err;
+    return ERR_OK;
 }
 
 static err_t load_tenant_row(struct tenant *tenant, struct errmsg *msg)
@@ -414,6 +484,17 @@ static err_t load_tenant_row(struct tenant *tenant, struct errmsg *msg)
     }
     buf_deinit(&row_bytes);
     return err;
+}
+
+static void drop_erasures(struct tenant *tenant)
+{
+    struct list_link *first;
+    while ((first = list_pop_front(&tenant->erasures)) != NULL) {
+        struct erasure *erasure = CONTAINER_OF(first, struct erasure, link);
+        timer_stop(&erasure->timer);
+        timeline_unref(erasure->timeline);
+        mem_free(erasure);
+    }
 }
 
 static void drop_members(struct tenant *tenant)
@@ -437,6 +518,26 @@ static err_t store_path(
         to, PATH_SIZE, msg, "%s/%s%s", tenants->folder, tenant_id_text(id).text, suffix);
 }
 
+/* The tenant is complete: whoever serves it hears of it and of its timelines. */
+static void show_tenant(struct tenants *tenants, struct tenant *tenant)
+{
+    struct tenants_user *user = tenants->options.user;
+    tenants_add(tenants, tenant);
+    if (user->on_tenant != NULL) {
+        user->on_tenant(user, tenant);
+    }
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        user->on_timeline(user, timeline_of(link));
+    }
+}
+
+void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE])
+{
+    err_t err = store_path(tenant->tenants, tenant->id, "", to, NULL);
+    ASSERT(err == ERR_OK); /* the store was opened there */
+}
+
 static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct errmsg *msg)
 {
     char path[PATH_SIZE];
@@ -445,30 +546,41 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
     TRY(page_store_open(path, &tenants->options.store, &store, msg));
     struct tenant *tenant = tenant_create(tenants, id, store);
     err_t err = load_tenant_row(tenant, msg);
+    struct loaded_timelines *loaded = NULL;
     if (err == ERR_OK) {
-        err = read_u32(store, META_NEXT_NUMBER, &tenant->next_number, msg);
+        err = load_timelines(store, &loaded, msg);
     }
     if (err == ERR_OK) {
-        err = load_timelines(tenant, msg);
+        err = make_timelines(tenant, loaded, msg);
     }
+    loaded_destroy(loaded);
     if (err != ERR_OK) {
+        drop_erasures(tenant);
         drop_members(tenant);
         tenant_destroy(tenant);
         return err_wrap(msg, err, "tenant %s", tenant_id_text(id).text);
     }
-    tenants_add(tenants, tenant);
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        tenants->options.user->on_timeline(tenants->options.user, timeline_of(link));
-    }
+    show_tenant(tenants, tenant);
     return ERR_OK;
+}
+
+/* On its way out, or half of a restore or of an upload: of no use to this process. */
+static bool is_leftover(const char *name)
+{
+    static const char *const suffixes[] = {DELETED_SUFFIX, ".downloading", ".checkpoint"};
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        if (str_ends_with(name, suffixes[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static err_t open_entry(const char *name, void *context, struct errmsg *msg)
 {
     struct tenants *tenants = context;
     struct tenant_id id;
-    if (str_ends_with(name, DELETED_SUFFIX)) {
+    if (is_leftover(name)) {
         char path[PATH_SIZE];
         TRY(str_format(path, sizeof(path), msg, "%s/%s", tenants->folder, name));
         return dir_remove(path, msg);
@@ -489,7 +601,7 @@ static bool tenant_is_quiet(struct tenant *tenant)
             return false;
         }
     }
-    return !tenant->flushing && lane_is_idle(&tenant->lane);
+    return !tenant->flushing && tenant->holds == 0 && lane_is_idle(&tenant->lane);
 }
 
 /* -- flushing -- */
@@ -671,17 +783,6 @@ bool tenants_are_idle(struct tenants *tenants)
     return list_is_empty(&tenants->requests);
 }
 
-static void drop_erasures(struct tenant *tenant)
-{
-    struct list_link *first;
-    while ((first = list_pop_front(&tenant->erasures)) != NULL) {
-        struct erasure *erasure = CONTAINER_OF(first, struct erasure, link);
-        timer_stop(&erasure->timer);
-        timeline_unref(erasure->timeline);
-        mem_free(erasure);
-    }
-}
-
 void tenants_close(struct tenants *tenants)
 {
     if (tenants == NULL) {
@@ -719,15 +820,28 @@ static err_t write_tenant_row(
     return err;
 }
 
+/* From elsewhere when there is something of it; else the tenant begins empty. */
+static err_t make_folder(struct tenant_request *request, const char *path, struct errmsg *msg)
+{
+    struct tenants_user *user = request->tenants->options.user;
+    if (user->restore != NULL) {
+        TRY(user->restore(user, request->tenant_id, request->generation, path, msg));
+    }
+    return dir_create(path, msg);
+}
+
 static err_t attach_new(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     char path[PATH_SIZE];
     struct page_store *store = NULL;
     TRY(store_path(request->tenants, request->tenant_id, "", path, &job->msg));
-    TRY(dir_create(path, &job->msg));
+    TRY(make_folder(request, path, &job->msg));
     TRY(page_store_open(path, &request->tenants->options.store, &store, &job->msg));
     err_t err = write_tenant_row(store, request->tenant_id, request->generation, &job->msg);
+    if (err == ERR_OK) {
+        err = load_timelines(store, &request->loaded, &job->msg);
+    }
     if (err != ERR_OK) {
         page_store_close(store);
         return err;
@@ -741,13 +855,25 @@ static err_t attach_new(struct job *job)
 static void on_attached_new(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    if (job->result == ERR_OK) {
-        tenants_add(request->tenants, request->tenant);
-        request->created = true;
-        log_info(&request->tenant->log, "attached, generation %" PRIu32, request->generation);
-    }
+    err_t result = job->result;
     request->msg = job->msg;
-    request_finish(request, job->result);
+    if (result == ERR_OK) {
+        result = make_timelines(request->tenant, request->loaded, &request->msg);
+        if (result == ERR_OK) {
+            request->created = true;
+            log_info(
+                &request->tenant->log, "attached, generation %" PRIu32 ", %zu timelines",
+                request->generation, request->loaded->count);
+            show_tenant(request->tenants, request->tenant);
+        } else {
+            drop_erasures(request->tenant);
+            drop_members(request->tenant);
+            tenant_destroy(request->tenant);
+        }
+    }
+    loaded_destroy(request->loaded);
+    request->loaded = NULL;
+    request_finish(request, result);
 }
 
 static err_t attach_again(struct job *job)
@@ -762,6 +888,10 @@ static void on_attached_again(struct job *job)
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     if (job->result == ERR_OK) {
         request->tenant->generation = MAX_OF(request->tenant->generation, request->generation);
+        struct tenants_user *user = request->tenants->options.user;
+        if (user->on_tenant != NULL) {
+            user->on_tenant(user, request->tenant);
+        }
     }
     request->msg = job->msg;
     request_finish(request, job->result);
@@ -870,6 +1000,9 @@ void tenant_delete(struct tenants *tenants, struct tenant_request *request, stru
             struct timeline *tl = timeline_of(link);
             timeline_set_state(tl, TIMELINE_DELETING);
             tenants->options.user->on_timeline_gone(tenants->options.user, tl);
+        }
+        if (tenants->options.user->on_tenant_gone != NULL) {
+            tenants->options.user->on_tenant_gone(tenants->options.user, tenant);
         }
         request->timer = (struct timer){.on_fire = on_delete_timer};
         timer_start(tenants->options.loop, &request->timer, 0);

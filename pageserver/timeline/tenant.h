@@ -3,7 +3,8 @@
  * timelines in it. Creation, branching and deletion.
  *
  *   DATA_DIR/tenants/TENANT/          one kv
- *   DATA_DIR/tenants/TENANT.deleted/  on its way out; removed at the next start as well
+ *   DATA_DIR/tenants/TENANT.deleted/  on its way out; removed at the next start as well, as are
+ *                                     .checkpoint and .downloading (pageserver/remote)
  *
  * A change is durable before it is visible: first the row is written (synced) on a worker, then the
  * loop shows the timeline. Timeline numbers are never reused: the counter is written with the row.
@@ -14,6 +15,7 @@
  */
 #pragma once
 
+#include "common/base/str.h"
 #include "common/io/executor.h"
 #include "pageserver/timeline/timeline.h"
 
@@ -27,6 +29,22 @@ struct tenants_user {
     void (*on_timeline_gone)(struct tenants_user *user, struct timeline *tl);
     /* A flush moved durable_lsn of the tenant's timelines, and gave memory back. */
     void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
+    /*
+     * The tenant is there, or has a newer generation; it is going: let go of it (tenant_release).
+     * Either may be NULL.
+     */
+    void (*on_tenant)(struct tenants_user *user, struct tenant *tenant);
+    void (*on_tenant_gone)(struct tenants_user *user, struct tenant *tenant);
+    /*
+     * [worker] A tenant is attached that this disk does not have: make `folder` with its store from
+     * elsewhere, or leave it away when there is nothing of it. NULL: there never is.
+     */
+    err_t (*restore)(
+        struct tenants_user *user,
+        struct tenant_id id,
+        generation_t generation,
+        const char *folder,
+        struct errmsg *msg);
 };
 
 struct tenants_options {
@@ -57,6 +75,17 @@ struct tenant_id tenant_id(const struct tenant *tenant);
 generation_t tenant_generation(const struct tenant *tenant);
 const char *tenant_failure(
     const struct tenant *tenant); /* its storage is out of service; or NULL */
+struct page_store *tenant_store(const struct tenant *tenant);
+void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE]);
+/* While it is held, its store stays open: it is neither deleted nor closed. */
+void tenant_hold(struct tenant *tenant);
+void tenant_release(struct tenant *tenant);
+/* Who mirrors the tenant, to come back from it with CONTAINER_OF; NULL: nobody. */
+struct tenant_user {
+    char unused;
+};
+void tenant_set_user(struct tenant *tenant, struct tenant_user *user);
+struct tenant_user *tenant_user(const struct tenant *tenant);
 /* Versions were put: a flush begins when it is due. */
 void tenant_written(struct tenant *tenant);
 /* False: so much waits for a flush that nothing more should be put; on_flushed tells of its end. */
@@ -83,6 +112,7 @@ struct tenant_request {
     generation_t generation;
     struct timeline_info info;
     struct ingest_position position;
+    struct loaded_timelines *loaded;
     struct buf row;
     struct job job;
     struct timer timer;

@@ -248,6 +248,17 @@ lsn_t timeline_durable_lsn(const struct timeline *tl)
     return tl->durable_lsn;
 }
 
+lsn_t timeline_remote_lsn(const struct timeline *tl)
+{
+    return tl->remote_lsn;
+}
+
+void timeline_set_remote_lsn(struct timeline *tl, lsn_t lsn)
+{
+    ASSERT(lsn <= tl->durable_lsn);
+    tl->remote_lsn = MAX_OF(tl->remote_lsn, lsn);
+}
+
 lsn_t timeline_commit_lsn(const struct timeline *tl)
 {
     return tl->commit_lsn;

@@ -98,6 +98,8 @@ lsn_t timeline_root_start_lsn(const struct timeline *tl);         /* [any] oldes
 lsn_t timeline_last_lsn(const struct timeline *tl);
 lsn_t timeline_prev_record_lsn(const struct timeline *tl);
 lsn_t timeline_durable_lsn(const struct timeline *tl);
+lsn_t timeline_remote_lsn(const struct timeline *tl); /* in the object store; 0: nothing yet */
+void timeline_set_remote_lsn(struct timeline *tl, lsn_t lsn);
 lsn_t timeline_commit_lsn(const struct timeline *tl); /* seen from safekeepers */
 void timeline_saw_commit_lsn(struct timeline *tl, lsn_t lsn);
 

@@ -20,7 +20,7 @@ struct timeline {
     lsn_t root_start_lsn;
 
     struct ingest_position position;
-    lsn_t durable_lsn, flushing_lsn, commit_lsn;
+    lsn_t durable_lsn, flushing_lsn, commit_lsn, remote_lsn;
     char failure[sizeof(((struct errmsg *)NULL)->text)]; /* empty: none */
     unsigned readers;
     struct list waiters;

@@ -45,6 +45,8 @@ def test_wiped_pageserver_is_rebuilt_from_safekeepers_and_bootstrap_image(fresh_
         if entry.name == "tenants":
             shutil.rmtree(entry)
     assert not (pageserver.folder / "tenants").exists()
+    # And what it has uploaded: of the object store, only the bootstrap image is left.
+    shutil.rmtree(fresh_cluster.data / "objects/tenants", ignore_errors=True)
     pageserver.start()
     for b in (main, branch): # a new compute reads everything from the pageserver
         b.suspend()

@@ -383,6 +383,9 @@ static err_t write_settings(
     case PROCESS_SAFEKEEPER: break;
     case PROCESS_PAGESERVER:
         buf_printf(&text, "object_store = \"dir:%s/objects\"\n", cluster->data_dir);
+        buf_printf(
+            &text, "control_url = \"http://" HOST ":%u\"\n",
+            (unsigned)cluster->port_base + PORT_CONTROL);
         break;
     case PROCESS_AGENT: print_agent(cluster, &text); break;
     case PROCESS_CONTROL: print_control(cluster, &text); break;

@@ -1,0 +1,435 @@
+#include "pageserver/remote/mirror.h"
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "common/json/doc.h"
+
+METRIC_COUNTER(failures, "pageserver_remote_failures_total", "rounds and deletions that failed");
+METRIC_GAUGE(
+    doomed_objects, "pageserver_remote_doomed_objects", "objects that may be deleted soon");
+
+#define RETRY_FIRST_MS     1000
+#define RETRY_LAST_MS      60000
+#define CONFIRM_TIMEOUT_MS 10000
+#define URL_SIZE           512
+
+enum mirror_state {
+    MIRROR_IDLE,
+    MIRROR_ROUND,   /* worker: checkpoint, uploads, index */
+    MIRROR_CONFIRM, /* control: is the generation the newest? */
+    MIRROR_DELETE,  /* worker: doomed objects */
+    MIRROR_STOPPED,
+};
+
+struct mirror {
+    struct mirrors *mirrors;
+    struct tenant *tenant;
+    struct tenant_user tenant_user;
+    struct log log;
+    struct uploader *uploader;
+    enum mirror_state state;
+    bool dirty; /* flushed since the last round began */
+    bool stopping;
+    bool replaced;           /* by the owner of a later generation */
+    generation_t generation; /* of the round under way, or of the last one */
+    uint64_t sequence;
+    struct upload_round round;
+    struct remote_position *positions;
+    struct mirror_scrub *scrub; /* what the job under way is; NULL: a round of our own */
+    struct job job;
+    struct timer timer;
+    unsigned failures;
+    char error[sizeof(((struct errmsg *)NULL)->text)]; /* empty: none */
+    struct http_call call;
+    struct buf question;
+    char url[URL_SIZE];
+    size_t counted_doomed; /* in the metric */
+    struct list_link link;
+};
+
+struct mirrors {
+    struct mirrors_options options;
+    struct list list;
+};
+
+static void advance(struct mirror *mirror, err_t result, const struct errmsg *msg);
+
+/* -- steps -- */
+
+static void count_doomed(struct mirror *mirror)
+{
+    size_t doomed = uploader_doomed(mirror->uploader);
+    metric_add(&doomed_objects, (int64_t)doomed - (int64_t)mirror->counted_doomed);
+    mirror->counted_doomed = doomed;
+}
+
+static size_t timelines_of(struct tenant *tenant)
+{
+    size_t count = 0;
+    for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
+         tl = tenant_next_timeline(tenant, tl)) {
+        count++;
+    }
+    return count;
+}
+
+/* What is durable now is in any checkpoint that is taken from now on. */
+static void note_positions(struct mirror *mirror)
+{
+    struct upload_round *round = &mirror->round;
+    size_t count = timelines_of(mirror->tenant);
+    mem_free(mirror->positions);
+    mirror->positions = MEM_ARRAY(struct remote_position, count);
+    round->position_count = 0;
+    for (struct timeline *tl = tenant_first_timeline(mirror->tenant); tl != NULL;
+         tl = tenant_next_timeline(mirror->tenant, tl)) {
+        if (timeline_info(tl)->state == TIMELINE_ACTIVE) {
+            mirror->positions[round->position_count++] = (struct remote_position){
+                .timeline = timeline_info(tl)->id,
+                .number = timeline_number(tl),
+                .lsn = timeline_durable_lsn(tl),
+            };
+        }
+    }
+    round->positions = mirror->positions;
+}
+
+static err_t run_round(struct job *job)
+{
+    struct mirror *mirror = CONTAINER_OF(job, struct mirror, job);
+    if (mirror->scrub == NULL) {
+        return uploader_run(mirror->uploader, &mirror->round, &job->msg);
+    }
+    return uploader_scrub(
+        mirror->uploader, &mirror->round, mirror->mirrors->options.leaked_after_ms,
+        &mirror->scrub->result, &job->msg);
+}
+
+static void on_job_done(struct job *job)
+{
+    struct mirror *mirror = CONTAINER_OF(job, struct mirror, job);
+    advance(mirror, job->result, &job->msg);
+}
+
+static void submit(struct mirror *mirror, enum mirror_state state, err_t (*run)(struct job *job))
+{
+    mirror->state = state;
+    mirror->job = (struct job){.run = run, .done = on_job_done};
+    executor_submit(mirror->mirrors->options.executor, &mirror->job);
+}
+
+static void start_round(struct mirror *mirror)
+{
+    mirror->dirty = false;
+    mirror->generation = tenant_generation(mirror->tenant);
+    mirror->round = (struct upload_round){
+        .store = tenant_store(mirror->tenant),
+        .generation = mirror->generation,
+    };
+    note_positions(mirror);
+    submit(mirror, MIRROR_ROUND, run_round);
+}
+
+static void publish(struct mirror *mirror)
+{
+    mirror->sequence = mirror->round.sequence;
+    for (size_t i = 0; i < mirror->round.position_count; i++) {
+        struct timeline *tl = tenant_find_timeline(mirror->tenant, mirror->positions[i].timeline);
+        if (tl != NULL) {
+            timeline_set_remote_lsn(tl, mirror->positions[i].lsn);
+        }
+    }
+    mirror->mirrors->options.user->on_uploaded(mirror->mirrors->options.user, mirror->tenant);
+}
+
+static err_t read_verdict(struct mirror *mirror, struct errmsg *msg)
+{
+    struct doc *body = NULL, *verdicts = NULL;
+    bool valid = false;
+    TRY(http_call_json(&mirror->call, &body, msg));
+    err_t err = doc_get_array(body, "tenants", &verdicts, msg);
+    if (err == ERR_OK) {
+        err = doc_get_bool(doc_at(verdicts, 0), "valid", &valid, msg);
+    }
+    doc_unref(body);
+    if (err == ERR_OK && !valid) {
+        return err_set(
+            msg, ERR_STALE, "control says that generation %" PRIu32 " is not the newest",
+            mirror->generation);
+    }
+    return err;
+}
+
+static void on_confirmed(struct http_call *call)
+{
+    struct mirror *mirror = CONTAINER_OF(call, struct mirror, call);
+    struct errmsg msg = call->msg;
+    err_t err = call->result;
+    if (err == ERR_OK) {
+        err = read_verdict(mirror, &msg);
+    }
+    http_call_deinit(call);
+    advance(mirror, err, &msg);
+}
+
+static void ask_control(struct mirror *mirror)
+{
+    const struct mirrors_options *options = &mirror->mirrors->options;
+    struct doc *claim = doc_set_tenant(doc_object(), "tenant", tenant_id(mirror->tenant));
+    doc_set_int(claim, "generation", mirror->generation);
+    struct doc *body = doc_set_int(doc_object(), "node_id", (int64_t)options->node_id);
+    doc_set(body, "tenants", doc_push(doc_array(), claim));
+    buf_clear(&mirror->question);
+    doc_print(body, false, &mirror->question);
+    doc_unref(body);
+    mirror->call = (struct http_call){
+        .method = "POST",
+        .url = mirror->url,
+        .body = buf_view(&mirror->question),
+        .token = options->control_token[0] == '\0' ? NULL : options->control_token,
+        .timeout_ms = CONFIRM_TIMEOUT_MS,
+        .done = on_confirmed,
+    };
+    mirror->state = MIRROR_CONFIRM;
+    http_call_start(options->http, &mirror->call);
+}
+
+static err_t run_delete(struct job *job)
+{
+    return uploader_delete(CONTAINER_OF(job, struct mirror, job)->uploader, &job->msg);
+}
+
+/* -- the order of things -- */
+
+static void rest(struct mirror *mirror)
+{
+    mirror->state = MIRROR_IDLE;
+    if (mirror->stopping) {
+        mirror->state = MIRROR_STOPPED;
+        tenant_set_user(mirror->tenant, NULL);
+        tenant_release(mirror->tenant);
+        timer_start(mirror->mirrors->options.loop, &mirror->timer, 0); /* to be freed */
+        return;
+    }
+    bool retries = mirror->failures > 0;
+    if (mirror->replaced || (!mirror->dirty && !retries)) {
+        return;
+    }
+    uint64_t pause = mirror->mirrors->options.interval_ms;
+    if (retries) {
+        unsigned doublings = MIN_OF(mirror->failures - 1, 6u);
+        pause = MIN_OF((uint64_t)RETRY_FIRST_MS << doublings, (uint64_t)RETRY_LAST_MS);
+    }
+    timer_start(mirror->mirrors->options.loop, &mirror->timer, pause);
+}
+
+static void mirror_destroy(struct mirror *mirror)
+{
+    ASSERT(mirror->state == MIRROR_STOPPED);
+    metric_add(&doomed_objects, -(int64_t)mirror->counted_doomed);
+    timer_stop(&mirror->timer);
+    list_remove(&mirror->link);
+    uploader_destroy(mirror->uploader);
+    mem_free(mirror->positions);
+    buf_deinit(&mirror->question);
+    mem_free(mirror);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct mirror *mirror = CONTAINER_OF(timer, struct mirror, timer);
+    if (mirror->state == MIRROR_STOPPED) {
+        mirror_destroy(mirror);
+    } else {
+        start_round(mirror);
+    }
+}
+
+static void note_failure(struct mirror *mirror, err_t result, const struct errmsg *msg)
+{
+    metric_add(&failures, 1);
+    if (strcmp(mirror->error, msg->text) != 0) { /* not once a second for hours */
+        log_warn(&mirror->log, "object store: %s; will retry", msg->text);
+    }
+    err_ignore(str_copy(mirror->error, sizeof(mirror->error), msg->text, NULL), "same size");
+    mirror->dirty = true;
+    mirror->failures++;
+    mirror->replaced = result == ERR_STALE;
+}
+
+static void finish_scrub(struct mirror *mirror, err_t result, const struct errmsg *msg)
+{
+    struct mirror_scrub *scrub = mirror->scrub;
+    mirror->scrub = NULL;
+    scrub->msg = *msg;
+    scrub->done(scrub, result);
+}
+
+static void advance(struct mirror *mirror, err_t result, const struct errmsg *msg)
+{
+    if (mirror->state == MIRROR_ROUND && mirror->scrub != NULL) {
+        finish_scrub(mirror, result, msg);
+    }
+    count_doomed(mirror);
+    if (result != ERR_OK) {
+        note_failure(mirror, result, msg);
+        rest(mirror);
+        return;
+    }
+    mirror->failures = 0;
+    mirror->error[0] = '\0';
+    switch (mirror->state) {
+    case MIRROR_ROUND:
+        publish(mirror);
+        if (mirror->counted_doomed > 0 && mirror->url[0] != '\0' && !mirror->stopping) {
+            ask_control(mirror);
+        } else {
+            rest(mirror);
+        }
+        break;
+    case MIRROR_CONFIRM:
+        if (mirror->stopping) {
+            rest(mirror);
+        } else {
+            submit(mirror, MIRROR_DELETE, run_delete);
+        }
+        break;
+    case MIRROR_DELETE: rest(mirror); break;
+    case MIRROR_IDLE:
+    case MIRROR_STOPPED: ASSERT(false);
+    }
+}
+
+/* -- for the server -- */
+
+struct mirrors *mirrors_create(const struct mirrors_options *options)
+{
+    struct mirrors *mirrors = MEM_NEW(struct mirrors);
+    mirrors->options = *options;
+    list_init(&mirrors->list);
+    return mirrors;
+}
+
+void mirrors_destroy(struct mirrors *mirrors)
+{
+    if (mirrors == NULL) {
+        return;
+    }
+    ASSERT(mirrors_are_stopped(mirrors));
+    LIST_FOR_EACH(&mirrors->list, link)
+    {
+        mirror_destroy(CONTAINER_OF(link, struct mirror, link));
+    }
+    mem_free(mirrors);
+}
+
+struct mirror *mirror_find(const struct tenant *tenant)
+{
+    struct tenant_user *user = tenant_user(tenant);
+    return user == NULL ? NULL : CONTAINER_OF(user, struct mirror, tenant_user);
+}
+
+void mirror_start(struct mirrors *mirrors, struct tenant *tenant)
+{
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) { /* a newer generation: what replaced us has been replaced */
+        if (mirror->replaced && tenant_generation(tenant) > mirror->generation) {
+            mirror->replaced = false;
+            mirror_flushed(mirror);
+        }
+        return;
+    }
+    char folder[PATH_SIZE];
+    tenant_folder(tenant, folder);
+    struct uploader_options options = {
+        .objects = mirrors->options.objects,
+        .tenant = tenant_id(tenant),
+        .folder = folder,
+    };
+    mirror = MEM_NEW(struct mirror);
+    mirror->mirrors = mirrors;
+    mirror->tenant = tenant;
+    mirror->uploader = uploader_create(&options);
+    mirror->timer.on_fire = on_timer;
+    log_name(&mirror->log, "tenant %s", tenant_id_text(tenant_id(tenant)).text);
+    if (mirrors->options.control_url[0] != '\0') {
+        err_t err = str_format(
+            mirror->url, sizeof(mirror->url), NULL, "%s/v1/generations/validate",
+            mirrors->options.control_url);
+        ASSERT(err == ERR_OK); /* settings longer than this are refused at start */
+    }
+    list_push_back(&mirrors->list, &mirror->link);
+    tenant_set_user(tenant, &mirror->tenant_user);
+    tenant_hold(tenant);
+    mirror_flushed(mirror); /* what an earlier process has not uploaded */
+}
+
+void mirror_flushed(struct mirror *mirror)
+{
+    mirror->dirty = true;
+    if (mirror->state == MIRROR_IDLE && !mirror->stopping && !mirror->replaced &&
+        !timer_is_started(&mirror->timer)) {
+        timer_start(
+            mirror->mirrors->options.loop, &mirror->timer, mirror->mirrors->options.interval_ms);
+    }
+}
+
+void mirror_stop(struct mirror *mirror)
+{
+    if (mirror->stopping) {
+        return;
+    }
+    mirror->stopping = true;
+    timer_stop(&mirror->timer);
+    if (mirror->state == MIRROR_IDLE) {
+        rest(mirror);
+    } else if (mirror->state == MIRROR_CONFIRM) {
+        http_call_cancel(&mirror->call);
+    }
+}
+
+void mirrors_stop_all(struct mirrors *mirrors)
+{
+    LIST_FOR_EACH(&mirrors->list, link)
+    {
+        mirror_stop(CONTAINER_OF(link, struct mirror, link));
+    }
+}
+
+bool mirrors_are_stopped(const struct mirrors *mirrors)
+{
+    LIST_FOR_EACH(&mirrors->list, link)
+    {
+        if (CONTAINER_OF(link, struct mirror, link)->state != MIRROR_STOPPED) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void mirror_status(const struct mirror *mirror, struct mirror_status *ret_status)
+{
+    *ret_status = (struct mirror_status){
+        .generation = mirror->generation,
+        .sequence = mirror->sequence,
+        .uploading = mirror->state != MIRROR_IDLE,
+        .waiting = timer_is_started(&mirror->timer),
+        .doomed = mirror->counted_doomed,
+        .error = mirror->error[0] == '\0' ? NULL : mirror->error,
+    };
+}
+
+err_t mirror_scrub(struct mirror *mirror, struct mirror_scrub *scrub, struct errmsg *msg)
+{
+    if (mirror->state != MIRROR_IDLE || mirror->stopping) {
+        return err_set(msg, ERR_BUSY, "an upload round is under way, try again");
+    }
+    if (mirror->replaced) {
+        return err_set(msg, ERR_STALE, "%s", mirror->error);
+    }
+    timer_stop(&mirror->timer);
+    mirror->scrub = scrub;
+    start_round(mirror);
+    return ERR_OK;
+}
