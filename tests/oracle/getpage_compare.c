@@ -13,20 +13,13 @@
  *
  * Prints differences and at the end one line of JSON. Exit code: 0 equal, 1 different, 2 trouble.
  */
-#include <arpa/inet.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "common/base/mem.h"
 #include "common/base/parse.h"
-#include "common/wire/hello_proto.h"
-#include "common/wire/page_proto.h"
+#include "tests/oracle/page_link.h"
 #include "tests/oracle/twin_files.h"
 
 #define IN_FLIGHT 32
@@ -44,9 +37,7 @@ struct compare {
     const char *host, *tenant, *timeline, *twin_dir, *relations_path, *gone_path, *forks_path;
     uint16_t port;
     lsn_t lsn;
-    int fd;
-    uint32_t channel;
-    struct buf in, out;
+    struct page_link link;
     struct fork_list twin, listed, gone;
     struct asked asked[IN_FLIGHT];
     size_t busy_count;
@@ -56,134 +47,23 @@ struct compare {
     uint64_t pages, different, sizes, missing, extra, undead, refused, shown;
 };
 
-_Noreturn static void fail(const char *what)
-{
-    (void)fprintf(stderr, "getpage_compare: %s\n", what);
-    exit(2);
-}
-
-static void check(err_t err, const struct errmsg *msg)
-{
-    if (err != ERR_OK) {
-        fail(msg->text);
-    }
-}
-
 static bool may_show(struct compare *compare)
 {
     return compare->shown++ < SHOWN_MAX;
 }
 
-/* -- the connection -- */
-
-static void dial(struct compare *compare)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(compare->port)};
-    int on = 1;
-    compare->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (compare->fd < 0 || inet_pton(AF_INET, compare->host, &address.sin_addr) != 1 ||
-        connect(compare->fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        setsockopt(compare->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-        fail("cannot connect to the pageserver");
-    }
-}
-
-static void send_all(struct compare *compare)
-{
-    size_t sent = 0;
-    while (sent < compare->out.size) {
-        ssize_t wrote = write(compare->fd, compare->out.data + sent, compare->out.size - sent);
-        if (wrote <= 0) {
-            fail("connection lost while writing");
-        }
-        sent += (size_t)wrote;
-    }
-    buf_clear(&compare->out);
-}
-
-/* One frame; the caller consumes `*ret_size` of compare->in when it is done with it. */
-static struct frame receive(struct compare *compare, size_t *ret_size)
-{
-    struct frame frame = {0};
-    struct errmsg msg = {0};
-    for (;;) {
-        check(frame_parse(buf_view(&compare->in), &frame, ret_size, &msg), &msg);
-        if (*ret_size > 0) {
-            return frame;
-        }
-        size_t before = compare->in.size;
-        uint8_t *to = buf_extend(&compare->in, 256 * KIB);
-        ssize_t got = read(compare->fd, to, 256 * KIB);
-        if (got <= 0) {
-            fail("connection lost while reading");
-        }
-        compare->in.size = before + (size_t)got;
-    }
-}
-
-static void say_hello(struct compare *compare)
-{
-    struct errmsg msg = {0};
-    struct hello hello = {
-        .protocol_min = PROTOCOL_VERSION_MIN,
-        .protocol_max = PROTOCOL_VERSION_MAX,
-        .role = HELLO_ROLE_PAGES,
-        .shard_count = 1,
-        .connection_epoch = 1,
-    };
-    check(tenant_id_parse(compare->tenant, &hello.tenant, &msg), &msg);
-    check(timeline_id_parse(compare->timeline, &hello.timeline, &msg), &msg);
-    FRAME_APPEND_MESSAGE(&compare->out, hello, &hello, .type = FRAME_HELLO, .request_id = 1);
-    send_all(compare);
-    size_t size = 0;
-    struct frame frame = receive(compare, &size);
-    struct reader reader = reader_of(frame.payload);
-    struct hello_reply reply = {0};
-    if (frame.type != FRAME_HELLO_REPLY || hello_reply_decode(&reply, &reader) != ERR_OK) {
-        fail("hello was refused");
-    }
-    compare->channel = reply.channel;
-    buf_consume(&compare->in, size);
-}
-
 /* -- asking -- */
 
-static lsn_t not_modified_since(const struct compare *compare)
-{
-    return compare->lsn == LSN_HEAD ? 0 : compare->lsn;
-}
-
-static void send_asked(struct compare *compare, uint64_t id)
+static void ask(struct compare *compare, uint64_t id)
 {
     const struct asked *asked = &compare->asked[id];
     struct page_key key = asked->fork.key;
     if (asked->what == ASKED_PAGES) {
-        struct get_page request = {
-            .spc = key.spc,
-            .db = key.db,
-            .rel = key.rel,
-            .fork = key.fork,
-            .block = asked->first,
-            .count = asked->count,
-            .lsn = compare->lsn,
-            .not_modified_since = not_modified_since(compare),
-        };
-        FRAME_APPEND_MESSAGE(
-            &compare->out, get_page, &request, .type = FRAME_GET_PAGE, .channel = compare->channel,
-            .request_id = id);
-        return;
+        key.block = asked->first;
+        page_link_ask_pages(&compare->link, id, key, asked->count, compare->lsn);
+    } else {
+        page_link_ask_size(&compare->link, id, key, compare->lsn);
     }
-    struct rel_size request = {
-        .spc = key.spc,
-        .db = key.db,
-        .rel = key.rel,
-        .fork = key.fork,
-        .lsn = compare->lsn,
-        .not_modified_since = not_modified_since(compare),
-    };
-    FRAME_APPEND_MESSAGE(
-        &compare->out, rel_size, &request, .type = FRAME_REL_SIZE, .channel = compare->channel,
-        .request_id = id);
 }
 
 /*
@@ -226,10 +106,10 @@ static void ask_more(struct compare *compare)
     for (uint64_t id = 0; id < IN_FLIGHT; id++) {
         if (!compare->asked[id].busy && next_question(compare, &compare->asked[id])) {
             compare->busy_count++;
-            send_asked(compare, id);
+            ask(compare, id);
         }
     }
-    send_all(compare);
+    page_link_send(&compare->link);
 }
 
 /* -- judging -- */
@@ -284,7 +164,7 @@ static void judge_pages(
     uint32_t existing = MIN_OF(asked->fork.blocks - asked->first, asked->count);
     if (reply->pages.size != (size_t)asked->count * PAGE_SIZE ||
         (compare->lsn != LSN_HEAD && reply->lsn != compare->lsn)) {
-        fail("a reply for other blocks or another LSN");
+        page_link_fail("a reply for other blocks or another LSN");
     }
     if (reply->existing != existing) {
         compare->sizes++;
@@ -320,7 +200,7 @@ static void judge_error(struct compare *compare, const struct asked *asked, stru
 {
     struct error_reply reply = {0};
     if (error_reply_decode(&reply, reader) != ERR_OK) {
-        fail("an error that cannot be read");
+        page_link_fail("an error that cannot be read");
     }
     compare->refused++;
     if (may_show(compare)) {
@@ -333,11 +213,10 @@ static void judge_error(struct compare *compare, const struct asked *asked, stru
 
 static void judge_reply(struct compare *compare)
 {
-    size_t size = 0;
-    struct frame frame = receive(compare, &size);
+    struct frame frame = page_link_receive(&compare->link);
     struct reader reader = reader_of(frame.payload);
     if (frame.request_id >= IN_FLIGHT || !compare->asked[frame.request_id].busy) {
-        fail("a reply to nothing that was asked");
+        page_link_fail("a reply to nothing that was asked");
     }
     struct asked *asked = &compare->asked[frame.request_id];
     struct get_page_reply pages = {0};
@@ -353,11 +232,10 @@ static void judge_reply(struct compare *compare)
         rel_size_reply_decode(&rel_size, &reader) == ERR_OK) {
         judge_size(compare, asked, &rel_size);
     } else {
-        fail("a reply of the wrong type");
+        page_link_fail("a reply of the wrong type");
     }
     asked->busy = false;
     compare->busy_count--;
-    buf_consume(&compare->in, size);
 }
 
 /* The pageserver's list against the twin's files. */
@@ -410,7 +288,7 @@ static bool parse_arguments(struct compare *compare, int argc, char **argv)
         case 'n':
             compare->lsn = LSN_HEAD;
             if (strcmp(optarg, "head") != 0) {
-                check(parse_lsn(optarg, &compare->lsn, &msg), &msg);
+                page_link_check(parse_lsn(optarg, &compare->lsn, &msg), &msg);
             }
             break;
         case 'w': compare->twin_dir = optarg; break;
@@ -441,12 +319,11 @@ int main(int argc, char **argv)
 {
     static struct compare compare = {.host = "127.0.0.1"};
     if (!parse_arguments(&compare, argc, argv)) {
-        fail("--port, --tenant, --timeline, --lsn, --twin and --relations are required");
+        page_link_fail("--port, --tenant, --timeline, --lsn, --twin and --relations are required");
     }
     load_lists(&compare);
     judge_lists(&compare);
-    dial(&compare);
-    say_hello(&compare);
+    page_link_open(&compare.link, compare.host, compare.port, compare.tenant, compare.timeline);
     ask_more(&compare);
     while (compare.busy_count > 0) {
         judge_reply(&compare);
@@ -458,14 +335,12 @@ int main(int argc, char **argv)
         "}\n",
         compare.twin.count, compare.pages, compare.different, compare.sizes, compare.missing,
         compare.extra, compare.undead, compare.refused);
-    (void)close(compare.fd);
+    page_link_close(&compare.link);
     bool equal = compare.different + compare.sizes + compare.missing + compare.extra +
                      compare.undead + compare.refused ==
                  0;
     fork_list_deinit(&compare.twin);
     fork_list_deinit(&compare.listed);
     fork_list_deinit(&compare.gone);
-    buf_deinit(&compare.in);
-    buf_deinit(&compare.out);
     return equal ? 0 : 1;
 }

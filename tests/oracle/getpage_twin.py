@@ -2,13 +2,13 @@
 """GetPage against stock Postgres, page by page: `getpage_twin.py [--full] [--build DIR] [--seed N]`.
 
 A stock Postgres starts from a bootstrap image and does real work; its WAL goes through walproposer and three safekeepers
-into a pageserver, which is killed once on the way. Then, at each of N random LSNs, a twin (stock archive recovery of the
+into a pageserver, which is killed on the way. Then, at each of N random LSNs, a twin (stock archive recovery of the
 same image from the same WAL, up to that LSN, never opened for a reader) is compared with what the pageserver serves: every
 page and size through the framed protocol, the list of relations, and SLRUs, relation maps, prepared transactions, origins
 and database folders of the base backup. Two branches are read back as well; a comparison with the wrong twin must fail.
 
   --full   the 225 core regression tests and more, 20 LSNs     --keep   keep the folder     --only L  one LSN, again
-Prints `ok NAME` or `FAILED NAME`. The twin needs no luck: it starts anew for every LSN.
+Prints `ok NAME` or `FAILED NAME`, and figures as JSON. What is compared, and what is not: docs/redo-getpage.md.
 """
 import argparse
 import json
@@ -33,7 +33,9 @@ from twin_wal import Wal  # noqa: E402
 
 TENANT, TIMELINE = "a1" * 16, "b1" * 16
 BRANCHES = ["b2" * 16, "b3" * 16]
-MEMORY_MAX_KB = 1 << 20  # of the pageserver, caches of 640 MB included
+# Small: everything leaves the caches and comes back, and what grows without a limit is seen.
+PAGESERVER = ["--block_cache=32MB", "--page_cache=8MB", "--write_buffer=16MB", "--flush_size=8MB"]
+MEMORY_MAX_KB = 512 << 10
 
 FULL_SQL = ["schema.sql", "heap.sql", "btree.sql", "methods_schema.sql", "methods.sql", "xact.sql"]
 THIN_SQL = ["schema.sql", "xact.sql"]
@@ -47,9 +49,15 @@ class Rig:
         self.random = random.Random(args.seed)
         self.cluster = Cluster(args.build).up()
         self.folder = self.cluster.folder
+        self.pageserver = None  # the process
+        self.address = self.cluster.pageserver.row
         self.proposer = None
         self.primary = None
         self.peak_kb = 0
+        self.cpu_s = 0.0  # of pageservers that were ended
+        self.samples = 0
+        self.sampling_failed = False
+        self.restarting = threading.Lock()
         self.peak_lag = 0
         self.stopping = threading.Event()
         self.threads = []
@@ -58,13 +66,30 @@ class Rig:
 
     @property
     def timelines_url(self):
-        return f"{self.cluster.pageserver.http_url}/v1/tenants/{TENANT}/timelines"
+        return f"http://{self.address['http']}/v1/tenants/{TENANT}/timelines"
+
+    @property
+    def port(self):
+        return self.address["listen"].split(":")[1]
+
+    def start_pageserver(self):
+        """Ours instead of the cluster's: with the settings of this test."""
+        if self.pageserver is None:
+            self.cluster.pageserver.kill()
+        else:
+            self.pageserver.kill()
+            self.pageserver.wait()
+        log = open(self.folder / "pageserver.log", "ab")
+        self.pageserver = subprocess.Popen([self.cluster.build / "pageserver/serve/pageserver", "--config",
+                                            self.cluster.data / "conf/pageserver-1.conf", *PAGESERVER],
+                                           stdout=log, stderr=log)
+        wait_for("the pageserver is ready", lambda: http("GET", f"http://{self.address['http']}/readyz", raw=True) is not None)
 
     def get(self, path, timeline=TIMELINE):
-        return http("GET", f"{self.timelines_url}/{timeline}/{path}", raw=True, timeout=300)
+        return http("GET", f"{self.timelines_url}/{timeline}/{path}".rstrip("/"), raw=True, timeout=300)
 
     def last_record_lsn(self):
-        tenants = http("GET", self.cluster.pageserver.http_url + "/v1/status")["tenants"]
+        tenants = http("GET", f"http://{self.address['http']}/v1/status")["tenants"]
         rows = [t for tenant in tenants for t in tenant["timelines"] if t["timeline"] == TIMELINE]
         if rows and rows[0]["state"].startswith("failed"):
             raise Failure(f"ingest stopped: {rows[0]}")
@@ -72,9 +97,14 @@ class Rig:
 
     def look_at_memory(self):
         """The peak of the process that runs now; kept when it is killed."""
-        status = pathlib.Path(f"/proc/{self.cluster.pageserver.pid}/status").read_text()
+        status = pathlib.Path(f"/proc/{self.pageserver.pid}/status").read_text()
         peak = next(line for line in status.split("\n") if line.startswith("VmHWM"))
         self.peak_kb = max(self.peak_kb, int(peak.split()[1]))
+        return f"peak of memory so far {self.peak_kb >> 10} MB"
+
+    def pageserver_cpu_s(self):
+        fields = pathlib.Path(f"/proc/{self.pageserver.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def watch_lag(self):
         while not self.stopping.wait(0.5):
@@ -85,12 +115,21 @@ class Rig:
                 continue
 
     def kill_pageserver(self):
-        before = self.last_record_lsn()
-        self.look_at_memory()
-        self.cluster.pageserver.kill()
-        self.cluster.pageserver.start()
+        with self.restarting:
+            before = self.last_record_lsn()
+            self.look_at_memory()
+            self.cpu_s += self.pageserver_cpu_s()
+            self.start_pageserver()
         after = self.last_record_lsn()
         print(f"   pageserver killed at {lsn_text(before)}, back at {lsn_text(after)}", flush=True)
+
+    def kill_safekeeper(self):
+        """The one that feeds the pageserver, if that can be known: another one takes over."""
+        feed = json.loads(self.get(""))["feed"]
+        keeper = next((k for k in self.cluster.safekeepers if k.name.endswith(feed[-1:])), self.cluster.safekeepers[0])
+        keeper.kill()
+        keeper.start()
+        print(f"   {keeper.name} killed, feed was {feed}", flush=True)
 
     def branch(self, name, parent, lsn):
         http("PUT", f"{self.timelines_url}/{name}",
@@ -109,7 +148,7 @@ class Rig:
             http("PUT", f"{keeper.http_url}/v1/tenants/{TENANT}/timelines/{TIMELINE}",
                  {"start_lsn": image["start_lsn"], "pg_version": 170000, "system_id": image["system_id"],
                   "segment_size": 16 << 20, "membership": {"generation": 1, "members": members}})
-        http("PUT", f"{self.cluster.pageserver.http_url}/v1/tenants/{TENANT}", {"generation": 1})
+        http("PUT", f"http://{self.address['http']}/v1/tenants/{TENANT}", {"generation": 1})
         http("PUT", f"{self.timelines_url}/{TIMELINE}",
              {"generation": 1, "pg_version": 170000, "system_id": image["system_id"], "start_lsn": image["start_lsn"],
               "bootstrap_object": image["object"], "membership_generation": 1,
@@ -117,6 +156,7 @@ class Rig:
         self.keepers = ",".join(f"{m['id']}@127.0.0.1:{m['port']}" for m in members)
 
     def up(self):
+        self.start_pageserver()
         image = http("POST", self.cluster.agent.http_url + "/v1/bootstrap_images",
                      {"pg_version": 17, "locale": "C.UTF-8"}, timeout=120)
         self.system_id, self.start_lsn = image["system_id"], lsn_number(image["start_lsn"])
@@ -128,7 +168,7 @@ class Rig:
         self.primary.configure()
         self.primary.start()
         self.start_proposer(image["start_lsn"])
-        for target in (self.watch_lag, self.make_checkpoints):
+        for target in (self.watch_lag, self.make_checkpoints, self.sample_head):
             self.threads.append(threading.Thread(target=target, daemon=True))
             self.threads[-1].start()
         return self
@@ -153,6 +193,25 @@ class Rig:
             except Failure:
                 continue
 
+    def sample(self, *flags):
+        return subprocess.run(
+            [self.cluster.build / "tests/oracle/getpage_sample", "--port", self.port, "--tenant", TENANT, "--timeline",
+             TIMELINE, "--samples", self.folder / "samples", *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+
+    def sample_head(self):
+        """Reads at the head while ingest goes on; they are read again when all is done."""
+        (self.folder / "samples").touch()
+        while not self.stopping.wait(0.5):
+            with self.restarting:
+                (self.folder / "sampled").write_bytes(self.get("relations"))
+                done = self.sample("--relations", self.folder / "sampled", "--count", "1000", "--seed", str(self.samples))
+            self.samples += 1
+            if done.returncode != 0:
+                print(f"   sampling: {done.stdout}")
+                self.sampling_failed = True
+                return
+
     # -- work --
 
     def work(self):
@@ -160,12 +219,14 @@ class Rig:
         for name in FULL_SQL if self.args.full else THIN_SQL:
             primary.sql_file(HERE / "sql" / name)
         if self.args.full:
-            primary.regress(self.random.randrange(60, 160), self.kill_pageserver)
+            primary.regress({self.random.randrange(20, 110): self.kill_pageserver,
+                             self.random.randrange(110, 140): self.kill_safekeeper,
+                             self.random.randrange(140, 220): self.kill_pageserver})
         self.make_databases("regression" if self.args.full else "small")
+        primary.crash()
         for name in ("locks.pgb", "race.pgb", "churn.pgb"):
             primary.pgbench("-f", HERE / "sql" / name, "-T", 5 if self.args.full else 1, "-c", 8, "--max-tries=5")
-        if not self.args.full:
-            self.kill_pageserver()
+        self.kill_pageserver()
         primary.pgbench("-i", "-s", 5 if self.args.full else 1)
         primary.pgbench("-T", 10 if self.args.full else 2, "-c", 8)
         primary.pgbench("-f", HERE / "sql" / "twophase.pgb", "-T", 5 if self.args.full else 1, "-c", 4)
@@ -190,17 +251,18 @@ class Rig:
         begin = time.monotonic()
         end = lsn_number(self.primary.sql("SELECT pg_current_wal_flush_lsn()"))
         wait_for("the pageserver has it all", lambda: self.last_record_lsn() >= end, timeout_s=900)
-        print(f"   ingest caught up {time.monotonic() - begin:.1f} s after the end of the work", flush=True)
+        print(f"   ingest caught up {time.monotonic() - begin:.1f} s after the end of the work, {self.look_at_memory()}", flush=True)
+        self.cpu_s += self.pageserver_cpu_s()
         self.primary.stop()
-        self.look_at_memory()
 
     def down(self, failed):
         self.stopping.set()
         if self.primary is not None:
             self.primary.stop()
-        if self.proposer is not None:
-            self.proposer.kill()
-            self.proposer.wait()
+        for process in (self.proposer, self.pageserver):
+            if process is not None:
+                process.kill()
+                process.wait()
         self.cluster.keep = failed or self.args.keep
         self.cluster.down()
         if self.cluster.keep:
@@ -231,7 +293,7 @@ class Comparison:
         (folder / "gone").write_text("".join(sorted(self.gone)))
         done = subprocess.run(
             [self.rig.cluster.build / "tests/oracle/getpage_compare", "--port",
-             self.rig.cluster.pageserver.row["listen"].split(":")[1], "--tenant", TENANT, "--timeline", timeline, "--lsn",
+             self.rig.port, "--tenant", TENANT, "--timeline", timeline, "--lsn",
              "head" if lsn is None else lsn_text(lsn), "--twin", twin.data, "--relations", folder / "relations", "--gone",
              folder / "gone", "--forks", folder / "forks"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
@@ -246,7 +308,7 @@ class Comparison:
         twin = Twin(self.rig.primary, self.rig.folder, self.wal.folder)
         twin.recover(place.stop_lsn)
         problems, figures = self.pages(twin, place.lsn)
-        more, counts = compare_state(self.rig.get(f"base_backup?lsn={lsn_text(place.lsn)}"), twin.data,
+        more, counts = compare_state(self.rig.get(f"base_backup?lsn={lsn_text(place.lsn)}"), twin.data, twin.counters(),
                                      self.rig.cluster.postgres, self.prepared.at(place.stop_lsn))
         for key, value in {**figures, **counts}.items():
             if key in self.figures:
@@ -257,7 +319,8 @@ class Comparison:
 
     def branches(self, twin, place, name, parent):
         self.rig.branch(name, parent, place.lsn)
-        for what, lsn in (("head", None), ("lsn", place.lsn)):
+        # Twice at the head: what was read once comes from the page cache.
+        for what, lsn in (("head", None), ("head_again", None), ("lsn", place.lsn)):
             problems, figures = self.pages(twin, lsn, name)
             self.verdict(f"getpage_branch_{name[:2]}_{what}", problems, f"{lsn_text(place.lsn)}: {figures.get('pages')} pages")
 
@@ -267,6 +330,13 @@ class Comparison:
         seen = figures.get("different", 0) + figures.get("sizes", 0) > 0
         self.verdict("getpage_wrong_lsn_is_seen", [] if problems and seen else ["no difference was seen"],
                      f"{figures.get('different')} pages differ, {figures.get('sizes')} sizes")
+
+
+    def samples(self):
+        done = self.rig.sample()
+        lines = done.stdout.strip().split("\n")
+        problems = [] if done.returncode == 0 and not self.rig.sampling_failed else lines
+        self.verdict("getpage_head_during_ingest", problems, lines[-1])
 
 
 def compare_all(rig, wal, places):
@@ -283,6 +353,7 @@ def compare_all(rig, wal, places):
     for index, name in zip(branch_at, BRANCHES):
         comparison.branches(twins[index], places[index], name, parent)
         parent = name
+    comparison.samples()
     comparison.wrong_twin(twins[0], places[-1])
     return comparison
 
@@ -296,11 +367,11 @@ def run(rig, args):
     wal = Wal(rig.cluster.build, rig.primary.data / "pg_wal", rig.start_lsn)
     places = [wal.at(lsn_number(args.only))] if args.only else wal.choose(rig.random, 20 if args.full else 5)
     comparison = compare_all(rig, wal, places)
-    rig.look_at_memory()
+    print(f"   {rig.look_at_memory()}")
     comparison.verdict("getpage_memory", [] if rig.peak_kb < MEMORY_MAX_KB else [f"peak {rig.peak_kb} kB"],
                        f"peak {rig.peak_kb >> 10} MB")
     figures = {**comparison.figures, **wal.figures(), "lsns": len(places), "seed": args.seed,
-               "regression_tests": rig.primary.tests_ok, "peak_lag_mb": rig.peak_lag >> 20, "peak_rss_mb": rig.peak_kb >> 10,
+               "regression_tests": rig.primary.tests_ok, "peak_lag_mb": rig.peak_lag >> 20, "peak_rss_mb": rig.peak_kb >> 10, "ingest_cpu_s": round(rig.cpu_s, 1),
                "work_s": round(worked), "total_s": round(time.monotonic() - begin)}
     print("   " + json.dumps(figures), flush=True)
     return comparison.bad

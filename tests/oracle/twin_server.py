@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tarfile
 
+from cluster import wait_for
+
 SEGMENT_SIZE = 16 << 20
 
 # As the agent forces them upon a compute, where it matters for WAL; nothing is waited for.
@@ -23,6 +25,7 @@ TWIN = {
     "recovery_target_action": "shutdown", "recovery_target_timeline": "current", "checkpoint_timeout": "1h",
     "max_wal_size": "64GB", "shared_buffers": "256MB", "log_checkpoints": "on", "max_prepared_transactions": "64",
     "track_commit_timestamp": "on", "wal_recycle": "off", "full_page_writes": "off", "wal_log_hints": "on",
+    "allow_in_place_tablespaces": "on",
 }
 
 
@@ -114,6 +117,11 @@ class Primary(Server):
             self.running = False
             self.run("pg_ctl", "-D", self.data, "-w", "-t", "120", "-m", "fast", "stop", check=False)
 
+    def crash(self):
+        """Ends without a checkpoint and recovers; its WAL goes on behind the end-of-recovery checkpoint."""
+        self.run("pg_ctl", "-D", self.data, "-w", "-t", "120", "-m", "immediate", "stop")
+        self.start()
+
     def sql(self, text, database="postgres"):
         commands = [part for line in text.split(";") if line.strip() for part in ("-c", line)]
         return self.run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *commands, database).strip()
@@ -125,8 +133,8 @@ class Primary(Server):
     def pgbench(self, *args):
         return self.run("pgbench", "-n", "-j", 2, *args) if "-i" not in args else self.run("pgbench", *args)
 
-    def regress(self, middle, in_the_middle):
-        """The core regression tests; calls `in_the_middle` after `middle` of them."""
+    def regress(self, events):
+        """The core regression tests; `events`: what to call after how many of them."""
         suite = self.suites / "regress"
         output = self.folder / "regress"
         self.make_folder(output)
@@ -139,8 +147,7 @@ class Primary(Server):
             if re.match(r"(not )?ok \d+", line):
                 failed += [line.strip()] if line.startswith("not") else []
                 self.tests_ok += not line.startswith("not")
-                if self.tests_ok + len(failed) == middle:
-                    in_the_middle()
+                events.get(self.tests_ok + len(failed), lambda: None)()
         process.wait()
         print(f"   {self.tests_ok} regression tests ok, {len(failed)} not: {' '.join(failed)}", flush=True)
         if self.tests_ok == 0:
@@ -169,6 +176,20 @@ class Twin(Server):
                      "recovery restart point at"):
             if sign not in output:
                 raise Failure(f"the twin of {lsn_text(stop_lsn)} did not say \"{sign}\":\n{output[-3000:]}")
+
+    def counters(self):
+        """pg_control after the twin became a server of its own at the same place: which xid, oid, multixact comes next."""
+        copy = Twin.__new__(Twin)
+        copy.__dict__ |= self.__dict__ | {"data": self.folder / "promoted"}
+        shutil.rmtree(copy.data, ignore_errors=True)
+        subprocess.run(["cp", "-a", self.data, copy.data], check=True)
+        with open(copy.data / "postgresql.conf", "a") as conf:
+            conf.write("recovery_target_action = 'promote'\nautovacuum = 'off'\n")
+        self.run("pg_ctl", "-D", copy.data, "-l", self.sockets / "promoted.log", "-w", "-t", "120", "start", "-o",
+                 f"-k {self.sockets}")
+        wait_for("the promoted twin", lambda: self.run("psql", "-XAtc", "SELECT NOT pg_is_in_recovery()", check=False) == "t\n")
+        self.run("pg_ctl", "-D", copy.data, "-w", "-t", "120", "-m", "immediate", "stop")
+        return (copy.data / "global/pg_control").read_bytes()
 
     def keep_as(self, path):
         self.data.rename(path)

@@ -13,6 +13,8 @@ SLRUS = {  # entries on a page
     "pg_xact": 32768, "pg_multixact/offsets": 2048, "pg_multixact/members": 1636, "pg_commit_ts": 819,
 }
 ZEROS = bytes(PAGE)
+COUNTERS = ["NextXID", "NextOID", "NextMultiXactId", "NextMultiOffset", "oldestXID", "oldestXID's DB", "oldestMultiXid",
+            "oldestMulti's DB", "oldestCommitTsXid", "newestCommitTsXid", "full_page_writes"]
 
 
 class PreparedTransactions:
@@ -142,8 +144,14 @@ def compare_origins(files, twin):
     return [] if mine == theirs else [f"{path}: {mine} twin {theirs}"]
 
 
-def compare_state(backup, twin, prefix, expected_prepared):
-    """(problems, counts) of a base backup against the twin's folder."""
+def compare_counters(control, promoted):
+    """What comes next, and what is the oldest: where a compute would go on against where the promoted twin goes on."""
+    names = [f"Latest checkpoint's {name}" for name in COUNTERS]
+    return [f"{name}: {control[name]} twin {promoted[name]}" for name in names if control[name] != promoted[name]]
+
+
+def compare_state(backup, twin, promoted, prefix, expected_prepared):
+    """(problems, counts) of a base backup against the twin's folder, and the pg_control of the promoted twin."""
     with tarfile.open(fileobj=io.BytesIO(backup)) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
     if "anabranch.json" not in files:
@@ -152,5 +160,6 @@ def compare_state(backup, twin, prefix, expected_prepared):
     problems, pages = compare_slrus(files, twin, control)
     more, count = compare_files(files, twin)
     prepared, prepared_count = compare_prepared(files, twin, expected_prepared)
-    return (problems + more + prepared + compare_origins(files, twin),
+    counters = compare_counters(control, control_data(prefix, promoted, twin.parent))
+    return (problems + more + prepared + compare_origins(files, twin) + counters,
             {"slru_pages": pages, "state_files": count + prepared_count})

@@ -8,6 +8,7 @@ SEGMENT_SIZE = 16 << 20
 LINE = re.compile(r"(\S+) (\S+) +\d+ xid \d+ prev \S+ ([^ ,]+)")
 SPLIT = re.compile(r"Btree/SPLIT|Gin/.*SPLIT|Gist/.*SPLIT|Hash/SPLIT|SPGist/.*SPLIT", re.I)
 REMOVAL = re.compile(r"Storage/TRUNCATE|Database/DROP|Heap/TRUNCATE|RelMap|Tablespace/DROP|CLOG/TRUNCATE", re.I)
+KINDS = ("record end", "inside a record", "inside a split", "behind a removal", "one byte behind")
 
 
 class Place:
@@ -24,7 +25,6 @@ class Wal:
         self.segments = sorted(path for path in folder.iterdir() if re.fullmatch("[0-9A-F]{24}", path.name))
         if not self.segments:
             raise Failure("the primary left no WAL")
-        self.first_checkpoint = None
 
     def path(self, number):
         return self.folder / f"{1:08X}{number // 256:08X}{number % 256:08X}"
@@ -70,7 +70,7 @@ class Wal:
         return self.place(rows, index, "given", lsn)
 
     def search(self, at, end, pattern):
-        """Records from `at` on, and the index of the first that matches; of any if none does nearby."""
+        """Records from `at` on, and the index of the first that matches; None if none does nearby."""
         rows = []
         for number in range(at // SEGMENT_SIZE, at // SEGMENT_SIZE + 6):
             if not self.path(number).exists():
@@ -79,17 +79,26 @@ class Wal:
             found = [i for i, row in enumerate(rows[:-1]) if re.search(pattern, row[2]) and row[1] < end]
             if found:
                 return rows, found[0]
-        return rows, 0
+        return rows, None
+
+    def find(self, kind, at, bounds):
+        """(rows, index, kind): a record of the kind behind `at`, or anywhere; else any record."""
+        pattern = {"inside a split": SPLIT, "behind a removal": REMOVAL}.get(kind, "")
+        for begin, end, wanted, name in ((at, bounds[1], pattern, kind), (bounds[0], at, pattern, kind),
+                                         (at, bounds[1], "", "record end"), (bounds[0], at, "", "record end")):
+            rows, index = self.search(begin, end, wanted)
+            if index is not None:
+                return rows, index, name
+        raise Failure("there is no record between the first checkpoint and the end")
 
     def choose(self, random, count):
         """One LSN in each of `count` parts of the history, of each kind in turn, in order."""
-        begin, end = self.bounds()
+        bounds = self.bounds()
+        width = (bounds[1] - bounds[0]) // count
         places = []
         for i in range(count):
-            low = begin + (end - begin) * i // count
-            at = random.randrange(low, begin + (end - begin) * (i + 1) // count)
-            kind = ("record end", "inside a record", "inside a split", "behind a removal", "one byte behind")[i % 5]
-            rows, index = self.search(at, end, {"inside a split": SPLIT, "behind a removal": REMOVAL}.get(kind, ""))
+            at = bounds[0] + width * i + random.randrange(width)
+            rows, index, kind = self.find(KINDS[i % len(KINDS)], at, bounds)
             lsn = rows[index][1]
             if kind == "inside a record":
                 lsn = random.randrange(rows[index][0] + 1, rows[index][1])
