@@ -41,6 +41,8 @@ def run_one(name, function, shared, args):
         elif "cluster" in parameters:
             shared = shared or Cluster(args.build).up()
             function(shared)
+        elif "build" in parameters: # makes a cluster that is not like the others
+            function(args.build)
         else:
             function()
         print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)

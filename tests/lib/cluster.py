@@ -108,7 +108,8 @@ class Process:
 
 
 class Cluster:
-    def __init__(self, build, keep=None):
+    def __init__(self, build, keep=None, object_store=None):
+        self.object_store = object_store # a URL; None: a folder of the cluster
         self.build = pathlib.Path(build).resolve()
         base = keep or tempfile.mkdtemp(prefix="anabranch-", dir=os.environ.get("ANABRANCH_TEST_DIR", "/tmp"))
         self.folder = pathlib.Path(base)
@@ -133,7 +134,8 @@ class Cluster:
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def up(self):
-        self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres))
+        store = ["--object-store", self.object_store] if self.object_store else []
+        self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres), *store)
         return self
 
     def down(self):

@@ -167,6 +167,11 @@ class FaultProxy:
         with self.lock:
             self.rules.append([method, contains, times, action])
 
+    def unused(self):
+        """How often actions that were to happen so often have not happened yet."""
+        with self.lock:
+            return sum(times or 0 for _, _, times, _ in self.rules)
+
     def clear(self):
         with self.lock:
             self.rules, self.seen = [], []

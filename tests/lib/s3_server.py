@@ -69,7 +69,7 @@ use = egg:swift#{kind}
 """
 
 
-def sign(method, host, path, query, body, headers):
+def sign(secret_key, method, host, path, query, body, headers):
     """AWS signature version 4 over what is to be sent; adds the headers that it needs."""
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     payload = hashlib.sha256(body).hexdigest()
@@ -78,7 +78,7 @@ def sign(method, host, path, query, body, headers):
     canonical = "\n".join([method, path, query, *(f"{n}:{headers[n]}" for n in names), "", ";".join(names), payload])
     scope = f"{now[:8]}/{REGION}/s3/aws4_request"
     text = "\n".join(["AWS4-HMAC-SHA256", now, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = b"AWS4" + SECRET_KEY.encode()
+    key = b"AWS4" + secret_key.encode()
     for part in (now[:8], REGION, "s3", "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -88,7 +88,8 @@ def sign(method, host, path, query, body, headers):
 
 
 class S3Server:
-    def __init__(self):
+    def __init__(self, secret_key=SECRET_KEY):
+        self.secret_key = secret_key
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="anabranch_s3."))
         self.process, self.port = None, None
 
@@ -105,7 +106,7 @@ class S3Server:
 
     def start(self):
         log = open(self.folder / "server.log", "wb")
-        self.process = subprocess.Popen([PYTHON, __file__, str(self.folder)], stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([PYTHON, __file__, str(self.folder), self.secret_key], stdout=subprocess.PIPE,
                                         stderr=log, start_new_session=True)
         log.close()
         line = self.process.stdout.readline()  # "PORT\n" once it listens; nothing when it ended
@@ -134,13 +135,13 @@ class S3Server:
         return f"s3://{place}?" + "&".join(f"{k}={v}" for k, v in settings.items())
 
     def environment(self):
-        return os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        return os.environ | {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def request(self, method, path, query=None, body=b"", headers=None):
         """-> (status, headers, body); path is "/bucket/object"."""
         line = urllib.parse.urlencode(sorted((query or {}).items()), quote_via=urllib.parse.quote)
         host = f"127.0.0.1:{self.port}"
-        signed = sign(method, host, urllib.parse.quote(path), line, body, dict(headers or {}))
+        signed = sign(self.secret_key, method, host, urllib.parse.quote(path), line, body, dict(headers or {}))
         connection = http.client.HTTPConnection(host, timeout=30)
         connection.request(method, urllib.parse.quote(path) + ("?" + line if line else ""), body=body, headers=signed)
         answer = connection.getresponse()
@@ -198,7 +199,7 @@ def write_ring(folder, kind, port):
     builder.get_ring().save(str(folder / f"{kind}.ring.gz"))
 
 
-def serve(folder):
+def serve(folder, secret_key):
     import eventlet
     import eventlet.wsgi
     eventlet.monkey_patch()
@@ -216,7 +217,7 @@ def serve(folder):
         (folder / f"{kind}.conf").write_text(STORAGE_CONF.format(folder=folder, kind=kind))
     cache = "s3_server:cache_filter"
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    (folder / "proxy.conf").write_text(PROXY_CONF.format(folder=folder, region=REGION, secret=SECRET_KEY, cache=cache))
+    (folder / "proxy.conf").write_text(PROXY_CONF.format(folder=folder, region=REGION, secret=secret_key, cache=cache))
     quiet = open(os.devnull, "w")
     servers = []
     for kind, listener in sockets.items():
@@ -228,4 +229,4 @@ def serve(folder):
 
 
 if __name__ == "__main__":
-    serve(pathlib.Path(sys.argv[1]))
+    serve(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -97,6 +97,7 @@ def run_one(build, server, name, function):
     try:
         with bench.proxy:
             function(bench)
+            assert bench.proxy.unused() == 0, "a fault of this test did not happen"
         print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
         return True
     except Exception: # noqa: BLE001 - any failure is a failed test

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-static const char *const with_value[] = {"api-key",  "api-url",   "binaries", "branch",   "data",
-                                         "database", "endpoint",  "lsn",      "name",     "output",
-                                         "parent",   "port-base", "postgres", "preserve", "project",
-                                         "role",     "signal",    "source",   "time"};
+static const char *const with_value[] = {
+    "api-key",  "api-url", "binaries", "branch",       "data",   "database",  "endpoint",
+    "lsn",      "name",    "output",   "object-store", "parent", "port-base", "postgres",
+    "preserve", "project", "role",     "signal",       "source", "time"};
 static const char *const without_value[] = {"delete",      "follow",  "force",     "help",
                                             "no-endpoint", "no-wait", "protected", "version"};
 

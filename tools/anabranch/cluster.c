@@ -245,6 +245,7 @@ struct doc *cluster_doc(const struct cluster *cluster)
     doc_set_int(doc, "port_base", cluster->port_base);
     doc_set_str(doc, "binaries", cluster->binaries);
     doc_set_str(doc, "postgres", cluster->postgres);
+    doc_set_str(doc, "object_store", cluster->object_store);
     return doc_set(doc, "processes", processes);
 }
 
@@ -267,14 +268,16 @@ err_t cluster_save(const struct cluster *cluster, struct errmsg *msg)
 static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct errmsg *msg)
 {
     uint64_t base = 0;
-    const char *binaries = NULL, *postgres = NULL;
+    const char *binaries = NULL, *postgres = NULL, *object_store = "";
     struct doc *rows = NULL;
     TRY(doc_get_u64(doc, "port_base", &base, msg));
     TRY(doc_get_str(doc, "binaries", &binaries, msg));
     TRY(doc_get_str(doc, "postgres", &postgres, msg));
+    TRY(doc_opt_str(doc, "object_store", &object_store, msg));
     TRY(doc_get_array(doc, "processes", &rows, msg));
     TRY(str_copy(cluster->binaries, sizeof cluster->binaries, binaries, msg));
     TRY(str_copy(cluster->postgres, sizeof cluster->postgres, postgres, msg));
+    TRY(str_copy(cluster->object_store, sizeof cluster->object_store, object_store, msg));
     cluster->port_base = (uint16_t)base;
     lay_out(cluster);
     TRY(cluster_set_paths(cluster, msg));
@@ -356,13 +359,22 @@ static void print_control(const struct cluster *cluster, struct buf *to)
         base + PORT_COMPUTES + COMPUTES_MAX - 1);
 }
 
+static void print_object_store(const struct cluster *cluster, struct buf *to)
+{
+    if (cluster->object_store[0] != '\0') {
+        buf_printf(to, "object_store = \"%s\"\n", cluster->object_store);
+    } else {
+        buf_printf(to, "object_store = \"dir:%s/objects\"\n", cluster->data_dir);
+    }
+}
+
 static void print_agent(const struct cluster *cluster, struct buf *to)
 {
     buf_printf(to, "postgres_dir = \"%s\"\n", cluster->postgres);
     buf_printf(to, "extension_dir = \"%s/extension\"\n", cluster->binaries);
     buf_printf(
         to, "walproposer_binary = \"%s/compute/walproposer/walproposer\"\n", cluster->binaries);
-    buf_printf(to, "object_store = \"dir:%s/objects\"\n", cluster->data_dir);
+    print_object_store(cluster, to);
     if (geteuid() == 0) {
         buf_printf(to, "run_as_user = postgres\n");
     }
@@ -382,7 +394,7 @@ static err_t write_settings(
     switch (process->kind) {
     case PROCESS_SAFEKEEPER: break;
     case PROCESS_PAGESERVER:
-        buf_printf(&text, "object_store = \"dir:%s/objects\"\n", cluster->data_dir);
+        print_object_store(cluster, &text);
         buf_printf(
             &text, "control_url = \"http://" HOST ":%u\"\n",
             (unsigned)cluster->port_base + PORT_CONTROL);

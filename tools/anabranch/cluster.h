@@ -2,8 +2,9 @@
  * cluster.h - the processes of a local cluster: where they are, what runs, cluster.json.
  *
  * cluster.json in the data folder is the record: {data, api_url, port_base, binaries, postgres,
- * processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports never change after the
- * first `up`. Every command holds the lock file, so two never start or stop the same process.
+ * object_store, processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports never change
+ * after the first `up`. Every command holds the lock file, so two never start or stop the same
+ * process.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ struct process {
 
 struct cluster {
     char data_dir[PATH_SIZE], binaries[PATH_SIZE], postgres[PATH_SIZE];
+    char object_store[PATH_SIZE]; /* as set with --object-store; "": DATA/objects */
     uint16_t port_base;
     struct process processes[CLUSTER_PROCESSES]; /* in the order of starting */
     int lock_fd;

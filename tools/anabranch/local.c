@@ -129,6 +129,25 @@ static err_t find_folders(struct context *context, struct cluster *cluster, stru
     return ERR_OK;
 }
 
+/* What is in it stays there: another store would be without the objects of the old one. */
+static err_t find_object_store(struct context *context, struct cluster *cluster, struct errmsg *msg)
+{
+    const char *wanted = args_flag(context->args, "object-store");
+    if (wanted == NULL || strcmp(wanted, cluster->object_store) == 0) {
+        return ERR_OK;
+    }
+    if (cluster_exists(cluster)) {
+        return err_set(
+            msg, ERR_INVALID, "the cluster in %s has its objects in %s, they stay there",
+            cluster->data_dir,
+            cluster->object_store[0] == '\0' ? "a folder of its own" : cluster->object_store);
+    }
+    if (strpbrk(wanted, "\"\n") != NULL) {
+        return err_set(msg, ERR_INVALID, "--object-store: a quote or line break is not possible");
+    }
+    return str_copy(cluster->object_store, sizeof cluster->object_store, wanted, msg);
+}
+
 static err_t prepare(struct context *context, struct cluster *cluster, struct errmsg *msg)
 {
     const char *port_text = args_flag(context->args, "port-base");
@@ -146,6 +165,7 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
         port_base = cluster->port_base;
     }
     TRY(find_folders(context, cluster, msg));
+    TRY(find_object_store(context, cluster, msg));
     TRY(args_check_used(context->args, msg));
     if (!cluster_exists(cluster)) {
         char binaries[PATH_SIZE], postgres[PATH_SIZE];

@@ -17,6 +17,7 @@ static const char help[] =
     "anabranch - branches of a Postgres, over REST and on this machine\n"
     "\n"
     "  anabranch local up [--data DIR] [--port-base N] [--binaries DIR] [--postgres DIR]\n"
+    "                     [--object-store dir:/path|s3://bucket/prefix?..]\n"
     "  anabranch local down [--delete] | status | url | restart NAME | kill NAME [--signal KILL]\n"
     "\n"
     "  anabranch projects list | create [--name N] [--role R] [--database D] | get ID | delete ID\n"

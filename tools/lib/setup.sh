@@ -19,7 +19,7 @@ PACKAGES_ALL=(
     ca-certificates debian-archive-keyring curl procps util-linux iptables # tools
     clang libclang-rt-14-dev clang-format clang-tidy                       # second compiler, lint
 )
-# What only the suite `store` needs: Swift, as the S3 server that the tests start (a library; it starts no service).
+# What only the suites `store` and `e2e` need: Swift, as the S3 server that the tests start (a library, no service).
 PACKAGES_STORE=(python3-swift openssl)
 
 say() { printf '%s\n' "== $*"; }

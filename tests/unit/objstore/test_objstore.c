@@ -4,6 +4,7 @@
  */
 #include "common/objstore/objstore.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "common/base/mem.h"
@@ -368,6 +369,51 @@ START_TEST(test_empty_file_goes_up_and_comes_down)
 }
 END_TEST
 
+#define THREADS            4
+#define OBJECTS_PER_THREAD 5
+
+static void *put_and_get(void *context)
+{
+    char name[32];
+    struct buf data = {0};
+    err_t err = ERR_OK;
+    for (unsigned i = 0; i < OBJECTS_PER_THREAD && err == ERR_OK; i++) {
+        (void)snprintf(name, sizeof(name), "%s/%u", (const char *)context, i);
+        err = objstore_put(store, name, bytes_of_str(name), NULL);
+        buf_clear(&data);
+        if (err == ERR_OK) {
+            err = objstore_get(store, name, sizeof(name), &data, NULL);
+        }
+        if (err == ERR_OK && !bytes_equal(buf_view(&data), bytes_of_str(name))) {
+            err = ERR_CORRUPT;
+        }
+    }
+    buf_deinit(&data);
+    return err == ERR_OK ? NULL : context;
+}
+
+START_TEST(test_threads_share_a_store)
+{
+    open_store();
+    pthread_t threads[THREADS];
+    char *names[THREADS] = {"a", "b", "c", "c"}; /* two put the same objects */
+    for (size_t i = 0; i < THREADS; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, put_and_get, names[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        void *failed = NULL;
+        ck_assert_int_eq(pthread_join(threads[i], &failed), 0);
+        ck_assert_ptr_null(failed);
+    }
+    struct buf found = {0};
+    struct objstore_query all = {0};
+    ck_assert_ok(objstore_list(store, &all, append_name, &found, &msg), &msg);
+    ck_assert_uint_eq(found.size, 3 * OBJECTS_PER_THREAD * strlen("a/0=3 "));
+    buf_deinit(&found);
+    close_store();
+}
+END_TEST
+
 START_TEST(test_sweep_leaves_objects_alone)
 {
     open_store();
@@ -402,4 +448,5 @@ UNIT_MAIN(
     test_files_go_up_and_come_down,
     test_large_files_go_up_and_come_down,
     test_empty_file_goes_up_and_comes_down,
+    test_threads_share_a_store,
     test_sweep_leaves_objects_alone);
