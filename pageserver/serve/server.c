@@ -111,6 +111,31 @@ static err_t load_incarnation(struct server *server, struct errmsg *msg)
     return err;
 }
 
+static err_t collect_name(const struct objstore_entry *entry, void *context, struct errmsg *msg)
+{
+    struct buf *names = context; /* each with its NUL */
+    (void)msg;
+    buf_append(names, entry->name, strlen(entry->name) + 1);
+    return ERR_OK;
+}
+
+/* Every object of a deleted tenant. */
+static err_t erase_objects(struct tenants_user *user, struct tenant_id id, struct errmsg *msg)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    struct remote_name prefix = remote_tenant_prefix(id);
+    struct objstore_query query = {.prefix = prefix.text};
+    struct buf names = {0};
+    err_t err = objstore_list(server->objects, &query, collect_name, &names, msg);
+    for (size_t at = 0; at < names.size && err == ERR_OK;) {
+        const char *name = (const char *)names.data + at;
+        err = objstore_delete(server->objects, name, msg);
+        at += strlen(name) + 1;
+    }
+    buf_deinit(&names);
+    return err;
+}
+
 static err_t open_stores(struct server *server, struct errmsg *msg)
 {
     const struct server_options *options = &server->options;
@@ -142,6 +167,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .on_tenant = on_tenant,
         .on_tenant_gone = on_tenant_gone,
         .restore = restore,
+        .erase = erase_objects,
     };
     struct tenants_options tenants = {
         .loop = options->loop,
@@ -228,6 +254,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     attachments_stop_all(server);
     objstore_cancel(server->objects);
     mirrors_stop_all(server->mirrors);
+    tenants_stop(server->tenants);
     cancel_waits(server);
     server->stop_timer.on_fire = on_stop_timer;
     timer_start(server->options.loop, &server->stop_timer, STOP_MS);

@@ -1,5 +1,7 @@
 #include "pageserver/timeline/tenant.h"
 
+#include <stdio.h>
+
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
 #include "common/base/clock.h"
@@ -8,6 +10,7 @@
 #include "common/base/metric.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
+#include "pageserver/timeline/doomed_tenants.h"
 #include "pageserver/timeline/timeline_private.h"
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
@@ -17,12 +20,11 @@ METRIC_COUNTER(
     "flushes put off because compaction was behind");
 METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those being deleted");
 
-#define BUCKETS_MIN    16
-#define TICK_MS        100
-#define TENANT_FORMAT  1
-#define DELETED_SUFFIX ".deleted"
-#define TIMELINES_MAX  100000 /* of one tenant */
-#define TENANTS_MAX    10000
+#define BUCKETS_MIN   16
+#define TICK_MS       100
+#define TENANT_FORMAT 1
+#define TIMELINES_MAX 100000 /* of one tenant */
+#define TENANTS_MAX   10000
 
 #define TENANT_ROW_FIELDS(X)                                                                       \
     X(u16, format)                                                                                 \
@@ -69,6 +71,7 @@ struct tenants {
     struct tenants_options options;
     char folder[PATH_SIZE];
     struct list list, requests;
+    struct doomed_tenants doomed;
     size_t count;
     struct timer tick;
 };
@@ -564,16 +567,20 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
     return ERR_OK;
 }
 
-/* On its way out, or half of a restore or of an upload: of no use to this process. */
+/* Half of a restore or of an upload: of no use to this process. */
 static bool is_leftover(const char *name)
 {
-    static const char *const suffixes[] = {DELETED_SUFFIX, ".downloading", ".checkpoint"};
-    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
-        if (str_ends_with(name, suffixes[i])) {
-            return true;
-        }
-    }
-    return false;
+    return str_ends_with(name, ".downloading") || str_ends_with(name, ".checkpoint");
+}
+
+/* "TENANT.deleted" */
+static bool is_doomed(const char *name, struct tenant_id *ret_id)
+{
+    char id[ID_TEXT_SIZE];
+    return str_ends_with(name, DOOMED_SUFFIX) &&
+           strlen(name) == 2 * ID_SIZE + strlen(DOOMED_SUFFIX) &&
+           snprintf(id, sizeof(id), "%.*s", 2 * ID_SIZE, name) > 0 &&
+           tenant_id_parse(id, ret_id, NULL) == ERR_OK;
 }
 
 static err_t open_entry(const char *name, void *context, struct errmsg *msg)
@@ -584,6 +591,10 @@ static err_t open_entry(const char *name, void *context, struct errmsg *msg)
         char path[PATH_SIZE];
         TRY(str_format(path, sizeof(path), msg, "%s/%s", tenants->folder, name));
         return dir_remove(path, msg);
+    }
+    if (is_doomed(name, &id)) {
+        doomed_tenants_add(&tenants->doomed, id);
+        return ERR_OK;
     }
     if (tenant_id_parse(name, &id, NULL) != ERR_OK) {
         log_warn(NULL, "%s/%s is no tenant: ignored", tenants->folder, name);
@@ -753,6 +764,8 @@ err_t tenants_open(
     tenants->options = *options;
     list_init(&tenants->list);
     list_init(&tenants->requests);
+    doomed_tenants_init(
+        &tenants->doomed, options->loop, options->executor, options->user, tenants->folder);
     err_t err =
         str_format(tenants->folder, sizeof(tenants->folder), msg, "%s/tenants", options->data_dir);
     if (err == ERR_OK) {
@@ -780,7 +793,12 @@ bool tenants_are_idle(struct tenants *tenants)
             return false;
         }
     }
-    return list_is_empty(&tenants->requests);
+    return list_is_empty(&tenants->requests) && doomed_tenants_are_idle(&tenants->doomed);
+}
+
+void tenants_stop(struct tenants *tenants)
+{
+    doomed_tenants_stop(&tenants->doomed);
 }
 
 void tenants_close(struct tenants *tenants)
@@ -801,6 +819,7 @@ void tenants_close(struct tenants *tenants)
         tenant_destroy(tenant);
         metric_add(&tenant_count, -1);
     }
+    doomed_tenants_deinit(&tenants->doomed);
     mem_free(tenants);
 }
 
@@ -922,6 +941,8 @@ void tenant_attach(
     request->generation = generation;
     if (under_way) {
         answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+    } else if (doomed_tenants_has(&tenants->doomed, id)) {
+        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being deleted"));
     } else if (tenant == NULL && tenants->count >= TENANTS_MAX) {
         answer_later(request, err_set(&request->msg, ERR_BUSY, "limit of %d tenants", TENANTS_MAX));
     } else if (tenant == NULL) {
@@ -940,7 +961,7 @@ void tenant_attach(
     }
 }
 
-/* The rename is the moment of deletion; what it leaves is removed now or at the next start. */
+/* The rename is the moment of deletion; what it leaves goes in the background. */
 static err_t remove_tenant(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
@@ -949,10 +970,8 @@ static err_t remove_tenant(struct job *job)
     page_store_close(request->tenant->store);
     request->tenant->store = NULL;
     TRY(store_path(tenants, request->tenant_id, "", path, &job->msg));
-    TRY(store_path(tenants, request->tenant_id, DELETED_SUFFIX, doomed, &job->msg));
-    TRY(dir_remove(doomed, &job->msg));
-    TRY(file_rename_durably(path, doomed, &job->msg));
-    return dir_remove(doomed, &job->msg);
+    TRY(store_path(tenants, request->tenant_id, DOOMED_SUFFIX, doomed, &job->msg));
+    return file_rename_durably(path, doomed, &job->msg);
 }
 
 static void on_tenant_removed(struct job *job)
@@ -963,6 +982,9 @@ static void on_tenant_removed(struct job *job)
     list_remove(&tenant->link);
     request->tenants->count--;
     metric_add(&tenant_count, -1);
+    if (job->result == ERR_OK) {
+        doomed_tenants_add(&request->tenants->doomed, tenant->id);
+    }
     request->msg = job->msg;
     request_finish(request, job->result);
     tenant_destroy(tenant);

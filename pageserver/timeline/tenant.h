@@ -3,8 +3,8 @@
  * timelines in it. Creation, branching and deletion.
  *
  *   DATA_DIR/tenants/TENANT/          one kv
- *   DATA_DIR/tenants/TENANT.deleted/  on its way out; removed at the next start as well, as are
- *                                     .checkpoint and .downloading (pageserver/remote)
+ *   DATA_DIR/tenants/TENANT.deleted/  on its way out: doomed_tenants.h
+ *   .../TENANT.checkpoint/, TENANT.downloading/   of pageserver/remote; removed at a start
  *
  * A change is durable before it is visible: first the row is written (synced) on a worker, then the
  * loop shows the timeline. Timeline numbers are never reused: the counter is written with the row.
@@ -45,6 +45,8 @@ struct tenants_user {
         generation_t generation,
         const char *folder,
         struct errmsg *msg);
+    /* [worker] The tenant is deleted: nothing of it may stay elsewhere either. May be NULL. */
+    err_t (*erase)(struct tenants_user *user, struct tenant_id id, struct errmsg *msg);
 };
 
 struct tenants_options {
@@ -63,6 +65,8 @@ NODISCARD err_t tenants_open(
     const struct tenants_options *options, struct tenants **ret_tenants, struct errmsg *msg);
 /* No request, flush, erasure or read is under way. */
 bool tenants_are_idle(struct tenants *tenants);
+/* What goes on in the background for ever is given up: the next start goes on with it. */
+void tenants_stop(struct tenants *tenants);
 /* Flushes and closes everything; nothing may read or ingest any more. Blocking: at the end. */
 void tenants_close(struct tenants *tenants);
 

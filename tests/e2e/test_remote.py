@@ -90,6 +90,12 @@ def test_an_empty_disk_is_filled_from_the_object_store(fresh_cluster):
     result = wait_for("no round is under way",
                       lambda: http("POST", pageserver.http_url + tenant.path + "/remote/scrub"), 60)
     assert result["dangling"] <= 1 and result["repaired"] == result["dangling"], result
+    # A deleted project leaves nothing, also when the pageserver dies in the middle.
+    fresh_cluster.api("DELETE", f"/projects/{project.id}")
+    pageserver.kill()
+    pageserver.start()
+    wait_for("its objects are gone", lambda: not objects_of(fresh_cluster), 60)
+    wait_for("its folder is gone", lambda: not list((pageserver.folder / "tenants").iterdir()), 60)
 
 
 def start_second_pageserver(cluster, folder):
