@@ -1,5 +1,17 @@
 #include "tools/walreplay/page_mask.h"
 
+/* The last two bytes of a page, by access method; GIN has flags there, B-tree a small number. */
+enum {
+    BRIN_META = 0xF091,
+    BRIN_REVMAP = 0xF092,
+    BRIN_REGULAR = 0xF093,
+    GENERIC_ID_MIN = 0xFF00,
+    HASH_ID = 0xFF80,
+    GIST_ID = 0xFF81,
+    SPGIST_ID = 0xFF82
+};
+#define SEQUENCE_MAGIC 0x1717u
+
 #define PD_HINTS (PD_HAS_FREE_LINES | PD_PAGE_FULL)
 
 static void clear_hole(uint8_t *page)
@@ -57,7 +69,7 @@ static void mask_heap(uint8_t *page, struct page_key key)
         if ((pointer >> 15 & 3) == 1 && size >= 23) {
             mask_heap_tuple(page + offset, key, number);
         }
-        unsigned padding = (8 - size % 8) % 8;
+        unsigned padding = MIN_OF((8 - size % 8) % 8, PAGE_SIZE - offset - size);
         memset(page + offset + size, 0, padding);
     }
 }
@@ -107,17 +119,43 @@ static void mask_gin(uint8_t *page)
     }
 }
 
+/* Regular pages have a hole; a revmap page has its contents there; the metapage of an index that
+ * was made before version 10 has no usable pd_lower. */
+static void mask_brin(uint8_t *page)
+{
+    unsigned type = page_u16(page, PAGE_SIZE - 2);
+    if (type == BRIN_REGULAR ||
+        (type == BRIN_META && page_u16(page, PAGE_LOWER) > PAGE_HEADER_SIZE)) {
+        clear_hole(page);
+    }
+    clear_u16(page, PAGE_SIZE - 4, 1); /* evacuate */
+}
+
+static void mask_gin_hole(uint8_t *page)
+{
+    if (page_u16(page, PAGE_LOWER) > PAGE_HEADER_SIZE) {
+        clear_hole(page);
+    }
+}
+
 void page_mask(uint8_t *page, uint8_t rmgr, struct page_key key)
 {
     page_set_lsn(page, 0);
     page_set_u16(page, PAGE_CHECKSUM, 0);
-    page_set_u32(page, PAGE_PRUNE_XID, 0);
-    clear_u16(page, PAGE_FLAGS, PD_HINTS);
     if (key.fork == FORK_VM) {
         return;
     }
-    if (rmgr != RM_GIN || page_u16(page, PAGE_LOWER) > PAGE_HEADER_SIZE) {
-        clear_hole(page);
+    if (rmgr != RM_GENERIC && rmgr != RM_SEQ) {
+        page_set_u32(page, PAGE_PRUNE_XID, 0);
+        clear_u16(page, PAGE_FLAGS, PD_HINTS);
+    }
+    switch (rmgr) {
+    case RM_BRIN: mask_brin(page); return;
+    case RM_GIN:
+        mask_gin_hole(page);
+        mask_gin(page);
+        return;
+    default: clear_hole(page);
     }
     switch (rmgr) {
     case RM_HEAP:
@@ -125,8 +163,24 @@ void page_mask(uint8_t *page, uint8_t rmgr, struct page_key key)
     case RM_BTREE: mask_btree(page); break;
     case RM_HASH: mask_hash(page); break;
     case RM_GIST: mask_gist(page); break;
-    case RM_GIN: mask_gin(page); break;
-    case RM_BRIN: clear_u16(page, PAGE_SIZE - 4, 1); break; /* evacuate */
     default: break;
+    }
+}
+
+uint8_t page_rmgr(const uint8_t *page)
+{
+    unsigned special = page_u16(page, PAGE_SPECIAL);
+    unsigned id = page_u16(page, PAGE_SIZE - 2);
+    switch (PAGE_SIZE - special) {
+    case 16: return id == GIST_ID ? RM_GIST : id == HASH_ID ? RM_HASH : RM_BTREE;
+    case 8:
+        if (page_u32(page, special) == SEQUENCE_MAGIC && page_u32(page, special + 4) == 0) {
+            return RM_SEQ;
+        }
+        if (id >= BRIN_META && id <= BRIN_REGULAR) {
+            return RM_BRIN;
+        }
+        return id == SPGIST_ID ? RM_SPGIST : id >= GENERIC_ID_MIN ? RM_GENERIC : RM_GIN;
+    default: return RM_HEAP;
     }
 }
