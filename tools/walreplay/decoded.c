@@ -320,6 +320,33 @@ void decoded_apply_state(struct decoded *decoded, const struct decoded_version *
     put_entry(decoded, version->key, version->value);
 }
 
+/* pg_filenode.map of a database in one of its tablespaces, or of the cluster. */
+static void relmap_path(const char *dir, struct page_key key, char *to)
+{
+    if (key.rel == 0) {
+        (void)snprintf(to, PATH_SIZE, "%s/global/pg_filenode.map", dir);
+        return;
+    }
+    page_file_path(dir, (struct page_key){.spc = key.block, .db = key.rel}, to);
+    char *name = strrchr(to, '/') + 1;
+    (void)snprintf(name, (size_t)(to + PATH_SIZE - name), "pg_filenode.map");
+}
+
+static bool relmap_is_same(const struct entry *entry, const char *twin_dir)
+{
+    char path[PATH_SIZE];
+    uint8_t file[PAGE_SIZE];
+    relmap_path(twin_dir, entry->key, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return entry->value.size == 0;
+    }
+    ssize_t got = read(fd, file, sizeof(file));
+    (void)close(fd);
+    return got > 0 && (size_t)got == entry->value.size &&
+           memcmp(file, entry->value.data, entry->value.size) == 0;
+}
+
 err_t decoded_compare_sizes(
     struct decoded *decoded, const char *twin_dir, uint64_t *ret_different, struct errmsg *msg)
 {
@@ -328,6 +355,11 @@ err_t decoded_compare_sizes(
         const struct entry *entry = &decoded->entries[i];
         uint32_t ours = 0;
         uint32_t theirs = 0;
+        if (entry->used && entry->key.spc == KEY_SPC_STATE && entry->key.db == STATE_RELMAP &&
+            !relmap_is_same(entry, twin_dir)) {
+            printf("map of catalogs: %s differs\n", page_key_text(entry->key).text);
+            different++;
+        }
         if (!entry->used || entry->key.spc == KEY_SPC_STATE || entry->key.fork == FORK_FSM ||
             entry->key.block != KEY_BLOCK_SIZE) {
             continue;

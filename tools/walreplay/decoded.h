@@ -38,6 +38,9 @@ void decoded_apply_state(struct decoded *decoded, const struct decoded_version *
 NODISCARD err_t decoded_rel_size(
     struct decoded *decoded, struct page_key rel, uint32_t *ret_blocks, struct errmsg *msg);
 
-/* Relation forks that exist but whose file in `twin_dir` is missing or has another size. */
+/*
+ * Relation forks that exist but whose file in `twin_dir` is missing or has another size, and maps
+ * of catalogs (pg_filenode.map) that differ or should be gone.
+ */
 NODISCARD err_t decoded_compare_sizes(
     struct decoded *decoded, const char *twin_dir, uint64_t *ret_different, struct errmsg *msg);

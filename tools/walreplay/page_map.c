@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
@@ -165,6 +167,122 @@ void page_map_truncate(struct page_map *map, struct page_key rel, uint32_t block
             memset(entry->page, 0, PAGE_SIZE);
         }
     }
+}
+
+bool page_file_parse(const char *name, struct page_key *key)
+{
+    static const char *const suffixes[FORK_COUNT] = {"", "_fsm", "_vm", "_init"};
+    char *end = NULL;
+    key->rel = (uint32_t)strtoul(name, &end, 10);
+    if (end == name) {
+        return false;
+    }
+    key->fork = FORK_MAIN;
+    for (uint8_t fork = 1; fork < FORK_COUNT; fork++) {
+        if (strncmp(end, suffixes[fork], strlen(suffixes[fork])) == 0) {
+            key->fork = fork;
+            end += strlen(suffixes[fork]);
+        }
+    }
+    key->block = *end == '.' ? (uint32_t)strtoul(end + 1, &end, 10) * SEGMENT_BLOCKS : 0;
+    return *end == '\0';
+}
+
+static err_t copy_page(
+    struct page_map *map, struct page_key from, struct page_key to, struct errmsg *msg)
+{
+    uint8_t copy[PAGE_SIZE];
+    uint8_t *page = NULL;
+    to.rel = from.rel;
+    to.fork = from.fork;
+    to.block = from.block;
+    TRY(page_map_page(map, from, &page, msg));
+    memcpy(copy, page, PAGE_SIZE);
+    TRY(page_map_page(map, to, &page, msg));
+    memcpy(page, copy, PAGE_SIZE);
+    return ERR_OK;
+}
+
+/* Pages that only the base directory has: after this they are touched. */
+static err_t load_file(
+    struct page_map *map, const char *path, struct page_key key, struct errmsg *msg)
+{
+    struct stat file;
+    uint8_t *page = NULL;
+    if (stat(path, &file) != 0) {
+        return err_set(msg, ERR_IO, "stat %s: %m", path);
+    }
+    for (off_t at = 0; at < file.st_size; at += PAGE_SIZE, key.block++) {
+        TRY(page_map_page(map, key, &page, msg));
+    }
+    return ERR_OK;
+}
+
+static err_t load_database(struct page_map *map, struct page_key from, struct errmsg *msg)
+{
+    char folder[PATH_SIZE];
+    page_file_path(map->base_dir, from, folder);
+    *strrchr(folder, '/') = '\0';
+    DIR *dir = opendir(folder);
+    err_t err = ERR_OK;
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
+        char path[PATH_SIZE];
+        struct page_key key = from;
+        if (page_file_parse(item->d_name, &key) && key.fork != FORK_FSM &&
+            snprintf(path, sizeof(path), "%s/%s", folder, item->d_name) < PATH_SIZE) {
+            err = load_file(map, path, key, msg);
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+    return err;
+}
+
+err_t page_map_copy_database(
+    struct page_map *map, struct page_key from, struct page_key to, struct errmsg *msg)
+{
+    TRY(load_database(map, from, msg));
+    struct page_key *keys = MEM_ARRAY(struct page_key, map->count + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < map->capacity; i++) {
+        const struct page_key *key = &map->entries[i].key;
+        if (map->entries[i].page != NULL && key->spc == from.spc && key->db == from.db) {
+            keys[count++] = *key;
+        }
+    }
+    err_t err = ERR_OK;
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        err = copy_page(map, keys[i], to, msg);
+    }
+    mem_free(keys);
+    return err;
+}
+
+err_t page_map_forget_slru(struct page_map *map, enum state_kind kind, struct errmsg *msg)
+{
+    char folder[PATH_SIZE];
+    struct page_key key = page_key_state(kind, 0, 0);
+    page_file_path(map->base_dir, key, folder);
+    *strrchr(folder, '/') = '\0';
+    DIR *dir = opendir(folder);
+    err_t err = ERR_OK;
+    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
+         item = next_item(dir)) {
+        char path[PATH_SIZE];
+        key.block = (uint32_t)strtoul(item->d_name, NULL, 16) * SLRU_SEGMENT_BLOCKS;
+        if (item->d_name[0] != '.' &&
+            snprintf(path, sizeof(path), "%s/%s", folder, item->d_name) < PATH_SIZE) {
+            err = load_file(map, path, key, msg);
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
+    }
+    key.block = 0;
+    page_map_truncate(map, key, 0);
+    return err;
 }
 
 struct dirent *next_item(DIR *dir)

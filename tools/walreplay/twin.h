@@ -12,6 +12,7 @@ struct twin_options {
     const char *twin_dir, *base_dir;
     bool commit_ts;      /* compare pg_commit_ts, too */
     bool ignores_vm_lsn; /* of visibility map pages */
+    bool masks;          /* hint bits, pd_lsn: it is a primary; sequences are left out, too */
 };
 
 struct twin_result {

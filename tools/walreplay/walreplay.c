@@ -1,17 +1,20 @@
 /*
  * walreplay - replay WAL with the native redo and compare with what Postgres made of it.
  *
- *   walreplay --base DIR --wal DIR [--twin DIR] [--end LSN] [--decode] [--imply-vm]
- *             [--pairs DIR] [--page SPC/DB/REL/FORK/BLOCK]
+ *   walreplay --base DIR --wal DIR [--twin DIR | --primary DIR] [--end LSN] [--decode] [--imply-vm]
+ *             [--pairs DIR] [--counts FILE] [--page SPC/DB/REL/FORK/BLOCK]
  *
  * --base  a cold copy of a data directory that was shut down; replay starts at its checkpoint
- * --wal   pg_wal of the server that went on from there
+ * --wal   pg_wal of the server that went on from there; of several timelines, the newest one counts
  * --twin  a copy of the base that stock Postgres recovered up to --end: compared byte for byte
+ * --primary  the server itself, which was stopped cleanly: compared with the masks of page_mask.h
  * --end   stop behind the record that ends there (default: where the WAL ends)
  * --decode  let the pageserver's decoder say which pages change and how; sizes are compared, too
  * --imply-vm  take the references to visibility map pages away, as older minor versions of 17 wrote
  *         the records; such pages keep their pd_lsn, so it is not compared
  * --pairs  write the first few pages and records of each kind, as tests/fuzz/fuzz_redo.c reads them
+ * --counts  write a line for every kind of record: resource manager, operation (the high 4 bits of
+ *         info, in hexadecimal), records, pages, images compared, images that differ, refused
  * --page  print every record that touches this page
  *
  * WAL written with wal_consistency_checking=all carries images of pages as the primary had them:
@@ -28,6 +31,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "common/pg/cursor.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/redo/redo.h"
 #include "tools/walreplay/decoded.h"
@@ -48,7 +52,8 @@ enum {
     CONTROL_CHECKSUMS = 252
 };
 
-#define PAIRS_MAX 4
+#define PAIRS_MAX    4
+#define TIMELINE_MAX 8
 
 struct coverage {
     uint64_t records, pages, images, refused, different;
@@ -56,7 +61,7 @@ struct coverage {
 };
 
 struct check {
-    const char *base_dir, *wal_dir, *twin_dir, *pairs_dir;
+    const char *base_dir, *wal_dir, *twin_dir, *primary_dir, *pairs_dir, *counts_path;
     lsn_t start_lsn, end_lsn;
     uint64_t system_id;
     uint32_t segment_size;
@@ -313,6 +318,41 @@ static const struct wal_record *without_vm(const struct wal_record *record)
     return &copy;
 }
 
+/* CREATE DATABASE that copies files: the WAL has no pages of the copy. Lost bits are copied with
+ * them. */
+static err_t copy_database(struct check *check, const struct wal_record *record, struct errmsg *msg)
+{
+    struct cursor fields = cursor_of(record->main_data);
+    struct page_key from = {.spc = 0}, to = {.spc = 0};
+    to.db = cursor_u32(&fields);
+    to.spc = cursor_u32(&fields);
+    from.db = cursor_u32(&fields);
+    from.spc = cursor_u32(&fields);
+    for (size_t i = 0, count = check->lost_count; i < count; i++) {
+        struct page_key key = check->lost[i];
+        if (key.db == from.db && key.spc == from.spc) {
+            key.db = to.db;
+            key.spc = to.spc;
+            (void)lost_bits(check, key, true);
+        }
+    }
+    return check->decodes ? ERR_OK : page_map_copy_database(check->map, from, to, msg);
+}
+
+/* A changed setting: without commit timestamps the server forgets those that it had. */
+static err_t follow_settings(
+    struct check *check, const struct wal_record *record, struct errmsg *msg)
+{
+    struct cursor fields = cursor_of(record->main_data);
+    cursor_skip(&fields, 6 * sizeof(uint32_t) + 1);
+    bool commit_ts = cursor_u8(&fields) != 0;
+    if (check->commit_ts && !commit_ts && !check->decodes) {
+        TRY(page_map_forget_slru(check->map, STATE_COMMIT_TS, msg));
+    }
+    check->commit_ts = commit_ts;
+    return ERR_OK;
+}
+
 static err_t apply_record(struct check *check, const struct wal_record *record, struct errmsg *msg)
 {
     static struct touched touched;
@@ -331,6 +371,12 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
             block->hole_size > 0) {
             (void)lost_bits(check, block->key, true);
         }
+    }
+    if (record->rmgr == RM_DBASE && (record->info & 0xF0) == 0) {
+        TRY(copy_database(check, record, msg));
+    }
+    if (record->rmgr == RM_XLOG && (record->info & 0xF0) == 0x60) {
+        TRY(follow_settings(check, record, msg));
     }
     if (check->decodes) {
         return apply_versions(check, record, coverage, msg);
@@ -352,16 +398,26 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
     return ERR_OK;
 }
 
+/* The newest timeline's file of the segment: where a server was promoted, it begins like the older
+ * one's. -1: there is none. */
+static int open_segment(const struct check *check, lsn_t lsn)
+{
+    struct wal_segment_name name = wal_segment_name(lsn, check->segment_size);
+    int fd = -1;
+    for (unsigned timeline = TIMELINE_MAX; timeline > 0 && fd < 0; timeline--) {
+        char path[PATH_SIZE];
+        (void)snprintf(path, sizeof(path), "%s/%08X%s", check->wal_dir, timeline, name.text + 8);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    return fd;
+}
+
 /* Feed one read's worth of WAL; ERR_NOT_FOUND: there is no more. */
 static err_t feed_more(
     struct check *check, struct wal_reader *reader, uint8_t *room, size_t size, struct errmsg *msg)
 {
-    char path[PATH_SIZE];
     lsn_t lsn = wal_reader_next_lsn(reader);
-    (void)snprintf(
-        path, sizeof(path), "%s/%s", check->wal_dir,
-        wal_segment_name(lsn, check->segment_size).text);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_segment(check, lsn);
     if (fd < 0) {
         return ERR_NOT_FOUND;
     }
@@ -439,6 +495,45 @@ static bool report(const struct check *check)
     return bad == 0;
 }
 
+static err_t write_counts(const struct check *check, struct errmsg *msg)
+{
+    FILE *file = fopen(check->counts_path, "w");
+    if (file == NULL) {
+        return err_set(msg, ERR_IO, "open %s: %m", check->counts_path);
+    }
+    for (unsigned rmgr = 0; rmgr < RM_COUNT; rmgr++) {
+        for (unsigned op = 0; op < 16; op++) {
+            const struct coverage *coverage = &check->coverage[rmgr][op];
+            if (coverage->records > 0) {
+                (void)fprintf(
+                    file, "%u %02x %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                    rmgr, op << 4, coverage->records, coverage->pages, coverage->images,
+                    coverage->different, coverage->refused);
+            }
+        }
+    }
+    return fclose(file) == 0 ? ERR_OK : err_set(msg, ERR_IO, "write %s: %m", check->counts_path);
+}
+
+static err_t compare_directory(
+    struct check *check, const char *dir, bool is_primary, bool *same, struct errmsg *msg)
+{
+    struct twin_result result;
+    struct twin_options options = {
+        .twin_dir = dir,
+        .base_dir = check->base_dir,
+        .commit_ts = check->commit_ts,
+        .ignores_vm_lsn = check->implies_vm,
+        .masks = is_primary,
+    };
+    TRY(twin_compare(&options, check->map, &result, msg));
+    printf(
+        "%s: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n",
+        is_primary ? "primary" : "twin", result.files, result.pages, result.different);
+    *same = *same && result.different == 0 && result.pages > 0;
+    return ERR_OK;
+}
+
 static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
 {
     TRY(read_control(check, msg));
@@ -451,24 +546,19 @@ static err_t run(struct check *check, bool *ret_same, struct errmsg *msg)
     }
     TRY(replay(check, msg));
     bool same = report(check);
+    if (check->counts_path != NULL) {
+        TRY(write_counts(check, msg));
+    }
     if (check->twin_dir != NULL) {
-        struct twin_result result;
-        struct twin_options options = {
-            .twin_dir = check->twin_dir,
-            .base_dir = check->base_dir,
-            .commit_ts = check->commit_ts,
-            .ignores_vm_lsn = check->implies_vm,
-        };
-        TRY(twin_compare(&options, check->map, &result, msg));
-        printf(
-            "twin: %" PRIu64 " files, %" PRIu64 " pages, %" PRIu64 " different\n", result.files,
-            result.pages, result.different);
-        same = same && result.different == 0 && result.pages > 0;
+        TRY(compare_directory(check, check->twin_dir, false, &same, msg));
+    }
+    if (check->primary_dir != NULL) {
+        TRY(compare_directory(check, check->primary_dir, true, &same, msg));
     }
     if (check->twin_dir != NULL && check->decodes) {
         uint64_t different = 0;
         TRY(decoded_compare_sizes(check->decoded, check->twin_dir, &different, msg));
-        printf("sizes: %" PRIu64 " different\n", different);
+        printf("sizes and maps: %" PRIu64 " different\n", different);
         same = same && different == 0;
     }
     *ret_same = same;
@@ -481,6 +571,8 @@ static int next_option(int argc, char **argv)
         {"base", required_argument, NULL, 'b'},
         {"wal", required_argument, NULL, 'w'},
         {"twin", required_argument, NULL, 't'},
+        {"primary", required_argument, NULL, 'm'},
+        {"counts", required_argument, NULL, 'c'},
         {"end", required_argument, NULL, 'e'},
         {"page", required_argument, NULL, 'p'},
         {"decode", no_argument, NULL, 'd'},
@@ -511,6 +603,8 @@ static err_t set_option(struct check *check, int option, struct errmsg *msg)
     case 'b': check->base_dir = optarg; return ERR_OK;
     case 'w': check->wal_dir = optarg; return ERR_OK;
     case 't': check->twin_dir = optarg; return ERR_OK;
+    case 'm': check->primary_dir = optarg; return ERR_OK;
+    case 'c': check->counts_path = optarg; return ERR_OK;
     case 'r': check->pairs_dir = optarg; return ERR_OK;
     case 'd': check->decodes = true; return ERR_OK;
     case 'v': check->implies_vm = true; return ERR_OK;
