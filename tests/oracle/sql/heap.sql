@@ -57,17 +57,17 @@ DELETE FROM columns WHERE id % 4 = 1;
 VACUUM columns;
 
 -- COPY: multi-insert, also into frozen pages and behind old rows
-COPY (SELECT i, repeat('copy', i % 20) FROM generate_series(1, 8000) i) TO '/tmp/redo_twin_copy.txt';
+\copy (SELECT i, repeat('copy', i % 20) FROM generate_series(1, 8000) i) TO 'copy.txt';
 CREATE TABLE copied (id int, t text);
-COPY copied FROM '/tmp/redo_twin_copy.txt';
+\copy copied FROM 'copy.txt';
 VACUUM copied;
-COPY copied FROM '/tmp/redo_twin_copy.txt';
+\copy copied FROM 'copy.txt';
 DELETE FROM copied WHERE id % 2 = 0;
 VACUUM copied;
-COPY copied FROM '/tmp/redo_twin_copy.txt';
+\copy copied FROM 'copy.txt';
 BEGIN;
 TRUNCATE copied;
-COPY copied FROM '/tmp/redo_twin_copy.txt' WITH (FREEZE);
+\copy copied FROM 'copy.txt' WITH (FREEZE);
 COMMIT;
 UPDATE copied SET t = 'u' WHERE id % 100 = 0;
 INSERT INTO copied SELECT 1, 'unfreezes' FROM generate_series(1, 10);

@@ -19,3 +19,11 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SELECT count(t) FROM killed WHERE k > 0;
 SELECT count(t) FROM killed WHERE k > 0;
+-- a transaction of its own for every row, some of them undone
+CREATE FUNCTION nested(first int, count int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN FOR i IN first..first + count LOOP
+  BEGIN
+    INSERT INTO queue (t) VALUES ('nested ' || i);
+    IF i % 5 = 0 THEN RAISE EXCEPTION 'undone'; END IF;
+  EXCEPTION WHEN raise_exception THEN NULL; END;
+END LOOP; END $$;
