@@ -82,15 +82,23 @@ class Server:
 
 
 class Primary(Server):
-    def __init__(self, prefix, folder):
-        super().__init__(prefix, folder, "primary")
+    def __init__(self, prefix, folder, name):
+        super().__init__(prefix, folder, name)
         self.running = False
         self.tests_ok = 0
 
-    def unpack(self, image, backup):
-        """The bootstrap image, and over it what a compute gets at its first LSN: pg_control and one checkpoint in WAL."""
+    def take_relations(self, twin):
+        """The relations of another data directory: all else of it is what the base backup brings."""
+        subprocess.run(["cp", "-a", twin, self.data], check=True)
+        for name in ("recovery.signal", "pg_wal", "pg_xact", "pg_multixact", "pg_commit_ts", "pg_subtrans", "pg_twophase",
+                     "pg_logical"):
+            path = self.data / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def unpack(self, *archives):
+        """A bootstrap image, or nothing, and over it what a compute gets: pg_control and one checkpoint in WAL."""
         self.make_folder(self.data)
-        for content in (image, backup):
+        for content in archives:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 archive.extractall(self.data)
         (self.data / "anabranch.json").unlink()
@@ -157,14 +165,14 @@ class Primary(Server):
 class Twin(Server):
     """Archive recovery of the base up to an LSN: a fresh one each time, so that no record is ever replayed twice."""
 
-    def __init__(self, primary, folder, archive):
-        super().__init__(primary.bin.parent, folder, "twin")
-        self.archive = archive
+    def __init__(self, line):
+        super().__init__(line.primary.bin.parent, line.rig.folder, "twin")
+        self.base, self.archive = line.base, line.wal_folder
 
     def recover(self, stop_lsn):
         """Every record that begins before stop_lsn, then a restartpoint that writes all pages, and the end."""
         shutil.rmtree(self.data, ignore_errors=True)
-        subprocess.run(["cp", "-a", self.folder / "base", self.data], check=True)
+        subprocess.run(["cp", "-a", self.base, self.data], check=True)
         # A link costs nothing; Postgres removes links from pg_wal and never writes through them in recovery.
         self.write_settings({**TWIN, "restore_command": f"test -f {self.archive}/%f && ln -sf {self.archive}/%f %p",
                              "recovery_target_lsn": lsn_text(stop_lsn)})

@@ -22,7 +22,8 @@ class PreparedTransactions:
 
     LINE = re.compile(r"tx:\s+(\d+), lsn: (\S+), .*desc: (PREPARE|COMMIT_PREPARED|ABORT_PREPARED) (\d+)?")
 
-    def __init__(self, prefix, wal, start_lsn):
+    def __init__(self, prefix, wal, start_lsn, before=()):
+        self.before = set(before)
         done = subprocess.run(
             [prefix / "bin/pg_waldump", "-p", wal.folder, "-s", lsn_text(start_lsn), "-r", "Transaction"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -33,7 +34,7 @@ class PreparedTransactions:
                 self.events.append((lsn_number(match[2].rstrip(",")), began, int(match[1] if began else match[4])))
 
     def at(self, stop_lsn):
-        there = set()
+        there = set(self.before)
         for lsn, began, xid in self.events:
             if lsn < stop_lsn:
                 (there.add if began else there.discard)(xid)

@@ -1,0 +1,25 @@
+-- A Postgres goes on where a branch begins. What is not there yet at its LSN fails, and that is fine.
+SET client_min_messages = error;
+CHECKPOINT;
+COMMIT PREPARED 'stays';
+UPDATE sub SET i = i + 1 WHERE i % 10 = 0;
+VACUUM (FREEZE) sub;
+CREATE INDEX sub_i ON sub (i);
+UPDATE account SET balance = balance - 1 WHERE id % 7 = 0;
+DELETE FROM killed WHERE k % 2 = 0;
+VACUUM killed;
+TRUNCATE elsewhere;
+INSERT INTO elsewhere SELECT generate_series(1, 500);
+DROP TABLE wide;
+ALTER TABLE upsert SET TABLESPACE in_place;
+CREATE UNLOGGED TABLE unlogged_here (i int PRIMARY KEY);
+BEGIN; SELECT count(*) FROM (SELECT * FROM parent FOR KEY SHARE) p; SAVEPOINT a; SELECT count(*) FROM (SELECT * FROM parent FOR SHARE) p;
+UPDATE parent SET v = v + 1 WHERE id < 50; COMMIT;
+BEGIN; INSERT INTO sub VALUES (-8); SAVEPOINT a; INSERT INTO sub VALUES (-9); PREPARE TRANSACTION 'stays here';
+CREATE DATABASE copied_on_branch TEMPLATE copied_wal STRATEGY file_copy;
+CHECKPOINT;
+DROP DATABASE small;
+DROP DATABASE regression;
+VACUUM FULL pg_class;
+REINDEX TABLE pg_attribute;
+SELECT txid_current();
