@@ -358,6 +358,23 @@ static int compare_pages(const void *left, const void *right)
     return order != 0 ? order : compare_u32(a->block, b->block);
 }
 
+err_t open_layer_visit(
+    const struct open_layer *layer,
+    err_t (*visit)(const struct layer_page *page, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg)
+{
+    const struct table *table = atomic_load_explicit(&layer->table, memory_order_acquire);
+    for (size_t i = 0; i <= table->mask; i++) {
+        const struct layer_page *page =
+            atomic_load_explicit(&table->slots[i].page, memory_order_acquire);
+        if (page != NULL) {
+            TRY(visit(page, context, msg));
+        }
+    }
+    return ERR_OK;
+}
+
 struct layer_page **open_layer_sort(const struct open_layer *layer, size_t *ret_count)
 {
     struct layer_page **pages = MEM_ARRAY(struct layer_page *, layer->page_count + 1);

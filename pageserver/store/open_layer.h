@@ -70,5 +70,15 @@ struct bytes layer_version_value(const struct layer_version *version);
 /* Sizes of forks and keys of KEY_SPC_STATE, in no order: first, then ->next. */
 const struct layer_page *open_layer_states(const struct open_layer *layer);
 
+/*
+ * Every page that was there when this was called, in no order; with a writer at work, maybe some
+ * that came later. An error of `visit` ends it.
+ */
+NODISCARD err_t open_layer_visit(
+    const struct open_layer *layer,
+    err_t (*visit)(const struct layer_page *page, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
+
 /* All pages in key order, an array of *ret_count that the caller frees. Nobody writes any more. */
 struct layer_page **open_layer_sort(const struct open_layer *layer, size_t *ret_count);

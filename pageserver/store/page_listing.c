@@ -180,6 +180,75 @@ err_t page_reader_relations(
     return err;
 }
 
+/* -- what was written in a range of LSNs -- */
+
+struct written {
+    lsn_t from, to;
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg);
+    void *context;
+};
+
+static err_t visit_layer_page(const struct layer_page *page, void *context, struct errmsg *msg)
+{
+    const struct written *written = context;
+    const struct layer_version *version = layer_page_at(page, written->to);
+    bool counts = page->key.spc != KEY_SPC_STATE && version != NULL && version->lsn > written->from;
+    return counts ? written->visit(page->key, written->context, msg) : ERR_OK;
+}
+
+/* One key behind another; false behind the last there can be. */
+static bool next_key(struct page_key *key)
+{
+    if (key->block < UINT32_MAX) {
+        key->block++;
+        return true;
+    }
+    return next_fork(key);
+}
+
+/* A seek a page, two when its newest version is too new. */
+static err_t visit_kv_pages(
+    struct page_reader *reader,
+    uint32_t timeline,
+    const struct written *written,
+    struct errmsg *msg)
+{
+    struct page_key at = {.spc = KEY_SPC_STATE + 1};
+    for (bool more = true; more;) {
+        struct place place;
+        TRY(seek_key(reader, timeline, at, written->to, &more, &place, msg));
+        if (!more) {
+            break;
+        }
+        at = place.key;
+        if (place.lsn > written->to) {
+            continue; /* the seek went on to this page: once more, below `to` */
+        }
+        if (place.lsn > written->from) {
+            TRY(written->visit(at, written->context, msg));
+        }
+        more = next_key(&at);
+    }
+    return ERR_OK;
+}
+
+err_t page_reader_written(
+    struct page_reader *reader,
+    size_t span,
+    lsn_t from,
+    lsn_t to,
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg)
+{
+    struct written written = {.from = from, .to = to, .visit = visit, .context = context};
+    const struct span_layers *layers = &reader->spans[span];
+    for (size_t i = 0; i < layers->count; i++) {
+        TRY(open_layer_visit(layers->layers[i], visit_layer_page, &written, msg));
+    }
+    return visit_kv_pages(reader, reader->path->spans[span].timeline, &written, msg);
+}
+
 static bool is_state(struct page_key key, enum state_kind kind)
 {
     return key.spc == KEY_SPC_STATE && key.db == (uint32_t)kind;

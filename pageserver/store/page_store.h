@@ -244,6 +244,19 @@ NODISCARD err_t page_reader_relations(
     void *context,
     struct errmsg *msg);
 
+/*
+ * Every page, and every fork's size (block KEY_BLOCK_SIZE), that has a version with from < LSN <=
+ * to on the timeline of span `span` of the path. In no order; a key may come twice.
+ */
+NODISCARD err_t page_reader_written(
+    struct page_reader *reader,
+    size_t span,
+    lsn_t from,
+    lsn_t to,
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
+
 /* Every key of one kind of state that has a version at `lsn`, in key order. */
 NODISCARD err_t page_reader_state_keys(
     struct page_reader *reader,

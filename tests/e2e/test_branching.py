@@ -191,3 +191,27 @@ def test_many_kinds_of_objects_survive_a_branch(cluster):
         db.query("VACUUM FULL toasted")
         assert db.value(digest) == expected
     assert main.value("SELECT count(*) FROM unlogged") == "10"
+
+
+def test_diff_of_two_branches_names_what_was_written(cluster):
+    main = project(cluster).create_branch("diff-parent", project(cluster).main())
+    main.sql("CREATE TABLE same AS SELECT i FROM generate_series(1, 10000) i")
+    main.sql("CREATE TABLE other AS SELECT i FROM generate_series(1, 10000) i")
+    main.sql("VACUUM same, other") # so that reading them writes nothing later
+    child = project(cluster).create_branch("diff-child", main)
+    child.sql("UPDATE other SET i = -i WHERE i = 5000")
+    node = child.value("SELECT pg_relation_filenode('other')")
+    unchanged = child.value("SELECT pg_relation_filenode('same')")
+    lsn = child.value("SELECT pg_current_wal_flush_lsn()")
+
+    def spec(branch):
+        return http("GET", f"{cluster.agent.http_url}/v1/computes/{branch.endpoint()['id']}/spec")
+    mine, theirs = spec(main), spec(child)
+    url = f"{cluster.pageserver.http_url}/v1/tenants/{mine['tenant']}/timelines"
+    diff = http("GET", f"{url}/{mine['timeline']}/diff?other={theirs['timeline']}&other_lsn={lsn}")
+    changed = {r["rel"]: r for r in diff["relations"] if r["fork"] == 0}
+    assert int(node) in changed and int(unchanged) not in changed, diff
+    assert 1 <= changed[int(node)]["pages"] <= 2, diff # the row's old page, and the new version's
+    assert diff["pages_compared"] < 1000, "a diff reads what was written, not everything"
+    itself = http("GET", f"{url}/{theirs['timeline']}/diff?lsn={lsn}&other_lsn={lsn}")
+    assert itself["relations"] == [], itself
