@@ -30,7 +30,8 @@
     X(str, control_token, "", RESTART, "bearer token for control; empty: none")                    \
     X(u64, upload_threads, "2", RESTART, "threads that upload to the object store")                \
     X(ms, upload_interval, "10s", RESTART, "what was flushed is uploaded after this")              \
-    X(ms, leaked_after, "1h", RESTART, "a scrub calls no younger object leaked")
+    X(ms, leaked_after, "1h", RESTART,                                                             \
+      "no younger object is called leaked, no younger upload abandoned")
 
 struct pageserver_conf {
     PAGESERVER_SETTINGS(CONF_FIELD)

@@ -154,6 +154,14 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .leaked_after_ms = options->leaked_after_ms,
         .user = &server->mirrors_user,
     });
+    sweeper_start(
+        &server->sweeper, &(struct sweeper_options){
+                              .loop = options->loop,
+                              .executor = server->uploads,
+                              .objects = server->objects,
+                              .interval_ms = options->leaked_after_ms,
+                              .older_than_ms = options->leaked_after_ms,
+                          });
     server->cache = page_cache_create(options->page_cache_bytes);
     server->reads = (struct page_read_service){
         .executor = options->executor,
@@ -220,7 +228,8 @@ static void on_stop_timer(struct timer *timer)
 {
     struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
     if (!list_is_empty(&server->connections) || !list_is_empty(&server->attachments) ||
-        !mirrors_are_stopped(server->mirrors) || !tenants_are_idle(server->tenants)) {
+        !mirrors_are_stopped(server->mirrors) || !sweeper_is_idle(&server->sweeper) ||
+        !tenants_are_idle(server->tenants)) {
         timer_start(server->options.loop, timer, STOP_MS);
         return;
     }
@@ -256,6 +265,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     objstore_cancel(server->objects);
     mirrors_stop_all(server->mirrors);
     tenants_stop(server->tenants);
+    sweeper_stop(&server->sweeper);
     cancel_waits(server);
     server->stop_timer.on_fire = on_stop_timer;
     timer_start(server->options.loop, &server->stop_timer, STOP_MS);

@@ -8,6 +8,7 @@
 #include "common/objstore/objstore.h"
 #include "pageserver/read/page_read.h"
 #include "pageserver/remote/mirror.h"
+#include "pageserver/remote/sweeper.h"
 #include "pageserver/timeline/tenant.h"
 
 struct attachment;
@@ -43,6 +44,7 @@ struct server {
     struct http_client *http_client;
     struct mirrors *mirrors;
     struct mirrors_user mirrors_user;
+    struct sweeper sweeper;
     struct tenants *tenants;
     struct tenants_user tenants_user;
     struct page_cache *cache;
