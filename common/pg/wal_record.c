@@ -30,13 +30,15 @@ enum {
     BLOCK_SAME_REL = 0x80
 };
 
+/* A relation as a block reference names it: u32 tablespace, u32 database, u32 file. */
+#define RELATION_SIZE 12
+
 /* What decoding carries along: where the payload will be cut, and the relation of SAME_REL. */
 struct decoding {
     struct cursor headers;
     uint64_t payload_size; /* announced so far: images, block data, main data */
     size_t main_size;
-    struct page_key rel;
-    bool rel_known;
+    const uint8_t *relation; /* the last one that was named, in the headers; NULL: none yet */
     lsn_t lsn;
     struct errmsg *msg;
 };
@@ -114,21 +116,23 @@ static err_t decode_block_name(
 {
     struct cursor *headers = &decoding->headers;
     if ((fork_flags & BLOCK_SAME_REL) == 0) {
-        decoding->rel.spc = cursor_u32(headers);
-        decoding->rel.db = cursor_u32(headers);
-        decoding->rel.rel = cursor_u32(headers);
-        decoding->rel_known = true;
-    } else if (!decoding->rel_known) {
+        decoding->relation = cursor_bytes(headers, RELATION_SIZE).data;
+    } else if (decoding->relation == NULL) {
         MARK("wal_record.same_rel_first");
         return corrupt(decoding, "same relation as the block before, but there is none", id);
     }
-    block->key = decoding->rel;
-    block->key.fork = fork_flags & BLOCK_FORK_MASK;
-    block->key.block = cursor_u32(headers);
+    uint32_t number = cursor_u32(headers);
     if (!cursor_is_good(headers)) {
         MARK("wal_record.block_header_short");
         return corrupt(decoding, "header cut short", id);
     }
+    block->key = (struct page_key){
+        .spc = le_u32(decoding->relation),
+        .db = le_u32(decoding->relation + 4),
+        .rel = le_u32(decoding->relation + 8),
+        .fork = fork_flags & BLOCK_FORK_MASK,
+        .block = number,
+    };
     /* Tablespace 0 is where the store keeps what is not a page: WAL must not reach it. */
     if (block->key.spc == KEY_SPC_STATE || block->key.rel == 0) {
         MARK("wal_record.bad_relation");

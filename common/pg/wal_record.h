@@ -49,16 +49,16 @@ enum wal_rmgr {
 
 /* One block reference of a record. */
 struct wal_block {
-    bool in_use;
+    struct bytes data;   /* rmgr-specific data of this block */
+    struct bytes image;  /* as stored: without the hole, maybe compressed */
     struct page_key key; /* spc, db, rel, fork, block */
-    bool will_init;      /* BKPBLOCK_WILL_INIT: the record makes the page from nothing */
+    uint16_t hole_offset, hole_size;
+    uint8_t image_flags; /* BKPIMAGE_* */
+    bool in_use;
+    bool will_init; /* BKPBLOCK_WILL_INIT: the record makes the page from nothing */
     bool has_image;
     bool apply_image; /* the image is the page (BKPIMAGE_APPLY); else only for checking */
     bool has_data;
-    struct bytes data;  /* rmgr-specific data of this block */
-    struct bytes image; /* as stored: without the hole, maybe compressed */
-    uint16_t hole_offset, hole_size;
-    uint8_t image_flags; /* BKPIMAGE_* */
 };
 
 struct wal_record {

@@ -40,10 +40,10 @@ static err_t apply_record(
 {
     struct wal_record record;
     TRY(wal_record_decode(value, version->lsn, version->lsn, &record, msg));
-    metric_add(&records_applied, 1);
     return redo_apply(&record, version->block_index, key, page, msg);
 }
 
+/* On top of the older ones. Below the oldest there are zeros, unless it is an image. */
 static err_t apply_version(
     const struct page_version *version,
     struct bytes value,
@@ -53,10 +53,8 @@ static err_t apply_version(
 {
     switch (version->tag) {
     case VALUE_IMAGE: memcpy(page, value.data, PAGE_SIZE); return ERR_OK;
-    case VALUE_ZERO: memset(page, 0, PAGE_SIZE); return ERR_OK;
+    case VALUE_ZERO: return ERR_OK;
     case VALUE_INIT:
-        memset(page, 0, PAGE_SIZE);
-        return apply_record(version, value, key, page, msg);
     case VALUE_DELTA: return apply_record(version, value, key, page, msg);
     default: return err_set(msg, ERR_CORRUPT, "a state value under a page");
     }
@@ -65,17 +63,25 @@ static err_t apply_version(
 err_t reconstruct_apply(
     const struct page_versions *versions, struct page_key key, uint8_t *page, struct errmsg *msg)
 {
-    memset(page, 0, PAGE_SIZE); /* without an image below them, records begin with zeros */
-    for (size_t i = versions->count; i-- > 0;) {
-        const struct page_version *version = &versions->items[i];
-        err_t err = apply_version(version, page_version_value(versions, version), key, page, msg);
+    const struct page_version *items = versions->items;
+    size_t count = versions->count;
+    bool has_image = count > 0 && items[count - 1].tag == VALUE_IMAGE; /* images end a read */
+    bool has_zeros = count > 0 && items[count - 1].tag == VALUE_ZERO;
+    if (!has_image) {
+        memset(page, 0, PAGE_SIZE);
+    }
+    for (size_t i = count; i-- > 0;) {
+        err_t err =
+            apply_version(&items[i], page_version_value(versions, &items[i]), key, page, msg);
         if (err != ERR_OK) {
             metric_add(&pages_failed, 1);
             return err_wrap(
                 msg, err, "%s: version at " LSN_FMT, page_key_text(key).text,
-                LSN_ARGS(version->lsn));
+                LSN_ARGS(items[i].lsn));
         }
     }
+    /* Once a page: an atomic addition costs a tenth of a record. */
+    metric_add(&records_applied, (int64_t)count - (has_image || has_zeros));
     return ERR_OK;
 }
 
