@@ -225,6 +225,16 @@ static decode_function_t *const decode_functions[RM_COUNT] = {
     [RM_REPLORIGIN] = decode_replorigin,
 };
 
+/*
+ * What these records change is not a page of a relation, and they never name one. One that did
+ * could make a fork longer and drop it at once.
+ */
+static bool names_no_blocks(uint8_t rmgr)
+{
+    return rmgr < RM_COUNT && decode_functions[rmgr] != NULL && rmgr != RM_XLOG &&
+           rmgr != RM_HEAP && rmgr != RM_HEAP2;
+}
+
 static err_t decode(struct decoding *decoding)
 {
     const struct wal_record *record = decoding->record;
@@ -234,6 +244,10 @@ static err_t decode(struct decoding *decoding)
     }
     note_xid(decoding, record->xid);
     note_xid(decoding, record->top_xid);
+    if (record->block_count > 0 && names_no_blocks(record->rmgr)) {
+        MARK("wal_decode.unexpected_block");
+        return decode_refuse(decoding, "a block reference where there can be none");
+    }
     if (record->block_count > 0) {
         TRY(decode_blocks(decoding));
     }

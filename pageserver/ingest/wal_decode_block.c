@@ -190,10 +190,14 @@ enum {
 enum {
     INSERT_FLAGS_AT = 2,
     MULTI_INSERT_FLAGS_AT = 0,
+    MULTI_INSERT_COUNT_AT = 2,
     DELETE_FLAGS_AT = 7,
     UPDATE_FLAGS_AT = 7,
     LOCK_FLAGS_AT = 7
 };
+/* How long it is: redo reads all of it, and what ingest lets in it must be able to apply. */
+enum { INSERT_SIZE = 3, DELETE_SIZE = 8, UPDATE_SIZE = 14, LOCK_SIZE = 8, MULTI_INSERT_SIZE = 4 };
+enum { HEAP_OP_INIT_PAGE = 0x80 };
 enum { VM_CLEARED = 0x01, VM_NEW_CLEARED = 0x02 };
 
 /* Which references are which. */
@@ -220,10 +224,11 @@ static err_t put_vm_page(struct decoding *decoding, struct page_key key)
     return ERR_OK;
 }
 
-static err_t heap_flags(const struct decoding *decoding, size_t at, uint8_t *ret_flags)
+static err_t heap_flags(
+    const struct decoding *decoding, size_t at, size_t size_min, uint8_t *ret_flags)
 {
     struct bytes main = decoding->record->main_data;
-    if (main.size <= at || !has_block(decoding->record, BLOCK_HEAP)) {
+    if (main.size < size_min || !has_block(decoding->record, BLOCK_HEAP)) {
         MARK("wal_decode.short_heap_record");
         return decode_refuse(decoding, "too short, or without a heap block");
     }
@@ -232,11 +237,11 @@ static err_t heap_flags(const struct decoding *decoding, size_t at, uint8_t *ret
 }
 
 /* The record changes one heap block; 17.11 names the map page, older minor versions do not. */
-static err_t decode_vm_of_one(struct decoding *decoding, size_t flags_at)
+static err_t decode_vm_of_one(struct decoding *decoding, size_t flags_at, size_t size_min)
 {
     const struct wal_record *record = decoding->record;
     uint8_t flags = 0;
-    TRY(heap_flags(decoding, flags_at, &flags));
+    TRY(heap_flags(decoding, flags_at, size_min, &flags));
     if ((flags & VM_CLEARED) == 0 || has_block(record, BLOCK_VM)) {
         return ERR_OK;
     }
@@ -247,7 +252,7 @@ static err_t decode_vm_of_update(struct decoding *decoding)
 {
     const struct wal_record *record = decoding->record;
     uint8_t flags = 0;
-    TRY(heap_flags(decoding, UPDATE_FLAGS_AT, &flags));
+    TRY(heap_flags(decoding, UPDATE_FLAGS_AT, UPDATE_SIZE, &flags));
     if ((flags & (VM_CLEARED | VM_NEW_CLEARED)) == 0 || has_block(record, BLOCK_VM_NEW) ||
         has_block(record, BLOCK_VM_OLD)) {
         return ERR_OK;
@@ -268,20 +273,30 @@ static err_t decode_vm_of_update(struct decoding *decoding)
 err_t decode_heap(struct decoding *decoding)
 {
     switch (decoding->op & HEAP_OP_MASK) {
-    case HEAP_OP_INSERT: return decode_vm_of_one(decoding, INSERT_FLAGS_AT);
-    case HEAP_OP_DELETE: return decode_vm_of_one(decoding, DELETE_FLAGS_AT);
-    case HEAP_OP_LOCK: return decode_vm_of_one(decoding, LOCK_FLAGS_AT);
+    case HEAP_OP_INSERT: return decode_vm_of_one(decoding, INSERT_FLAGS_AT, INSERT_SIZE);
+    case HEAP_OP_DELETE: return decode_vm_of_one(decoding, DELETE_FLAGS_AT, DELETE_SIZE);
+    case HEAP_OP_LOCK: return decode_vm_of_one(decoding, LOCK_FLAGS_AT, LOCK_SIZE);
     case HEAP_OP_UPDATE:
     case HEAP_OP_HOT_UPDATE: return decode_vm_of_update(decoding);
     default: return ERR_OK;
     }
 }
 
+/* A page that is not made anew has the number of each tuple's item behind the count. */
+static size_t multi_insert_size(const struct decoding *decoding)
+{
+    struct bytes main = decoding->record->main_data;
+    bool has_numbers = (decoding->op & HEAP_OP_INIT_PAGE) == 0 && main.size >= MULTI_INSERT_SIZE;
+    size_t count = has_numbers ? le_u16(main.data + MULTI_INSERT_COUNT_AT) : 0;
+    return MULTI_INSERT_SIZE + 2 * count;
+}
+
 err_t decode_heap2(struct decoding *decoding)
 {
     switch (decoding->op & HEAP_OP_MASK) {
-    case HEAP2_OP_MULTI_INSERT: return decode_vm_of_one(decoding, MULTI_INSERT_FLAGS_AT);
-    case HEAP2_OP_LOCK_UPDATED: return decode_vm_of_one(decoding, LOCK_FLAGS_AT);
+    case HEAP2_OP_MULTI_INSERT:
+        return decode_vm_of_one(decoding, MULTI_INSERT_FLAGS_AT, multi_insert_size(decoding));
+    case HEAP2_OP_LOCK_UPDATED: return decode_vm_of_one(decoding, LOCK_FLAGS_AT, LOCK_SIZE);
     default: return ERR_OK;
     }
 }

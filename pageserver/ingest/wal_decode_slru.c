@@ -15,7 +15,7 @@ enum {
     MULTI_OP_CREATE = 0x20,
     MULTI_OP_TRUNCATE = 0x30
 };
-enum { MEMBER_SIZE = 8 }; /* in the record: u32 xid, u32 status */
+enum { MEMBER_SIZE = 8, MEMBER_STATUS_MAX = 5 }; /* in the record: u32 xid, u32 status */
 
 static err_t refuse_short(const struct decoding *decoding)
 {
@@ -197,6 +197,10 @@ static err_t decode_multi_create(struct decoding *decoding)
         return refuse_short(decoding);
     }
     for (size_t at = 0; at < members.size; at += MEMBER_SIZE) {
+        if (le_u32(members.data + at + 4) > MEMBER_STATUS_MAX) {
+            MARK("wal_decode.member_status");
+            return decode_refuse(decoding, "a member has no such status");
+        }
         note_xid(decoding, le_u32(members.data + at));
     }
     decoding->state->premade_offsets_page = PAGE_NONE;

@@ -55,7 +55,8 @@ static void skip_text(struct cursor *fields)
     cursor_skip(fields, end != NULL ? (size_t)(end - fields->at) + 1 : fields->left + 1);
 }
 
-static err_t parse_end(const struct decoding *decoding, bool is_prepared, struct xact_end *ret_end)
+static err_t parse_end(
+    const struct decoding *decoding, bool is_commit, bool is_prepared, struct xact_end *ret_end)
 {
     struct cursor fields = cursor_of(decoding->record->main_data);
     struct xact_end end = {.xid = decoding->record->xid};
@@ -73,7 +74,7 @@ static err_t parse_end(const struct decoding *decoding, bool is_prepared, struct
     if ((end.xinfo & XINFO_DROPPED_STATS) != 0) {
         (void)counted(&fields, STATS_ITEM_SIZE);
     }
-    if ((end.xinfo & XINFO_INVALS) != 0) { /* never set in an abort */
+    if (is_commit && (end.xinfo & XINFO_INVALS) != 0) { /* the bit means nothing in an abort */
         (void)counted(&fields, INVAL_SIZE);
     }
     if ((end.xinfo & XINFO_TWOPHASE) != 0) {
@@ -198,7 +199,7 @@ static void put_commit_ts(struct decoding *decoding, const struct xact_end *end)
 static err_t decode_end(struct decoding *decoding, bool is_commit, bool is_prepared)
 {
     struct xact_end end = {0};
-    TRY(parse_end(decoding, is_prepared, &end));
+    TRY(parse_end(decoding, is_commit, is_prepared, &end));
     note_xid(decoding, end.xid);
     note_xids(decoding, end.subxids);
     put_slru_pages(decoding, STATE_CLOG, PG_CLOG_XIDS_PER_PAGE, &end);

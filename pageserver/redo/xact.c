@@ -29,8 +29,6 @@ enum {
     XINFO_HAS_DROPPED_STATS = 0x100
 };
 
-#define GID_SIZE_MAX 200 /* with its NUL */
-
 enum { CLOG_COMMITTED = 1, CLOG_ABORTED = 2 };
 #define CLOG_XIDS_PER_PAGE      (PAGE_SIZE * 4u)
 #define COMMIT_TS_ENTRY_SIZE    10u
@@ -81,7 +79,7 @@ static err_t read_xact_end(struct redo *redo, struct xact_end *ret_end)
         ret_end->xid = prepared ? xid : ret_end->xid;
         if (xinfo & XINFO_HAS_GID) {
             size_t size = fields.left > 0 ? strnlen((const char *)fields.at, fields.left) : 0;
-            cursor_skip(&fields, MIN_OF(size, (size_t)GID_SIZE_MAX) + 1);
+            cursor_skip(&fields, size + 1); /* Postgres keeps 199 bytes, but skips all */
         }
     }
     if (xinfo & XINFO_HAS_ORIGIN) {

@@ -255,6 +255,22 @@ static void heap_without_flags(void)
     block(rel);
     record.main_data.size = 7;
 }
+/* Long enough for ingest, which only looks at the flags, but not for redo of the map page. */
+static void heap_update_cut(void)
+{
+    given(RM_HEAP, 0x20);
+    block(rel);
+    memset(main_data, 3, 13);
+    record.main_data.size = 13;
+}
+static void multi_insert_without_numbers(void)
+{
+    given(RM_HEAP2, 0x50);
+    block(rel);
+    add(2, 1);
+    add(2, 2);
+    add(2, 1);
+}
 static void image_missing(void)
 {
     given(RM_XLOG, 0xB0);
@@ -300,6 +316,19 @@ static void drop_of_the_same_twice(void)
     add_rel(rel);
     add_rel(rel);
 }
+static void commit_that_names_a_block(void) /* of the relation that it drops */
+{
+    commit_with(4);
+    add(4, 1);
+    add_rel(rel);
+    block(rel);
+    record.blocks[0].key.block = REL_BLOCKS;
+}
+static void truncate_that_names_a_block(void)
+{
+    truncate_to(0, rel);
+    block(rel);
+}
 static void gid_without_an_end(void)
 {
     given(RM_XACT, 0x30 | 0x80);
@@ -309,6 +338,11 @@ static void gid_without_an_end(void)
     add(4, 900);
     memset(main_data + record.main_data.size, 'g', 250);
     record.main_data.size += 250;
+}
+static void abort_with_invalidations(void) /* the bit means nothing there, and nothing follows */
+{
+    commit_with(8);
+    record.info = 0x20 | 0x80;
 }
 static void commit_without_xid(void)
 {
@@ -354,6 +388,11 @@ static void members_huge(void)
 static void members_wrap_around(void)
 {
     multixact_of(1);
+}
+static void member_of_no_status(void)
+{
+    multixact_of(1);
+    page_set_u32(main_data, 16, 6);
 }
 static void drop_of_databases_huge(void)
 {
@@ -440,6 +479,8 @@ static const struct row {
     {"map page twice", map_page_named_and_implied, ERR_CORRUPT, "the same block twice", 0},
     {"heap record without a block", heap_without_a_block, ERR_CORRUPT, "without a heap block", 0},
     {"heap record cut", heap_without_flags, ERR_CORRUPT, "too short", 0},
+    {"heap record cut for redo", heap_update_cut, ERR_CORRUPT, "too short", 0},
+    {"heap record cut for redo", multi_insert_without_numbers, ERR_CORRUPT, "too short", 0},
     {"image missing", image_missing, ERR_CORRUPT, "without an image", 0},
     {"image of garbage", image_of_garbage, ERR_CORRUPT, "does not decompress", 0},
     {"subtransactions > record", subxids_huge, ERR_CORRUPT, "too short", 0},
@@ -447,13 +488,17 @@ static const struct row {
     {"drop of tablespace 0", drop_of_tablespace_0, ERR_CORRUPT, "no tablespace", 0},
     /* CLOG, the size twice, the commit time, the next xid. */
     {"drop of the same twice", drop_of_the_same_twice, ERR_OK, NULL, 5},
+    {"commit with a block", commit_that_names_a_block, ERR_CORRUPT, "a block reference", 0},
+    {"truncation with a block", truncate_that_names_a_block, ERR_CORRUPT, "a block reference", 0},
     {"gid without an end", gid_without_an_end, ERR_CORRUPT, "too short", 0},
+    {"abort with invalidations", abort_with_invalidations, ERR_OK, NULL, 3},
     {"commit without a xid", commit_without_xid, ERR_CORRUPT, "no transaction id", 0},
     {"prepare of another size", prepare_of_another_size, ERR_CORRUPT, "no two-phase state", 0},
     {"prepare: gid > record", prepare_gid_huge, ERR_CORRUPT, "too short", 0},
     {"prepare: subxids > record", prepare_subxids_huge, ERR_CORRUPT, "too short", 0},
     {"multixact members > record", members_huge, ERR_CORRUPT, "too short", 0},
     {"multixact offset wraps", members_wrap_around, ERR_OK, NULL, 3},
+    {"multixact member status", member_of_no_status, ERR_CORRUPT, "no such status", 0},
     {"databases > record", drop_of_databases_huge, ERR_CORRUPT, "too short", 0},
     {"copy onto itself", copy_onto_itself, ERR_CORRUPT, "onto itself", 0},
     {"copy from tablespace 0", copy_from_tablespace_0, ERR_CORRUPT, "no such tablespace", 0},

@@ -179,6 +179,29 @@ START_TEST(test_a_commit_time_is_that_of_the_origin_when_there_is_one)
 }
 END_TEST
 
+/* Postgres keeps 199 bytes of it, but what follows stands behind all of it. */
+START_TEST(test_a_long_gid_is_skipped_to_its_end)
+{
+    uint64_t time;
+    uint8_t *at = fixture.main;
+    given_record(RM_XACT, 0x30 | 0x80);
+    put(&at, 8, 1);
+    put(&at, 4, 0x10 | 0x80 | 0x20);
+    put(&at, 4, 900);
+    memset(at, 'g', 300);
+    at += 300;
+    put(&at, 1, 0);
+    put(&at, 8, 0xAABB);
+    put(&at, 8, 7654321);
+    main_ends(at);
+
+    ck_assert_ok(apply_implied(page_key_state(STATE_COMMIT_TS, 0, 1)), &fixture.msg);
+
+    memcpy(&time, fixture.page + (900 - 819) * 10, sizeof(time));
+    ck_assert_uint_eq(time, 7654321);
+}
+END_TEST
+
 START_TEST(test_a_commit_that_promises_more_subtransactions_is_refused)
 {
     uint32_t subxids[] = {701, 702};
@@ -334,6 +357,7 @@ UNIT_MAIN(
     test_a_commit_sets_the_bits_that_lie_on_this_clog_page,
     test_an_abort_of_a_prepared_transaction_takes_the_xid_of_the_record,
     test_a_commit_time_is_that_of_the_origin_when_there_is_one,
+    test_a_long_gid_is_skipped_to_its_end,
     test_a_commit_that_promises_more_subtransactions_is_refused,
     test_a_multixact_writes_its_offset_and_the_next_one_across_pages,
     test_the_last_multixact_is_followed_by_one_and_offset_zero_is_skipped,
