@@ -8,10 +8,14 @@
  * without regard to what they mean.
  */
 #include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/base/bytes.h"
 #include "common/base/mem.h"
 #include "common/base/prng.h"
 #include "common/base/str.h"
@@ -19,10 +23,24 @@
 
 #define INPUT_SIZE_MAX (512 * KIB)
 
+/* What is being tried, for on_crash(). */
+static struct bytes running;
+
+/* A failed ASSERT or a wild pointer: the input is what is needed to see it again. */
+static void on_crash(int number)
+{
+    int fd = open("fuzz-crash", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    ssize_t written = fd >= 0 ? write(fd, running.data, running.size) : -1;
+    (void)written; /* it crashed, and does so now */
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
 /* In memory of just its size, so that a read behind the end is seen. */
 static void run(const uint8_t *data, size_t size)
 {
     uint8_t *exact = mem_dup(data, size);
+    running = bytes_of(data, size);
     LLVMFuzzerTestOneInput(exact, size);
     mem_free(exact);
 }
@@ -147,6 +165,8 @@ int main(int argc, char **argv)
     uint64_t rounds = UINT64_MAX, seed = 1;
     int failed = 0, paths = 0;
     struct prng prng;
+    (void)signal(SIGABRT, on_crash);
+    (void)signal(SIGSEGV, on_crash);
     prng_init(&prng, seed);
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--rounds=", 9) == 0) {

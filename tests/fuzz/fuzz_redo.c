@@ -196,14 +196,21 @@ static size_t part_of(const struct redo_pair *pair, const struct record_parts *p
 }
 
 static void mutate_place(
-    struct mutation *mutation, struct redo_pair *pair, const struct record_parts *parts)
+    struct mutation *mutation, struct redo_pair *pair, struct record_parts *parts)
 {
-    switch (mutation_below(mutation, 6)) {
+    switch (mutation_below(mutation, 7)) {
     case 0: pair->block_index = VALUE_BLOCK_IMPLIED; break;
     case 1: mutate_field(mutation, (uint8_t *)&pair->key.block, sizeof(pair->key.block)); return;
     case 2: pair->key.fork = (uint8_t)mutation_below(mutation, FORK_COUNT); return;
     case 3: memset(pair->page, 0, PAGE_SIZE); return;
     case 4: page_set_lsn(pair->page, pair->begin_lsn - 8); return;
+    case 5: /* a reference that this record should not have */
+        if (parts->part_count > 0) {
+            struct record_part *last = &parts->parts[parts->part_count - 1];
+            last->id = (uint8_t)(last->id + 1 + mutation_below(mutation, 4));
+            pair->block_index = last->id;
+        }
+        break;
     default:
         if (parts->part_count > 0) {
             pair->block_index = parts->parts[mutation_below(mutation, parts->part_count)].id;

@@ -1,7 +1,8 @@
 /*
  * Records of any resource manager with any contents, one after the other in one decoder, become
  * versions or are refused: no reserved key is written, no version is larger than what made it, no
- * key gets two different versions from one record.
+ * key gets two different versions from one record, and a page that the record changes without a
+ * reference can be made from it (redo refuses nothing that ingest let in).
  *
  * The input is records, each with its length in front of it as in WAL. What the store answers is
  * chosen by the first one's CRC field, which the decoder does not look at: with a right CRC it is a
@@ -17,6 +18,7 @@
 #include "common/pg/pg_control.h"
 #include "common/pg/pg_version.h"
 #include "pageserver/ingest/wal_decode.h"
+#include "pageserver/redo/redo.h"
 #include "tests/fuzz/mutate_record.h"
 
 #define RECORDS_MAX  16
@@ -25,6 +27,7 @@
 struct put_version {
     struct page_key key;
     uint64_t digest;
+    bool is_implied;
 };
 
 static struct wal_record record;
@@ -53,16 +56,20 @@ static err_t some_failure(uint32_t chance, struct errmsg *msg)
     }
 }
 
-/* The last block of this fork that the record in progress names; 0: none. */
+/* The highest block of this fork that the record in progress names, or implies (a map page); 0:
+ * none.
+ */
 static uint32_t named_block(struct page_key rel)
 {
     uint32_t block = 0;
     for (size_t i = 0; i < record.block_count; i++) {
         struct page_key key = record.blocks[i].key;
-        key.block = rel.block;
-        if (record.blocks[i].in_use && page_key_equal(key, rel)) {
-            block = record.blocks[i].key.block;
+        if (!record.blocks[i].in_use || key.rel != rel.rel) {
+            continue;
         }
+        bool is_implied = rel.fork == FORK_VM && key.fork != FORK_VM;
+        block = is_implied ? MAX_OF(block, key.block / 32672) : block;
+        block = key.fork == rel.fork ? MAX_OF(block, key.block) : block;
     }
     return block;
 }
@@ -80,10 +87,12 @@ static err_t rel_size(
     if (world == 0) {
         return rel.rel % 5 == 0 && block < 1000 ? ERR_NOT_FOUND : ERR_OK;
     }
-    if (chance >> 28 == 0) {
-        *ret_blocks = sizes[chance / 16 % ARRAY_LEN(sizes)];
+    uint32_t size = sizes[chance / 16 % ARRAY_LEN(sizes)];
+    if (chance >> 28 == 0 && (size > block || block < 1000 || chance >> 20 == 0)) {
+        *ret_blocks = size;
     }
-    return some_failure(chance, msg);
+    err_t err = some_failure(chance, msg);
+    return err == ERR_NOT_FOUND && block > 1000 ? ERR_OK : err;
 }
 
 static void put_control(struct buf *to)
@@ -185,7 +194,11 @@ static void put(
         uint64_t digest = value.size > 0 ? hash64(value.data, value.size, tag) : tag;
         bool has_index = tag == VALUE_INIT || tag == VALUE_DELTA;
         digest = digest << 8 | (has_index ? block_index : 0u);
-        versions[version_count++] = (struct put_version){.key = key, .digest = digest};
+        versions[version_count++] = (struct put_version){
+            .key = key,
+            .digest = digest,
+            .is_implied = has_index && block_index == VALUE_BLOCK_IMPLIED,
+        };
     }
 }
 
@@ -209,6 +222,19 @@ static void check_versions(void)
     }
 }
 
+/* What is on such a page does not matter to redo: SLRU pages and map bits have no structure. */
+static void check_implied(void)
+{
+    uint8_t content[PAGE_SIZE] = {0};
+    struct errmsg msg;
+    for (size_t i = 0; i < version_count; i++) {
+        if (versions[i].is_implied) {
+            err_t err = redo_apply(&record, VALUE_BLOCK_IMPLIED, versions[i].key, content, &msg);
+            ASSERT(err == ERR_OK);
+        }
+    }
+}
+
 static void decode_one(struct wal_state *state, struct bytes bytes, lsn_t lsn)
 {
     struct wal_sink sink = {.put = put};
@@ -220,6 +246,7 @@ static void decode_one(struct wal_state *state, struct bytes bytes, lsn_t lsn)
     if (wal_record_decode(bytes_of(exact, bytes.size), lsn, lsn + 8, &record, &msg) == ERR_OK &&
         wal_decode(state, &record, &sink, &msg) == ERR_OK) {
         check_versions();
+        check_implied();
     }
     mem_free(exact);
 }

@@ -107,6 +107,18 @@ static void insert_piece(
     }
 }
 
+/* More of the same than fits on a page. */
+static void repeat_all(struct mutation *mutation, struct buf *payload, size_t size_max)
+{
+    size_t wanted = MIN_OF(size_max, 1000 + mutation_below(mutation, 9000));
+    size_t size = payload->size;
+    while (size > 0 && payload->size < wanted) {
+        size_t part = MIN_OF(size, wanted - payload->size);
+        uint8_t *end = buf_extend(payload, part);
+        memcpy(end, payload->data, part);
+    }
+}
+
 static void remove_piece(struct mutation *mutation, struct buf *payload)
 {
     size_t begin = 0, size = 0;
@@ -127,6 +139,13 @@ void mutate_payload(struct mutation *mutation, struct buf *payload, size_t size_
     case 3: /* its end is missing */
         if (payload->size > 0) {
             payload->size -= 1 + mutation_below(mutation, MIN_OF(payload->size, (size_t)16));
+        }
+        break;
+    case 5:
+        if (mutation_one_in(mutation, 16)) {
+            repeat_all(mutation, payload, size_max);
+        } else {
+            mutate_some_field(mutation, payload->data, payload->size);
         }
         break;
     case 4: /* what libFuzzer saw compared */
