@@ -23,6 +23,11 @@ CHECKED = {"wal_consistency_checking": "all", "wal_log_hints": "on", "track_comm
 PLAIN = {"wal_log_hints": "off", "full_page_writes": "on", "wal_level": "logical"}
 REGRESS = {"max_connections": "60", "allow_in_place_tablespaces": "off"} # its tests switch the latter on
 
+# For tests/oracle/planted.py: no images, small WAL; nothing in the background, what is recorded is what the SQL says.
+DELTAS = {"wal_log_hints": "on", "track_commit_timestamp": "on", "autovacuum": "off"}
+IMAGES = {"wal_log_hints": "off", "full_page_writes": "on", "wal_compression": "pglz", "wal_level": "logical",
+          "autovacuum": "off"}
+
 
 @dataclasses.dataclass
 class Slice:
@@ -348,4 +353,16 @@ SLICES = {
             "wal_consistency_checking": "all", "wal_log_hints": "on"},
         [sql("schema.sql", "methods_schema.sql")], [sql("minimal.sql", "heap.sql", "btree.sql"), bench(*WORK)],
         [brief(*WORK)], minimal=True),
+    "planted_tables": Slice(
+        "for planted errors: heap, B-tree, transactions", DELTAS, [sql("schema.sql", "planted_schema.sql")],
+        [sql("planted_tables.sql", "heap.sql", "btree.sql", "xact.sql"), bench(*WORK)], [brief(*WORK)], imply_vm=True),
+    "planted_methods": Slice(
+        "for planted errors: index methods", DELTAS, [sql("schema.sql", "methods_schema.sql", "planted_schema.sql")],
+        [sql("methods.sql", "planted_methods.sql"), bench("methods.pgb")], [brief("methods.pgb")]),
+    "planted_databases": Slice(
+        "for planted errors: databases that come again, SLRUs that are cut", DELTAS, [sql("planted_schema.sql")],
+        [sql("planted_databases.sql")]),
+    "planted_images": Slice(
+        "for planted errors: full page images, hints not logged", IMAGES, [sql("planted_schema.sql")],
+        [sql("planted_images.sql")]),
 }

@@ -159,6 +159,9 @@ static void smgr_implied(const struct wal_record *record, struct touched *touche
     uint32_t flags = cursor_u32(&fields);
     touched->truncates = true;
     touched->truncated = key;
+    if (!(flags & 1)) { /* only a map: pg_truncate_visibility_map() */
+        touched->truncated.block = UINT32_MAX;
+    }
     touched->map_blocks = UINT32_MAX;
     if (flags & 2) {
         key.fork = FORK_VM;
