@@ -32,6 +32,8 @@ def run_meson(tally, build, suite):
     logs.unlink(missing_ok=True)
     command = ["meson", "test", "-C", str(build), "--suite", suite, "--no-rebuild", "--quiet",
                "--num-processes", "2"]
+    # The limits are against hangs: sanitizers and a busy machine are slower, and no failure.
+    command += ["--timeout-multiplier", "6" if build.name == "build-asan" else "3"]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if not logs.exists():
         if "No suitable tests" in result.stdout:
