@@ -418,6 +418,11 @@ err_t kv_compact(struct kv *kv, struct errmsg *msg)
     return ERR_OK;
 }
 
+void kv_stop_compacting(struct kv *kv)
+{
+    rocksdb_disable_manual_compaction(kv->db);
+}
+
 uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end)
 {
     const char *begins[] = {chars(begin)};

@@ -104,3 +104,4 @@ uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);
 
 /* Rewrite all files now, through the filter; others read and write meanwhile. */
 NODISCARD err_t kv_compact(struct kv *kv, struct errmsg *msg);
+void kv_stop_compacting(struct kv *kv); /* kv_compact() ends soon, now and later */

@@ -130,14 +130,8 @@ static void fill_caches(struct page_read *read)
 /* The LSN is decided here, once: everything after reads at it. */
 static err_t choose_lsn(struct page_read *read)
 {
-    lsn_t root = timeline_root_start_lsn(read->timeline);
     read->read_lsn = MIN_OF(read->lsn, timeline_last_lsn(read->timeline));
-    if (read->read_lsn < root) {
-        return err_set(
-            &read->msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT,
-            LSN_ARGS(read->read_lsn), LSN_ARGS(root));
-    }
-    return ERR_OK;
+    return timeline_check_lsn(read->timeline, read->read_lsn, &read->msg);
 }
 
 static void start_work(struct page_read *read)
@@ -168,8 +162,12 @@ static void advance(struct page_read *read, err_t result)
     switch (read->state) {
     case PAGE_READ_WAIT_LSN: start_work(read); break;
     case PAGE_READ_WORK:
-        fill_caches(read);
-        finish(read, ERR_OK);
+        /* If the LSN is still kept, then nothing of it went while it was read. */
+        result = timeline_check_lsn(read->timeline, read->read_lsn, &read->msg);
+        if (result == ERR_OK) {
+            fill_caches(read);
+        }
+        finish(read, result);
         break;
     case PAGE_READ_IDLE: ASSERT(false);
     }
@@ -287,7 +285,7 @@ bool page_read_cached(
 {
     read->read_lsn = MIN_OF(read->lsn, timeline_last_lsn(tl));
     if (!timeline_has_lsn(tl, read->not_modified_since) ||
-        read->read_lsn < timeline_root_start_lsn(tl) ||
+        timeline_check_lsn(tl, read->read_lsn, NULL) != ERR_OK ||
         !timeline_cached_size(tl, read->key, &read->size) || read->size.lsn > read->read_lsn ||
         !read->size.exists) {
         return false;

@@ -285,8 +285,7 @@ void attachment_start(struct server *server, struct timeline *tl)
     attachment->import_timer.on_fire = on_import_timer;
     list_push_back(&server->attachments, &attachment->link);
     timeline_set_user(tl, &attachment->timeline_user);
-    err_t err = timeline_read_begin(tl, NULL);
-    ASSERT(err == ERR_OK); /* it was just opened or made */
+    timeline_work_begin(tl);
     if (timeline_info(tl)->state == TIMELINE_IMPORTING) {
         timer_start(server->options.loop, &attachment->import_timer, 0);
     } else {

@@ -31,7 +31,12 @@
     X(u64, upload_threads, "2", RESTART, "threads that upload to the object store")                \
     X(ms, upload_interval, "10s", RESTART, "what was flushed is uploaded after this")              \
     X(ms, leaked_after, "1h", RESTART,                                                             \
-      "no younger object is called leaked, no younger upload abandoned")
+      "no younger object is called leaked, no younger upload abandoned")                           \
+    X(u64, history_retention_seconds, "86400", RESTART,                                            \
+      "history is kept for so long; tenants may have a value of their own")                        \
+    X(size, history_retention_bytes, "0", RESTART,                                                 \
+      "... and at least for so much WAL of a timeline")                                            \
+    X(ms, gc_period, "300s", RESTART, "how often the begin of history moves; 0: on request only")
 
 struct pageserver_conf {
     PAGESERVER_SETTINGS(CONF_FIELD)
@@ -87,6 +92,12 @@ static err_t start(struct app *app, struct errmsg *msg)
         .leaked_after_ms = conf.leaked_after,
         .control_url = conf.control_url,
         .control_token = conf.control_token,
+        .retention =
+            {
+                .seconds = conf.history_retention_seconds,
+                .wal_bytes = conf.history_retention_bytes,
+            },
+        .gc_period_ms = conf.gc_period,
     };
     app_of_server = app;
     TRY(server_start(&server, &options, msg));

@@ -18,41 +18,18 @@
 #include "pageserver/read/base_backup.h"
 #include "pageserver/read/digest.h"
 #include "pageserver/read/relation_list.h"
-#include "pageserver/serve/server.h"
+#include "pageserver/serve/management_private.h"
 
 #define SEGMENT_SIZE (16 * MIB)
 
-struct management {
-    struct http_context http;
-    struct server *server;
-};
-
-/* One request that is answered later. */
-struct call {
-    struct server *server;
-    struct http_request *http;
-    struct timeline *timeline; /* between timeline_read_begin and _end; NULL: none */
-    struct tenant_request tenant_request;
-    struct page_read read;
-    struct lsn_wait wait;
-    struct job job;
-    lsn_t lsn;
-    lsn_t prev_record_lsn;
-    uint64_t time; /* us since Postgres' epoch */
-    uint64_t logical_bytes, physical_bytes;
-    struct digest digest;
-    struct buf buf;
-    bool created;
-};
-
 static struct management management; /* one server a process */
 
-static struct server *server_of(struct http_context *context)
+struct server *management_server(struct http_context *context)
 {
     return CONTAINER_OF(context, struct management, http)->server;
 }
 
-static struct call *call_create(struct server *server, struct http_request *http)
+struct call *call_create(struct server *server, struct http_request *http)
 {
     struct call *call = MEM_NEW(struct call);
     call->server = server;
@@ -60,17 +37,19 @@ static struct call *call_create(struct server *server, struct http_request *http
     return call;
 }
 
-static void call_free(struct call *call)
+void call_free(struct call *call)
 {
     if (call->timeline != NULL) {
+        timeline_release_lsn(call->timeline, &call->hold);
         timeline_read_end(call->timeline);
     }
+    doc_unref(call->answer);
     page_read_deinit(&call->read);
     buf_deinit(&call->buf);
     mem_free(call);
 }
 
-static void call_fail(struct call *call, err_t err, const struct errmsg *msg)
+void call_fail(struct call *call, err_t err, const struct errmsg *msg)
 {
     http_respond_error(call->http, err, msg);
     call_free(call);
@@ -78,7 +57,7 @@ static void call_fail(struct call *call, err_t err, const struct errmsg *msg)
 
 /* -- what requests name -- */
 
-static err_t find_tenant(
+err_t management_find_tenant(
     struct server *server,
     struct http_request *http,
     struct tenant **ret_tenant,
@@ -92,12 +71,12 @@ static err_t find_tenant(
                : ERR_OK;
 }
 
-static err_t find_timeline(
+err_t management_find_timeline(
     struct server *server, struct http_request *http, struct timeline **ret_tl, struct errmsg *msg)
 {
     struct tenant *tenant;
     struct timeline_id id;
-    TRY(find_tenant(server, http, &tenant, msg));
+    TRY(management_find_tenant(server, http, &tenant, msg));
     TRY(timeline_id_parse(http_request_param(http, "timeline"), &id, msg));
     *ret_tl = tenant_find_timeline(tenant, id);
     return *ret_tl == NULL
@@ -106,7 +85,7 @@ static err_t find_timeline(
 }
 
 /* A query parameter that is an LSN: absent is the head. */
-static err_t query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg)
+err_t management_query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg)
 {
     const char *text = http_request_query(http, "lsn");
     if (text == NULL) {
@@ -136,12 +115,12 @@ static err_t query_u32(
 }
 
 /* A call about a timeline that keeps it from being erased. */
-static struct call *begin_timeline_call(struct http_context *context, struct http_request *http)
+struct call *call_begin(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct errmsg msg;
     struct timeline *tl;
-    err_t err = find_timeline(server, http, &tl, &msg);
+    err_t err = management_find_timeline(server, http, &tl, &msg);
     if (err == ERR_OK) {
         err = timeline_read_begin(tl, &msg);
     }
@@ -255,6 +234,7 @@ static struct doc *brief_timeline(const struct timeline *tl)
     doc_set_int(doc, "generation", info->generation);
     doc_set_int(doc, "membership_generation", info->membership_generation);
     doc_set_lsn(doc, "start_lsn", info->start_lsn);
+    doc_set_lsn(doc, "cutoff_lsn", history_cutoff(timeline_history(tl)));
     doc_set_lsn(doc, "last_record_lsn", timeline_last_lsn(tl));
     doc_set_lsn(doc, "durable_lsn", timeline_durable_lsn(tl));
     if (attachment != NULL && attachment_import_error(attachment) != NULL) {
@@ -279,7 +259,7 @@ static struct doc *tenant_doc(struct tenant *tenant)
 
 static void handle_get_status(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct doc *doc = doc_object();
     struct doc *tenants = doc_array();
     doc_set_int(doc, "node_id", (int64_t)server->options.node_id);
@@ -295,10 +275,10 @@ static void handle_get_status(struct http_context *context, struct http_request 
 
 static void handle_get_tenant(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct tenant *tenant;
     struct errmsg msg;
-    err_t err = find_tenant(server, http, &tenant, &msg);
+    err_t err = management_find_tenant(server, http, &tenant, &msg);
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
@@ -320,7 +300,7 @@ static void on_attached(struct tenant_request *request, err_t result)
 
 static void handle_put_tenant(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct errmsg msg;
     struct tenant_id id;
     struct doc *body;
@@ -358,7 +338,7 @@ static void on_request_done(struct tenant_request *request, err_t result)
 
 static void handle_delete_tenant(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct errmsg msg;
     struct tenant_id id;
     err_t err = tenant_id_parse(http_request_param(http, "tenant"), &id, &msg);
@@ -386,13 +366,13 @@ static void on_timeline_put(struct tenant_request *request, err_t result)
 
 static void handle_put_timeline(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct errmsg msg;
     struct tenant *tenant;
     struct timeline_id id;
     struct doc *body;
     struct timeline_info info = {0};
-    err_t err = find_tenant(server, http, &tenant, &msg);
+    err_t err = management_find_tenant(server, http, &tenant, &msg);
     if (err == ERR_OK) {
         err = timeline_id_parse(http_request_param(http, "timeline"), &id, &msg);
     }
@@ -421,17 +401,22 @@ static void handle_put_timeline(struct http_context *context, struct http_reques
 
 static void handle_delete_timeline(struct http_context *context, struct http_request *http)
 {
-    struct server *server = server_of(context);
+    struct server *server = management_server(context);
     struct errmsg msg;
     struct timeline *tl;
-    err_t err = find_timeline(server, http, &tl, &msg);
+    err_t err = management_find_timeline(server, http, &tl, &msg);
+    const char *children = http_request_query(http, "children");
+    bool keeps_children = children != NULL && strcmp(children, "keep") == 0;
+    if (err == ERR_OK && children != NULL && !keeps_children) {
+        err = err_set(&msg, ERR_INVALID, "children: expected keep");
+    }
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
     }
     struct call *call = call_create(server, http);
     call->tenant_request.done = on_request_done;
-    tenant_delete_timeline(timeline_tenant(tl), &call->tenant_request, tl);
+    tenant_delete_timeline(timeline_tenant(tl), &call->tenant_request, tl, keeps_children);
 }
 
 static err_t add_blocks(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg)
@@ -475,7 +460,7 @@ static void on_sizes(struct job *job)
 
 static void handle_get_timeline(struct http_context *context, struct http_request *http)
 {
-    struct call *call = begin_timeline_call(context, http);
+    struct call *call = call_begin(context, http);
     if (call == NULL) {
         return;
     }
@@ -512,8 +497,14 @@ static void on_lsn_found(struct job *job)
         return;
     }
     lsn_t lsn = lsn_canonical(call->lsn, SEGMENT_SIZE);
+    lsn = MAX_OF(lsn, timeline_root_start_lsn(call->timeline));
+    result = timeline_check_lsn(call->timeline, lsn, &job->msg);
+    if (result != ERR_OK) {
+        call_fail(call, result, &job->msg);
+        return;
+    }
     struct doc *doc = doc_object();
-    doc_set_lsn(doc, "lsn", MAX_OF(lsn, timeline_root_start_lsn(call->timeline)));
+    doc_set_lsn(doc, "lsn", lsn);
     http_respond_json(call->http, 200, doc);
     call_free(call);
 }
@@ -535,7 +526,7 @@ static void handle_post_lsn_at_time(struct http_context *context, struct http_re
         http_respond_error(http, err, &msg);
         return;
     }
-    struct call *call = begin_timeline_call(context, http);
+    struct call *call = call_begin(context, http);
     if (call == NULL) {
         return;
     }
@@ -568,11 +559,7 @@ static void on_lsn_reached(struct lsn_wait *wait, err_t result)
     struct errmsg msg;
     if (result == ERR_OK) {
         call->lsn = call->lsn == LSN_HEAD ? timeline_last_lsn(tl) : call->lsn;
-        if (call->lsn < timeline_root_start_lsn(tl)) {
-            result = err_set(
-                &msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT,
-                LSN_ARGS(call->lsn), LSN_ARGS(timeline_root_start_lsn(tl)));
-        }
+        result = timeline_hold_lsn(tl, call->lsn, &call->hold, &msg); /* the job takes its time */
     } else {
         result = wait_error(call, result, &msg);
     }
@@ -591,12 +578,12 @@ static void start_at_lsn(struct http_context *context, struct http_request *http
 {
     struct errmsg msg;
     lsn_t lsn;
-    err_t err = query_lsn(http, &lsn, &msg);
+    err_t err = management_query_lsn(http, &lsn, &msg);
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
     }
-    struct call *call = begin_timeline_call(context, http);
+    struct call *call = call_begin(context, http);
     if (call == NULL) {
         return;
     }
@@ -740,13 +727,13 @@ static void start_read(
     lsn_t lsn = LSN_HEAD;
     err_t err = query_key(http, &key, &msg);
     if (err == ERR_OK) {
-        err = query_lsn(http, &lsn, &msg);
+        err = management_query_lsn(http, &lsn, &msg);
     }
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
     }
-    struct call *call = begin_timeline_call(context, http);
+    struct call *call = call_begin(context, http);
     if (call == NULL) {
         return;
     }
@@ -780,7 +767,8 @@ static const struct http_route routes[] = {
      false},
     {"PUT", TIMELINE, handle_put_timeline, "create a root or a branch", false},
     {"GET", TIMELINE, handle_get_timeline, "state, positions and sizes", false},
-    {"DELETE", TIMELINE, handle_delete_timeline, "delete a timeline without children", false},
+    {"DELETE", TIMELINE, handle_delete_timeline,
+     "delete a timeline; ?children=keep: also one with children", false},
     {"POST", TIMELINE "/lsn_at_time", handle_post_lsn_at_time, "where history at {time} ends",
      false},
     {"GET", TIMELINE "/base_backup", handle_get_base_backup,

@@ -24,6 +24,7 @@ struct side {
     struct timeline *timeline; /* between timeline_read_begin and _end; NULL: not yet */
     lsn_t lsn;                 /* LSN_HEAD until it is reached */
     struct lsn_wait wait;
+    struct history_hold hold; /* while the pages are compared */
 };
 
 struct diff_call {
@@ -38,6 +39,7 @@ static void call_free(struct diff_call *call)
 {
     for (unsigned i = 0; i < 2; i++) {
         if (call->sides[i].timeline != NULL) {
+            timeline_release_lsn(call->sides[i].timeline, &call->sides[i].hold);
             timeline_read_end(call->sides[i].timeline);
         }
     }
@@ -124,12 +126,7 @@ static err_t side_reached(struct side *side, err_t result, struct errmsg *msg)
         return side_error(side, result, msg);
     }
     side->lsn = side->lsn == LSN_HEAD ? timeline_last_lsn(side->timeline) : side->lsn;
-    if (side->lsn < timeline_root_start_lsn(side->timeline)) {
-        return err_set(
-            msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT,
-            LSN_ARGS(side->lsn), LSN_ARGS(timeline_root_start_lsn(side->timeline)));
-    }
-    return ERR_OK;
+    return timeline_hold_lsn(side->timeline, side->lsn, &side->hold, msg);
 }
 
 static void on_reached(struct lsn_wait *wait, err_t result)

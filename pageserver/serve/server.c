@@ -188,6 +188,8 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .flush_bytes = options->flush_bytes,
         .flush_age_ms = options->flush_age_ms,
         .layers_bytes = options->layers_bytes,
+        .retention = options->retention,
+        .gc_period_ms = options->gc_period_ms,
         .user = &server->tenants_user,
     };
     return tenants_open(&tenants, &server->tenants, msg);
@@ -210,6 +212,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     management_add_routes(server, options->http);
     management_diff_add_routes(server, options->http);
     management_remote_add_routes(server, options->http);
+    history_add_routes(server, options->http);
     server->lag_timer.on_fire = on_lag_timer;
     timer_start(options->loop, &server->lag_timer, OBSERVE_MS);
     log_info(

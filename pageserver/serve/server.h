@@ -33,6 +33,8 @@ struct server_options {
     unsigned upload_threads;
     uint64_t upload_interval_ms, leaked_after_ms;
     const char *control_url, *control_token;
+    struct history_retention retention;
+    uint64_t gc_period_ms;
 };
 
 struct server {
@@ -85,3 +87,5 @@ void management_add_routes(struct server *server, struct http_server *http);
 void management_diff_add_routes(struct server *server, struct http_server *http);
 /* management_remote.c: about the object store. */
 void management_remote_add_routes(struct server *server, struct http_server *http);
+/* history_routes.c: retention, leases, GC, sizes of the tree. */
+void history_add_routes(struct server *server, struct http_server *http);

@@ -356,6 +356,11 @@ static err_t commit_value(
     return ERR_OK;
 }
 
+static struct page_key key_of_time(uint64_t time)
+{
+    return page_key_state(STATE_COMMIT_TIME, (uint32_t)(time >> 32), (uint32_t)time);
+}
+
 /* The first of the span with a time > `time`, in the kv. */
 static err_t kv_commit_after(
     struct page_reader *reader,
@@ -364,14 +369,12 @@ static err_t kv_commit_after(
     struct commit *ret_commit,
     struct errmsg *msg)
 {
-    struct page_key at = page_key_state(STATE_COMMIT_TIME, (uint32_t)(time >> 32), (uint32_t)time);
-    at.block++; /* strictly later */
-    if (at.block == 0) {
-        at.rel++;
-    }
     struct place place;
     bool found;
-    TRY(seek_key(reader, timeline, at, UINT64_MAX, &found, &place, msg));
+    if (time == UINT64_MAX) {
+        return ERR_OK;
+    }
+    TRY(seek_key(reader, timeline, key_of_time(time + 1), UINT64_MAX, &found, &place, msg));
     if (!found || !is_state(place.key, STATE_COMMIT_TIME)) {
         return ERR_OK;
     }
@@ -418,7 +421,56 @@ err_t page_reader_commit_after(
     return err_set(msg, ERR_NOT_FOUND, "no commit after that time");
 }
 
-/* From the last time of the span backwards: times only grow with the LSN. */
+/* The first at or behind `time` that lies within the limit; times only grow with the LSN. */
+static err_t kv_commit_within(
+    struct page_reader *reader,
+    uint32_t timeline,
+    uint64_t time,
+    lsn_t limit,
+    struct commit *commit,
+    bool *ret_found,
+    struct errmsg *msg)
+{
+    struct place place;
+    TRY(seek_key(reader, timeline, key_of_time(time), UINT64_MAX, ret_found, &place, msg));
+    *ret_found = *ret_found && is_state(place.key, STATE_COMMIT_TIME) && place.lsn <= limit;
+    if (*ret_found) {
+        *commit = (struct commit){.found = true, .time = time_of(place.key)};
+    }
+    return ERR_OK;
+}
+
+/* The last of the timeline, if it lies within the limit: what ingest and reads of the head ask. */
+static err_t kv_last_commit(
+    struct page_reader *reader,
+    uint32_t timeline,
+    lsn_t limit,
+    struct commit *commit,
+    uint64_t *ret_last_time,
+    struct errmsg *msg)
+{
+    if (reader->keys == NULL) {
+        reader->keys = kv_iter_create(reader->store->kv, false);
+    }
+    uint8_t last[PAGE_KEY_SIZE];
+    page_key_encode(timeline, key_of_time(UINT64_MAX), 0, last);
+    kv_iter_seek_for_prev(reader->keys, bytes_of(last, sizeof(last)));
+    *ret_last_time = 0;
+    if (!kv_iter_valid(reader->keys)) {
+        return kv_iter_error(reader->keys, msg);
+    }
+    struct place place;
+    TRY(page_key_decode(kv_iter_key(reader->keys), &place.timeline, &place.key, &place.lsn));
+    if (place.timeline == timeline && is_state(place.key, STATE_COMMIT_TIME)) {
+        *ret_last_time = time_of(place.key);
+        if (place.lsn <= limit) {
+            *commit = (struct commit){.found = true, .time = time_of(place.key)};
+        }
+    }
+    return ERR_OK;
+}
+
+/* Halve the times between the oldest, which lies within the limit, and the last, which does not. */
 static err_t kv_newest_commit(
     struct page_reader *reader,
     uint32_t timeline,
@@ -426,25 +478,20 @@ static err_t kv_newest_commit(
     struct commit *commit,
     struct errmsg *msg)
 {
-    if (reader->keys == NULL) {
-        reader->keys = kv_iter_create(reader->store->kv, false);
+    uint64_t end;
+    bool found;
+    TRY(kv_last_commit(reader, timeline, limit, commit, &end, msg));
+    if (commit->found || end == 0) {
+        return ERR_OK;
     }
-    uint8_t last[PAGE_KEY_SIZE];
-    page_key_encode(timeline, page_key_state(STATE_COMMIT_TIME, UINT32_MAX, UINT32_MAX), 0, last);
-    struct kv_iter *iter = reader->keys;
-    for (kv_iter_seek_for_prev(iter, bytes_of(last, sizeof(last))); kv_iter_valid(iter);
-         kv_iter_prev(iter)) {
-        struct place place;
-        TRY(page_key_decode(kv_iter_key(iter), &place.timeline, &place.key, &place.lsn));
-        if (place.timeline != timeline || !is_state(place.key, STATE_COMMIT_TIME)) {
-            return ERR_OK;
-        }
-        if (place.lsn <= limit) {
-            *commit = (struct commit){.found = true, .time = time_of(place.key)};
-            return ERR_OK;
-        }
+    TRY(kv_commit_within(reader, timeline, 0, limit, commit, &found, msg));
+    for (uint64_t begin = found ? commit->time + 1 : end; begin < end;) {
+        uint64_t middle = begin + (end - begin) / 2;
+        TRY(kv_commit_within(reader, timeline, middle, limit, commit, &found, msg));
+        begin = found ? commit->time + 1 : begin;
+        end = found ? end : middle;
     }
-    return kv_iter_error(iter, msg);
+    return ERR_OK;
 }
 
 static void layer_newest_commit(const struct span_layers *span, lsn_t limit, struct commit *commit)

@@ -3,9 +3,71 @@
  * are merged by LSN; a version that lies in several of them counts once, the newest place first.
  */
 #include "common/base/assert.h"
+#include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/wire/codec.h"
 #include "pageserver/store/page_reader_private.h"
+
+static lsn_t kv_lsn_of(const struct timeline_layers *layers)
+{
+    return layers == NULL ? UINT64_MAX : layers->kv_lsn;
+}
+
+static void take_layers(struct page_reader *reader)
+{
+    struct page_store *store = reader->store;
+    (void)pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < reader->path->count; i++) {
+        struct span_layers *span = &reader->spans[i];
+        const struct timeline_layers *layers =
+            timeline_layers_find(store, reader->path->spans[i].timeline);
+        *span = (struct span_layers){.kv_lsn = kv_lsn_of(layers)};
+        if (layers != NULL && layers->open != NULL) {
+            span->layers[span->count++] = open_layer_ref(layers->open);
+        }
+        if (layers != NULL && layers->frozen != NULL) {
+            span->layers[span->count++] = open_layer_ref(layers->frozen);
+        }
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+/*
+ * No flush since the layers were taken. Asked right after an iterator was made: had there been one,
+ * a compaction could have dropped what lies below an image that this reader takes no notice of,
+ * because it is above its kv_lsn and not in its layers.
+ */
+static bool layers_are_current(const struct page_reader *reader)
+{
+    bool current = true;
+    (void)pthread_mutex_lock(&reader->store->lock);
+    for (size_t i = 0; i < reader->path->count && current; i++) {
+        const struct timeline_layers *layers =
+            timeline_layers_find(reader->store, reader->path->spans[i].timeline);
+        current = reader->spans[i].kv_lsn == kv_lsn_of(layers);
+    }
+    (void)pthread_mutex_unlock(&reader->store->lock);
+    return current;
+}
+
+static void drop_layers(struct page_reader *reader)
+{
+    for (size_t i = 0; i < reader->path->count; i++) {
+        for (size_t at = 0; at < reader->spans[i].count; at++) {
+            open_layer_unref(reader->spans[i].layers[at]);
+        }
+    }
+}
+
+/* As if it were made now. */
+static void renew(struct page_reader *reader)
+{
+    kv_iter_destroy(reader->versions);
+    kv_iter_destroy(reader->keys);
+    reader->versions = reader->keys = NULL;
+    drop_layers(reader);
+    take_layers(reader);
+}
 
 /*
  * A span's layers stay referenced as long as the reader lives, and were referenced before its
@@ -18,19 +80,7 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
         mem_zalloc(sizeof(struct page_reader) + path->count * sizeof(struct span_layers));
     reader->store = store;
     reader->path = path;
-    (void)pthread_mutex_lock(&store->lock);
-    for (size_t i = 0; i < path->count; i++) {
-        struct span_layers *span = &reader->spans[i];
-        const struct timeline_layers *layers = timeline_layers_find(store, path->spans[i].timeline);
-        span->kv_lsn = layers == NULL ? UINT64_MAX : layers->kv_lsn;
-        if (layers != NULL && layers->open != NULL) {
-            span->layers[span->count++] = open_layer_ref(layers->open);
-        }
-        if (layers != NULL && layers->frozen != NULL) {
-            span->layers[span->count++] = open_layer_ref(layers->frozen);
-        }
-    }
-    (void)pthread_mutex_unlock(&store->lock);
+    take_layers(reader);
     return reader;
 }
 
@@ -41,11 +91,7 @@ void page_reader_destroy(struct page_reader *reader)
     }
     kv_iter_destroy(reader->versions);
     kv_iter_destroy(reader->keys);
-    for (size_t i = 0; i < reader->path->count; i++) {
-        for (size_t at = 0; at < reader->spans[i].count; at++) {
-            open_layer_unref(reader->spans[i].layers[at]);
-        }
-    }
+    drop_layers(reader);
     mem_free(reader);
 }
 
@@ -146,6 +192,9 @@ static err_t settle_kv(struct merge *merge, struct errmsg *msg)
     page_key_encode(merge->timeline, merge->key, merge->limit, from);
     if (reader->versions == NULL) {
         reader->versions = kv_iter_create(reader->store->kv, true);
+        if (!layers_are_current(reader)) {
+            return ERR_STALE; /* walk_versions begins again */
+        }
     }
     if (!merge->kv_is_open) {
         merge->kv_is_open = merge->kv_has_more = true;
@@ -221,6 +270,7 @@ struct version_visitor {
         const struct found_version *found,
         bool *stop,
         struct errmsg *msg);
+    void (*restart)(struct version_visitor *visitor); /* forget what was visited */
 };
 
 static err_t walk_span(
@@ -264,11 +314,19 @@ static err_t walk_versions(
     struct version_visitor *visitor,
     struct errmsg *msg)
 {
-    bool stop = false;
-    for (size_t i = 0; i < reader->path->count && !stop; i++) {
-        TRY(walk_span(reader, i, key, lsn, visitor, &stop, msg));
+    for (;;) {
+        bool stop = false;
+        err_t err = ERR_OK;
+        for (size_t i = 0; i < reader->path->count && !stop && err == ERR_OK; i++) {
+            err = walk_span(reader, i, key, lsn, visitor, &stop, msg);
+        }
+        if (err != ERR_STALE) {
+            return err;
+        }
+        MARK("page_reader.renewed");
+        renew(reader);
+        visitor->restart(visitor);
     }
-    return ERR_OK;
 }
 
 struct collector {
@@ -289,6 +347,17 @@ static err_t collect_one(
     return ERR_OK;
 }
 
+static void forget_collected(struct version_visitor *visitor)
+{
+    versions_clear(CONTAINER_OF(visitor, struct collector, visitor)->versions);
+}
+
+/* Getters end with the first version that they see: then there was no need to go on. */
+static void forget_nothing(struct version_visitor *visitor)
+{
+    (void)visitor;
+}
+
 err_t page_reader_collect(
     struct page_reader *reader,
     struct page_key key,
@@ -296,7 +365,8 @@ err_t page_reader_collect(
     struct page_versions *versions,
     struct errmsg *msg)
 {
-    struct collector collector = {.visitor.visit = collect_one, .versions = versions};
+    struct collector collector = {
+        .visitor = {.visit = collect_one, .restart = forget_collected}, .versions = versions};
     versions_clear(versions);
     return walk_versions(reader, key, lsn, &collector.visitor, msg);
 }
@@ -332,7 +402,8 @@ err_t page_reader_state(
     lsn_t *ret_lsn,
     struct errmsg *msg)
 {
-    struct state_getter getter = {.visitor.visit = get_state, .to = to};
+    struct state_getter getter = {
+        .visitor = {.visit = get_state, .restart = forget_nothing}, .to = to};
     TRY(walk_versions(reader, key, lsn, &getter.visitor, msg));
     if (!getter.found) {
         return err_set(
@@ -376,7 +447,7 @@ err_t page_reader_rel_size(
     struct fork_size *ret_size,
     struct errmsg *msg)
 {
-    struct size_getter getter = {.visitor.visit = get_size};
+    struct size_getter getter = {.visitor = {.visit = get_size, .restart = forget_nothing}};
     TRY(walk_versions(reader, page_key_size_of(rel), lsn, &getter.visitor, msg));
     *ret_size = getter.size;
     return ERR_OK;

@@ -329,6 +329,11 @@ err_t page_store_compact(struct page_store *store, struct errmsg *msg)
     return kv_compact(store->kv, msg);
 }
 
+void page_store_stop_compacting(struct page_store *store)
+{
+    kv_stop_compacting(store->kv);
+}
+
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline)
 {
     uint8_t begin[PAGE_KEY_PREFIX_SIZE], end[PAGE_KEY_PREFIX_SIZE];
@@ -364,6 +369,11 @@ err_t page_store_meta_write(
     err_t err = kv_write(store->kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
     return err;
+}
+
+err_t page_store_meta_settle(struct page_store *store, struct errmsg *msg)
+{
+    return kv_flush(store->kv, msg);
 }
 
 err_t page_store_meta_get(

@@ -121,6 +121,7 @@ NODISCARD err_t page_store_position(
 NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
 /* Rewrite what is on disk without what the gc source does not keep; others work meanwhile. */
 NODISCARD err_t page_store_compact(struct page_store *store, struct errmsg *msg);
+void page_store_stop_compacting(struct page_store *store);                /* now and for good */
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */
 
 /* Meta records: one synced write for the whole list; a value with data NULL deletes. */
@@ -141,6 +142,11 @@ struct meta_change {
 
 NODISCARD err_t page_store_meta_write(
     struct page_store *store, const struct meta_change *changes, size_t count, struct errmsg *msg);
+/*
+ * Meta records that were written are in files: no checkpoint has what a compaction does later
+ * without having them. Before compactions may drop what the records allow them to.
+ */
+NODISCARD err_t page_store_meta_settle(struct page_store *store, struct errmsg *msg);
 /* The value is appended; ERR_NOT_FOUND. */
 NODISCARD err_t page_store_meta_get(
     struct page_store *store, enum meta_kind kind, uint32_t id, struct buf *to, struct errmsg *msg);

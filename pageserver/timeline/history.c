@@ -147,7 +147,7 @@ err_t history_check(
     struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg)
 {
     if (lsn >= tl->gc.start_lsn && lsn >= atomic_load(&tl->published)) {
-        return ERR_OK; /* whoever reads a tombstone came before it was one */
+        return ERR_OK;
     }
     lock(history);
     err_t err = check(history, tl, lsn, msg);
@@ -415,7 +415,7 @@ struct history_timeline *history_add(struct history *history, const struct gc_ti
     tl->gc = *timeline;
     lsn_t cutoff = MAX_OF(timeline->cutoff, loaded_cutoff(history, timeline->number));
     tl->gc.cutoff = MAX_OF(cutoff, timeline->start_lsn);
-    atomic_store(&tl->published, tl->gc.cutoff);
+    atomic_store(&tl->published, timeline->is_tombstone ? UINT64_MAX : tl->gc.cutoff);
     if (history->timeline_count == history->timeline_capacity) {
         history->timeline_capacity =
             history->timeline_capacity == 0 ? 16 : 2 * history->timeline_capacity;
@@ -451,6 +451,7 @@ void history_set_tombstone(struct history *history, struct history_timeline *tl)
 {
     lock(history);
     tl->gc.is_tombstone = true;
+    atomic_store(&tl->published, UINT64_MAX); /* no read without the lock any more */
     void_leases_of(history, tl);
     unlock(history);
 }
@@ -610,6 +611,17 @@ err_t history_lease_put(
     return err;
 }
 
+/* What compactions may rely on from now on: after a crash, and in a copy of the store. */
+static err_t write_settled(
+    struct page_store *store, const struct meta_change *changes, size_t count, struct errmsg *msg)
+{
+    if (count == 0) {
+        return ERR_OK;
+    }
+    TRY(page_store_meta_write(store, changes, count, msg));
+    return page_store_meta_settle(store, msg);
+}
+
 /* The row first: a lease that comes back after a crash must still hold what it says. */
 static err_t drop_leases(
     struct history *history,
@@ -622,7 +634,7 @@ static err_t drop_leases(
     for (size_t i = 0; i < count; i++) {
         add_change(&changes, (struct meta_change){.kind = META_LEASE, .id = leases[i].number});
     }
-    err_t err = count == 0 ? ERR_OK : page_store_meta_write(store, changes.items, count, msg);
+    err_t err = write_settled(store, changes.items, count, msg);
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         settle_lease(history, &leases[i], false);
     }
@@ -664,6 +676,21 @@ err_t history_leases_expire(
     return err;
 }
 
+void history_leases(
+    struct history *history,
+    const struct history_timeline *tl,
+    void (*visit)(const struct history_lease *lease, void *context),
+    void *context)
+{
+    lock(history);
+    for (size_t i = 0; i < history->lease_count; i++) {
+        if (history->leases[i].timeline == tl->gc.number) {
+            visit(&history->leases[i], context);
+        }
+    }
+    unlock(history);
+}
+
 /* -- the window -- */
 
 struct history_retention history_retention(struct history *history)
@@ -700,7 +727,7 @@ err_t history_set_retention(
 static void publish(struct history *history, uint32_t number, lsn_t cutoff)
 {
     struct history_timeline *tl = find(history, number);
-    if (tl != NULL && tl->gc.cutoff < cutoff) { /* NULL: deleted meanwhile */
+    if (tl != NULL && tl->gc.cutoff < cutoff && !tl->gc.is_tombstone) { /* NULL: it went */
         tl->gc.cutoff = cutoff;
         atomic_store(&tl->published, cutoff);
     }
@@ -729,7 +756,7 @@ err_t history_move_cutoffs(
             count++;
         }
     }
-    err_t err = count == 0 ? ERR_OK : page_store_meta_write(store, changes, count, msg);
+    err_t err = write_settled(store, changes, count, msg);
     if (err == ERR_OK) {
         lock(history);
         for (size_t i = 0; i < count; i++) {

@@ -105,6 +105,13 @@ NODISCARD err_t history_lease_drop(
 NODISCARD err_t history_leases_expire(
     struct history *history, struct page_store *store, uint64_t now_us, struct errmsg *msg);
 
+/* Those of one timeline, in no order. Under the lock: do not call back. */
+void history_leases(
+    struct history *history,
+    const struct history_timeline *tl,
+    void (*visit)(const struct history_lease *lease, void *context),
+    void *context);
+
 /* -- the window -- */
 
 struct history_retention history_retention(struct history *history);

@@ -10,8 +10,7 @@
 #include "common/base/metric.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
-#include "pageserver/timeline/doomed_tenants.h"
-#include "pageserver/timeline/timeline_private.h"
+#include "pageserver/timeline/tenant_private.h"
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
 METRIC_COUNTER(
@@ -33,6 +32,10 @@ METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those b
 WIRE_DECLARE(tenant_row, TENANT_ROW_FIELDS);
 WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
 
+static bool is_on_its_way(struct tenant *tenant, const struct timeline *tl);
+static void stop_arrived(struct tenant *tenant);
+static void bury_unneeded(struct tenant *tenant);
+
 /* Versions of a deleted timeline, until they are erased. */
 struct erasure {
     struct tenant *tenant;
@@ -41,39 +44,6 @@ struct erasure {
     struct timer timer;
     struct job job;
     struct list_link link;
-};
-
-struct tenant {
-    struct tenants *tenants;
-    struct tenant_id id;
-    struct log log;
-    generation_t generation;
-    struct page_store *store;
-    struct lane lane;                        /* rows, flushes and erasures, in order */
-    struct list members, requests, erasures; /* members: struct timeline, parents first */
-    struct timeline **buckets;               /* of members, by id; a power of two */
-    size_t member_count, bucket_count;
-    uint32_t next_number;
-    char failure[sizeof(((struct errmsg *)NULL)->text)];
-    bool deleting;
-    unsigned holds;
-    struct tenant_user *user;
-
-    struct job flush_job;
-    bool flushing;
-    uint64_t flushing_bytes;
-    mono_ns_t dirty_since; /* 0: nothing unflushed */
-    mono_ns_t retry_at;
-    struct list_link link;
-};
-
-struct tenants {
-    struct tenants_options options;
-    char folder[PATH_SIZE];
-    struct list list, requests;
-    struct doomed_tenants doomed;
-    size_t count;
-    struct timer tick;
 };
 
 /* -- finding things -- */
@@ -159,7 +129,7 @@ static struct timeline **bucket_of(const struct tenant *tenant, struct timeline_
     return &tenant->buckets[hash64(id.bytes, sizeof(id.bytes), 0) & (tenant->bucket_count - 1)];
 }
 
-struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id)
+struct timeline *tenant_find_member(struct tenant *tenant, struct timeline_id id)
 {
     struct timeline *tl = *bucket_of(tenant, id);
     while (tl != NULL && !timeline_id_equal(tl->info.id, id)) {
@@ -168,17 +138,30 @@ struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id 
     return tl;
 }
 
+struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id)
+{
+    struct timeline *tl = tenant_find_member(tenant, id);
+    return tl == NULL || tl->info.state == TIMELINE_TOMBSTONE ? NULL : tl;
+}
+
+/* From `link` on, the first that is not only there for its children. */
+static struct timeline *visible_from(struct tenant *tenant, struct list_link *link)
+{
+    while (link != &tenant->members.head && timeline_of(link)->info.state == TIMELINE_TOMBSTONE) {
+        link = link->next;
+    }
+    return link == &tenant->members.head ? NULL : timeline_of(link);
+}
+
 struct timeline *tenant_first_timeline(struct tenant *tenant)
 {
-    struct list_link *first = list_first(&tenant->members);
-    return first == NULL ? NULL : timeline_of(first);
+    return visible_from(tenant, tenant->members.head.next);
 }
 
 struct timeline *tenant_next_timeline(struct tenant *tenant, struct timeline *tl)
 {
-    struct list_link *next = tl->member_link.next;
-    ASSERT(next != NULL); /* it is a member */
-    return next == &tenant->members.head ? NULL : timeline_of(next);
+    ASSERT(tl->member_link.next != NULL); /* it is a member */
+    return visible_from(tenant, tl->member_link.next);
 }
 
 static void grow_buckets(struct tenant *tenant)
@@ -232,28 +215,31 @@ static void remove_member(struct tenant *tenant, struct timeline *tl)
 
 /* -- requests -- */
 
-static void request_finish(struct tenant_request *request, err_t result)
+void tenant_request_finish(struct tenant_request *request, err_t result)
 {
     list_remove(&request->link);
     buf_deinit(&request->row);
+    if (request->tenant != NULL && list_link_is_in(&request->hold.link)) {
+        history_release(request->tenant->history, &request->hold);
+    }
     request->done(request, result); /* the request is the caller's again */
 }
 
 static void on_answer_timer(struct timer *timer)
 {
     struct tenant_request *request = CONTAINER_OF(timer, struct tenant_request, timer);
-    request_finish(request, request->result);
+    tenant_request_finish(request, request->result);
 }
 
 /* An answer that needs no work still comes from the loop, never from inside start. */
-static void answer_later(struct tenant_request *request, err_t result)
+void tenant_request_answer(struct tenant_request *request, err_t result)
 {
     request->result = result;
     request->timer = (struct timer){.on_fire = on_answer_timer};
     timer_start(request->tenants->options.loop, &request->timer, 0);
 }
 
-static void request_begin(
+void tenant_request_begin(
     struct tenant_request *request, struct tenants *tenants, struct tenant *tenant)
 {
     request->tenants = tenants;
@@ -263,6 +249,7 @@ static void request_begin(
     request->timeline = NULL;
     request->loaded = NULL;
     request->row = (struct buf){0};
+    request->hold = (struct history_hold){0};
     request->link = (struct list_link){0};
     list_push_back(tenant == NULL ? &tenants->requests : &tenant->requests, &request->link);
 }
@@ -291,17 +278,37 @@ static err_t erase(struct job *job)
 {
     struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
     struct meta_change change = {.kind = META_TIMELINE, .id = erasure->number};
-    TRY(page_store_erase(erasure->tenant->store, erasure->number, &job->msg));
+    struct tenant *tenant = erasure->tenant;
+    TRY(page_store_meta_settle(tenant->store, &job->msg)); /* the row that says "deleting" */
+    TRY(page_store_erase(tenant->store, erasure->number, &job->msg));
+    TRY(history_erase_rows(tenant->history, tenant->store, erasure->number, &job->msg));
     return page_store_meta_write(erasure->tenant->store, &change, 1, &job->msg);
+}
+
+/* A child that is going as well goes first: its history leads to this one's. */
+static bool has_child_in_history(const struct tenant *tenant, const struct timeline *tl)
+{
+    LIST_FOR_EACH(&tenant->erasures, link)
+    {
+        const struct timeline *other = CONTAINER_OF(link, struct erasure, link)->timeline;
+        if (other != NULL && other->parent == tl && other->in_history != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Reads that began before the deletion finish first: half an erased history looks like zeros. */
 static void on_erasure_timer(struct timer *timer)
 {
     struct erasure *erasure = CONTAINER_OF(timer, struct erasure, timer);
-    if (erasure->timeline != NULL && timeline_has_readers(erasure->timeline)) {
+    if (erasure->timeline != NULL && (timeline_has_readers(erasure->timeline) ||
+                                      has_child_in_history(erasure->tenant, erasure->timeline))) {
         timer_start(tenant_loop(erasure->tenant), timer, 10);
         return;
+    }
+    if (erasure->timeline != NULL) {
+        tenant_forget_timeline(erasure->tenant, erasure->timeline);
     }
     erasure->job = (struct job){.run = erase, .done = on_erased};
     lane_submit(&erasure->tenant->lane, &erasure->job);
@@ -324,17 +331,45 @@ static void tenant_destroy(struct tenant *tenant)
 {
     ASSERT(list_is_empty(&tenant->members));
     page_store_close(tenant->store);
+    history_destroy(tenant->history); /* compactions asked it until now */
     mem_free(tenant->buckets);
     mem_free(tenant);
 }
 
+/* The store asks the history what its compactions must keep. */
+static err_t open_store(
+    struct tenants *tenants,
+    const char *path,
+    struct history **ret_history,
+    struct page_store **ret_store,
+    struct errmsg *msg)
+{
+    struct history *history = history_create(tenants->options.retention);
+    struct page_store_options options = tenants->options.store;
+    options.gc = history_gc_source(history);
+    err_t err = page_store_open(path, &options, ret_store, msg);
+    if (err == ERR_OK) {
+        err = history_load(history, *ret_store, msg);
+        if (err != ERR_OK) {
+            page_store_close(*ret_store);
+        }
+    }
+    if (err != ERR_OK) {
+        history_destroy(history);
+        return err;
+    }
+    *ret_history = history;
+    return ERR_OK;
+}
+
 static struct tenant *tenant_create(
-    struct tenants *tenants, struct tenant_id id, struct page_store *store)
+    struct tenants *tenants, struct tenant_id id, struct history *history, struct page_store *store)
 {
     struct tenant *tenant = MEM_NEW(struct tenant);
     tenant->tenants = tenants;
     tenant->id = id;
     tenant->store = store;
+    tenant->history = history;
     tenant->next_number = 1;
     log_name(&tenant->log, "tenant %s", tenant_id_text(id).text);
     lane_init(&tenant->lane, tenants->options.executor);
@@ -405,7 +440,7 @@ static err_t load_position(
     struct page_store *store, struct loaded_timeline *item, struct errmsg *msg)
 {
     bool is_root = timeline_id_is_none(item->info.parent);
-    if (item->info.state != TIMELINE_ACTIVE) {
+    if (item->info.state != TIMELINE_ACTIVE && item->info.state != TIMELINE_TOMBSTONE) {
         return ERR_OK;
     }
     err_t err = page_store_position(store, item->info.number, &item->position, msg);
@@ -445,7 +480,7 @@ static err_t make_timeline(
     struct timeline *parent = NULL;
     struct ingest_position position = item->position;
     if (!timeline_id_is_none(info->parent)) {
-        parent = tenant_find_timeline(tenant, info->parent);
+        parent = tenant_find_member(tenant, info->parent);
         if (parent == NULL) {
             return err_set(
                 msg, ERR_CORRUPT, "timeline %s: its parent %s is missing",
@@ -456,6 +491,7 @@ static err_t make_timeline(
     struct timeline *tl =
         timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
     add_member(tenant, tl);
+    tenant_know_timeline(tenant, tl);
     tenant->next_number = MAX_OF(tenant->next_number, info->number + 1);
     return ERR_OK;
 }
@@ -525,14 +561,19 @@ static err_t store_path(
 static void show_tenant(struct tenants *tenants, struct tenant *tenant)
 {
     struct tenants_user *user = tenants->options.user;
+    history_start(tenant->history, tenant->next_number);
     tenants_add(tenants, tenant);
     if (user->on_tenant != NULL) {
         user->on_tenant(user, tenant);
     }
     LIST_FOR_EACH(&tenant->members, link)
     {
-        user->on_timeline(user, timeline_of(link));
+        struct timeline *tl = timeline_of(link);
+        if (tl->info.state != TIMELINE_TOMBSTONE || is_on_its_way(tenant, tl)) {
+            user->on_timeline(user, tl);
+        }
     }
+    bury_unneeded(tenant);
 }
 
 void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE])
@@ -544,10 +585,11 @@ void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE])
 static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct errmsg *msg)
 {
     char path[PATH_SIZE];
+    struct history *history = NULL;
     struct page_store *store = NULL;
     TRY(store_path(tenants, id, "", path, msg));
-    TRY(page_store_open(path, &tenants->options.store, &store, msg));
-    struct tenant *tenant = tenant_create(tenants, id, store);
+    TRY(open_store(tenants, path, &history, &store, msg));
+    struct tenant *tenant = tenant_create(tenants, id, history, store);
     err_t err = load_tenant_row(tenant, msg);
     struct loaded_timelines *loaded = NULL;
     if (err == ERR_OK) {
@@ -612,7 +654,8 @@ static bool tenant_is_quiet(struct tenant *tenant)
             return false;
         }
     }
-    return !tenant->flushing && tenant->holds == 0 && lane_is_idle(&tenant->lane);
+    return !tenant->flushing && !tenant->collecting && tenant->holds == 0 &&
+           lane_is_idle(&tenant->lane);
 }
 
 /* -- flushing -- */
@@ -647,6 +690,8 @@ static void on_flushed(struct job *job)
         {
             timeline_flush_succeeded(timeline_of(link));
         }
+        tenant_tell_durable(tenant);
+        stop_arrived(tenant);
         tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
     } else if (job->result == ERR_BUSY) {
         tenant->retry_at = clock_mono() + TICK_MS * NS_PER_MS;
@@ -750,6 +795,7 @@ static void on_tick(struct timer *timer)
     {
         struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
         flush_if_due(tenant);
+        tenant_collect_if_due(tenant, clock_mono());
     }
     if (page_stores_memory() > tenants->options.layers_bytes / 2) {
         flush_largest(tenants);
@@ -799,6 +845,7 @@ bool tenants_are_idle(struct tenants *tenants)
 void tenants_stop(struct tenants *tenants)
 {
     doomed_tenants_stop(&tenants->doomed);
+    tenants_stop_collecting(tenants);
 }
 
 void tenants_close(struct tenants *tenants)
@@ -853,20 +900,22 @@ static err_t attach_new(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     char path[PATH_SIZE];
+    struct history *history = NULL;
     struct page_store *store = NULL;
     TRY(store_path(request->tenants, request->tenant_id, "", path, &job->msg));
     TRY(make_folder(request, path, &job->msg));
-    TRY(page_store_open(path, &request->tenants->options.store, &store, &job->msg));
+    TRY(open_store(request->tenants, path, &history, &store, &job->msg));
     err_t err = write_tenant_row(store, request->tenant_id, request->generation, &job->msg);
     if (err == ERR_OK) {
         err = load_timelines(store, &request->loaded, &job->msg);
     }
     if (err != ERR_OK) {
         page_store_close(store);
+        history_destroy(history);
         return err;
     }
     /* Nobody else sees the tenant before on_attached_new links it. */
-    request->tenant = tenant_create(request->tenants, request->tenant_id, store);
+    request->tenant = tenant_create(request->tenants, request->tenant_id, history, store);
     request->tenant->generation = request->generation;
     return ERR_OK;
 }
@@ -892,7 +941,7 @@ static void on_attached_new(struct job *job)
     }
     loaded_destroy(request->loaded);
     request->loaded = NULL;
-    request_finish(request, result);
+    tenant_request_finish(request, result);
 }
 
 static err_t attach_again(struct job *job)
@@ -913,7 +962,7 @@ static void on_attached_again(struct job *job)
         }
     }
     request->msg = job->msg;
-    request_finish(request, job->result);
+    tenant_request_finish(request, job->result);
 }
 
 static bool tenant_is_under_way(struct tenants *tenants, struct tenant_id id)
@@ -936,25 +985,28 @@ void tenant_attach(
 {
     struct tenant *tenant = tenants_find(tenants, id);
     bool under_way = tenant_is_under_way(tenants, id);
-    request_begin(request, tenants, tenant);
+    tenant_request_begin(request, tenants, tenant);
     request->tenant_id = id;
     request->generation = generation;
     if (under_way) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
     } else if (doomed_tenants_has(&tenants->doomed, id)) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being deleted"));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the tenant is being deleted"));
     } else if (tenant == NULL && tenants->count >= TENANTS_MAX) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "limit of %d tenants", TENANTS_MAX));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "limit of %d tenants", TENANTS_MAX));
     } else if (tenant == NULL) {
         request->job = (struct job){.run = attach_new, .done = on_attached_new};
         executor_submit(tenants->options.executor, &request->job);
     } else if (generation < tenant->generation) {
-        answer_later(
+        tenant_request_answer(
             request,
             err_set(
                 &request->msg, ERR_STALE, "attached with generation %" PRIu32, tenant->generation));
     } else if (generation == tenant->generation) {
-        answer_later(request, ERR_OK);
+        tenant_request_answer(request, ERR_OK);
     } else {
         request->job = (struct job){.run = attach_again, .done = on_attached_again};
         lane_submit(&tenant->lane, &request->job);
@@ -986,7 +1038,7 @@ static void on_tenant_removed(struct job *job)
         doomed_tenants_add(&request->tenants->doomed, tenant->id);
     }
     request->msg = job->msg;
-    request_finish(request, job->result);
+    tenant_request_finish(request, job->result);
     tenant_destroy(tenant);
 }
 
@@ -1006,15 +1058,16 @@ static void on_delete_timer(struct timer *timer)
 void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
 {
     struct tenant *tenant = tenants_find(tenants, id);
-    request_begin(request, tenants, NULL);
+    tenant_request_begin(request, tenants, NULL);
     request->tenant_id = id;
     request->tenant = tenant;
     if (tenant == NULL) {
-        answer_later(
+        tenant_request_answer(
             request,
             err_set(&request->msg, ERR_NOT_FOUND, "no tenant %s", tenant_id_text(id).text));
     } else if (!list_is_empty(&tenant->requests)) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
     } else {
         tenant->deleting = true;
         LIST_FOR_EACH(&tenant->members, link)
@@ -1072,17 +1125,18 @@ static void on_new_row(struct job *job)
     struct tenant *tenant = request->tenant;
     request->msg = job->msg;
     if (job->result != ERR_OK) {
-        request_finish(request, job->result);
+        tenant_request_finish(request, job->result);
         return;
     }
     const struct timeline_info *info = &request->info;
     bool is_root = timeline_id_is_none(info->parent);
-    struct timeline *parent = is_root ? NULL : tenant_find_timeline(tenant, info->parent);
+    struct timeline *parent = is_root ? NULL : tenant_find_member(tenant, info->parent);
     ASSERT(is_root || parent != NULL); /* a request that needs it keeps it from being deleted */
     struct ingest_position position = {.lsn = is_root ? 0 : info->start_lsn};
     struct timeline *tl =
         timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
     add_member(tenant, tl);
+    tenant_know_timeline(tenant, tl);
     log_info(
         timeline_log(tl), "created as number %" PRIu32 " at " LSN_FMT "%s%s", info->number,
         LSN_ARGS(info->start_lsn), is_root ? "" : ", branch of ",
@@ -1090,7 +1144,7 @@ static void on_new_row(struct job *job)
     tenant->tenants->options.user->on_timeline(tenant->tenants->options.user, tl);
     request->timeline = tl;
     request->created = true;
-    request_finish(request, ERR_OK);
+    tenant_request_finish(request, ERR_OK);
 }
 
 static err_t write_row(struct job *job)
@@ -1113,7 +1167,7 @@ static void on_row_updated(struct job *job)
             request->tenant->tenants->options.user, tl);
     }
     request->timeline = tl;
-    request_finish(request, job->result);
+    tenant_request_finish(request, job->result);
 }
 
 static bool same_history(const struct timeline_info *a, const struct timeline_info *b)
@@ -1129,7 +1183,7 @@ static void put_existing(
 {
     const struct timeline_info *have = timeline_info(tl);
     if (!same_history(have, info)) {
-        answer_later(
+        tenant_request_answer(
             request, err_set(
                          &request->msg, ERR_EXISTS, "timeline %s exists with another content",
                          timeline_id_text(info->id).text));
@@ -1137,7 +1191,7 @@ static void put_existing(
     }
     if (info->generation < have->generation ||
         info->membership_generation < have->membership_generation) {
-        answer_later(
+        tenant_request_answer(
             request,
             err_set(
                 &request->msg, ERR_STALE, "generation %" PRIu32 ", membership %" PRIu32 " are here",
@@ -1146,7 +1200,7 @@ static void put_existing(
     }
     bool same_safekeepers = strcmp(have->safekeepers, info->safekeepers) == 0;
     if (!same_safekeepers && info->membership_generation == have->membership_generation) {
-        answer_later(
+        tenant_request_answer(
             request, err_set(
                          &request->msg, ERR_EXISTS,
                          "other safekeepers under the same membership generation"));
@@ -1155,7 +1209,7 @@ static void put_existing(
     request->timeline = tl;
     if (same_safekeepers && info->generation == have->generation &&
         info->membership_generation == have->membership_generation) {
-        answer_later(request, ERR_OK);
+        tenant_request_answer(request, ERR_OK);
         return;
     }
     request->info = *info;
@@ -1167,16 +1221,21 @@ static void put_existing(
     lane_submit(&request->tenant->lane, &request->job);
 }
 
+/* The branch LSN is held from here on, until the request is over and the branch holds it itself. */
 static err_t check_new(
     struct tenant *tenant,
     const struct timeline_info *info,
+    struct history_hold *hold,
     uint32_t *ret_parent_number,
     struct errmsg *msg)
 {
+    *ret_parent_number = 0;
+    if (tenant_find_member(tenant, info->id) != NULL) {
+        return err_set(msg, ERR_EXISTS, "the timeline was deleted, but children live on it");
+    }
     if (tenant->member_count >= TIMELINES_MAX || tenant->next_number >= UINT32_MAX - 1) {
         return err_set(msg, ERR_BUSY, "limit of %d timelines of a tenant", TIMELINES_MAX);
     }
-    *ret_parent_number = 0;
     if (timeline_id_is_none(info->parent)) {
         return ERR_OK;
     }
@@ -1191,7 +1250,7 @@ static err_t check_new(
             LSN_ARGS(info->start_lsn), LSN_ARGS(timeline_root_start_lsn(parent)));
     }
     *ret_parent_number = timeline_number(parent);
-    return ERR_OK;
+    return history_hold(tenant->history, timeline_history(parent), info->start_lsn, hold, msg);
 }
 
 void tenant_put_timeline(
@@ -1199,10 +1258,11 @@ void tenant_put_timeline(
 {
     bool under_way = timeline_is_under_way(tenant, info->id);
     struct timeline *tl = tenant_find_timeline(tenant, info->id);
-    request_begin(request, tenant->tenants, tenant);
+    tenant_request_begin(request, tenant->tenants, tenant);
     request->info = *info;
     if (under_way) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
         return;
     }
     if (tl != NULL) {
@@ -1210,9 +1270,9 @@ void tenant_put_timeline(
         return;
     }
     uint32_t parent_number;
-    err_t err = check_new(tenant, info, &parent_number, &request->msg);
+    err_t err = check_new(tenant, info, &request->hold, &parent_number, &request->msg);
     if (err != ERR_OK) {
-        answer_later(request, err);
+        tenant_request_answer(request, err);
         return;
     }
     request->info.number = tenant->next_number++;
@@ -1240,11 +1300,12 @@ static void on_import_finished(struct job *job)
         timeline_advance(tl, request->position);
         timeline_flush_begins(tl);
         timeline_flush_succeeded(tl);
+        tenant_tell_durable(request->tenant);
         timeline_set_state(tl, TIMELINE_ACTIVE);
         log_info(timeline_log(tl), "imported at " LSN_FMT, LSN_ARGS(request->position.lsn));
     }
     request->timeline = tl;
-    request_finish(request, job->result);
+    tenant_request_finish(request, job->result);
 }
 
 void tenant_timeline_imported(
@@ -1253,13 +1314,108 @@ void tenant_timeline_imported(
     struct timeline *tl,
     struct ingest_position position)
 {
-    request_begin(request, tenant->tenants, tenant);
+    tenant_request_begin(request, tenant->tenants, tenant);
     request->info = *timeline_info(tl);
     request->info.state = TIMELINE_ACTIVE;
     request->position = position;
     timeline_info_encode(&request->info, &request->row);
     request->job = (struct job){.run = finish_import, .done = on_import_finished};
     lane_submit(&tenant->lane, &request->job);
+}
+
+/* -- deletion, also of timelines that children live on -- */
+
+/* A branch of it begins beyond what is durable here: what leads there must still come. */
+static bool is_on_its_way(struct tenant *tenant, const struct timeline *tl)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        const struct timeline *child = timeline_of(link);
+        if (child->parent == tl && child->info.start_lsn > tl->durable_lsn) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tombstones whose last branch LSN has become durable need no more WAL. */
+static void stop_arrived(struct tenant *tenant)
+{
+    struct tenants_user *user = tenant->tenants->options.user;
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        struct timeline *tl = timeline_of(link);
+        if (tl->info.state == TIMELINE_TOMBSTONE && tl->user != NULL &&
+            !is_on_its_way(tenant, tl)) {
+            user->on_timeline_gone(user, tl);
+        }
+    }
+}
+
+static void bury(struct tenant *tenant, struct timeline *tl)
+{
+    struct tenants_user *user = tenant->tenants->options.user;
+    remove_member(tenant, tl);
+    timeline_set_state(tl, TIMELINE_DELETING);
+    user->on_timeline_gone(user, tl);
+    start_erasing(tenant, tl->info.number, tl); /* the member's reference goes with it */
+}
+
+struct burial {
+    struct tenant *tenant;
+    struct timeline_info info;
+    struct buf row;
+    struct job job;
+};
+
+static err_t write_burial(struct job *job)
+{
+    struct burial *burial = CONTAINER_OF(job, struct burial, job);
+    struct meta_change change = {
+        .kind = META_TIMELINE, .id = burial->info.number, .value = buf_view(&burial->row)};
+    return page_store_meta_write(burial->tenant->store, &change, 1, &job->msg);
+}
+
+static void on_burial(struct job *job)
+{
+    struct burial *burial = CONTAINER_OF(job, struct burial, job);
+    struct tenant *tenant = burial->tenant;
+    struct timeline *tl = tenant_find_member(tenant, burial->info.id);
+    if (job->result != ERR_OK) {
+        log_warn(&tenant->log, "a tombstone stays until the next start: %s", job->msg.text);
+    } else if (tl != NULL && tl->info.state == TIMELINE_TOMBSTONE) {
+        bury(tenant, tl);
+        bury_unneeded(tenant);
+    }
+    buf_deinit(&burial->row);
+    mem_free(burial);
+}
+
+/* Tombstones without children: the last child went, maybe just before a crash. */
+static void bury_unneeded(struct tenant *tenant)
+{
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        struct timeline *tl = timeline_of(link);
+        if (tl->info.state != TIMELINE_TOMBSTONE || tl->child_count > 0 || tl->is_being_buried) {
+            continue;
+        }
+        tl->is_being_buried = true;
+        struct burial *burial = MEM_NEW(struct burial);
+        burial->tenant = tenant;
+        burial->info = tl->info;
+        burial->info.state = TIMELINE_DELETING;
+        timeline_info_encode(&burial->info, &burial->row);
+        burial->job = (struct job){.run = write_burial, .done = on_burial};
+        lane_submit(&tenant->lane, &burial->job);
+    }
+}
+
+static err_t write_deletion(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    TRY(write_row(job));
+    return page_store_meta_settle(request->tenant->store, &job->msg);
 }
 
 static void on_row_deleting(struct job *job)
@@ -1270,28 +1426,41 @@ static void on_row_deleting(struct job *job)
     if (job->result == ERR_OK) {
         struct timeline *tl = tenant_find_timeline(tenant, request->info.id);
         ASSERT(tl != NULL);
-        remove_member(tenant, tl);
-        timeline_set_state(tl, TIMELINE_DELETING);
-        tenant->tenants->options.user->on_timeline_gone(tenant->tenants->options.user, tl);
-        start_erasing(tenant, request->info.number, tl); /* the member's reference goes with it */
+        if (request->info.state == TIMELINE_TOMBSTONE) {
+            history_set_tombstone(tenant->history, timeline_history(tl));
+            timeline_set_state(tl, TIMELINE_TOMBSTONE);
+            log_info(timeline_log(tl), "deleted; kept for %u children", tl->child_count);
+            stop_arrived(tenant);
+        } else {
+            bury(tenant, tl);
+        }
+        bury_unneeded(tenant);
     }
-    request_finish(request, job->result);
+    tenant_request_finish(request, job->result);
 }
 
 void tenant_delete_timeline(
-    struct tenant *tenant, struct tenant_request *request, struct timeline *tl)
+    struct tenant *tenant,
+    struct tenant_request *request,
+    struct timeline *tl,
+    bool even_with_children)
 {
     bool under_way = timeline_is_under_way(tenant, timeline_info(tl)->id);
-    request_begin(request, tenant->tenants, tenant);
+    tenant_request_begin(request, tenant->tenants, tenant);
     request->info = *timeline_info(tl);
     if (under_way) {
-        answer_later(request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
-    } else if (tl->child_count > 0) {
-        answer_later(request, err_set(&request->msg, ERR_EXISTS, "the timeline has children"));
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
+    } else if (tl->child_count > 0 && !even_with_children) {
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_EXISTS, "the timeline has children"));
+    } else if (tl->child_count > 0 && tl->info.state != TIMELINE_ACTIVE) {
+        tenant_request_answer(
+            request, err_set(&request->msg, ERR_BUSY, "the timeline is not imported yet"));
     } else {
-        request->info.state = TIMELINE_DELETING;
+        request->info.state = tl->child_count > 0 ? TIMELINE_TOMBSTONE : TIMELINE_DELETING;
         timeline_info_encode(&request->info, &request->row);
-        request->job = (struct job){.run = write_row, .done = on_row_deleting};
+        request->job = (struct job){.run = write_deletion, .done = on_row_deleting};
         lane_submit(&tenant->lane, &request->job);
     }
 }

@@ -9,7 +9,10 @@
  * A change is durable before it is visible: first the row is written (synced) on a worker, then the
  * loop shows the timeline. Timeline numbers are never reused: the counter is written with the row.
  * A deletion first makes its row say so, then the timeline disappears for everybody, and once
- * nobody reads from it its versions are erased; after a crash the erasing goes on.
+ * nobody reads from it its versions are erased; after a crash the erasing goes on. A timeline that
+ * is deleted although children live on it becomes a tombstone: gone for everybody, but what its
+ * children see of it stays, and it takes WAL until their branch LSNs are durable. It is erased with
+ * its last child.
  *
  * Threads: loop only.
  */
@@ -17,6 +20,7 @@
 
 #include "common/base/str.h"
 #include "common/io/executor.h"
+#include "pageserver/timeline/history.h"
 #include "pageserver/timeline/timeline.h"
 
 struct tenants;
@@ -57,6 +61,8 @@ struct tenants_options {
     uint64_t flush_bytes;  /* flush a tenant when so much was written ... */
     uint64_t flush_age_ms; /* ... or when the oldest of it is that old ... */
     size_t layers_bytes; /* ... or when the layers of all tenants take half of this: the largest */
+    struct history_retention retention; /* of tenants that have no setting of their own */
+    uint64_t gc_period_ms; /* between two rounds that move the cutoffs; 0: only when asked to */
     struct tenants_user *user;
 };
 
@@ -109,7 +115,12 @@ struct tenant_request {
     bool created;              /* false: it was there already, with the same content */
     struct timeline *timeline; /* of put and imported: borrowed, valid in done() only */
 
+    /* of leases, retention: in */
+    struct history_lease lease;
+    struct history_retention retention;
+
     /* private */
+    struct history_hold hold; /* a branch LSN, until the branch holds it itself */
     struct tenants *tenants;
     struct tenant *tenant;
     struct tenant_id tenant_id;
@@ -148,6 +159,22 @@ void tenant_timeline_imported(
     struct tenant_request *request,
     struct timeline *tl,
     struct ingest_position position);
-/* ERR_EXISTS while it has children. Done when it is durable; the erasing goes on after that. */
+/*
+ * Done when it is durable; the erasing goes on after that. Children: ERR_EXISTS, or it becomes a
+ * tombstone.
+ */
 void tenant_delete_timeline(
-    struct tenant *tenant, struct tenant_request *request, struct timeline *tl);
+    struct tenant *tenant,
+    struct tenant_request *request,
+    struct timeline *tl,
+    bool even_with_children);
+
+/* -- history: what the calls mean is in history.h -- */
+
+struct history *tenant_history(struct tenant *tenant); /* [any] */
+/* request->lease: name, LSN and end of the lease. */
+void tenant_put_lease(struct tenant *tenant, struct tenant_request *request, struct timeline *tl);
+void tenant_drop_lease(struct tenant *tenant, struct tenant_request *request, struct timeline *tl);
+void tenant_set_retention(struct tenant *tenant, struct tenant_request *request);
+/* Move the cutoffs now and rewrite what is on disk without what nobody can read. May take long. */
+void tenant_collect(struct tenant *tenant, struct tenant_request *request);

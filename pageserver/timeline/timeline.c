@@ -3,6 +3,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/base/str.h"
+#include "pageserver/timeline/history.h"
 #include "pageserver/timeline/tenant.h"
 #include "pageserver/timeline/timeline_private.h"
 
@@ -48,7 +49,7 @@ err_t timeline_info_decode(
     struct reader in = reader_of(bytes);
     err_t err = timeline_row_decode(&row, &in);
     if (err != ERR_OK || row.format != TIMELINE_ROW_FORMAT || row.state < TIMELINE_IMPORTING ||
-        row.state > TIMELINE_DELETING) {
+        row.state > TIMELINE_TOMBSTONE) {
         return err_set(msg, ERR_CORRUPT, "row of timeline number %" PRIu32 " is malformed", number);
     }
     struct timeline_info info = {
@@ -233,6 +234,43 @@ lsn_t timeline_root_start_lsn(const struct timeline *tl)
     return tl->root_start_lsn;
 }
 
+void timeline_set_history(
+    struct timeline *tl, struct history *history, struct history_timeline *of_timeline)
+{
+    tl->history = history;
+    tl->in_history = of_timeline;
+}
+
+struct history_timeline *timeline_history(const struct timeline *tl)
+{
+    return tl->in_history;
+}
+
+err_t timeline_check_lsn(const struct timeline *tl, lsn_t lsn, struct errmsg *msg)
+{
+    if (lsn < tl->root_start_lsn) {
+        return err_set(
+            msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT, LSN_ARGS(lsn),
+            LSN_ARGS(tl->root_start_lsn));
+    }
+    return tl->in_history == NULL ? ERR_OK : history_check(tl->history, tl->in_history, lsn, msg);
+}
+
+err_t timeline_hold_lsn(
+    const struct timeline *tl, lsn_t lsn, struct history_hold *hold, struct errmsg *msg)
+{
+    TRY(timeline_check_lsn(tl, lsn, msg));
+    return tl->in_history == NULL ? ERR_OK
+                                  : history_hold(tl->history, tl->in_history, lsn, hold, msg);
+}
+
+void timeline_release_lsn(const struct timeline *tl, struct history_hold *hold)
+{
+    if (tl->history != NULL) {
+        history_release(tl->history, hold);
+    }
+}
+
 lsn_t timeline_last_lsn(const struct timeline *tl)
 {
     return tl->position.lsn;
@@ -305,17 +343,24 @@ const char *timeline_failure(const struct timeline *tl)
 
 bool timeline_is_ready(const struct timeline *tl)
 {
-    return tl->ancestors_ready && tl->info.state == TIMELINE_ACTIVE;
+    return tl->ancestors_ready &&
+           (tl->info.state == TIMELINE_ACTIVE || tl->info.state == TIMELINE_TOMBSTONE);
 }
 
 err_t timeline_read_begin(struct timeline *tl, struct errmsg *msg)
 {
-    if (tl->info.state == TIMELINE_DELETING) {
+    if (tl->info.state == TIMELINE_DELETING || tl->info.state == TIMELINE_TOMBSTONE) {
         return err_set(
             msg, ERR_NOT_FOUND, "timeline %s was deleted", timeline_id_text(tl->info.id).text);
     }
-    timeline_ref(tl)->readers++;
+    timeline_work_begin(tl);
     return ERR_OK;
+}
+
+void timeline_work_begin(struct timeline *tl)
+{
+    ASSERT(tl->info.state != TIMELINE_DELETING);
+    timeline_ref(tl)->readers++;
 }
 
 void timeline_read_end(struct timeline *tl)

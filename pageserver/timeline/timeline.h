@@ -25,7 +25,8 @@ struct timeline; /* shared, reference-counted */
 enum timeline_state {
     TIMELINE_IMPORTING = 1, /* a root whose bootstrap image is not in the store yet */
     TIMELINE_ACTIVE = 2,
-    TIMELINE_DELETING = 3, /* gone for everybody; its versions are being erased */
+    TIMELINE_DELETING = 3,  /* gone for everybody; its versions are being erased */
+    TIMELINE_TOMBSTONE = 4, /* gone for everybody, but children live on what is kept of it */
 };
 
 /* The row in the store (META_TIMELINE): all that is not a version. */
@@ -95,6 +96,20 @@ struct page_store *timeline_store(const struct timeline *tl);     /* [any] */
 const struct page_path *timeline_path(const struct timeline *tl); /* [any] */
 lsn_t timeline_root_start_lsn(const struct timeline *tl);         /* [any] oldest readable LSN */
 
+/* Who may read what; NULL, NULL: there is no GC. */
+struct history;
+struct history_timeline;
+struct history_hold;
+void timeline_set_history(
+    struct timeline *tl, struct history *history, struct history_timeline *of_timeline);
+struct history_timeline *timeline_history(const struct timeline *tl);
+/* ERR_RANGE: before the begin of history, or not kept any more. To be asked again after a read. */
+NODISCARD err_t timeline_check_lsn(const struct timeline *tl, lsn_t lsn, struct errmsg *msg);
+/* The same, and from now on it is kept until it is released. */
+NODISCARD err_t timeline_hold_lsn(
+    const struct timeline *tl, lsn_t lsn, struct history_hold *hold, struct errmsg *msg);
+void timeline_release_lsn(const struct timeline *tl, struct history_hold *hold);
+
 lsn_t timeline_last_lsn(const struct timeline *tl);
 lsn_t timeline_prev_record_lsn(const struct timeline *tl);
 lsn_t timeline_durable_lsn(const struct timeline *tl);
@@ -120,6 +135,8 @@ bool timeline_is_ready(
  * Between begin and end the versions are not erased. ERR_NOT_FOUND when the timeline was deleted.
  */
 NODISCARD err_t timeline_read_begin(struct timeline *tl, struct errmsg *msg);
+/* The same for what works on the timeline itself, also on a tombstone. */
+void timeline_work_begin(struct timeline *tl);
 void timeline_read_end(struct timeline *tl);
 bool timeline_has_readers(const struct timeline *tl);
 

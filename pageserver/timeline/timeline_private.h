@@ -30,6 +30,9 @@ struct timeline {
     struct list_link member_link;
     struct timeline *next_in_bucket;
     unsigned child_count;
+    bool is_being_buried;
+    struct history *history; /* NULL: no GC */
+    struct history_timeline *in_history;
 
     bool ancestors_ready;
     struct lsn_wait parent_wait; /* until the parent has ingested start_lsn */

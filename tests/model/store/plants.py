@@ -39,11 +39,11 @@ PLANTS = [
     ("a lease is not durable", "pageserver/timeline/history.c",
      "    err = write_lease(store, &lease, msg);", "    err = ERR_OK;", MODEL),
     ("a lease is dropped from memory only", "pageserver/timeline/history.c",
-     "    err_t err = count == 0 ? ERR_OK : page_store_meta_write(store, changes.items, count, msg);\n"
+     "    err_t err = write_settled(store, changes.items, count, msg);\n"
      "    for (size_t i = 0; i < count",
      "    err_t err = ERR_OK;\n    for (size_t i = 0; i < count", MODEL),
     ("a cutoff is published and not durable", "pageserver/timeline/history.c",
-     "    err_t err = count == 0 ? ERR_OK : page_store_meta_write(store, changes, count, msg);\n"
+     "    err_t err = write_settled(store, changes, count, msg);\n"
      "    if (err", "    err_t err = ERR_OK;\n    if (err", MODEL),
     ("reads below the cutoff are answered", "pageserver/timeline/history.c",
      "    if ((lsn >= owner->gc.cutoff && !owner->gc.is_tombstone)", "    if (true", MODEL),

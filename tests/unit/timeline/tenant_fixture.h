@@ -193,7 +193,7 @@ static inline err_t put_timeline_(uint8_t id, uint8_t parent, lsn_t start_lsn)
 static inline err_t delete_timeline_(uint8_t id)
 {
     struct tenant_request request = {.done = fixture_on_request};
-    tenant_delete_timeline(the_tenant(), &request, find(id));
+    tenant_delete_timeline(the_tenant(), &request, find(id), false);
     return fixture_run();
 }
 

@@ -1,0 +1,450 @@
+/*
+ * history_routes.c - HTTP routes about history: how much is kept, leases, GC on request, why
+ * something is kept, and the time of an LSN (docs/design/history.md). Threads: loop only, except
+ * the jobs' run functions.
+ */
+#include "common/base/clock.h"
+#include "common/base/parse.h"
+#include "common/base/str.h"
+#include "common/pg/pg_version.h"
+#include "pageserver/serve/management_private.h"
+#include "pageserver/timeline/gc_round.h"
+
+#define US_PER_S      1000000u
+#define SECONDS_MAX   (100ull * 365 * 24 * 3600) /* of a window or a lease */
+#define LEASE_SECONDS 600                        /* when a request names none */
+
+static struct management management; /* one server a process */
+
+/* -- retention -- */
+
+static struct doc *retention_doc(struct history *history)
+{
+    struct history_retention retention = history_retention(history);
+    struct doc *doc = doc_object();
+    doc_set_int(doc, "history_retention_seconds", (int64_t)retention.seconds);
+    doc_set_int(doc, "history_retention_bytes", (int64_t)retention.wal_bytes);
+    return doc;
+}
+
+static void handle_get_retention(struct http_context *context, struct http_request *http)
+{
+    struct tenant *tenant;
+    struct errmsg msg;
+    err_t err = management_find_tenant(management_server(context), http, &tenant, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    http_respond_json(http, 200, retention_doc(tenant_history(tenant)));
+}
+
+static void on_retention_set(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    http_respond_json(call->http, 200, retention_doc(tenant_history(request->tenant)));
+    call_free(call);
+}
+
+static err_t body_retention(
+    struct http_request *http, struct history_retention *retention, struct errmsg *msg)
+{
+    struct doc *body;
+    TRY(http_request_json(http, &body, msg));
+    TRY(doc_opt_u64(body, "history_retention_seconds", &retention->seconds, msg));
+    TRY(doc_opt_u64(body, "history_retention_bytes", &retention->wal_bytes, msg));
+    if (retention->seconds > SECONDS_MAX || retention->wal_bytes > INT64_MAX) {
+        return err_set(msg, ERR_INVALID, "a window that is longer than anybody will see");
+    }
+    return ERR_OK;
+}
+
+static void handle_put_retention(struct http_context *context, struct http_request *http)
+{
+    struct server *server = management_server(context);
+    struct tenant *tenant;
+    struct errmsg msg;
+    struct history_retention retention = {0};
+    err_t err = management_find_tenant(server, http, &tenant, &msg);
+    if (err == ERR_OK) {
+        retention = history_retention(tenant_history(tenant));
+        err = body_retention(http, &retention, &msg);
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_retention_set;
+    call->tenant_request.retention = retention;
+    tenant_set_retention(tenant, &call->tenant_request);
+}
+
+/* -- GC on request -- */
+
+static void on_collected(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    struct doc *timelines = doc_array();
+    for (struct timeline *tl = tenant_first_timeline(request->tenant); tl != NULL;
+         tl = tenant_next_timeline(request->tenant, tl)) {
+        struct doc *doc = doc_object();
+        doc_set_timeline(doc, "timeline", timeline_info(tl)->id);
+        doc_set_lsn(doc, "cutoff_lsn", history_cutoff(timeline_history(tl)));
+        doc_push(timelines, doc);
+    }
+    http_respond_json(call->http, 200, doc_set(doc_object(), "timelines", timelines));
+    call_free(call);
+}
+
+static void handle_post_gc(struct http_context *context, struct http_request *http)
+{
+    struct server *server = management_server(context);
+    struct tenant *tenant;
+    struct errmsg msg;
+    err_t err = management_find_tenant(server, http, &tenant, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_collected;
+    tenant_collect(tenant, &call->tenant_request);
+}
+
+/* -- leases -- */
+
+static struct doc *lease_doc(const struct history_lease *lease)
+{
+    struct doc *doc = doc_object();
+    doc_set_str(doc, "name", lease->name);
+    doc_set_lsn(doc, "lsn", lease->lsn);
+    if (lease->expires_us != LEASE_FOREVER) {
+        doc_set_time(doc, "expires_at", (wall_us_t)lease->expires_us);
+    }
+    return doc;
+}
+
+static void on_lease_put(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    http_respond_json(call->http, 200, lease_doc(&request->lease));
+    call_free(call);
+}
+
+static err_t lease_name(struct http_request *http, char to[LEASE_NAME_SIZE], struct errmsg *msg)
+{
+    const char *name = http_request_param(http, "lease");
+    if (name[0] == '\0') {
+        return err_set(msg, ERR_INVALID, "a lease has a name");
+    }
+    err_t err = str_copy(to, LEASE_NAME_SIZE, name, msg);
+    return err == ERR_OK ? ERR_OK
+                         : err_set(
+                               msg, ERR_INVALID, "lease: a name of at most %d characters",
+                               LEASE_NAME_SIZE - 1);
+}
+
+static err_t body_lease(struct http_request *http, struct history_lease *lease, struct errmsg *msg)
+{
+    struct doc *body;
+    uint64_t seconds = LEASE_SECONDS;
+    TRY(lease_name(http, lease->name, msg));
+    TRY(http_request_json(http, &body, msg));
+    TRY(doc_get_lsn(body, "lsn", &lease->lsn, msg));
+    TRY(doc_opt_u64(body, "seconds", &seconds, msg));
+    if (seconds > SECONDS_MAX) {
+        return err_set(
+            msg, ERR_INVALID, "seconds: expected at most %llu; 0: for ever", SECONDS_MAX);
+    }
+    lease->expires_us = seconds == 0 ? LEASE_FOREVER : (uint64_t)clock_wall() + seconds * US_PER_S;
+    return ERR_OK;
+}
+
+static void handle_put_lease(struct http_context *context, struct http_request *http)
+{
+    struct server *server = management_server(context);
+    struct errmsg msg;
+    struct timeline *tl;
+    struct history_lease lease = {0};
+    err_t err = management_find_timeline(server, http, &tl, &msg);
+    if (err == ERR_OK) {
+        err = body_lease(http, &lease, &msg);
+    }
+    if (err == ERR_OK && lease.lsn > timeline_last_lsn(tl)) {
+        err = err_set(
+            &msg, ERR_RANGE, "LSN " LSN_FMT " is not there yet: the timeline is at " LSN_FMT,
+            LSN_ARGS(lease.lsn), LSN_ARGS(timeline_last_lsn(tl)));
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_lease_put;
+    call->tenant_request.lease = lease;
+    tenant_put_lease(timeline_tenant(tl), &call->tenant_request, tl);
+}
+
+static void on_lease_dropped(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    if (result != ERR_OK) {
+        call_fail(call, result, &request->msg);
+        return;
+    }
+    http_respond_json(call->http, 200, doc_object());
+    call_free(call);
+}
+
+static void handle_delete_lease(struct http_context *context, struct http_request *http)
+{
+    struct server *server = management_server(context);
+    struct errmsg msg;
+    struct timeline *tl;
+    struct history_lease lease = {0};
+    err_t err = management_find_timeline(server, http, &tl, &msg);
+    if (err == ERR_OK) {
+        err = lease_name(http, lease.name, &msg);
+    }
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->tenant_request.done = on_lease_dropped;
+    call->tenant_request.lease = lease;
+    tenant_drop_lease(timeline_tenant(tl), &call->tenant_request, tl);
+}
+
+static void push_lease(const struct history_lease *lease, void *context)
+{
+    doc_push(context, lease_doc(lease));
+}
+
+static void handle_get_leases(struct http_context *context, struct http_request *http)
+{
+    struct errmsg msg;
+    struct timeline *tl;
+    err_t err = management_find_timeline(management_server(context), http, &tl, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct doc *leases = doc_array();
+    history_leases(tenant_history(timeline_tenant(tl)), timeline_history(tl), push_lease, leases);
+    http_respond_json(http, 200, doc_set(doc_object(), "leases", leases));
+}
+
+/* -- why is this kept -- */
+
+struct explanation {
+    struct tenant *tenant;
+    struct doc *holders;
+    lsn_t lsn; /* of the question; LSN_HEAD: the whole timeline */
+};
+
+static const char *reason_text(enum history_reason reason)
+{
+    switch (reason) {
+    case HISTORY_CUTOFF: return "window";
+    case HISTORY_BRANCH: return "branch";
+    case HISTORY_LEASE: return "lease";
+    case HISTORY_HOLD: return "read or branch under way";
+    case HISTORY_TOMBSTONE: return "on its way to a branch";
+    }
+    return "unknown";
+}
+
+static void set_timeline_of(struct doc *doc, struct tenant *tenant, uint32_t number)
+{
+    for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
+         tl = tenant_next_timeline(tenant, tl)) {
+        if (timeline_number(tl) == number) {
+            doc_set_timeline(doc, "timeline", timeline_info(tl)->id);
+        }
+    }
+}
+
+/* A version at L is needed by reads at or above L only. */
+static void push_holder(const struct history_holder *holder, void *context)
+{
+    struct explanation *explanation = context;
+    bool is_window = holder->reason == HISTORY_CUTOFF;
+    if (explanation->lsn != LSN_HEAD && !is_window && holder->lsn < explanation->lsn) {
+        return;
+    }
+    struct doc *doc = doc_object();
+    doc_set_str(doc, "reason", reason_text(holder->reason));
+    doc_set_lsn(doc, is_window ? "from_lsn" : "lsn", holder->lsn);
+    doc_set_int(doc, "timeline_number", holder->timeline);
+    set_timeline_of(doc, explanation->tenant, holder->timeline);
+    if (holder->name[0] != '\0') {
+        doc_set_str(doc, "name", holder->name);
+    }
+    doc_push(explanation->holders, doc);
+}
+
+/* Where the window would begin now, by each of its two measures. */
+static err_t measure_window(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct history *history = tenant_history(timeline_tenant(call->timeline));
+    struct page_store *store = timeline_store(call->timeline);
+    struct gc_tree *tree = history_tree(history);
+    size_t index = gc_find(tree, timeline_number(call->timeline));
+    struct history_retention retention = history_retention(history);
+    struct history_retention by_time = {.seconds = retention.seconds};
+    struct history_retention by_bytes = {.wal_bytes = retention.wal_bytes};
+    lsn_t of_time = 0, of_bytes = 0;
+    wall_us_t now = clock_wall();
+    err_t err = gc_window_begin(store, tree, index, by_time, now, &of_time, &job->msg);
+    if (err == ERR_OK) {
+        err = gc_window_begin(store, tree, index, by_bytes, now, &of_bytes, &job->msg);
+    }
+    if (err == ERR_OK) {
+        call->answer = retention_doc(history);
+        doc_set_lsn(call->answer, "window_begin_by_time", of_time);
+        doc_set_lsn(call->answer, "window_begin_by_bytes", of_bytes);
+    }
+    history_tree_free(tree);
+    return err;
+}
+
+static void on_window(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct timeline *tl = call->timeline;
+    if (job->result != ERR_OK || timeline_history(tl) == NULL) {
+        call_fail(call, job->result == ERR_OK ? ERR_NOT_FOUND : job->result, &job->msg);
+        return;
+    }
+    struct explanation explanation = {
+        .tenant = timeline_tenant(tl), .holders = doc_array(), .lsn = call->lsn};
+    history_explain(
+        tenant_history(explanation.tenant), timeline_history(tl), push_holder, &explanation);
+    struct doc *doc = call->answer;
+    call->answer = NULL;
+    doc_set_lsn(doc, "cutoff_lsn", history_cutoff(timeline_history(tl)));
+    doc_set_lsn(doc, "durable_lsn", timeline_durable_lsn(tl));
+    if (call->lsn != LSN_HEAD) {
+        doc_set_lsn(doc, "lsn", call->lsn);
+        doc_set_bool(doc, "readable", timeline_check_lsn(tl, call->lsn, NULL) == ERR_OK);
+    }
+    doc_set(doc, "kept_by", explanation.holders);
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static void handle_get_why_kept(struct http_context *context, struct http_request *http)
+{
+    struct errmsg msg;
+    lsn_t lsn;
+    err_t err = management_query_lsn(http, &lsn, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_begin(context, http);
+    if (call == NULL) {
+        return;
+    }
+    call->lsn = lsn;
+    call->job = (struct job){.run = measure_window, .done = on_window};
+    executor_submit(call->server->options.executor, &call->job);
+}
+
+/* -- LSN to time -- */
+
+static err_t find_time(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct page_reader *reader =
+        page_reader_create(timeline_store(call->timeline), timeline_path(call->timeline));
+    err_t err = page_reader_newest_commit(reader, call->lsn, &call->time, &job->msg);
+    page_reader_destroy(reader);
+    return err;
+}
+
+static void on_time_found(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct errmsg msg = job->msg;
+    err_t result = timeline_check_lsn(call->timeline, call->lsn, &msg);
+    if (result == ERR_OK && job->result != ERR_OK) {
+        result = job->result;
+        msg = job->msg;
+    }
+    if (result != ERR_OK) {
+        call_fail(call, result, &msg);
+        return;
+    }
+    struct doc *doc = doc_object();
+    doc_set_lsn(doc, "lsn", call->lsn);
+    doc_set_time(doc, "time", (wall_us_t)call->time + PG_EPOCH_US);
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static void handle_get_time_of_lsn(struct http_context *context, struct http_request *http)
+{
+    struct errmsg msg;
+    lsn_t lsn;
+    err_t err = management_query_lsn(http, &lsn, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_begin(context, http);
+    if (call == NULL) {
+        return;
+    }
+    lsn_t last = timeline_last_lsn(call->timeline);
+    call->lsn = lsn == LSN_HEAD ? last : lsn;
+    if (call->lsn > last) {
+        err = err_set(
+            &msg, ERR_RANGE, "LSN " LSN_FMT " is not there yet: the timeline is at " LSN_FMT,
+            LSN_ARGS(call->lsn), LSN_ARGS(last));
+        call_fail(call, err, &msg);
+        return;
+    }
+    call->job = (struct job){.run = find_time, .done = on_time_found};
+    executor_submit(call->server->options.executor, &call->job);
+}
+
+#define TENANT   "/v1/tenants/{tenant}"
+#define TIMELINE TENANT "/timelines/{timeline}"
+
+static const struct http_route routes[] = {
+    {"GET", TENANT "/retention", handle_get_retention, "how much history is kept", false},
+    {"PUT", TENANT "/retention", handle_put_retention,
+     "{history_retention_seconds, history_retention_bytes}: kept while either asks for it", false},
+    {"POST", TENANT "/gc", handle_post_gc, "move the cutoffs now and free what nobody can read",
+     false},
+    {"GET", TIMELINE "/leases", handle_get_leases, "LSNs that stay readable", false},
+    {"PUT", TIMELINE "/leases/{lease}", handle_put_lease,
+     "keep an LSN readable, or for longer: {lsn, seconds}", false},
+    {"DELETE", TIMELINE "/leases/{lease}", handle_delete_lease, "end a lease", false},
+    {"GET", TIMELINE "/why_kept", handle_get_why_kept,
+     "what keeps history of a timeline, or versions as of ?lsn=", false},
+    {"GET", TIMELINE "/time_of_lsn", handle_get_time_of_lsn,
+     "time of the newest commit at ?lsn=", false},
+};
+
+void history_add_routes(struct server *server, struct http_server *http)
+{
+    management.server = server;
+    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
+}

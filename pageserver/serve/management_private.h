@@ -1,0 +1,52 @@
+/*
+ * management_private.h - shared by management.c and history_routes.c: calls that are answered
+ * later, and what requests name.
+ */
+#pragma once
+
+#include "common/io/http_server.h"
+#include "pageserver/read/digest.h"
+#include "pageserver/serve/server.h"
+
+struct management {
+    struct http_context http;
+    struct server *server;
+};
+
+/* One request that is answered later. */
+struct call {
+    struct server *server;
+    struct http_request *http;
+    struct timeline *timeline; /* between timeline_read_begin and _end; NULL: none */
+    struct tenant_request tenant_request;
+    struct page_read read;
+    struct lsn_wait wait;
+    struct job job;
+    lsn_t lsn;
+    lsn_t prev_record_lsn;
+    uint64_t time; /* us since Postgres' epoch */
+    uint64_t logical_bytes, physical_bytes;
+    struct digest digest;
+    struct buf buf;
+    bool created;
+    struct history_hold hold; /* of `timeline`, while a job reads at an LSN */
+    struct doc *answer;       /* made by a job; NULL: none */
+};
+
+struct server *management_server(struct http_context *context);
+struct call *call_create(struct server *server, struct http_request *http);
+/* A call about a timeline that keeps it from being erased; NULL: there is none, and that was said.
+ */
+struct call *call_begin(struct http_context *context, struct http_request *http);
+void call_free(struct call *call);
+void call_fail(struct call *call, err_t err, const struct errmsg *msg);
+
+NODISCARD err_t management_find_tenant(
+    struct server *server,
+    struct http_request *http,
+    struct tenant **ret_tenant,
+    struct errmsg *msg);
+NODISCARD err_t management_find_timeline(
+    struct server *server, struct http_request *http, struct timeline **ret_tl, struct errmsg *msg);
+/* A query parameter that is an LSN: absent is the head. */
+NODISCARD err_t management_query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg);

@@ -1,0 +1,65 @@
+/*
+ * tenant_private.h - shared by tenant.c and tenant_history.c.
+ */
+#pragma once
+
+#include "common/base/str.h"
+#include "pageserver/timeline/doomed_tenants.h"
+#include "pageserver/timeline/tenant.h"
+#include "pageserver/timeline/timeline_private.h"
+
+struct tenant {
+    struct tenants *tenants;
+    struct tenant_id id;
+    struct log log;
+    generation_t generation;
+    struct page_store *store;
+    struct history *history;
+    struct lane lane;                        /* rows, flushes and erasures, in order */
+    struct list members, requests, erasures; /* members: struct timeline, parents first */
+    struct timeline **buckets;               /* of members, by id; a power of two */
+    size_t member_count, bucket_count;
+    uint32_t next_number;
+    char failure[sizeof(((struct errmsg *)NULL)->text)];
+    bool deleting;
+    unsigned holds;
+    struct tenant_user *user;
+
+    struct job flush_job;
+    bool flushing;
+    uint64_t flushing_bytes;
+    mono_ns_t dirty_since; /* 0: nothing unflushed */
+    mono_ns_t retry_at;
+
+    struct job gc_job;
+    bool collecting;
+    mono_ns_t gc_at; /* the next round; 0: as soon as possible */
+    struct list_link link;
+};
+
+struct tenants {
+    struct tenants_options options;
+    char folder[PATH_SIZE];
+    struct list list, requests;
+    struct doomed_tenants doomed;
+    size_t count;
+    struct timer tick;
+};
+
+/* A request is in one of the lists from begin to finish. Finish calls `done`. */
+void tenant_request_begin(
+    struct tenant_request *request, struct tenants *tenants, struct tenant *tenant);
+void tenant_request_finish(struct tenant_request *request, err_t result);
+/* From the loop, not from inside start. */
+void tenant_request_answer(struct tenant_request *request, err_t result);
+
+/* Like tenant_find_timeline, but tombstones too. */
+struct timeline *tenant_find_member(struct tenant *tenant, struct timeline_id id);
+
+/* -- tenant_history.c -- */
+
+void tenant_know_timeline(struct tenant *tenant, struct timeline *tl); /* to its history */
+void tenant_forget_timeline(struct tenant *tenant, struct timeline *tl);
+void tenant_tell_durable(struct tenant *tenant);
+void tenants_stop_collecting(struct tenants *tenants); /* rewriting ends soon, none begins */
+void tenant_collect_if_due(struct tenant *tenant, mono_ns_t now);
