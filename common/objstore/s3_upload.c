@@ -330,7 +330,8 @@ err_t s3_upload(
             "a sweep removes what is left");
     }
     mem_free(upload.parts);
-    return err;
+    /* The upload, not an object, was not found: aborted by somebody. A put has no such error. */
+    return err == ERR_NOT_FOUND ? err_wrap(msg, ERR_IO, "the upload is gone") : err;
 }
 
 /* Sweeping: a page of unfinished uploads is read, the old ones are aborted, then the next page. */

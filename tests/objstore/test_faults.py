@@ -99,7 +99,7 @@ def test_deadline_ends_the_attempts(bench):
 def test_redirect_is_refused(bench):
     with fault.FaultProxy(bench.server.port) as elsewhere:
         bench.proxy.add(fault.answer(307, headers=[("Location", elsewhere.endpoint + f"/{BUCKET}/x")]))
-        bench.run("head", "a").must("ERR_INVALID")
+        assert "redirection" in bench.run("head", "a").must("ERR_INVALID").text
         assert len(bench.proxy.seen) == 1 and elsewhere.seen == []
 
 
@@ -123,6 +123,19 @@ def test_upload_survives_server_errors_and_lost_answers(bench):
 
 def test_upload_whose_end_was_lost_is_through(bench):
     put_and_check(bench, os.urandom(BIG), fault.lose_answer, 1, method="POST", contains="uploadId=")
+
+
+def test_upload_that_the_server_has_forgotten_is_looked_at(bench):
+    """The end got through, its answer did not, and the second time there is no such upload."""
+    bench.proxy.add(fault.lose_answer, "POST", "uploadId=", 1)
+    bench.proxy.add(fault.answer(404, ERROR % b"NoSuchUpload"), "POST", "uploadId=")
+    content = os.urandom(BIG)
+    bench.run("put", "a", bench.file(content)).must()
+    assert bench.stored("a") == content
+    bench.proxy.clear()
+    bench.proxy.add(fault.answer(404, ERROR % b"NoSuchUpload"), "POST", "uploadId=")
+    assert "NoSuchUpload" in bench.run("put", "b", bench.file(content)).must("ERR_IO").text
+    assert bench.stored("b") is None
 
 
 def test_upload_whose_end_says_error_is_looked_at(bench):
@@ -254,6 +267,17 @@ def test_get_refuses_the_wrong_range(bench):
     def change(status, headers, body):
         return status, [(n, "bytes 1-25/26" if n.lower() == "content-range" else v) for n, v in headers], body
     get_and_fail(bench, fault.rewrite(change), "ERR_CORRUPT")
+
+
+def test_range_from_another_place_is_refused(bench):
+    """A range has no checksum of its own: what the server says that it sent must be what was asked for."""
+    prepare(bench)
+    assert bench.run("range", "a", 3, 4).must().out == SMALL[3:7].decode()
+
+    def change(status, headers, body):
+        return status, [(n, "bytes 4-7/25" if n.lower() == "content-range" else v) for n, v in headers], SMALL[4:8]
+    bench.proxy.add(fault.rewrite(change), "GET")
+    bench.run("range", "a", 3, 4).must("ERR_CORRUPT")
 
 
 def test_get_refuses_an_object_without_checksum(bench):

@@ -129,6 +129,18 @@ def test_conditional_put_of_a_large_object(bench):
     assert bench.stored("a") == first and bench.uploads() == 0
 
 
+def test_conditional_end_of_an_upload_decides_at_the_server(bench):
+    """The name is free when the upload begins, and taken when it ends."""
+    def come_first(exchange):
+        bench.run("put", "a", bench.file(b"first"), url=bench.url()).must()
+        exchange.answer(*exchange.forward())
+    bench.proxy.add(come_first, "PUT", "partNumber=2", 1)
+    bench.proxy.add(conditional(bench), method="PUT")
+    bench.proxy.add(conditional(bench), method="POST")
+    bench.run("put", "a", bench.file(os.urandom(BIG))).must("ERR_EXISTS")
+    assert bench.stored("a") == b"first" and bench.uploads() == 0
+
+
 def test_one_of_two_conditional_writers_wins(bench):
     """Both have seen that the name is free; the server lets one of them in."""
     inner = conditional(bench)
