@@ -44,12 +44,17 @@ static void note_timeline(struct listing *listing, const char *timeline)
     branch->seen_poll[slot] = listing->node->polls;
 }
 
-static void note_tenant(struct listing *listing, const char *tenant)
+static void note_tenant(struct listing *listing, const char *tenant, const struct doc *of_tenant)
 {
     struct project *project = model_project_of_tenant(listing->reconciler->model, tenant);
     if (project != NULL && listing->node->kind == NODE_PAGESERVER &&
         project->row.pageserver == listing->node->id) {
+        uint64_t window = project->row.history_retention_seconds;
         project->seen_poll = listing->node->polls;
+        err_ignore(
+            doc_opt_u64(of_tenant, "history_retention_seconds", &window, NULL),
+            "a pageserver that does not say has the right one");
+        project->seen_other_window = window != project->row.history_retention_seconds;
     }
 }
 
@@ -81,7 +86,7 @@ static void note_body(struct listing *listing, const struct doc *body)
         const struct doc *tenant = doc_at(tenants, i);
         const char *id = id_in(tenant, "tenant", "tenant_id");
         if (id != NULL) {
-            note_tenant(listing, id);
+            note_tenant(listing, id, tenant);
         }
         if (doc_is_object(tenant)) {
             note_timelines(listing, doc_get(tenant, "timelines"));
@@ -93,7 +98,9 @@ static void compare_project(struct listing *listing, struct project *project)
 {
     if (listing->node->kind == NODE_PAGESERVER && !project->attempt.running) {
         bool listed = project->seen_poll == listing->node->polls;
-        project->on_pageserver = listed ? SEEN_PRESENT : SEEN_ABSENT;
+        project->on_pageserver = !listed                      ? SEEN_ABSENT
+                                 : project->seen_other_window ? SEEN_UNKNOWN /* attach again */
+                                                              : SEEN_PRESENT;
     }
     work_project(listing->reconciler, project);
 }

@@ -80,7 +80,9 @@ static struct doc *safekeepers_doc(
 
 static struct doc *tenant_body(const struct project *project)
 {
-    return doc_set_int(doc_object(), "generation", (int64_t)project->row.generation);
+    struct doc *body = doc_set_int(doc_object(), "generation", (int64_t)project->row.generation);
+    return doc_set_int(
+        body, "history_retention_seconds", (int64_t)project->row.history_retention_seconds);
 }
 
 static struct doc *pageserver_timeline_body(

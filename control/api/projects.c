@@ -59,6 +59,17 @@ static err_t put_root(
     return err;
 }
 
+static err_t check_retention(
+    struct mutation *mutation, const struct project_row *row, struct errmsg *msg)
+{
+    if (row->history_retention_seconds > RETENTION_MAX_S) {
+        return mutation_refuse(
+            mutation, 400, "RETENTION_INVALID", msg, "history_retention_seconds: expected 0 to %d",
+            RETENTION_MAX_S);
+    }
+    return ERR_OK;
+}
+
 static err_t fill_project(
     struct mutation *mutation, const struct doc *wish, struct project_row *row, struct errmsg *msg)
 {
@@ -77,11 +88,7 @@ static err_t fill_project(
             "pg_version %" PRIu64 " is not supported, only %" PRIu64, row->pg_version,
             api->options.pg_version);
     }
-    if (row->history_retention_seconds > RETENTION_MAX_S) {
-        return mutation_refuse(
-            mutation, 400, "RETENTION_INVALID", msg, "history_retention_seconds: expected 0 to %d",
-            RETENTION_MAX_S);
-    }
+    TRY(check_retention(mutation, row, msg));
     if (pageserver == NULL) {
         return mutation_refuse(
             mutation, 503, "NO_PAGESERVER", msg,
@@ -212,6 +219,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     const char *name = row.name;
     TRY(doc_opt_str(wish, "name", &name, msg));
     TRY(doc_opt_u64(wish, "history_retention_seconds", &row.history_retention_seconds, msg));
+    TRY(check_retention(mutation, &row, msg));
     TRY(check_name(mutation, "project", name, msg));
     memmove(row.name, name, strlen(name) + 1);
     if (doc_get(wish, "settings") != NULL) {

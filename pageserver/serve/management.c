@@ -249,6 +249,9 @@ static struct doc *tenant_doc(struct tenant *tenant)
     struct doc *timelines = doc_array();
     doc_set_tenant(doc, "tenant", tenant_id(tenant));
     doc_set_int(doc, "generation", tenant_generation(tenant));
+    doc_set_int(
+        doc, "history_retention_seconds",
+        (int64_t)history_retention(tenant_history(tenant)).seconds);
     for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
          tl = tenant_next_timeline(tenant, tl)) {
         doc_push(timelines, brief_timeline(tl));
@@ -286,16 +289,35 @@ static void handle_get_tenant(struct http_context *context, struct http_request 
     http_respond_json(http, 200, tenant_doc(tenant));
 }
 
-static void on_attached(struct tenant_request *request, err_t result)
+static void answer_attached(struct tenant_request *request, err_t result)
 {
     struct call *call = CONTAINER_OF(request, struct call, tenant_request);
-    struct tenant *tenant = tenants_find(call->server->tenants, request->tenant_id);
+    struct tenant *tenant = tenants_find(call->server->tenants, call->tenant);
     if (result != ERR_OK || tenant == NULL) {
         call_fail(call, result == ERR_OK ? ERR_NOT_FOUND : result, &request->msg);
         return;
     }
-    http_respond_json(call->http, request->created ? 201 : 200, tenant_doc(tenant));
+    http_respond_json(call->http, call->created ? 201 : 200, tenant_doc(tenant));
     call_free(call);
+}
+
+/* Then the time that its history is kept for, when the request names another one. */
+static void on_attached(struct tenant_request *request, err_t result)
+{
+    struct call *call = CONTAINER_OF(request, struct call, tenant_request);
+    struct tenant *tenant = tenants_find(call->server->tenants, call->tenant);
+    call->created = request->created;
+    if (result == ERR_OK && tenant != NULL) {
+        struct history_retention retention = history_retention(tenant_history(tenant));
+        if (call->retention_seconds != UINT64_MAX && call->retention_seconds != retention.seconds) {
+            retention.seconds = call->retention_seconds;
+            call->tenant_request =
+                (struct tenant_request){.done = answer_attached, .retention = retention};
+            tenant_set_retention(tenant, &call->tenant_request);
+            return;
+        }
+    }
+    answer_attached(request, result);
 }
 
 static void handle_put_tenant(struct http_context *context, struct http_request *http)
@@ -305,12 +327,16 @@ static void handle_put_tenant(struct http_context *context, struct http_request 
     struct tenant_id id;
     struct doc *body;
     generation_t generation = 0;
+    uint64_t retention_seconds = UINT64_MAX; /* as it is */
     err_t err = tenant_id_parse(http_request_param(http, "tenant"), &id, &msg);
     if (err == ERR_OK) {
         err = http_request_json(http, &body, &msg);
     }
     if (err == ERR_OK) {
         err = body_generation(body, "generation", &generation, &msg);
+    }
+    if (err == ERR_OK) {
+        err = doc_opt_u64(body, "history_retention_seconds", &retention_seconds, &msg);
     }
     if (err == ERR_OK && tenant_id_is_none(id)) {
         err = err_set(&msg, ERR_INVALID, "tenant: all zeros is no tenant");
@@ -321,6 +347,8 @@ static void handle_put_tenant(struct http_context *context, struct http_request 
     }
     struct call *call = call_create(server, http);
     call->tenant_request.done = on_attached;
+    call->tenant = id;
+    call->retention_seconds = retention_seconds;
     tenant_attach(server->tenants, &call->tenant_request, id, generation);
 }
 
@@ -761,7 +789,8 @@ static void handle_get_rel_size_at(struct http_context *context, struct http_req
 static const struct http_route routes[] = {
     {"GET", "/v1/status", handle_get_status, "node, incarnation, tenants and their timelines",
      false},
-    {"PUT", TENANT, handle_put_tenant, "attach a tenant: {generation}", false},
+    {"PUT", TENANT, handle_put_tenant, "attach a tenant: {generation, history_retention_seconds}",
+     false},
     {"GET", TENANT, handle_get_tenant, "a tenant and its timelines", false},
     {"DELETE", TENANT, handle_delete_tenant, "remove a tenant, here and in the object store",
      false},

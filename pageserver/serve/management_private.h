@@ -19,6 +19,8 @@ struct call {
     struct http_request *http;
     struct timeline *timeline; /* between timeline_read_begin and _end; NULL: none */
     struct tenant_request tenant_request;
+    struct tenant_id tenant;    /* being attached ... */
+    uint64_t retention_seconds; /* ... with this window; UINT64_MAX: as it is */
     struct page_read read;
     struct lsn_wait wait;
     struct job job;

@@ -26,6 +26,13 @@ def position(lsn):
     return int(high, 16) << 32 | int(low, 16)
 
 
+def set_window(project, branch, seconds):
+    """Through the API: control tells the pageserver."""
+    project.api("PATCH", "", {"project": {"history_retention_seconds": seconds}})
+    url = storage(project.cluster, branch, None)
+    wait_for("the window", lambda: http("GET", f"{url}/retention")["history_retention_seconds"] == seconds)
+
+
 def collect_up_to(cluster, branch, lsn):
     """GC until the begin of history has reached `lsn`: what is durable moves with flushes."""
     tenant, ident = storage(cluster, branch, None), branch.get()["timeline_id"]
@@ -60,7 +67,7 @@ def test_gc_frees_what_is_before_the_window_but_for_branches_and_leases(cluster)
     assert http("GET", f"{url}/digest?lsn={lost}") == digests[lost] # all of it is within a day
     before = http("GET", url)["physical_bytes"]
 
-    http("PUT", f"{tenant}/retention", {"history_retention_seconds": 0})
+    set_window(project, main, 0)
     collect_up_to(cluster, main, lsns[7])
     assert is_refused("GET", f"{url}/digest?lsn={lost}", 400)
     assert is_refused("GET", f"{url}/digest?lsn={branched}", 400)
@@ -95,7 +102,7 @@ def test_history_is_as_it_was_after_the_pageserver_was_killed(cluster):
     url, tenant = storage(cluster, main), storage(cluster, main, None)
     wait_for("ingest", lambda: position(http("GET", url)["last_record_lsn"]) >= position(later))
     http("PUT", f"{url}/leases/kept", {"lsn": lsn, "seconds": 0})
-    http("PUT", f"{tenant}/retention", {"history_retention_seconds": 0})
+    set_window(project, main, 0)
     collect_up_to(cluster, main, later)
     digest, cutoff = http("GET", f"{url}/digest?lsn={lsn}"), http("GET", url)["cutoff_lsn"]
     cluster.pageserver.kill()
