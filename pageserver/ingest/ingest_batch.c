@@ -10,6 +10,17 @@ METRIC_COUNTER(
     "pageserver_ingest_imported_records_total",
     "WAL records that were too large for a layer");
 
+METRIC_COUNTER(
+    images_made, "pageserver_images_made_total", "page images made at ingest, for short reads");
+METRIC_COUNTER(
+    images_failed,
+    "pageserver_images_failed_total",
+    "page images that redo could not make; the page cannot be read either");
+METRIC_COUNTER(
+    counts_looked_up,
+    "pageserver_image_counts_looked_up_total",
+    "pages whose number of records since their image was read from the store");
+
 #define SIZES_KEPT         32768     /* between two batches; within one it may grow */
 #define LARGE_RECORD_BYTES (4 * MIB) /* of versions */
 
@@ -143,6 +154,16 @@ static void put_version(
     }
 }
 
+static void note_touched(struct ingest_batch *batch, struct page_key key, uint8_t tag)
+{
+    if (batch->touched_count == batch->touched_capacity) {
+        batch->touched_capacity = batch->touched_capacity == 0 ? 64 : 2 * batch->touched_capacity;
+        batch->touched =
+            mem_realloc(batch->touched, batch->touched_capacity * sizeof(batch->touched[0]));
+    }
+    batch->touched[batch->touched_count++] = (struct touched_page){.key = key, .tag = tag};
+}
+
 static void sink_put(
     struct wal_sink *sink,
     struct page_key key,
@@ -152,6 +173,9 @@ static void sink_put(
 {
     struct ingest_batch *batch = CONTAINER_OF(sink, struct ingest_batch, sink);
     put_version(batch, key, tag, block_index, value);
+    if (tag != VALUE_STATE && batch->import == NULL && batch->options->image_after_records > 0) {
+        note_touched(batch, key, tag);
+    }
     if (key.spc == KEY_SPC_STATE) {
         return;
     }
@@ -161,6 +185,72 @@ static void sink_put(
     } else if (!batch->forget_pages) {
         note_page(batch, key);
     }
+}
+
+/* -- images -- */
+
+/* Records that a read of the page would apply, as of the record before; its ancestors' included. */
+static err_t look_up_records(
+    struct ingest_batch *batch, struct page_key key, unsigned *ret_records, struct errmsg *msg)
+{
+    struct page_versions versions = {0};
+    struct page_reader *reader = page_reader_create(batch->store, batch->path);
+    err_t err = page_reader_collect(reader, key, batch->before_lsn, &versions, msg);
+    unsigned records = 0;
+    for (size_t i = 0; i < versions.count && records < IMAGE_COUNT_MAX; i++) {
+        uint8_t tag = versions.items[i].tag;
+        records += tag == VALUE_DELTA || tag == VALUE_INIT ? 1 : 0;
+    }
+    page_reader_destroy(reader);
+    page_versions_deinit(&versions);
+    metric_add(&counts_looked_up, 1);
+    *ret_records = records;
+    return err;
+}
+
+static err_t count_records(
+    struct ingest_batch *batch,
+    const struct touched_page *page,
+    unsigned *ret_records,
+    struct errmsg *msg)
+{
+    unsigned before = 0;
+    if (page->tag == VALUE_DELTA && !image_counts_get(&batch->counts, page->key, &before)) {
+        TRY(look_up_records(batch, page->key, &before, msg));
+    }
+    *ret_records = page->tag == VALUE_DELTA ? before + 1 : page->tag == VALUE_INIT ? 1 : 0;
+    return ERR_OK;
+}
+
+/* In place of the record. A page that redo cannot make is left alone: reads will say so. */
+static err_t make_image(struct ingest_batch *batch, struct page_key key, struct errmsg *msg)
+{
+    uint8_t page[PAGE_SIZE];
+    err_t err = batch->options->read_page(batch->store, batch->path, key, batch->lsn, page, msg);
+    if (err == ERR_CORRUPT || err == ERR_UNSUPPORTED) {
+        metric_add(&images_failed, 1);
+        return ERR_OK;
+    }
+    TRY(err);
+    page_writer_put(batch->writer, key, batch->lsn, VALUE_IMAGE, 0, bytes_of(page, sizeof(page)));
+    metric_add(&images_made, 1);
+    return ERR_OK;
+}
+
+static err_t make_due_images(struct ingest_batch *batch, struct errmsg *msg)
+{
+    for (size_t i = 0; i < batch->touched_count; i++) {
+        const struct touched_page *page = &batch->touched[i];
+        unsigned records = 0;
+        TRY(count_records(batch, page, &records, msg));
+        if (records >= batch->options->image_after_records) {
+            TRY(make_image(batch, page->key, msg));
+            records = 0;
+        }
+        image_counts_set(&batch->counts, page->key, records);
+    }
+    batch->touched_count = 0;
+    return ERR_OK;
 }
 
 void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_options *options)
@@ -187,6 +277,8 @@ void ingest_batch_deinit(struct ingest_batch *batch)
     page_writer_close(batch->writer);
     page_import_destroy(batch->import);
     rel_size_cache_deinit(&batch->sizes);
+    image_counts_deinit(&batch->counts);
+    mem_free(batch->touched);
     mem_free(batch->pages);
     mem_free(batch->size_changes);
 }
@@ -197,6 +289,7 @@ err_t ingest_batch_begin(struct ingest_batch *batch, struct errmsg *msg)
     batch->page_count = 0;
     batch->size_count = 0;
     batch->forget_pages = false;
+    batch->touched_count = 0;
     if (batch->sizes.count > SIZES_KEPT) {
         rel_size_cache_clear(&batch->sizes);
     }
@@ -209,8 +302,10 @@ err_t ingest_batch_end_record(struct ingest_batch *batch, struct errmsg *msg)
 {
     batch->record_bytes = 0;
     if (batch->import == NULL) {
-        return ERR_OK;
+        return make_due_images(batch, msg);
     }
+    image_counts_clear(&batch->counts); /* the import's pages are not counted one by one */
+    batch->touched_count = 0;
     err_t err = page_import_finish(batch->import, NULL, msg);
     page_import_destroy(batch->import);
     batch->import = NULL;

@@ -5,12 +5,16 @@
  * piece is committed. A record that makes more than a layer should hold (CREATE DATABASE by file
  * copy) goes past it into files, which are in the store when the record ends.
  *
+ * Where a page has image_after_records records since its last image, the record's version becomes
+ * an image, before anybody is told of its LSN: so a read at any LSN applies fewer than that.
+ *
  * Answers of the source are as of the end of the record before the one being decoded. The store may
  * hold later versions, from before a crash or a restart: they are not seen, so that ingest makes
  * the same versions again. Threads: one worker at a time.
  */
 #pragma once
 
+#include "pageserver/ingest/image_counts.h"
 #include "pageserver/ingest/wal_decode.h"
 #include "pageserver/ingest/wal_ingest.h"
 #include "pageserver/timeline/rel_size.h"
@@ -18,6 +22,12 @@
 struct size_change {
     struct page_key rel;
     struct fork_size size;
+};
+
+/* A page that the record being decoded changed. */
+struct touched_page {
+    struct page_key key;
+    uint8_t tag;
 };
 
 struct ingest_batch {
@@ -33,6 +43,9 @@ struct ingest_batch {
     struct page_import *import;  /* of the record being decoded; NULL: it is small */
     size_t record_bytes;         /* that it made so far */
     struct rel_size_cache sizes; /* newest ones, this batch included */
+    struct image_counts counts;  /* this batch included */
+    struct touched_page *touched;
+    size_t touched_count, touched_capacity;
 
     /* For the loop: what to forget. */
     struct page_key *pages;

@@ -41,7 +41,11 @@ struct wal_ingest_options {
     /* Bytes of incomplete records of all timelines of the process. Above it one timeline may go on,
      * the others drop theirs and wait: so that there is always one that finishes. */
     size_t records_bytes_max;
-    /* A page as of `lsn` on the path: CREATE DATABASE by file copy reads pages. On a worker. */
+    /* Records on a page without an image between them; 0: as many as come. At most 254. */
+    unsigned image_after_records;
+    /* A page as of `lsn` on the path: for images, and for CREATE DATABASE by file copy. On a
+     * worker.
+     */
     err_t (*read_page)(
         struct page_store *store,
         const struct page_path *path,

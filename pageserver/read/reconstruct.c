@@ -9,13 +9,17 @@ METRIC_COUNTER(
     records_applied, "pageserver_redo_records_total", "WAL records applied to pages for reads");
 METRIC_COUNTER(
     pages_failed, "pageserver_redo_failures_total", "pages that could not be rebuilt from WAL");
-METRIC_COUNTER(
-    images_written,
-    "pageserver_images_written_total",
-    "page images made because of long histories");
+METRIC_GAUGE(
+    records_max, "pageserver_read_records_max", "most WAL records that one page of a read took");
 
-/* Redo is about 0.3 us a record; an image costs 8 KiB of store and several us once. */
-#define IMAGE_AFTER_RECORDS 32
+static void note_records(int64_t count)
+{
+    int64_t most = atomic_load_explicit(&records_max.value, memory_order_relaxed);
+    while (count > most &&
+           !atomic_compare_exchange_weak_explicit(
+               &records_max.value, &most, count, memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
 
 void reconstruct_init(
     struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn)
@@ -81,23 +85,10 @@ err_t reconstruct_apply(
         }
     }
     /* Once a page: an atomic addition costs a tenth of a record. */
-    metric_add(&records_applied, (int64_t)count - (has_image || has_zeros));
+    int64_t records = (int64_t)count - (has_image || has_zeros);
+    metric_add(&records_applied, records);
+    note_records(records);
     return ERR_OK;
-}
-
-/* A failure costs only time: the page is right, and the next read tries again. */
-static void write_image(
-    struct reconstruct *work,
-    const struct page_version *newest,
-    struct page_key key,
-    const uint8_t *page)
-{
-    struct page_writer *writer = NULL;
-    if (page_writer_open(work->store, newest->timeline, &writer, NULL) == ERR_OK) {
-        page_writer_put(writer, key, newest->lsn, VALUE_IMAGE, 0, bytes_of(page, PAGE_SIZE));
-        metric_add(&images_written, 1);
-    }
-    page_writer_close(writer);
 }
 
 err_t reconstruct_page(
@@ -110,9 +101,6 @@ err_t reconstruct_page(
     struct page_versions *versions = &work->versions;
     TRY(page_reader_collect(work->reader, key, work->lsn, versions, msg));
     TRY(reconstruct_apply(versions, key, page, msg));
-    if (versions->count > IMAGE_AFTER_RECORDS) {
-        write_image(work, &versions->items[0], key, page);
-    }
     if (ret_lsn != NULL) {
         *ret_lsn = versions->count == 0 ? 0 : versions->items[0].lsn;
     }

@@ -23,9 +23,6 @@ void reconstruct_deinit(struct reconstruct *work);
  * `page` is PAGE_SIZE bytes. *ret_lsn (may be NULL) is the LSN of the newest version, 0 when there
  * is none: then the page is zeros. ERR_CORRUPT and ERR_UNSUPPORTED come from redo and name the
  * record; ERR_FULL: too much history for one read.
- *
- * A page that took many records is written back as an image in place of its newest record, so that
- * the next read is short.
  */
 NODISCARD err_t reconstruct_page(
     struct reconstruct *work,

@@ -159,6 +159,7 @@ static void start_ingest(struct attachment *attachment)
         .queue_bytes_max = options->ingest_queue_bytes,
         .record_size_max = options->record_size_max,
         .records_bytes_max = options->records_bytes_max,
+        .image_after_records = options->image_after_records,
         .read_page = read_page,
     });
     attachment->ingest_running = true;

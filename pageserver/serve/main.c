@@ -18,6 +18,8 @@
       "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
     X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
+    X(u64, image_after_records, "32", RESTART,                                                     \
+      "a page gets an image when so many records lie on the last one: no read applies more")       \
     X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")                \
     X(size, ingest_queue, "8MB", RESTART, "WAL of one timeline that may wait for ingest")          \
@@ -61,6 +63,9 @@ static err_t start(struct app *app, struct errmsg *msg)
     if (strlen(conf.control_url) > CONTROL_URL_MAX) {
         return err_set(msg, ERR_INVALID, "control_url: longer than %d", CONTROL_URL_MAX);
     }
+    if (conf.image_after_records < 2 || conf.image_after_records > 254) {
+        return err_set(msg, ERR_INVALID, "image_after_records: expected 2 to 254");
+    }
     if (conf.object_store[0] == '\0') {
         return err_set(msg, ERR_INVALID, "setting object_store is required");
     }
@@ -86,6 +91,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .ingest_queue_bytes = conf.ingest_queue,
         .record_size_max = conf.record_size_max,
         .records_bytes_max = conf.records_memory_max,
+        .image_after_records = (unsigned)conf.image_after_records,
         .safekeeper_silence_ms = conf.safekeeper_silence,
         .upload_threads = (unsigned)conf.upload_threads,
         .upload_interval_ms = conf.upload_interval,

@@ -35,6 +35,7 @@ struct server_options {
     const char *control_url, *control_token;
     struct history_retention retention;
     uint64_t gc_period_ms;
+    unsigned image_after_records;
 };
 
 struct server {

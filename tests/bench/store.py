@@ -9,23 +9,29 @@ import statistics
 import subprocess
 import tempfile
 
-ROUNDS, WAL_MIB = 3, 256
+ROUNDS, WAL_MIB, IMAGES = 3, 128, 32
+
+
+def measure(build, shape, images):
+    with tempfile.TemporaryDirectory(prefix="anabranch-store-bench-") as folder:
+        done = subprocess.run([str(pathlib.Path(build) / "tests/bench/store_bench"), folder, shape, str(WAL_MIB),
+                               str(images)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run(build, emit):
     for shape, target_records, target_mb in (("small", 200_000, None), ("mix", None, 90)):
-        rounds = []
+        rounds = {images: [] for images in (0, IMAGES)}
         for _ in range(ROUNDS):
-            with tempfile.TemporaryDirectory(prefix="anabranch-store-bench-") as folder:
-                done = subprocess.run([str(pathlib.Path(build) / "tests/bench/store_bench"), folder, shape,
-                                       str(WAL_MIB)], check=True, capture_output=True, text=True)
-            rounds.append(json.loads(done.stdout.splitlines()[-1]))
-        cpu = statistics.median(r["ingest_cpu_s"] for r in rounds)
-        peer = statistics.median(r["files_cpu_s"] for r in rounds)
-        ratio = statistics.median(r["ingest_cpu_s"] / r["files_cpu_s"] for r in rounds)
-        for figure, amount, unit, target in (
-                ("records", rounds[0]["records"], "records/s", target_records),
-                ("bytes", rounds[0]["wal_bytes"] / 1e6, "MB/s", target_mb)):
-            value = amount / cpu
-            emit(f"ingest of {shape}: {figure} for one core", value, unit, "sorted files alone, no decoding", amount / peer,
-                 ratio, "none" if target is None else f">= {target}", target is None or value >= target)
+            for images, results in rounds.items():
+                results.append(measure(build, shape, images))
+        for images, results in rounds.items():
+            cpu = statistics.median(r["ingest_cpu_s"] for r in results)
+            peer = statistics.median(r["files_cpu_s"] for r in results)
+            ratio = statistics.median(r["ingest_cpu_s"] / r["files_cpu_s"] for r in results)
+            name = f"ingest of {shape}, " + (f"an image after {images} records" if images else "no images")
+            for amount, unit, target in ((results[0]["records"], "records/s for one core", target_records),
+                                         (results[0]["wal_bytes"] / 1e6, "MB/s for one core", target_mb)):
+                value = amount / cpu
+                emit(name, value, unit, "sorted files alone, no decoding, no images", amount / peer, ratio,
+                     "none" if target is None else f">= {target}", target is None or value >= target)

@@ -1,11 +1,11 @@
 /*
- * store_bench FOLDER SHAPE MIB - what it costs to turn MIB of WAL into versions on disk.
+ * store_bench FOLDER SHAPE MIB IMAGES - what it costs to turn MIB of WAL into versions on disk.
  *
  * Shapes: `small` (records of 100 bytes), `mix` (3 % page images, 97 % records with 50 to 300 bytes
  * of data); four of five hit a fifth of the pages. Two rounds over the same records, each in a
  * folder of its own:
  *   ingest   wal_ingest with loop, executor and tenants as in the pageserver: read, check, decode,
- *            layers, flushes, compaction
+ *            layers, an image of a page after IMAGES records (0: none), flushes, compaction
  *   files    the same keys and values, sorted per 32 MiB and written by kv_file, kv_ingest, and the
  *            compaction: what RocksDB alone asks for
  * Prints one JSON object. CPU time is that of the whole process until nothing runs any more.
@@ -22,6 +22,7 @@
 #include "common/kv/kv.h"
 #include "common/pg/pg_control.h"
 #include "pageserver/ingest/wal_ingest.h"
+#include "pageserver/read/reconstruct.h"
 #include "pageserver/timeline/tenant.h"
 #include "tests/lib/page_batch.h"
 #include "tests/lib/wal_builder.h"
@@ -30,7 +31,8 @@
 #define SEGMENT_SIZE (16 * (uint32_t)MIB)
 #define PAGES        100000u
 #define FLUSH_BYTES  (32 * MIB)
-#define SMALL_DATA   52u /* a record of 100 bytes */
+#define SMALL_DATA   50u /* and the piece's head: a record of 100 bytes */
+#define PAGE_DATA_AT 8000u
 
 static const struct page_key relation = {.spc = 1663, .db = 5, .rel = 100};
 
@@ -74,15 +76,33 @@ static void note(uint32_t block, lsn_t lsn, uint8_t tag, struct bytes value)
 static void fill_page(struct prng *prng, uint8_t page[PAGE_SIZE])
 {
     memset(page, 0, PAGE_SIZE);
-    for (size_t i = PAGE_SIZE / 2; i < PAGE_SIZE; i += sizeof(uint64_t)) {
+    page_set_u16(page, PAGE_LOWER, PAGE_DATA_AT);
+    page_set_u16(page, PAGE_UPPER, PAGE_SIZE);
+    page_set_u16(page, PAGE_SPECIAL, PAGE_SIZE);
+    page_set_u16(page, PAGE_VERSION, PAGE_SIZE | 4);
+    for (size_t i = PAGE_SIZE / 2; i < PAGE_DATA_AT; i += sizeof(uint64_t)) {
         uint64_t noise = prng_next(prng);
         memcpy(page + i, &noise, sizeof(noise));
     }
 }
 
+/* The first record of a page makes it. */
+static void add_first_record(struct page_key key)
+{
+    uint16_t piece[] = {PAGE_LOWER, 8, PAGE_DATA_AT, PAGE_SIZE, PAGE_SIZE, PAGE_SIZE | 4};
+    lsn_t lsn = wal_builder_add(
+        &made.builder,
+        &(struct wal_builder_record){
+            .rmgr = RM_GENERIC,
+            .blocks = {{.key = key, .will_init = true, .data = bytes_of(piece, sizeof(piece))}},
+            .block_count = 1});
+    note(key.block, lsn, VALUE_INIT, buf_view(&made.builder.record));
+}
+
 static void add_record(struct prng *prng, bool mix)
 {
     static uint8_t page[PAGE_SIZE], data[512];
+    static bool known[PAGES];
     struct page_key key = relation;
     key.block = pick_block(prng);
     if (mix && prng_below(prng, 100) < 3) {
@@ -94,17 +114,26 @@ static void add_record(struct prng *prng, bool mix)
                                .blocks = {{.key = key, .image = bytes_of(page, sizeof(page))}},
                                .block_count = 1});
         note(key.block, lsn, VALUE_IMAGE, bytes_of(page, sizeof(page)));
+        known[key.block] = true;
         return;
     }
-    size_t size = mix ? 50 + prng_below(prng, 251) : SMALL_DATA;
-    for (size_t i = 0; i < size; i += 16) {
+    if (!known[key.block]) {
+        known[key.block] = true;
+        add_first_record(key);
+        return;
+    }
+    /* A piece of generic WAL: offset, size, bytes. */
+    size_t size = 4 + (mix ? 50 + prng_below(prng, 251) : SMALL_DATA);
+    uint16_t head[] = {
+        (uint16_t)(PAGE_HEADER_SIZE + prng_below(prng, PAGE_DATA_AT - 400)), (uint16_t)(size - 4)};
+    memcpy(data, head, sizeof(head));
+    for (size_t i = sizeof(head); i < size; i += 16) {
         uint64_t noise = prng_next(prng);
         memcpy(data + i, &noise, sizeof(noise)); /* every other eight bytes */
     }
     lsn_t lsn = wal_builder_add(
         &made.builder, &(struct wal_builder_record){
-                           .rmgr = RM_BTREE,
-                           .main_data = bytes_of(data, 2),
+                           .rmgr = RM_GENERIC,
                            .blocks = {{.key = key, .data = bytes_of(data, size)}},
                            .block_count = 1});
     note(key.block, lsn, VALUE_DELTA, buf_view(&made.builder.record));
@@ -276,7 +305,23 @@ static void make_root(void)
     loop_run(server.loop);
 }
 
-static void server_open(const char *folder)
+static err_t read_page(
+    struct page_store *store,
+    const struct page_path *path,
+    struct page_key key,
+    lsn_t lsn,
+    uint8_t *page,
+    struct errmsg *msg)
+{
+    struct reconstruct work;
+    reconstruct_init(&work, store, path, lsn);
+    err_t err = reconstruct_page(&work, key, page, NULL, msg);
+    reconstruct_deinit(&work);
+    must(err, msg);
+    return err;
+}
+
+static void server_open(const char *folder, unsigned images)
 {
     struct errmsg msg;
     must(loop_create(&server.loop, &msg), &msg);
@@ -287,6 +332,7 @@ static void server_open(const char *folder)
         .loop = server.loop,
         .executor = server.executor,
         .data_dir = folder,
+        .store = {.block_cache_bytes = 512 * MIB}, /* the default of the pageserver */
         .flush_bytes = FLUSH_BYTES,
         .flush_age_ms = 3600 * 1000,
         .layers_bytes = 512 * MIB,
@@ -309,6 +355,8 @@ static void server_open(const char *folder)
         .queue_bytes_max = 8 * MIB,
         .record_size_max = 64 * MIB,
         .records_bytes_max = 64 * MIB,
+        .image_after_records = images,
+        .read_page = read_page,
     });
 }
 
@@ -328,10 +376,10 @@ static void wait_for_flush(void)
     } while (!tenants_are_idle(server.tenants));
 }
 
-static double run_ingest(const char *folder)
+static double run_ingest(const char *folder, unsigned images)
 {
     struct errmsg msg;
-    server_open(folder);
+    server_open(folder, images);
     settle();
     double begin = cpu_seconds();
     feed();
@@ -405,15 +453,16 @@ static double run_files(const char *folder)
 
 int main(int argc, char **argv)
 {
-    uint64_t mib = 0;
-    bool mix = argc == 4 && strcmp(argv[2], "mix") == 0;
-    if (argc != 4 || (!mix && strcmp(argv[2], "small") != 0) ||
-        parse_u64(argv[3], 1, 4096, &mib, NULL) != ERR_OK) {
-        (void)fprintf(stderr, "usage: store_bench FOLDER small|mix MIB\n");
+    uint64_t mib = 0, images = 0;
+    bool mix = argc == 5 && strcmp(argv[2], "mix") == 0;
+    if (argc != 5 || (!mix && strcmp(argv[2], "small") != 0) ||
+        parse_u64(argv[3], 1, 4096, &mib, NULL) != ERR_OK ||
+        parse_u64(argv[4], 0, 254, &images, NULL) != ERR_OK) {
+        (void)fprintf(stderr, "usage: store_bench FOLDER small|mix MIB IMAGES\n");
         return 2;
     }
     make_records(mix, (size_t)mib * MIB);
-    double ingest = run_ingest(argv[1]);
+    double ingest = run_ingest(argv[1], (unsigned)images);
     double files = run_files(argv[1]);
     printf(
         "{\"records\": %zu, \"wal_bytes\": %zu, \"ingest_cpu_s\": %.3f, \"files_cpu_s\": %.3f, "

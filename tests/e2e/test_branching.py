@@ -15,6 +15,13 @@ def project(cluster):
     return _project[cluster]
 
 
+def pageserver_metric(cluster, name):
+    for line in http("GET", f"{cluster.pageserver.http_url}/metrics", raw=True).decode().splitlines():
+        if line.startswith(name + " "):
+            return float(line.split()[1])
+    raise AssertionError(f"no metric {name}")
+
+
 def sums_of_pgbench(db):
     return {name: int(db.value(f"SELECT coalesce(sum({column}), 0) FROM {table}"))
             for name, table, column in (("accounts", "pgbench_accounts", "abalance"),
@@ -39,6 +46,9 @@ def test_pgbench_invariants_hold_on_parent_and_branch(cluster):
             assert len(set(sums_of_pgbench(db).values())) == 1, sums_of_pgbench(db)
             assert int(db.value("SELECT count(*) FROM pgbench_accounts")) == 200000
             assert int(db.value("SELECT count(*) FROM pgbench_history")) > 0
+    made, most = (pageserver_metric(cluster, name)
+                  for name in ("pageserver_images_made_total", "pageserver_read_records_max"))
+    assert made > 0 and most <= 32, f"{made} images made, {most} records applied by one read"
     branches[0].pgbench("-n", "-c", "2", "-T", "3") # -n: without, it empties the history
     with branches[0].connect() as db:
         assert len(set(sums_of_pgbench(db).values())) == 1
