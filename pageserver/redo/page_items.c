@@ -269,7 +269,27 @@ static void shift_line_pointers(uint8_t *page, unsigned count, unsigned offset, 
     }
 }
 
-/* An item of an index page that is about to go or to change: inside, and aligned. */
+/* Item `number` of an index page whose header was checked: inside, and aligned. */
+static err_t index_item_place(
+    const uint8_t *page,
+    unsigned number,
+    unsigned *ret_offset,
+    unsigned *ret_size,
+    struct errmsg *msg)
+{
+    uint32_t pointer = page_line_pointer(page, number);
+    unsigned offset = line_pointer_offset(pointer);
+    unsigned size = (unsigned)ALIGN8(line_pointer_size(pointer));
+    if (offset < page_u16(page, PAGE_UPPER) || offset + size > page_u16(page, PAGE_SPECIAL) ||
+        offset != ALIGN8(offset)) {
+        return err_set(msg, ERR_CORRUPT, "item %u lies at %u, size %u", number, offset, size);
+    }
+    *ret_offset = offset;
+    *ret_size = size;
+    return ERR_OK;
+}
+
+/* An item of an index page that is about to go or to change. */
 static err_t index_item(
     const uint8_t *page,
     unsigned number,
@@ -281,16 +301,7 @@ static err_t index_item(
     if (number == 0 || number > page_item_count(page)) {
         return err_set(msg, ERR_CORRUPT, "item %u of %u", number, page_item_count(page));
     }
-    uint32_t pointer = page_line_pointer(page, number);
-    unsigned offset = line_pointer_offset(pointer);
-    unsigned size = (unsigned)ALIGN8(line_pointer_size(pointer));
-    if (offset < page_u16(page, PAGE_UPPER) || offset + size > page_u16(page, PAGE_SPECIAL) ||
-        offset != ALIGN8(offset)) {
-        return err_set(msg, ERR_CORRUPT, "item %u lies at %u, size %u", number, offset, size);
-    }
-    *ret_offset = offset;
-    *ret_size = size;
-    return ERR_OK;
+    return index_item_place(page, number, ret_offset, ret_size, msg);
 }
 
 /* Everything below the item at `offset` moves up by `distance` (down when negative). */
@@ -357,7 +368,7 @@ err_t page_index_delete_many(uint8_t *page, struct bytes numbers, struct errmsg 
     for (unsigned number = 1; number <= count; number++) {
         unsigned offset = 0;
         unsigned size = 0;
-        TRY(index_item(page, number, &offset, &size, msg));
+        TRY(index_item_place(page, number, &offset, &size, msg));
         if (deleted.left >= 2 && number == le_u16(deleted.at)) {
             cursor_skip(&deleted, 2);
             continue;
