@@ -10,62 +10,64 @@ are not counted.
 import json
 import os
 import pathlib
-import pwd
 import re
 import resource
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 
 from cluster import wait_for
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
+from server import Server # noqa: E402
+
 SCALE, CLIENTS, TRANSACTIONS, ROUNDS = 20, 8, 40000, 3
-WAL_SETTINGS = {"shared_buffers": "1GB", "synchronous_commit": "off", "autovacuum_naptime": "1min",
-                "autovacuum_vacuum_threshold": "50", "autovacuum_vacuum_scale_factor": "0.2"}
+COMMON = {"listen_addresses": "''", "shared_buffers": "1GB", "fsync": "off", "full_page_writes": "off",
+          "max_wal_size": "64GB", "wal_keep_size": "64GB", "checkpoint_timeout": "1h", "hot_standby": "off"}
 # What makes Postgres' redo fast: nothing is written back or evicted, nobody reads, no checkpoint falls in between.
-REDO_SETTINGS = {"shared_buffers": "1GB", "autovacuum": "off", "bgwriter_lru_maxpages": "0"}
+RECOVERY = {"autovacuum": "off", "bgwriter_lru_maxpages": "0", "recovery_target_name": "end"}
 TAIL = re.compile(r"redo done at \S+ system usage: CPU: user: ([\d.]+) s, system: ([\d.]+) s, elapsed: ([\d.]+) s")
 
 
-def load_redocheck():
-    """The servers and the recovery of tools/redocheck."""
-    loader = SourceFileLoader("redocheck", str(ROOT / "tools/redocheck"))
-    module = module_from_spec(spec_from_loader("redocheck", loader))
-    loader.exec_module(module)
-    return module
+def copy(source, target):
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 class Bench:
     def __init__(self, build, folder):
-        self.redocheck = load_redocheck()
         self.build, self.folder = pathlib.Path(build), folder
-        self.user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-        if self.user is not None:
-            os.chown(folder, self.user.pw_uid, self.user.pw_gid)
         self.prefix = pathlib.Path(os.environ["POSTGRES_DIR"])
         self.core = str(max(os.sched_getaffinity(0)))
         self.base, self.wal = folder / "base", folder / "data/pg_wal"
 
-    def server(self, name):
-        return self.redocheck.Server(self.prefix, self.folder, self.user, name)
-
     def make_wal(self):
-        server = self.server("data")
-        self.redocheck.prepare(server, WAL_SETTINGS, [])
+        server = Server(self.prefix, self.folder)
+        server.own(self.folder)
+        server.initdb()
+        server.configure(COMMON | {"synchronous_commit": "off"})
         server.start()
-        server.run("pgbench", "-i", "-q", "-s", SCALE)
-        server.stop("fast")
-        self.redocheck.copy(server.data, self.base)
-        server.start()
-        server.run("pgbench", "-n", "-c", CLIENTS, "-j", 2, "-M", "prepared", "-t", TRANSACTIONS)
-        server.sql("CHECKPOINT") # the twin writes its pages at the end only if it has seen one
-        self.end = server.sql("SELECT pg_create_restore_point('end')")
-        server.sql("SELECT pg_switch_wal()")
-        server.stop("immediate")
+        try:
+            server.run("pgbench", "-i", "-q", "-s", SCALE)
+            server.stop("fast")
+            copy(server.data, self.base)
+            server.start()
+            server.run("pgbench", "-n", "-c", CLIENTS, "-j", 2, "-M", "prepared", "-t", TRANSACTIONS)
+            server.sql("CHECKPOINT") # the twin writes its pages at the end only if it has seen one
+            self.end = server.sql("SELECT pg_create_restore_point('end')")
+            server.sql("SELECT pg_switch_wal()")
+        finally:
+            server.abandon()
+
+    def cold_copy(self, name, settings):
+        """A server on a copy of the base that will recover up to the restore point."""
+        server = Server(self.prefix, self.folder, name)
+        copy(self.base, server.data)
+        server.configure(RECOVERY | settings | {"restore_command": f"cp {self.wal}/%f %p"})
+        (server.data / "recovery.signal").touch()
+        server.own(server.data / "recovery.signal")
+        return server
 
     def our(self, part, *args):
         """The JSON lines of one part of redo_bench."""
@@ -76,10 +78,10 @@ class Bench:
 
     def pages_different(self):
         """Pages that our redo makes another way than stock recovery, by tools/walreplay."""
-        twin = self.server("twin")
-        self.redocheck.copy(self.base, twin.data)
-        twin.configure(REDO_SETTINGS)
-        self.redocheck.recover(twin, self.wal)
+        twin = self.cold_copy("twin", {"recovery_target_action": "shutdown"})
+        said = twin.run(twin.bin / "postgres", "-D", twin.data, "-k", twin.folder, check=False, timeout=600)
+        if "shutdown at recovery target" not in said:
+            raise RuntimeError(said)
         done = subprocess.run([str(self.build / "tools/walreplay/walreplay"), "--base", str(self.base), "--wal",
                                str(self.wal), "--twin", str(twin.data), "--end", self.end, "--decode"],
                               stdout=subprocess.PIPE, text=True, check=False)
@@ -91,20 +93,13 @@ class Bench:
 
     def stock_recovery(self, prefetch):
         """(CPU seconds of the startup process, seconds by the clock) of Postgres' redo of the WAL."""
-        server = self.server("stock")
-        self.redocheck.copy(self.base, server.data)
-        server.configure(REDO_SETTINGS | {
-            "restore_command": f"cp {self.wal}/%f %p", "recovery_target_name": "end",
-            "recovery_target_action": "promote", "recovery_prefetch": prefetch})
-        (server.data / "recovery.signal").touch()
-        if self.user is not None:
-            os.chown(server.data / "recovery.signal", self.user.pw_uid, self.user.pw_gid)
+        server = self.cold_copy("stock", {"recovery_target_action": "promote", "recovery_prefetch": prefetch})
         server.run("taskset", "-c", self.core, server.bin / "pg_ctl", "-D", server.data, "-l", server.log, "-w", "-t",
                    "600", "start", "-o", f"-k {self.folder}")
         try:
             found = wait_for("the end of redo", lambda: TAIL.search(server.log.read_text()), timeout_s=600)
         finally:
-            server.stop("immediate")
+            server.abandon()
         shutil.rmtree(server.data)
         server.log.unlink()
         user, system, elapsed = (float(part) for part in found.groups())
@@ -112,9 +107,11 @@ class Bench:
 
     def waldump(self, start):
         """CPU seconds of pg_waldump that reads and decodes the WAL and prints nothing."""
+        high, low = (int(half, 16) for half in start.split("/"))
+        segment = self.wal / f"00000001{high:08X}{low >> 24:08X}"
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(["taskset", "-c", self.core, str(self.prefix / "bin/pg_waldump"), "--quiet", "-p", str(self.wal),
-                        "-s", start, "-e", self.end], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["taskset", "-c", self.core, str(self.prefix / "bin/pg_waldump"), "--quiet", "-s", start, "-e",
+                        self.end, str(segment)], check=True, stdout=subprocess.DEVNULL)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -175,7 +172,7 @@ def kinds(bench, stock_ns, emit):
     for row in rows:
         if row["samples"] < 32: # one batch: fewer say nothing
             continue
-        name = re.sub(r"[^a-z]+", "_", row["kind"].lower()) + f"_block_{row['block']}"
+        name = re.sub(r"[^a-z0-9]+", "_", row["kind"].lower()) + f"_block_{row['block']}"
         for figure, value in ((f"redo_ns_{name}", row["apply_ns"]),
                               (f"redo_ns_with_decoding_{name}", row["decode_apply_ns"])):
             emit(figure, value, "ns", f"{against}; changes of this kind here: {row['count']}", stock_ns,
