@@ -67,8 +67,10 @@ static err_t check_data_page(struct redo *redo, unsigned kind)
 {
     TRY(check_page(redo));
     unsigned flags = page_u16(redo->page, GIN_FLAGS);
+    /* There are no tuples: pd_upper stays where it was when the page was made. */
     if ((flags & (GIN_DATA | GIN_LEAF | GIN_COMPRESSED)) != kind ||
-        page_u16(redo->page, PAGE_LOWER) < GIN_DATA_BEGIN) {
+        page_u16(redo->page, PAGE_LOWER) < GIN_DATA_BEGIN ||
+        page_u16(redo->page, PAGE_UPPER) != GIN_DATA_END) {
         return redo_refuse(redo, "this is no such GIN data page");
     }
     if (kind == GIN_DATA &&

@@ -360,6 +360,12 @@ static void segment_action_unknown(void)
 {
     recompress_of((uint8_t[]){0, 0, 0, 0, 1, 0, 2, 0, 2, 2}, 10, 9);
 }
+/* Found by fuzzing: segments grew over pd_upper, where tuples would be. */
+static void data_page_with_tuples(void)
+{
+    recompress_of((uint8_t[]){0, 0, 0, 0, 1, 0, 1, 0, 2, 0}, 10, 4);
+    page_set_u16(fixture.page, PAGE_UPPER, 42);
+}
 static void posting_tree_larger_than_a_page(void)
 {
     given_record(RM_GIN, 0x10);
@@ -747,6 +753,7 @@ static const struct row {
     {"gin: bad varbyte", varbyte_of_distance_0, 0, "malformed"},
     {"gin: segment length", segment_longer_than_the_page, 0, "no such segment"},
     {"gin: segment action", segment_action_unknown, 0, "is not known"},
+    {"gin: tuples on a data page", data_page_with_tuples, 0, "no such GIN data page"},
     {"gin: posting tree > page", posting_tree_larger_than_a_page, 0, "too short"},
     {"gin: children > page", gin_children_more_than_fit, 0, "more children"},
     {"gist split npages huge", gist_split_into_65535, 2, NULL},
