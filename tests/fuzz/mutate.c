@@ -3,7 +3,7 @@
 void mutation_init(struct mutation *mutation, unsigned seed)
 {
     prng_init(&mutation->prng, seed);
-    mutation->hint_count = 0;
+    mutation->hint_count = mutation->item_count = 0;
 }
 
 void mutation_hint(struct mutation *mutation, uint32_t value)

@@ -17,6 +17,9 @@ struct mutation {
     /* Numbers that mean something in this input: its item count, where its page ends, ... */
     size_t hint_count;
     uint32_t hints[HINTS_MAX];
+    /* Items of the page that the record names, likely: the ones that matter. */
+    size_t item_count;
+    uint16_t items[HINTS_MAX];
 };
 
 void mutation_init(struct mutation *mutation, unsigned seed);

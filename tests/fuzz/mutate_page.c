@@ -22,6 +22,17 @@ void mutation_hint_page(struct mutation *mutation, const uint8_t *page)
     mutation_hint(mutation, (uint32_t)(page_u16(page, PAGE_UPPER) - page_u16(page, PAGE_LOWER)));
 }
 
+void mutation_hint_items(struct mutation *mutation, const uint8_t *page, struct bytes fields)
+{
+    size_t count = item_count(page);
+    for (size_t at = 0; at + 2 <= fields.size && mutation->item_count < HINTS_MAX; at += 2) {
+        uint16_t number = page_u16(fields.data, at);
+        if (number > 0 && number <= count) {
+            mutation->items[mutation->item_count++] = number;
+        }
+    }
+}
+
 static void mutate_page_header(struct mutation *mutation, uint8_t *page)
 {
     static const uint8_t fields[] = {PAGE_FLAGS, PAGE_LOWER,   PAGE_LOWER,   PAGE_UPPER,
@@ -33,6 +44,9 @@ static uint8_t *pick_line_pointer(struct mutation *mutation, uint8_t *page)
 {
     size_t count = item_count(page);
     size_t index = count > 0 ? mutation_below(mutation, count) : 0;
+    if (mutation->item_count > 0 && !mutation_one_in(mutation, 4)) {
+        index = mutation->items[mutation_below(mutation, mutation->item_count)] - 1u;
+    }
     return page + PAGE_HEADER_SIZE + index * LINE_POINTER_SIZE;
 }
 
@@ -56,6 +70,29 @@ static void mutate_line_pointer(struct mutation *mutation, uint8_t *page)
     page_set_u32(at, 0, (offset & 0x7FFF) | state << 15 | (size & 0x7FFF) << 17);
 }
 
+/* Fields that share their word with others: noise hardly ever makes one of them large alone. */
+static void mutate_packed_field(struct mutation *mutation, uint8_t *tuple)
+{
+    uint32_t word = page_u32(tuple, 0), value = mutation_value(mutation);
+    uint16_t info = page_u16(tuple, 6);
+    switch (mutation_below(mutation, 6)) {
+    case 0: /* B-tree: a posting list, of up to 4095 TIDs */
+        page_set_u16(tuple, 4, (uint16_t)(0x2000 | (value & 0x0FFF)));
+        page_set_u16(tuple, 6, info | 0x2000);
+        break;
+    case 1: /* ... and where it begins */
+        page_set_u16(tuple, 2, (uint16_t)(value & ~7u));
+        page_set_u16(tuple, 6, info | 0x2000);
+        break;
+    case 2: page_set_u16(tuple, 6, (uint16_t)((info & 0xE000) | (value & 0x1FFF))); break;
+    case 3: page_set_u32(tuple, 0, (word & 3) | value << 2); break; /* SP-GiST: size of a leaf */
+    case 4:                                                         /* ... how many nodes */
+        page_set_u32(tuple, 0, (word & ~0xFFF8u) | (value & 0x1FFF) << 3);
+        break;
+    default: page_set_u32(tuple, 0, (word & ~3u) | (uint32_t)mutation_below(mutation, 4)); break;
+    }
+}
+
 /* The header of a heap tuple (23 bytes), of an index tuple (8), or what stands behind it. */
 static void mutate_item(struct mutation *mutation, uint8_t *page)
 {
@@ -65,7 +102,9 @@ static void mutate_item(struct mutation *mutation, uint8_t *page)
         return;
     }
     size = MIN_OF(size, PAGE_SIZE - offset);
-    if (mutation_one_in(mutation, 2)) {
+    if (size >= 8 && mutation_one_in(mutation, 3)) {
+        mutate_packed_field(mutation, page + offset);
+    } else if (mutation_one_in(mutation, 2)) {
         mutate_some_field(mutation, page + offset, MIN_OF(size, (size_t)24));
     } else {
         mutate_some_field(mutation, page + offset, size);

@@ -10,5 +10,8 @@
 /* Numbers of this page that a record may name: how many items, where they begin and end. */
 void mutation_hint_page(struct mutation *mutation, const uint8_t *page);
 
+/* Whatever in these fields of the record may be the number of an item on the page. */
+void mutation_hint_items(struct mutation *mutation, const uint8_t *page, struct bytes fields);
+
 /* One change. */
 void mutate_page(struct mutation *mutation, uint8_t *page);
