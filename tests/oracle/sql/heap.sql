@@ -112,4 +112,3 @@ INSERT INTO unique_two VALUES (3, 3) ON CONFLICT DO NOTHING;
 INSERT INTO unique_two VALUES (4, 3) ON CONFLICT (b) DO UPDATE SET a = 40;
 SELECT lo_create(0), lo_from_bytea(0, decode(repeat('00ff', 5000), 'hex'));
 SELECT setval('counter', 5000), nextval('counter');
-CREATE DATABASE other STRATEGY wal_log;

@@ -24,4 +24,5 @@ SELECT pg_logical_emit_message(false, 'prefix', 'message');
 CREATE TABLESPACE in_place LOCATION '';
 CREATE TABLE elsewhere (i int PRIMARY KEY) TABLESPACE in_place;
 INSERT INTO elsewhere SELECT generate_series(1, 1000);
+CREATE DATABASE other STRATEGY wal_log;
 BEGIN; INSERT INTO sub VALUES (-7); PREPARE TRANSACTION 'stays';
