@@ -260,31 +260,6 @@ err_t page_map_copy_database(
     return err;
 }
 
-err_t page_map_forget_slru(struct page_map *map, enum state_kind kind, struct errmsg *msg)
-{
-    char folder[PATH_SIZE];
-    struct page_key key = page_key_state(kind, 0, 0);
-    page_file_path(map->base_dir, key, folder);
-    *strrchr(folder, '/') = '\0';
-    DIR *dir = opendir(folder);
-    err_t err = ERR_OK;
-    for (struct dirent *item = next_item(dir); item != NULL && err == ERR_OK;
-         item = next_item(dir)) {
-        char path[PATH_SIZE];
-        key.block = (uint32_t)strtoul(item->d_name, NULL, 16) * SLRU_SEGMENT_BLOCKS;
-        if (item->d_name[0] != '.' &&
-            snprintf(path, sizeof(path), "%s/%s", folder, item->d_name) < PATH_SIZE) {
-            err = load_file(map, path, key, msg);
-        }
-    }
-    if (dir != NULL) {
-        (void)closedir(dir);
-    }
-    key.block = 0;
-    page_map_truncate(map, key, 0);
-    return err;
-}
-
 struct dirent *next_item(DIR *dir)
 {
     return dir != NULL ? readdir(dir) : NULL; // NOLINT(concurrency-mt-unsafe): there is one thread

@@ -34,10 +34,6 @@ void page_map_truncate(struct page_map *map, struct page_key rel, uint32_t block
 NODISCARD err_t page_map_copy_database(
     struct page_map *map, struct page_key from, struct page_key to, struct errmsg *msg);
 
-/* The server removed every segment of an SLRU: all its pages are zeros. */
-NODISCARD err_t
-page_map_forget_slru(struct page_map *map, enum state_kind kind, struct errmsg *msg);
-
 /* The file that holds this page, if it exists; `to` has PATH_SIZE bytes. */
 void page_file_path(const char *dir, struct page_key key, char *to);
 /* Copies a page out of `dir`; zeros when the file does not reach that far. */

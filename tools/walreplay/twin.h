@@ -12,7 +12,7 @@ struct twin_options {
     const char *twin_dir, *base_dir;
     bool commit_ts;      /* compare pg_commit_ts, too */
     bool ignores_vm_lsn; /* of visibility map pages */
-    bool masks;          /* it is a primary: hint bits, pd_lsn, sequences, SP-GiST's cache of pages */
+    bool masks; /* it is a primary: hint bits, pd_lsn, sequences, SP-GiST's cache of pages */
 };
 
 struct twin_result {

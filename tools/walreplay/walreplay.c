@@ -64,7 +64,7 @@ struct check {
     const char *base_dir, *wal_dir, *twin_dir, *primary_dir, *pairs_dir, *counts_path;
     lsn_t start_lsn, end_lsn;
     uint64_t system_id;
-    uint32_t segment_size;
+    uint32_t segment_size, next_xid;
     bool log_hints, commit_ts;
     bool decodes, implies_vm, traces;
     struct decoded *decoded;
@@ -339,15 +339,34 @@ static err_t copy_database(struct check *check, const struct wal_record *record,
     return check->decodes ? ERR_OK : page_map_copy_database(check->map, from, to, msg);
 }
 
-/* A changed setting: without commit timestamps the server forgets those that it had. */
+static void follow_xid(struct check *check, const struct wal_record *record)
+{
+    enum { CHECKPOINT_NEXT_XID = 24 };
+    if (record->rmgr == RM_XLOG && (record->info & 0xF0) == 0 &&
+        record->main_data.size >= CHECKPOINT_NEXT_XID + sizeof(uint64_t)) {
+        check->next_xid = page_u32(record->main_data.data, CHECKPOINT_NEXT_XID);
+    } else if (record->xid != 0 && (int32_t)(record->xid - check->next_xid) >= 0) {
+        check->next_xid = record->xid + 1;
+    }
+}
+
+/*
+ * A changed setting: when commit timestamps are kept again, the page of the next transaction is
+ * made anew without a record. Older pages are nobody's: the primary has removed them, a twin that
+ * had them in its buffers has them again.
+ */
 static err_t follow_settings(
     struct check *check, const struct wal_record *record, struct errmsg *msg)
 {
+    enum { XIDS_PER_PAGE = 819 };
     struct cursor fields = cursor_of(record->main_data);
     cursor_skip(&fields, 6 * sizeof(uint32_t) + 1);
     bool commit_ts = cursor_u8(&fields) != 0;
-    if (check->commit_ts && !commit_ts && !check->decodes) {
-        TRY(page_map_forget_slru(check->map, STATE_COMMIT_TS, msg));
+    if (!check->commit_ts && commit_ts && !check->decodes) {
+        uint8_t *page = NULL;
+        struct page_key key = page_key_state(STATE_COMMIT_TS, 0, check->next_xid / XIDS_PER_PAGE);
+        TRY(page_map_page(check->map, key, &page, msg));
+        memset(page, 0, PAGE_SIZE);
     }
     check->commit_ts = commit_ts;
     return ERR_OK;
@@ -375,6 +394,7 @@ static err_t apply_record(struct check *check, const struct wal_record *record, 
     if (record->rmgr == RM_DBASE && (record->info & 0xF0) == 0) {
         TRY(copy_database(check, record, msg));
     }
+    follow_xid(check, record);
     if (record->rmgr == RM_XLOG && (record->info & 0xF0) == 0x60) {
         TRY(follow_settings(check, record, msg));
     }
