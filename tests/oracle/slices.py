@@ -17,6 +17,9 @@ COMMON = {
 BUSY = {"autovacuum_naptime": "1s", "autovacuum_vacuum_threshold": "50", "autovacuum_vacuum_scale_factor": "0.02",
         "autovacuum_vacuum_cost_delay": "0", "deadlock_timeout": "100ms"}
 CHECKED = {"wal_consistency_checking": "all", "wal_log_hints": "on", "track_commit_timestamp": "on"}
+# Under load two are left out, because the twin stops at their images: a hash record may name a page that the server has
+# not locked, and a GiST one (gist_killed.sql) sets a flag in replay only.
+LOADED = "heap,heap2,btree,gin,sequence,spgist,brin,generic"
 # Recovery after a crash stops at a check image when the page was truncated away later and is there again, empty.
 UNCHECKED = {"wal_log_hints": "on", "track_commit_timestamp": "on"}
 PLAIN = {"wal_log_hints": "off", "full_page_writes": "on", "wal_level": "logical"}
@@ -60,6 +63,11 @@ def bench(*names, seconds=None, clients=8):
         for name in names:
             server.pgbench(SQL / name, clients, seconds or server.args.seconds, server.args.seed)
     return step
+
+
+def without_hash_and_gist(server):
+    server.sql(f"ALTER SYSTEM SET wal_consistency_checking = '{LOADED}'")
+    server.sql("SELECT pg_reload_conf()")
 
 
 def brief(*names):
@@ -279,11 +287,12 @@ SLICES = {
         [sql("heap.sql", "btree.sql", "gist_killed.sql"), bench(*WORK)], [brief(*WORK)], quick=True, damage=True),
     "index_methods": Slice(
         "GIN, GiST, SP-GiST, hash, BRIN, bloom", CHECKED | BUSY, [sql("schema.sql", "methods_schema.sql")],
-        [sql("methods.sql"), bench("methods.pgb")], [brief("methods.pgb")], quick=True, damage=True),
+        [sql("methods.sql"), without_hash_and_gist, bench("methods.pgb")], [brief("methods.pgb")], quick=True, damage=True),
     "stopped_primary": Slice(
         "a primary stopped cleanly, its own files compared with masks", CHECKED | BUSY,
         [sql("schema.sql", "methods_schema.sql")],
-        [sql("heap.sql", "btree.sql", "methods.sql"), bench(*WORK, "methods.pgb")], [brief(*WORK)], stopped=True),
+        [sql("heap.sql", "btree.sql", "methods.sql"), without_hash_and_gist, bench(*WORK, "methods.pgb")], [brief(*WORK)],
+        stopped=True),
     "regress": Slice(
         "the whole core regression suite", CHECKED | REGRESS, [], [core_regress],
         initdb=("--no-locale", "--encoding=UTF8")),
@@ -309,7 +318,7 @@ SLICES = {
         [sql("schema.sql")], [tpcb(10, 15), bench(*WORK, seconds=5)], [brief(*WORK)], initdb=("-k",)),
     "torture": Slice(
         "all index methods under concurrent rebuilds and vacuum; checksums, pglz", CHECKED | BUSY | {
-            "wal_compression": "pglz", "track_commit_timestamp": "off"},
+            "wal_compression": "pglz", "track_commit_timestamp": "off", "wal_consistency_checking": LOADED},
         [sql("schema.sql", "torture_schema.sql")], [rebuilds_under_load(4)], [brief("torture.pgb")], initdb=("-k",)),
     "rare_kinds": Slice(
         "indexes in shapes that are rare; check images not compressed, hints not logged", CHECKED | {

@@ -6,7 +6,7 @@ SET enable_seqscan = off;
 CREATE TABLE killed_points (p point) WITH (autovacuum_enabled = off);
 CREATE INDEX killed_points_gist ON killed_points USING gist (p);
 SET enable_bitmapscan = off;
-DO $$ BEGIN FOR i IN 1..12 LOOP
+DO $$ BEGIN FOR i IN 1..40 LOOP
   INSERT INTO killed_points SELECT point(j, i) FROM generate_series(1, 400) j; COMMIT;
   DELETE FROM killed_points WHERE p[1] <= i; COMMIT;
   PERFORM count(*) FROM killed_points WHERE p <@ box(point(0, 0), point(1000, 1000)); COMMIT;

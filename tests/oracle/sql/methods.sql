@@ -1,6 +1,7 @@
 -- GIN, GiST, SP-GiST, hash, BRIN and generic WAL (bloom): build, insert, split, delete, vacuum.
 SET client_min_messages = error;
-CREATE TABLE documents (id int, words int[], body tsvector, p point, box box, name text, h int, r int4range, n inet);
+CREATE TABLE documents (id int, words int[], body tsvector, p point, box box, name text, h int, r int4range, n inet)
+  WITH (autovacuum_enabled = off); -- see LOADED in slices.py
 CREATE INDEX documents_words ON documents USING gin (words);
 CREATE INDEX documents_fast ON documents USING gin (body) WITH (fastupdate = on, gin_pending_list_limit = 64);
 CREATE INDEX documents_slow ON documents USING gin (words) WITH (fastupdate = off);
@@ -57,7 +58,7 @@ INSERT INTO few_points VALUES (point(1, 1)), (NULL);
 DELETE FROM few_points WHERE p IS NULL OR p[0] = 1;
 VACUUM few_points;
 -- hash: overflow pages, many equal keys, squeeze; bucket splits
-CREATE TABLE equal_keys (h int);
+CREATE TABLE equal_keys (h int) WITH (autovacuum_enabled = off);
 CREATE INDEX equal_keys_hash ON equal_keys USING hash (h);
 INSERT INTO equal_keys SELECT i % 4 FROM generate_series(1, 8000) i;
 DELETE FROM equal_keys WHERE h = 1;
@@ -94,3 +95,6 @@ VACUUM emptied_points;
 VACUUM emptied_points;
 INSERT INTO emptied_points SELECT point(i, -i) FROM generate_series(1, 5000) i;
 INSERT INTO old_points SELECT i, point(i % 77, i / 50) FROM generate_series(1, 3000) i;
+-- for what comes behind this file
+ALTER TABLE documents RESET (autovacuum_enabled);
+ALTER TABLE equal_keys RESET (autovacuum_enabled);

@@ -47,10 +47,3 @@ SELECT format('SELECT brin_summarize_new_values(''ranged_%s_t'')', i) FROM gener
 SELECT format('UPDATE ranged_%s SET t = repeat(md5(t), 40) WHERE i %% 200 = %s', i, i) FROM generate_series(1, 14) i \gexec
 SELECT format('SELECT brin_desummarize_range(''ranged_%s_t'', 2)', i) FROM generate_series(1, 14) i \gexec
 SELECT format('VACUUM ranged_%s', i) FROM generate_series(1, 14) i \gexec
--- GiST: entries that scans found dead go before a page splits; pages that become empty
-SELECT format('CREATE TABLE dotted_%s (p point); CREATE INDEX dotted_%s_p ON dotted_%s USING gist (p);
-  INSERT INTO dotted_%s SELECT point(j, j) FROM generate_series(1, 150) j;', i, i, i, i) FROM generate_series(1, 14) i \gexec
-SELECT format('DELETE FROM dotted_%s WHERE p[0] < 100', i) FROM generate_series(1, 14) i \gexec
-SELECT format('SELECT count(*) FROM dotted_%s WHERE p <@ box(point(0, 0), point(1000, 1000))', i)
-FROM generate_series(1, 14) i, generate_series(1, 2) \gexec
-SELECT format('INSERT INTO dotted_%s SELECT point(j, j) FROM generate_series(1, 200) j', i) FROM generate_series(1, 14) i \gexec
