@@ -44,6 +44,7 @@ class Slice:
     suites: bool = False    # needs tools/build-postgres --suites
     stopped: bool = False   # ends with a clean stop, and the server's own files are compared, too
     minimal: bool = False   # wal_level minimal: the twin is a crash recovery, there is no other
+    by_name: bool = False   # material for another tool: no part of --all
     imply_vm: bool = False
     damage: bool = False
 
@@ -364,14 +365,15 @@ SLICES = {
         [brief(*WORK)], minimal=True),
     "planted_tables": Slice(
         "for planted errors: heap, B-tree, transactions", DELTAS, [sql("schema.sql", "planted_schema.sql")],
-        [sql("planted_tables.sql", "heap.sql", "btree.sql", "xact.sql"), bench(*WORK)], [brief(*WORK)], imply_vm=True),
+        [sql("planted_tables.sql", "heap.sql", "btree.sql", "xact.sql"), bench(*WORK)], [brief(*WORK)], imply_vm=True,
+        by_name=True),
     "planted_methods": Slice(
         "for planted errors: index methods", DELTAS, [sql("schema.sql", "methods_schema.sql", "planted_schema.sql")],
-        [sql("methods.sql", "planted_methods.sql"), bench("methods.pgb")], [brief("methods.pgb")]),
+        [sql("methods.sql", "planted_methods.sql"), bench("methods.pgb")], [brief("methods.pgb")], by_name=True),
     "planted_databases": Slice(
         "for planted errors: databases that come again, SLRUs that are cut", DELTAS, [sql("planted_schema.sql")],
-        [sql("planted_databases.sql")]),
+        [sql("planted_databases.sql")], by_name=True),
     "planted_images": Slice(
         "for planted errors: full page images, hints not logged", IMAGES, [sql("planted_schema.sql")],
-        [sql("planted_images.sql")]),
+        [sql("planted_images.sql")], by_name=True),
 }
