@@ -119,9 +119,10 @@ def table(total, slices):
     differences = sum(entry[2] for entry in slices)
     lines = [
         "# What the redo oracles cover", "",
-        "Written by `tools/redocheck --all --coverage docs/redo-coverage.md`. Stock Postgres 17 recovers the same WAL, and",
-        "every page of every relation and SLRU is compared byte for byte (`tools/redocheck --help`); images that",
-        "`wal_consistency_checking` put into the WAL are compared record by record.", "",
+        "Written by `tools/redocheck --coverage FILE`, with `--all`, or with `--merge` from slices that ran one by one. Stock",
+        "Postgres 17 recovers the same WAL, and every page of every relation and SLRU is compared byte for byte; images that",
+        "`wal_consistency_checking` put into the WAL are compared record by record; each slice is replayed a second time",
+        "through the pageserver's decoder (not counted here). A slice that fails counts as a difference.", "",
         f"**{records:,} records, {differences:,} differences.**", "", "## Slices", "",
         "| slice | records | differences | |", "|---|---:|---:|---|"]
     lines += [f"| {name} | {count:,} | {different:,} | {text} |" for name, count, different, text in slices]
