@@ -92,6 +92,10 @@ define_limit_settings(void)
 							"WAL that may wait for the quorum before writers are held back, 0 for any.",
 							NULL, &backpressure_wal_ahead_mb, 256, 0, 1024 * 1024, PGC_SIGHUP,
 							GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("anabranch.ingest_lag_limit_mb",
+							"WAL that the pageserver may be behind before writers are held back, 0 for any.",
+							NULL, &backpressure_ingest_lag_mb, 128, 0, 1024 * 1024, PGC_SIGHUP,
+							GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("anabranch.relation_limit",
 							"Most relations whose size this compute remembers.",
 							NULL, &relation_limit, 131072, 4096, 16 * 1024 * 1024, PGC_POSTMASTER,

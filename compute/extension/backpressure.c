@@ -9,6 +9,7 @@
 #include "utils/wait_event.h"
 
 #include "compute/extension/counters.h"
+#include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
 #include "compute/extension/spill.h"
 
@@ -16,6 +17,7 @@
 #define SWEEP_SLOTS 4096
 
 int			backpressure_wal_ahead_mb;
+int			backpressure_ingest_lag_mb;
 
 static ExecutorStart_hook_type next_executor_start;
 static uint32 wait_event;
@@ -41,12 +43,47 @@ may_be_held(void)
 	return AmRegularBackendProcess() || AmBackgroundWorkerProcess() || AmAutoVacuumWorkerProcess();
 }
 
+static uint64
+lag_limit(void)
+{
+	return (uint64) backpressure_ingest_lag_mb * 1024 * 1024;
+}
+
+static bool
+has_tokens(void)
+{
+	return backpressure_ingest_lag_mb == 0 || !page_client_is_configured() ||
+		GetXLogWriteRecPtr() <= position_ingested() + lag_limit();
+}
+
+/*
+ * What is asked for is acknowledged by the quorum: it reaches the pageserver
+ * without anybody who may be held here. The reply moves position_ingested().
+ */
+static void
+hold_for_tokens(void)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+
+	counter_add(COUNTER_THROTTLE_LAG, 1);
+	do
+	{
+		page_client_await(Min(GetXLogWriteRecPtr() - lag_limit(), position_acked()));
+		CHECK_FOR_INTERRUPTS();
+	} while (!has_tokens());
+	counter_add(COUNTER_THROTTLE_LAG_US, (uint64) (GetCurrentTimestamp() - begin));
+}
+
 void
 backpressure_hold(void)
 {
 	TimestampTz begin;
 
-	if (!may_be_held() || !over_a_limit())
+	if (!may_be_held())
+		return;
+	if (!has_tokens())
+		hold_for_tokens();
+	if (!over_a_limit())
 		return;
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("AnabranchThrottle");

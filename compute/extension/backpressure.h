@@ -1,16 +1,23 @@
 /*
  * backpressure.h - hold writers back when storage cannot keep up.
  *
- * Two limits: WAL that the quorum has not acknowledged, and the soft limit of
- * the spill. A statement is held where it holds no lock that others need to
- * get on: when it starts, and before a relation grows. Cancel and terminate
- * work while it is held.
+ * Three limits: WAL that the quorum has not acknowledged, the soft limit of
+ * the spill, and WAL that the pageserver has not ingested. A statement is held
+ * where it holds no lock that others need to get on: when it starts, and
+ * before a relation grows. Cancel and terminate work while it is held.
+ *
+ * The last one is a token bucket: written WAL takes a token a byte, ingest
+ * brings them back, the bucket holds the limit. Who finds it empty asks the
+ * pageserver to answer when there are tokens again: nobody naps. How far it has
+ * come is learned from every reply, so that the bucket costs a computation as
+ * long as there are reads.
  */
 #pragma once
 
 #include "postgres.h"
 
 extern int	backpressure_wal_ahead_mb;
+extern int	backpressure_ingest_lag_mb;
 
 extern void backpressure_install(void);
 

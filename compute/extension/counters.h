@@ -34,7 +34,9 @@
 	X(COUNTER_CONNECT, "pageserver_connects") \
 	X(COUNTER_RETRY, "pageserver_retries") \
 	X(COUNTER_THROTTLE, "throttled_statements") \
-	X(COUNTER_THROTTLE_US, "throttled_us")
+	X(COUNTER_THROTTLE_US, "throttled_us") \
+	X(COUNTER_THROTTLE_LAG, "throttled_by_ingest_statements") \
+	X(COUNTER_THROTTLE_LAG_US, "throttled_by_ingest_us")
 
 typedef enum Counter
 {

@@ -8,6 +8,8 @@
 
 #include "access/parallel.h"
 #include "access/xlog.h"
+#include "catalog/pg_database_d.h"
+#include "catalog/pg_tablespace_d.h"
 #include "common/ip.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -538,6 +540,7 @@ on_page_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
 		}
 		for (int page = 0; page < read->count; page++)
 			memcpy(read->pages[page], reply.pages.data + (size_t) page * BLCKSZ, BLCKSZ);
+		position_saw_ingested(reply.lsn);
 		read->done = true;
 		return true;
 	}
@@ -561,6 +564,7 @@ on_number_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
 		{
 			wait->number.exists = reply.exists != 0;
 			wait->number.number = reply.blocks;
+			position_saw_ingested(reply.lsn);
 			wait->number.done = true;
 		}
 	}
@@ -923,6 +927,16 @@ send_db_size(Wait *wait, const void *what)
 	wait->number.request_id = next_request_id++;
 	FRAME_APPEND_MESSAGE(&conn.out, db_size, &request, .type = FRAME_DB_SIZE,
 						 .channel = conn.channel, .request_id = wait->number.request_id);
+}
+
+/* The size of a shared catalog: the pageserver has it at hand. */
+void
+page_client_await(XLogRecPtr lsn)
+{
+	RelFileLocator shared = {.spcOid = GLOBALTABLESPACE_OID, .relNumber = DatabaseRelationId};
+	BlockNumber blocks;
+
+	(void) page_client_rel_size(&shared, MAIN_FORKNUM, lsn, &blocks);
 }
 
 int64

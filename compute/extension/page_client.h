@@ -53,6 +53,9 @@ extern void page_client_read(PageRead *reads, int read_count);
 extern bool page_client_rel_size(const RelFileLocator *rlocator, ForkNumber fork,
 								 XLogRecPtr since, BlockNumber *blocks);
 
+/* Until the pageserver has ingested `lsn`, which the quorum has acknowledged. */
+extern void page_client_await(XLogRecPtr lsn);
+
 extern int64 page_client_database_size(Oid tablespace, Oid database, XLogRecPtr since);
 
 /*

@@ -20,6 +20,7 @@ typedef struct Positions
 {
 	XLogRecPtr	start;
 	pg_atomic_uint64 database_floor;
+	pg_atomic_uint64 ingested;
 } Positions;
 
 static Positions *positions;
@@ -61,6 +62,7 @@ position_shmem_init(void)
 				 errmsg("pg_control has a wrong checksum")));
 	positions->start = before_page_header(control->checkPointCopy.redo);
 	pg_atomic_init_u64(&positions->database_floor, positions->start);
+	pg_atomic_init_u64(&positions->ingested, positions->start);
 	pfree(control);
 }
 
@@ -94,16 +96,35 @@ position_inserted(void)
 	return before_page_header(GetXLogInsertRecPtr());
 }
 
+/* It only moves forward. */
+static void
+raise_to(pg_atomic_uint64 *position, XLogRecPtr lsn)
+{
+	uint64		seen = pg_atomic_read_u64(position);
+
+	while (seen < lsn && !pg_atomic_compare_exchange_u64(position, &seen, lsn))
+		;
+}
+
+XLogRecPtr
+position_ingested(void)
+{
+	return pg_atomic_read_u64(&positions->ingested);
+}
+
+void
+position_saw_ingested(XLogRecPtr lsn)
+{
+	raise_to(&positions->ingested, lsn);
+}
+
 void
 position_database_copied(void)
 {
 	XLogRecPtr	lsn = position_inserted();
-	uint64		seen = pg_atomic_read_u64(&positions->database_floor);
 
 	XLogFlush(lsn);
-	while (seen < lsn &&
-		   !pg_atomic_compare_exchange_u64(&positions->database_floor, &seen, lsn))
-		;
+	raise_to(&positions->database_floor, lsn);
 }
 
 /*

@@ -4,6 +4,7 @@
  * start   where this compute began: everything before it is in the pageserver
  * acked   what the quorum has acknowledged, as the walsender of the
  *         synchronous standby reported it; on a standby, what is replayed
+ * ingested what the pageserver had ingested, as the newest reply said
  * floor   relations of other than shared catalogs may have been created in
  *         bulk up to here, by a file copy of a whole database
  */
@@ -19,6 +20,10 @@ extern void position_shmem_init(void);
 
 extern XLogRecPtr position_start(void);
 extern XLogRecPtr position_acked(void);
+
+/* The newest LSN that a reply of the pageserver to this primary was read at. */
+extern XLogRecPtr position_ingested(void);
+extern void position_saw_ingested(XLogRecPtr lsn);
 
 /* End of the last record inserted. Takes a spinlock; fine in a critical section. */
 extern XLogRecPtr position_inserted(void);

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 
 import pq
 from cluster import ROOT, http, wait_for
@@ -121,3 +122,44 @@ def test_everything_killed_at_once_keeps_acknowledged_commits(fresh_cluster):
     assert ledger.stop() == 0
     with main.connect() as db:
         assert ledger.judge(db) == []
+
+
+def wal_position(db):
+    return int(db.value("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+
+def test_writers_wait_for_ingest_that_is_too_far_behind(fresh_cluster):
+    """The pageserver sleeps: writes go on for as long as there are tokens, and again when ingest brings some."""
+    main = fresh_cluster.create_project("lag").main()
+    limit, statement_bytes, rows = 16 * 2**20, 2**20, []
+    main.sql("CREATE TABLE filled (number int, text text)")
+    postmaster = main.compute()["pids"]["postgres"]
+    with open(f"/proc/{postmaster}/cwd/postgresql.conf", "a") as conf:
+        conf.write("anabranch.ingest_lag_limit_mb = 16\n")
+    os.kill(postmaster, signal.SIGHUP)
+    wait_for("the setting", lambda: main.value("SHOW anabranch.ingest_lag_limit_mb") == "16MB")
+    watcher, writer = main.connect(), main.connect()
+
+    def write():
+        for number in range(48): # a megabyte each, three times the limit
+            writer.query(f"INSERT INTO filled SELECT {number}, repeat(md5(i::text), 30) FROM generate_series(1, 1000) i")
+            rows.append(number)
+
+    write_once = "INSERT INTO filled VALUES (-1, 'known to both')"
+    for db in (watcher, writer): # catalogs are in the caches, and the newest reply is young
+        db.query(write_once)
+    begin = wal_position(watcher)
+    fresh_cluster.pageserver.kill(signal.SIGSTOP)
+    try:
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        wait_for("the writer is held", lambda: watcher.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'AnabranchPageserver' AND query ~ 'INSERT INTO filled'") == "1")
+        written = wal_position(watcher) - begin
+        assert limit - 2 * statement_bytes < written < limit + 4 * statement_bytes, f"{written} bytes written"
+        assert len(rows) < 48
+    finally:
+        fresh_cluster.pageserver.kill(signal.SIGCONT)
+    thread.join(120)
+    assert len(rows) == 48
+    assert watcher.value("SELECT count(*) FROM filled") == "48002"
