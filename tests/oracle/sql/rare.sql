@@ -47,3 +47,13 @@ SELECT format('SELECT brin_summarize_new_values(''ranged_%s_t'')', i) FROM gener
 SELECT format('UPDATE ranged_%s SET t = repeat(md5(t), 40) WHERE i %% 200 = %s', i, i) FROM generate_series(1, 14) i \gexec
 SELECT format('SELECT brin_desummarize_range(''ranged_%s_t'', 2)', i) FROM generate_series(1, 14) i \gexec
 SELECT format('VACUUM ranged_%s', i) FROM generate_series(1, 14) i \gexec
+-- GiST: pages that became empty are taken again
+CREATE TABLE reused (p point);
+CREATE INDEX reused_p ON reused USING gist (p);
+INSERT INTO reused SELECT point(i, i) FROM generate_series(1, 20000) i;
+DELETE FROM reused WHERE p[0] < 15000;
+VACUUM reused;
+SELECT txid_current();
+SELECT txid_current();
+VACUUM reused;
+INSERT INTO reused SELECT point(i, -i) FROM generate_series(1, 15000) i;
