@@ -37,6 +37,9 @@ UPDATE images SET t = 'short' WHERE i % 17 = 0;
 CHECKPOINT;
 SET wal_compression = 'lz4';
 VACUUM images;
+-- with wal_level logical the end of a prepared transaction names it
+BEGIN; INSERT INTO images VALUES (0, 'prepared'); PREPARE TRANSACTION 'with a name';
+COMMIT PREPARED 'with a name';
 -- pages that COPY has asked for and not filled are zeros, and are logged as such; map pages are logged without their bits
 CREATE DATABASE model;
 \connect model

@@ -11,6 +11,17 @@ VACUUM one_overflow;
 -- hash: an index that never grows
 CREATE TABLE never_grows (h int);
 CREATE INDEX never_grows_h ON never_grows USING hash (h);
+-- hash: an index that begins with more than 512 buckets
+CREATE TABLE many_buckets AS SELECT i AS h FROM generate_series(1, 200000) i;
+CREATE INDEX many_buckets_h ON many_buckets USING hash (h);
+-- SP-GiST: more NULLs than a page holds
+CREATE TABLE nulls_only (p point);
+CREATE INDEX nulls_only_p ON nulls_only USING spgist (p);
+INSERT INTO nulls_only SELECT NULL FROM generate_series(1, 2000) i;
+-- GIN: one row that makes several pending pages
+CREATE TABLE pending (w int[]);
+CREATE INDEX pending_gin ON pending USING gin (w) WITH (fastupdate = on, gin_pending_list_limit = 4096);
+INSERT INTO pending SELECT array_agg(i) FROM generate_series(1, 3000) i;
 -- GIN: TIDs of one page that are 128 apart, where a byte of a distance is just full
 CREATE TABLE apart (w int[]);
 CREATE INDEX apart_gin ON apart USING gin (w) WITH (fastupdate = off);
