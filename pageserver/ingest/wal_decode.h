@@ -67,6 +67,9 @@ NODISCARD err_t
 wal_state_create(struct wal_state_source *source, struct wal_state **ret_state, struct errmsg *msg);
 void wal_state_destroy(struct wal_state *state);
 
+/* CREATE DATABASE by file copy: reads and emits every page of a database. */
+bool wal_decode_copies_database(const struct wal_record *record);
+
 /*
  * Emit everything that `record` changes:
  *

@@ -345,6 +345,11 @@ static err_t decode_create_file_copy(struct decoding *decoding)
     return ERR_OK;
 }
 
+bool wal_decode_copies_database(const struct wal_record *record)
+{
+    return record->rmgr == RM_DBASE && (record->info & 0xF0) == DBASE_OP_CREATE_FILE_COPY;
+}
+
 err_t decode_dbase(struct decoding *decoding)
 {
     switch (decoding->op) {

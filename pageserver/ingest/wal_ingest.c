@@ -16,6 +16,10 @@ METRIC_GAUGE(
     partial_bytes,
     "pageserver_ingest_partial_record_bytes",
     "bytes kept of incomplete WAL records");
+METRIC_GAUGE(
+    copying_count,
+    "pageserver_ingest_copies",
+    "ingests that copy a database, or wait for their turn");
 METRIC_GAUGE(waiting_count, "pageserver_ingest_waiting", "ingests that wait for a flush");
 METRIC_COUNTER(waits, "pageserver_ingest_waits_total", "times that an ingest waited for a flush");
 METRIC_HISTOGRAM(piece_seconds, "pageserver_ingest_batch_seconds", "time of one ingest batch");
@@ -26,7 +30,6 @@ METRIC_HISTOGRAM(piece_seconds, "pageserver_ingest_batch_seconds", "time of one 
 
 struct wal_ingest {
     struct wal_ingest_options options;
-    struct lane lane;
     struct job job;
     struct timer retry;
     struct buf queue; /* WAL that came; the bytes before queue_begin were taken */
@@ -40,6 +43,8 @@ struct wal_ingest {
     struct buf piece;
     lsn_t piece_lsn;
     struct wal_reader *reader;
+    const struct wal_record *held; /* copies a database: for the copier; in the reader */
+    bool is_copying;               /* the job runs on the copier */
     struct wal_state *state;
     struct ingest_batch batch;
     struct ingest_position position, reached;
@@ -105,15 +110,37 @@ static bool ends_by_itself(err_t err)
     return err == ERR_FULL || err == ERR_BUSY;
 }
 
-/* Records of the piece, until they end or one is bad. Store errors are returned, bad records kept.
+static err_t next_record(
+    struct wal_ingest *ingest, const struct wal_record **ret_record, struct errmsg *msg)
+{
+    if (ingest->held != NULL) {
+        *ret_record = ingest->held;
+        ingest->held = NULL;
+        return ERR_OK;
+    }
+    return wal_reader_next(ingest->reader, ret_record, msg);
+}
+
+/*
+ * Records of the piece, until they end, one is bad or one copies a database: that takes as long as
+ * the database is large, and the copier has a thread for it. Store errors are returned, bad records
+ * kept.
  */
 static err_t ingest_piece(struct wal_ingest *ingest, struct errmsg *msg)
 {
-    ASSERT(ingest->piece_lsn == wal_reader_next_lsn(ingest->reader));
-    err_t err = wal_reader_feed(ingest->reader, buf_view(&ingest->piece), msg);
+    err_t err = ERR_OK;
+    if (ingest->held == NULL) {
+        ASSERT(ingest->piece_lsn == wal_reader_next_lsn(ingest->reader));
+        err = wal_reader_feed(ingest->reader, buf_view(&ingest->piece), msg);
+    }
     const struct wal_record *record = NULL;
     while (err == ERR_OK) {
-        err = wal_reader_next(ingest->reader, &record, msg);
+        err = next_record(ingest, &record, msg);
+        if (err == ERR_OK && !ingest->is_copying && ingest->options.copier != NULL &&
+            wal_decode_copies_database(record)) {
+            ingest->held = record;
+            return ERR_OK;
+        }
         if (err == ERR_OK) {
             err = ingest_record(ingest, record, msg);
             if (err != ERR_OK) {
@@ -187,6 +214,7 @@ static void drop_work(struct wal_ingest *ingest)
     wal_reader_destroy(ingest->reader);
     wal_state_destroy(ingest->state);
     ingest->reader = NULL;
+    ingest->held = NULL;
     ingest->state = NULL;
     ingest_batch_deinit(&ingest->batch);
     ingest_batch_init(&ingest->batch, &ingest->options);
@@ -245,6 +273,8 @@ static void on_done(struct job *job)
 {
     struct wal_ingest *ingest = CONTAINER_OF(job, struct wal_ingest, job);
     ingest->running = false;
+    metric_add(&copying_count, ingest->is_copying ? -1 : 0);
+    ingest->is_copying = false;
     if (ingest->stopping) {
         finish_stop(ingest);
         return;
@@ -299,20 +329,26 @@ static void set_waiting(struct wal_ingest *ingest, bool waiting)
 static void pump(struct wal_ingest *ingest)
 {
     struct timeline *tl = ingest->options.timeline;
-    if (ingest->running || ingest->restarting || ingest->stopping || queued_bytes(ingest) == 0 ||
-        timeline_failure(tl) != NULL || !timeline_is_ready(tl)) {
+    if (ingest->running || ingest->restarting || ingest->stopping ||
+        (queued_bytes(ingest) == 0 && ingest->held == NULL) || timeline_failure(tl) != NULL ||
+        !timeline_is_ready(tl)) {
         return;
     }
     set_waiting(ingest, !tenant_has_room(timeline_tenant(tl)));
     if (ingest->waiting) {
         return;
     }
-    take_piece(ingest);
+    ingest->is_copying = ingest->held != NULL;
+    metric_add(&copying_count, ingest->is_copying ? 1 : 0);
+    if (!ingest->is_copying) {
+        take_piece(ingest);
+    }
     ingest->running = true;
     ingest->position = (struct ingest_position){
         .lsn = timeline_last_lsn(tl), .prev_record_lsn = timeline_prev_record_lsn(tl)};
     ingest->job = (struct job){.run = run, .done = on_done};
-    lane_submit(&ingest->lane, &ingest->job);
+    executor_submit(
+        ingest->is_copying ? ingest->options.copier : ingest->options.executor, &ingest->job);
     if (ingest->was_full && queued_bytes(ingest) < ingest->options.queue_bytes_max / 2) {
         ingest->was_full = false;
         ingest->options.user->on_room(ingest->options.user);
@@ -326,7 +362,6 @@ struct wal_ingest *wal_ingest_create(const struct wal_ingest_options *options)
     timeline_ref(options->timeline);
     ingest->queue_lsn = timeline_last_lsn(options->timeline);
     ingest->retry.on_fire = on_retry;
-    lane_init(&ingest->lane, options->executor);
     ingest_batch_init(&ingest->batch, &ingest->options);
     return ingest;
 }

@@ -34,6 +34,7 @@ struct wal_ingest_user {
 struct wal_ingest_options {
     struct loop *loop;
     struct executor *executor;
+    struct executor *copier;   /* where databases are copied, not to stall others; NULL: the same */
     struct timeline *timeline; /* referenced */
     struct wal_ingest_user *user;
     size_t queue_bytes_max;

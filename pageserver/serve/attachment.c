@@ -154,6 +154,7 @@ static void start_ingest(struct attachment *attachment)
     attachment->ingest = wal_ingest_create(&(struct wal_ingest_options){
         .loop = options->loop,
         .executor = attachment->server->background,
+        .copier = attachment->server->copier,
         .timeline = attachment->timeline,
         .user = &attachment->ingest_user,
         .queue_bytes_max = options->ingest_queue_bytes,
@@ -260,7 +261,7 @@ static void on_import_timer(struct timer *timer)
     }
     attachment->importing = true;
     attachment->import_job = (struct job){.run = import, .done = on_import_done};
-    executor_submit(attachment->server->background, &attachment->import_job);
+    executor_submit(attachment->server->copier, &attachment->import_job);
 }
 
 /* -- for the server -- */

@@ -8,7 +8,7 @@
     X(str, listen_host, "127.0.0.1", RESTART, "address of the framed port")                        \
     X(u64, listen_port, "7430", RESTART, "framed port; 0: any free one, see ports.json")           \
     X(str, auth_token, "", RESTART, "token of every hello, shown to safekeepers; empty: none")     \
-    X(u64, background_threads, "2", RESTART, "threads for imports, ingest and flushes")            \
+    X(u64, background_threads, "2", RESTART, "threads for ingest and flushes")                     \
     X(u64, connections_max, "10000", RESTART, "framed connections; more are refused")              \
     X(str, object_store, "", RESTART,                                                              \
       "object store: dir:/path or s3://bucket/prefix?endpoint=URL&region=NAME; required")          \

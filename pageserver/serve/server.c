@@ -201,6 +201,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     list_init(&server->attachments);
     list_init(&server->connections);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
+    TRY(executor_create(options->loop, 1, &server->copier, msg));
     TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
     TRY(http_client_create(options->loop, &server->http_client, msg));
     TRY(open_stores(server, msg));
@@ -241,6 +242,7 @@ static void on_stop_timer(struct timer *timer)
     http_client_destroy(server->http_client);
     executor_destroy(server->uploads);
     executor_destroy(server->background);
+    executor_destroy(server->copier);
     page_cache_destroy(server->cache);
     objstore_close(server->objects);
     server->on_stopped(server);

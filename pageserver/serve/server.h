@@ -41,8 +41,9 @@ struct server_options {
 struct server {
     struct server_options options;
     char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
-    struct executor *background; /* imports, ingest, flushes: they never keep a request waiting */
-    struct executor *uploads;    /* rounds of the mirrors: they wait for the object store */
+    struct executor *background;    /* ingest, flushes: they never keep a request waiting */
+    struct executor *copier;        /* one thread: bootstrap images, CREATE DATABASE by file copy */
+    struct executor *uploads;       /* rounds of the mirrors: they wait for the object store */
     struct objstore *objects;
     struct http_client *http_client;
     struct mirrors *mirrors;

@@ -1,5 +1,8 @@
 #include "pageserver/ingest/wal_ingest.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/base/prng.h"
@@ -65,6 +68,8 @@ static void put_checkpoint(void)
     page_batch_destroy(batch);
 }
 
+static _Atomic bool copy_began, copy_may_go_on = true;
+
 /* Images only: redo is another folder's. */
 static err_t read_page(
     struct page_store *store,
@@ -74,6 +79,10 @@ static err_t read_page(
     uint8_t *page,
     struct errmsg *error)
 {
+    atomic_store(&copy_began, true);
+    while (!atomic_load(&copy_may_go_on)) {
+        (void)sched_yield();
+    }
     struct page_versions versions = {0};
     struct page_reader *reader = page_reader_create(store, path);
     err_t err = page_reader_collect(reader, key, lsn, &versions, error);
@@ -354,6 +363,75 @@ START_TEST(test_copied_database_goes_past_the_layers_and_can_be_written_at_once)
 }
 END_TEST
 
+/* One thread for ingest: a copy of one timeline that does not end leaves it to the others. */
+START_TEST(test_copied_database_keeps_no_other_timeline_waiting)
+{
+    struct executor *one = NULL, *copier = NULL;
+    fixture_begin_with_root();
+    put_checkpoint();
+    ck_assert_ok(executor_create(fixture.loop, 1, &one, &msg), &msg);
+    ck_assert_ok(executor_create(fixture.loop, 1, &copier, &msg), &msg);
+    atomic_store(&copy_may_go_on, false);
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    struct wal_ingest *ingests[2];
+    struct wal_builder builders[2];
+    driver.user = (struct wal_ingest_user){
+        .on_changed = on_changed,
+        .on_advanced = on_advanced,
+        .on_room = on_nothing,
+        .on_restart = on_restart,
+        .on_stopped = on_nothing,
+    };
+    for (uint8_t i = 0; i < 2; i++) {
+        struct timeline_info info = *timeline_info(find(i + 1));
+        info.system_id = WAL_BUILDER_SYSTEM_ID;
+        timeline_update_info(find(i + 1), &info);
+        ingests[i] = wal_ingest_create(&(struct wal_ingest_options){
+            .loop = fixture.loop,
+            .executor = one,
+            .copier = copier,
+            .timeline = find(i + 1),
+            .user = &driver.user,
+            .queue_bytes_max = 8 * MIB,
+            .record_size_max = 64 * MIB,
+            .records_bytes_max = 64 * MIB,
+            .read_page = read_page,
+        });
+        wal_builder_init(&driver.builder, START_LSN, SEGMENT_SIZE);
+        (void)add_page(0, 1);
+        if (i == 0) {
+            add_file_copy(6);
+        }
+        (void)add_page(1, 1);
+        builders[i] = driver.builder;
+        ck_assert_ok(
+            wal_ingest_feed(ingests[i], START_LSN, buf_view(&builders[i].wal), &msg), &msg);
+    }
+    struct lsn_wait wait = {0};
+    lsn_wait_start(&wait, find(2), builders[1].lsn, 20000, on_wait);
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+    while (!atomic_load(&copy_began)) {
+        (void)sched_yield();
+    }
+    ck_assert_uint_lt(timeline_last_lsn(find(1)), builders[0].lsn);
+    atomic_store(&copy_may_go_on, true);
+    lsn_wait_start(&wait, find(1), builders[0].lsn, 20000, on_wait);
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+    struct page_key copied = relation;
+    copied.db = 6;
+    ck_assert_uint_eq(blocks_of(copied), 1);
+    ck_assert_uint_eq(blocks_now(), 2);
+    for (size_t i = 0; i < 2; i++) {
+        wal_ingest_stop(ingests[i]);
+        wal_ingest_destroy(ingests[i]);
+        wal_builder_deinit(&builders[i]);
+    }
+    executor_destroy(one);
+    executor_destroy(copier);
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_full_disk_amid_a_copied_database_is_waited_out)
 {
     begin();
@@ -412,6 +490,7 @@ UNIT_MAIN(
     test_full_disk_is_waited_out,
     test_ingest_waits_for_a_flush_instead_of_memory,
     test_copied_database_goes_past_the_layers_and_can_be_written_at_once,
+    test_copied_database_keeps_no_other_timeline_waiting,
     test_full_disk_amid_a_copied_database_is_waited_out,
     test_record_larger_than_all_limits_of_pieces_passes_alone,
     test_stop_while_a_piece_is_at_work_waits_for_it);
