@@ -107,11 +107,12 @@ class Bench:
 
     def waldump(self, start):
         """CPU seconds of pg_waldump that reads and decodes the WAL and prints nothing."""
-        high, low = (int(half, 16) for half in start.split("/"))
-        segment = self.wal / f"00000001{high:08X}{low >> 24:08X}"
+        def segment(lsn):
+            high, low = (int(half, 16) for half in lsn.split("/"))
+            return str(self.wal / f"00000001{high:08X}{low >> 24:08X}")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(["taskset", "-c", self.core, str(self.prefix / "bin/pg_waldump"), "--quiet", "-s", start, "-e",
-                        self.end, str(segment)], check=True, stdout=subprocess.DEVNULL)
+                        self.end, segment(start), segment(self.end)], check=True, stdout=subprocess.DEVNULL)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
