@@ -200,6 +200,11 @@ size_t executor_queued(const struct executor *executor)
     return queued;
 }
 
+unsigned executor_threads(const struct executor *executor)
+{
+    return executor->thread_count;
+}
+
 void lane_init(struct lane *lane, struct executor *executor)
 {
     lane->executor = executor;

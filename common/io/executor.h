@@ -15,6 +15,7 @@ void executor_destroy(struct executor *executor); /* waits for running jobs; dro
 /* job->run on a worker, then job->done on the loop; never from inside this call. */
 void executor_submit(struct executor *executor, struct job *job);
 size_t executor_queued(const struct executor *executor);
+unsigned executor_threads(const struct executor *executor);
 
 /* Jobs of one lane run one after the other, in order of submission, on any worker. */
 struct lane {

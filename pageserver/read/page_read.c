@@ -12,7 +12,8 @@ METRIC_COUNTER(pages_read, "pageserver_pages_read_total", "pages sent, cached or
 METRIC_COUNTER(
     read_failures, "pageserver_page_read_failures_total", "reads that ended in an error");
 
-static void on_worked(struct job *job);
+static void on_worked(struct turn_job *turn);
+static void on_worked_at_once(struct job *job);
 
 static void enter(struct page_read *read, enum page_read_state next)
 {
@@ -84,7 +85,7 @@ static err_t add_blocks(struct page_key rel, uint32_t blocks, void *context, str
 
 static err_t work(struct job *job)
 {
-    struct page_read *read = CONTAINER_OF(job, struct page_read, job);
+    struct page_read *read = CONTAINER_OF(job, struct page_read, turn.job);
     err_t fault = FAULT("page_read.work");
     if (fault != ERR_OK) {
         return err_set(&job->msg, fault, "page read: injected failure");
@@ -148,8 +149,13 @@ static void start_work(struct page_read *read)
         read->size = size;
     }
     enter(read, PAGE_READ_WORK);
-    read->job = (struct job){.run = work, .done = on_worked};
-    executor_submit(read->service->executor, &read->job);
+    read->turn = (struct turn_job){.job = {.run = work}, .done = on_worked};
+    if (read->share != NULL) {
+        turn_submit(read->share, &read->turn);
+    } else {
+        read->turn.job.done = on_worked_at_once;
+        executor_submit(read->service->executor, &read->turn.job);
+    }
 }
 
 /* The whole life of a read, in order. Callbacks only report here; nothing else decides. */
@@ -173,11 +179,16 @@ static void advance(struct page_read *read, err_t result)
     }
 }
 
-static void on_worked(struct job *job)
+static void on_worked(struct turn_job *turn)
 {
-    struct page_read *read = CONTAINER_OF(job, struct page_read, job);
-    read->msg = job->msg;
-    advance(read, job->result);
+    struct page_read *read = CONTAINER_OF(turn, struct page_read, turn);
+    read->msg = turn->job.msg;
+    advance(read, turn->job.result);
+}
+
+static void on_worked_at_once(struct job *job)
+{
+    on_worked(CONTAINER_OF(job, struct turn_job, job));
 }
 
 /* Why a wait ended badly, in words; a timeout of a request for one LSN is about that LSN. */

@@ -15,6 +15,7 @@
 #include "common/io/executor.h"
 #include "common/wire/page_proto.h"
 #include "pageserver/read/page_cache.h"
+#include "pageserver/read/turns.h"
 #include "pageserver/timeline/timeline.h"
 
 struct page_read;
@@ -42,6 +43,7 @@ struct page_read {
     struct page_key key; /* first block; of a database: spc and db */
     uint32_t count;      /* of blocks, 1 .. GET_PAGE_COUNT_MAX */
     lsn_t lsn, not_modified_since;
+    struct turn_share *share; /* the tenant's, joined for as long as it takes; NULL: no turns */
 
     /* answer */
     lsn_t read_lsn; /* the LSN that was used */
@@ -58,7 +60,7 @@ struct page_read {
     mono_ns_t begin;
     page_read_done_fn done;
     struct lsn_wait wait;
-    struct job job;
+    struct turn_job turn;
     lsn_t versions[GET_PAGE_COUNT_MAX]; /* LSN of the newest version of each page */
 };
 

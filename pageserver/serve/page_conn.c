@@ -26,6 +26,7 @@ METRIC_COUNTER(refusals, "pageserver_page_refusals_total", "connections closed f
 
 struct channel {
     struct timeline *timeline; /* referenced; NULL: not in use */
+    struct turn_share *share;  /* joined */
 };
 
 struct page_conn {
@@ -36,6 +37,7 @@ struct page_conn {
     uint32_t channel_count;
     struct list requests; /* in flight */
     size_t in_flight;
+    struct turn_wait turn; /* while it has had its part of a turn */
     bool paused, closing, closed;
     struct buf room; /* for pages from the cache */
     struct list_link link;
@@ -85,6 +87,7 @@ static void free_when_over(struct page_conn *conn)
     }
     for (uint32_t i = 1; i <= conn->channel_count; i++) {
         timeline_unref(conn->channels[i].timeline);
+        turns_leave(conn->channels[i].share);
     }
     list_remove(&conn->link);
     buf_deinit(&conn->room);
@@ -99,6 +102,7 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
         log_info(NULL, "connection closed: %s", msg->text);
     }
     timer_stop(&conn->hello_timer);
+    turn_wait_stop(&conn->turn);
     conn->closed = true;
     conn->in_flight++; /* keeps it here while waits are given up */
     LIST_FOR_EACH(&conn->requests, link)
@@ -142,16 +146,26 @@ static void on_hello_timer(struct timer *timer)
 
 static void resume_when_possible(struct page_conn *conn)
 {
-    if (conn->paused && !conn->closed && conn->in_flight < IN_FLIGHT_MAX / 2 &&
-        !link_is_congested(conn->user.link)) {
+    if (conn->paused && !conn->closed && conn->turn.share == NULL &&
+        conn->in_flight < IN_FLIGHT_MAX / 2 && !link_is_congested(conn->user.link)) {
         conn->paused = false;
         link_resume(conn->user.link);
     }
 }
 
-static void pause_when_needed(struct page_conn *conn)
+static void on_turn(struct turn_wait *wait)
 {
-    if (!conn->paused && (conn->in_flight >= IN_FLIGHT_MAX || link_is_congested(conn->user.link))) {
+    resume_when_possible(CONTAINER_OF(wait, struct page_conn, turn));
+}
+
+static void pause_when_needed(struct page_conn *conn, struct turn_share *share)
+{
+    if (!turn_take(share)) {
+        conn->turn.on_turn = on_turn;
+        turn_wait_start(&conn->turn, share);
+    }
+    if (!conn->paused && (conn->turn.share != NULL || conn->in_flight >= IN_FLIGHT_MAX ||
+                          link_is_congested(conn->user.link))) {
         conn->paused = true;
         link_pause(conn->user.link);
     }
@@ -236,6 +250,7 @@ static void on_hello(struct page_conn *conn, const struct frame *frame)
     timer_stop(&conn->hello_timer);
     uint32_t channel = ++conn->channel_count;
     conn->channels[channel].timeline = timeline_ref(tl);
+    conn->channels[channel].share = turns_join(conn->server->turns, hello.tenant);
     struct hello_reply reply = {
         .protocol = PROTOCOL_VERSION_MAX,
         .channel = channel,
@@ -397,9 +412,11 @@ static void on_request(struct page_conn *conn, const struct frame *frame)
         refuse(conn, frame, err, &msg);
         return;
     }
-    struct timeline *tl = conn->channels[frame->channel].timeline;
+    struct channel *channel = &conn->channels[frame->channel];
+    struct timeline *tl = channel->timeline;
     struct page_request *request = request_take();
     struct page_read *read = &request->read;
+    read->share = channel->share;
     if (!decode_request(conn, frame, read)) {
         request_give(request);
         return;
@@ -421,7 +438,7 @@ static void on_request(struct page_conn *conn, const struct frame *frame)
         metric_add(&requests_open, 1);
         page_read_start(read, &conn->server->reads, tl, on_read_done);
     }
-    pause_when_needed(conn);
+    pause_when_needed(conn, channel->share);
 }
 
 static void on_frame(struct link_user *user, const struct frame *frame)

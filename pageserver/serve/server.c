@@ -10,6 +10,10 @@
 #define OBSERVE_MS 1000
 #define STOP_MS    10
 
+/* Reads that wait in front of a worker: enough to keep it busy while the loop does something else.
+ */
+#define JOBS_PER_THREAD 2
+
 static void on_timeline(struct tenants_user *user, struct timeline *tl)
 {
     struct server *server = CONTAINER_OF(user, struct server, tenants_user);
@@ -168,6 +172,9 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .cache = server->cache,
         .wait_timeout_ms = options->wait_timeout_ms,
     };
+    server->turns = turns_create(
+        options->loop, options->executor,
+        (size_t)JOBS_PER_THREAD * executor_threads(options->executor));
     server->tenants_user = (struct tenants_user){
         .on_timeline = on_timeline,
         .on_timeline_gone = on_timeline_gone,
@@ -243,6 +250,7 @@ static void on_stop_timer(struct timer *timer)
     executor_destroy(server->uploads);
     executor_destroy(server->background);
     executor_destroy(server->copier);
+    turns_destroy(server->turns);
     page_cache_destroy(server->cache);
     objstore_close(server->objects);
     server->on_stopped(server);

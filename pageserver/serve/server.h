@@ -53,6 +53,7 @@ struct server {
     struct tenants_user tenants_user;
     struct page_cache *cache;
     struct page_read_service reads;
+    struct turns *turns;
     struct listener *listener;
     struct listener_user listener_user;
     struct list attachments;

@@ -23,8 +23,7 @@
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/base/prng.h"
-#include "common/wire/hello_proto.h"
-#include "common/wire/page_proto.h"
+#include "tests/bench/page_client.h"
 
 #define SAMPLES_MAX   2000000
 #define IN_FLIGHT_MAX 256
@@ -33,113 +32,6 @@ struct samples {
     size_t count;
     uint32_t *ns;
 };
-
-struct target {
-    uint32_t spc, db, rel, blocks;
-    uint32_t channel;
-};
-
-_Noreturn static void fail(const char *what)
-{
-    (void)fprintf(stderr, "getpage: %s\n", what);
-    exit(1);
-}
-
-static void check(err_t err, const struct errmsg *msg)
-{
-    if (err != ERR_OK) {
-        fail(msg->text);
-    }
-}
-
-static int dial(const char *host, uint16_t port)
-{
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int on = 1;
-    if (fd < 0 || inet_pton(AF_INET, host, &address.sin_addr) != 1 ||
-        connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-        fail("cannot connect");
-    }
-    return fd;
-}
-
-static void send_all(int fd, struct buf *out)
-{
-    size_t sent = 0;
-    while (sent < out->size) {
-        ssize_t wrote = write(fd, out->data + sent, out->size - sent);
-        if (wrote <= 0) {
-            fail("connection lost while writing");
-        }
-        sent += (size_t)wrote;
-    }
-    buf_clear(out);
-}
-
-/* One frame; `in` keeps what came behind it, the caller consumes `*ret_size`. */
-static struct frame receive(int fd, struct buf *in, size_t *ret_size)
-{
-    struct frame frame = {0};
-    struct errmsg msg = {0};
-    for (;;) {
-        check(frame_parse(buf_view(in), &frame, ret_size, &msg), &msg);
-        if (*ret_size > 0) {
-            return frame;
-        }
-        size_t before = in->size;
-        uint8_t *to = buf_extend(in, 64 * KIB);
-        ssize_t got = read(fd, to, 64 * KIB);
-        if (got <= 0) {
-            fail("connection lost while reading");
-        }
-        in->size = before + (size_t)got;
-    }
-}
-
-static uint32_t say_hello(int fd, const char *tenant, const char *timeline)
-{
-    struct errmsg msg = {0};
-    struct hello hello = {
-        .protocol_min = PROTOCOL_VERSION_MIN,
-        .protocol_max = PROTOCOL_VERSION_MAX,
-        .role = HELLO_ROLE_PAGES,
-        .shard_count = 1,
-        .connection_epoch = 1,
-    };
-    check(tenant_id_parse(tenant, &hello.tenant, &msg), &msg);
-    check(timeline_id_parse(timeline, &hello.timeline, &msg), &msg);
-    struct buf out = {0};
-    FRAME_APPEND_MESSAGE(&out, hello, &hello, .type = FRAME_HELLO, .request_id = 1);
-    send_all(fd, &out);
-    struct buf in = {0};
-    size_t size = 0;
-    struct frame frame = receive(fd, &in, &size);
-    struct reader reader = reader_of(frame.payload);
-    struct hello_reply reply = {0};
-    if (frame.type != FRAME_HELLO_REPLY || hello_reply_decode(&reply, &reader) != ERR_OK) {
-        fail("hello was refused");
-    }
-    buf_deinit(&in);
-    buf_deinit(&out);
-    return reply.channel;
-}
-
-static void ask(struct buf *out, const struct target *target, struct prng *prng, uint64_t id)
-{
-    struct get_page request = {
-        .spc = target->spc,
-        .db = target->db,
-        .rel = target->rel,
-        .block = (uint32_t)prng_below(prng, target->blocks),
-        .count = 1,
-        .lsn = LSN_HEAD,
-    };
-    FRAME_APPEND_MESSAGE(
-        out, get_page, &request, .type = FRAME_GET_PAGE, .channel = target->channel,
-        .request_id = id);
-}
 
 static void note(struct samples *samples, mono_ns_t duration)
 {
@@ -221,7 +113,7 @@ int main(int argc, char **argv)
         fail("usage: getpage HOST PORT TENANT TIMELINE SPC DB REL BLOCKS SECONDS IN_FLIGHT");
     }
     int fd = dial(argv[1], (uint16_t)strtoul(argv[2], NULL, 10));
-    struct target target = {
+    struct page_target target = {
         .spc = (uint32_t)strtoul(argv[5], NULL, 10),
         .db = (uint32_t)strtoul(argv[6], NULL, 10),
         .rel = (uint32_t)strtoul(argv[7], NULL, 10),

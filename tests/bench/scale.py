@@ -1,4 +1,4 @@
-"""How the page store grows: branches, depth of ancestry, tenants, relations. Slopes, each against its own small end.
+"""How the page store grows: branches, depth of ancestry, tenants beside each other, relations. Slopes, each against its own small end.
 
 The parts are in tests/bench/parts. A pageserver of its own serves each; the cluster beside it makes the bootstrap image.
 """
@@ -9,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "parts"))
 
 import ancestry # noqa: E402
 import branches # noqa: E402
+import neighbours # noqa: E402
 import relations # noqa: E402
 import tenants # noqa: E402
 from cluster import running # noqa: E402
@@ -23,4 +24,6 @@ def run(build, emit):
             branches.figures(storage, emit)
         with serving(cluster) as storage:
             tenants.figures(storage, emit)
+        with serving(cluster) as storage:
+            neighbours.figures(storage, emit)
     relations.figures(build, emit)
