@@ -118,11 +118,19 @@ static err_t put_version(
 }
 
 static err_t put_page(
-    struct layer_files *files, uint32_t timeline, const struct layer_page *page, struct errmsg *msg)
+    struct layer_files *files,
+    struct timeline_layers *layers,
+    const struct layer_page *page,
+    struct errmsg *msg)
 {
+    if (layers->filter != NULL) {
+        (void)pthread_mutex_lock(&layers->writing);
+        key_filter_add(layers->filter, page->key);
+        (void)pthread_mutex_unlock(&layers->writing);
+    }
     for (const struct layer_version *version = layer_page_at(page, UINT64_MAX); version != NULL;
          version = layer_version_older(version)) {
-        TRY(put_version(files, timeline, page->key, version, msg));
+        TRY(put_version(files, layers->timeline, page->key, version, msg));
     }
     bool is_full = files->file != NULL && kv_file_size(files->file) >= FILE_BYTES_MAX;
     return is_full ? layer_files_end_file(files, msg) : ERR_OK;
@@ -130,7 +138,7 @@ static err_t put_page(
 
 err_t layer_files_add(
     struct layer_files *files,
-    uint32_t timeline,
+    struct timeline_layers *layers,
     const struct open_layer *layer,
     struct ingest_position position,
     struct errmsg *msg)
@@ -139,13 +147,14 @@ err_t layer_files_add(
         TRY(layer_files_end_file(files, msg));
     }
     if (position.lsn != 0) {
-        TRY(put_position(files, timeline, position, msg)); /* the smallest key of a timeline */
+        TRY(put_position(
+            files, layers->timeline, position, msg)); /* the smallest key of a timeline */
     }
     size_t count = 0;
     struct layer_page **pages = open_layer_sort(layer, &count);
     err_t err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
-        err = put_page(files, timeline, pages[i], msg);
+        err = put_page(files, layers, pages[i], msg);
     }
     mem_free(pages);
     return err;
@@ -242,9 +251,8 @@ static err_t write_frozen(struct page_store *store, struct errmsg *msg)
     layer_files_init(&files, store);
     err_t err = ERR_OK;
     for (size_t i = 0; i < store->frozen_count && err == ERR_OK; i++) {
-        const struct timeline_layers *layers = store->frozen[i];
-        err =
-            layer_files_add(&files, layers->timeline, layers->frozen, layers->frozen_position, msg);
+        struct timeline_layers *layers = store->frozen[i];
+        err = layer_files_add(&files, layers, layers->frozen, layers->frozen_position, msg);
     }
     if (err == ERR_OK) {
         err = layer_files_ingest(&files, msg);
@@ -322,8 +330,11 @@ static void write_chunk(struct page_import *import, struct ingest_position posit
 {
     struct errmsg *msg = &import->failure_msg;
     metric_add(&imported_bytes, (int64_t)open_layer_bytes(import->chunk));
-    import->failure =
-        layer_files_add(&import->files, import->timeline, import->chunk, position, msg);
+    struct timeline_layers *layers = NULL;
+    import->failure = timeline_layers_get(import->files.store, import->timeline, &layers, msg);
+    if (import->failure == ERR_OK) {
+        import->failure = layer_files_add(&import->files, layers, import->chunk, position, msg);
+    }
     if (import->failure == ERR_OK) {
         import->failure = layer_files_end_file(&import->files, msg);
     }

@@ -5,8 +5,14 @@
 #include "common/base/assert.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/wire/codec.h"
 #include "pageserver/store/page_reader_private.h"
+
+METRIC_COUNTER(
+    seeks_saved,
+    "pageserver_store_seeks_saved_total",
+    "steps of a read over a timeline that has nothing of the page, as its filter said");
 
 static lsn_t kv_lsn_of(const struct timeline_layers *layers)
 {
@@ -21,7 +27,8 @@ static void take_layers(struct page_reader *reader)
         struct span_layers *span = &reader->spans[i];
         const struct timeline_layers *layers =
             timeline_layers_find(store, reader->path->spans[i].timeline);
-        *span = (struct span_layers){.kv_lsn = kv_lsn_of(layers)};
+        *span = (struct span_layers){
+            .kv_lsn = kv_lsn_of(layers), .filter = layers == NULL ? NULL : layers->filter};
         if (layers != NULL && layers->open != NULL) {
             span->layers[span->count++] = open_layer_ref(layers->open);
         }
@@ -188,6 +195,12 @@ static void begin_merge(struct merge *merge)
 static err_t settle_kv(struct merge *merge, struct errmsg *msg)
 {
     struct page_reader *reader = merge->reader;
+    const struct key_filter *filter = merge->layers->filter;
+    if (!merge->kv_is_open && filter != NULL && !key_filter_may_have(filter, merge->key)) {
+        merge->kv_is_open = true;
+        metric_add(&seeks_saved, 1);
+        return ERR_OK;
+    }
     uint8_t from[PAGE_KEY_SIZE];
     page_key_encode(merge->timeline, merge->key, merge->limit, from);
     if (reader->versions == NULL) {

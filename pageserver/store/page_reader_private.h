@@ -11,7 +11,8 @@
 struct span_layers {
     struct open_layer *layers[LAYERS_OF_SPAN_MAX]; /* newest first */
     size_t count;
-    lsn_t kv_lsn; /* as in struct timeline_layers */
+    lsn_t kv_lsn;                    /* as in struct timeline_layers */
+    const struct key_filter *filter; /* NULL: not known */
 };
 
 struct page_reader {

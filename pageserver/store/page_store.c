@@ -13,6 +13,7 @@
 #define INCOMING_FOLDER   "incoming"
 #define BUCKETS_MIN       16
 #define LEVEL0_FILES_MAX  12
+#define FILTER_PAGES_MAX  20000
 
 static err_t make_incoming(const char *path, char **ret_folder, struct errmsg *msg)
 {
@@ -198,6 +199,7 @@ void timeline_layers_free(struct timeline_layers *layers)
 {
     open_layer_unref(layers->open);
     open_layer_unref(layers->frozen);
+    key_filter_destroy(layers->filter);
     (void)pthread_mutex_destroy(&layers->writing);
     mem_free(layers);
 }
@@ -217,6 +219,48 @@ static void grow_buckets(struct page_store *store)
         }
     }
     mem_free(old);
+}
+
+/*
+ * Which pages of the timeline lie in the kv, by a seek each. NULL: more than are worth that, as on
+ * a root, whose reads end there anyway.
+ */
+static err_t make_filter(
+    struct page_store *store, uint32_t timeline, struct key_filter **ret_filter, struct errmsg *msg)
+{
+    struct key_filter *filter = key_filter_create();
+    struct kv_iter *iter = kv_iter_create(store->kv, false);
+    struct page_key key = {0};
+    uint8_t from[PAGE_KEY_SIZE];
+    page_key_encode(timeline, key, UINT64_MAX, from);
+    kv_iter_seek(iter, bytes_of(from, sizeof(from)));
+    err_t err = ERR_OK;
+    size_t count = 0;
+    while (err == ERR_OK && kv_iter_valid(iter) && count <= FILTER_PAGES_MAX) {
+        uint32_t found = 0;
+        lsn_t lsn;
+        err = page_key_decode(kv_iter_key(iter), &found, &key, &lsn);
+        if (err != ERR_OK || found != timeline) {
+            break;
+        }
+        key_filter_add(filter, key);
+        count++;
+        page_key_encode(timeline, key, 0, from); /* behind its oldest version */
+        kv_iter_seek(iter, bytes_of(from, sizeof(from)));
+        if (kv_iter_valid(iter) && bytes_equal(kv_iter_key(iter), bytes_of(from, sizeof(from)))) {
+            kv_iter_next(iter);
+        }
+    }
+    if (err == ERR_OK && !kv_iter_valid(iter)) {
+        err = kv_iter_error(iter, msg);
+    }
+    kv_iter_destroy(iter);
+    if (err != ERR_OK || count > FILTER_PAGES_MAX) {
+        key_filter_destroy(filter);
+        filter = NULL;
+    }
+    *ret_filter = filter;
+    return err;
 }
 
 /* Two threads may have made them at once: the first ones stay. */
@@ -256,8 +300,11 @@ err_t timeline_layers_get(
     if (err != ERR_OK && err != ERR_NOT_FOUND) {
         return err;
     }
+    struct key_filter *filter = NULL;
+    TRY(make_filter(store, timeline, &filter, msg));
     struct timeline_layers *made = MEM_NEW(struct timeline_layers);
     made->timeline = timeline;
+    made->filter = filter;
     made->kv_lsn = position.lsn;
     (void)pthread_mutex_init(&made->writing, NULL);
     (void)pthread_mutex_lock(&store->lock);

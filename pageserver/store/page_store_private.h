@@ -14,6 +14,7 @@
 
 #include "common/base/list.h"
 #include "common/kv/kv.h"
+#include "pageserver/store/key_filter.h"
 #include "pageserver/store/open_layer.h"
 #include "pageserver/store/page_store.h"
 
@@ -31,7 +32,8 @@ struct timeline_layers {
     struct open_layer *frozen; /* being flushed, or a flush of it failed */
     lsn_t kv_lsn;
     struct ingest_position position, frozen_position; /* LSN 0: none */
-    struct list_link dirty_link;                      /* while there is an open layer */
+    struct key_filter *filter;   /* pages in the kv, added under `writing`; NULL: not known */
+    struct list_link dirty_link; /* while there is an open layer */
     struct timeline_layers *next_in_bucket;
 };
 
@@ -75,10 +77,11 @@ struct layer_files {
 
 void layer_files_init(struct layer_files *files, struct page_store *store);
 void layer_files_deinit(struct layer_files *files); /* what was not ingested is removed */
-/* Everything of one frozen layer, and the position when it has an LSN. */
+/* Everything of one frozen layer, and the position when it has an LSN. `layers` learn of the pages.
+ */
 NODISCARD err_t layer_files_add(
     struct layer_files *files,
-    uint32_t timeline,
+    struct timeline_layers *layers,
     const struct open_layer *layer,
     struct ingest_position position,
     struct errmsg *msg);

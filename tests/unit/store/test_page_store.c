@@ -9,6 +9,7 @@
 
 #include "common/base/fault.h"
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/base/prng.h"
 #include "common/io/file.h"
 #include "tests/lib/page_batch.h"
@@ -501,6 +502,60 @@ START_TEST(test_many_timelines_are_flushed_together)
 }
 END_TEST
 
+/* -- filters of the pages in the kv -- */
+
+static int64_t seeks_saved(void)
+{
+    struct buf text = {0};
+    metric_print_all(&text);
+    const char *at = strstr(buf_cstr(&text), "\npageserver_store_seeks_saved_total ");
+    ck_assert_ptr_nonnull(at);
+    int64_t value = strtoll(strchr(at + 1, ' '), NULL, 10);
+    buf_deinit(&text);
+    return value;
+}
+
+#define CHAIN 20u
+
+START_TEST(test_branches_without_the_page_cost_no_seek)
+{
+    begin();
+    struct page_span spans[CHAIN];
+    for (uint32_t i = 0; i < CHAIN; i++) {
+        spans[i] = (struct page_span){.timeline = CHAIN - i, .max_lsn = UINT64_MAX};
+        put(store, i + 1, page_of(1, i), 10 + i, VALUE_IMAGE, "x");
+    }
+    flush();
+    int64_t before = seeks_saved();
+    ck_assert_str_eq(collected(make_path(CHAIN, spans), page_of(1, 0), 99), "I10");
+    ck_assert_int_ge(seeks_saved() - before, CHAIN - 2); /* one false "maybe" is allowed */
+    ck_assert_str_eq(collected(make_path(CHAIN, spans), page_of(1, CHAIN - 1), 99), "I29");
+    end();
+}
+END_TEST
+
+START_TEST(test_filter_of_a_reopened_store_knows_what_is_there)
+{
+    begin();
+    for (uint32_t block = 0; block < 500; block++) {
+        put(store, CHILD, page_of(1, block), 30, VALUE_DELTA, "x");
+        put(store, CHILD, page_of(1, block), 40, VALUE_DELTA, "x");
+    }
+    put(store, ROOT, page_of(1, 700), 10, VALUE_DELTA, "x");
+    flush();
+    page_store_close(store);
+    store = open_in_folder();
+    put(store, CHILD, page_of(2, 1), 50, VALUE_DELTA, "first put: the filter is made");
+    for (uint32_t block = 0; block < 500; block++) {
+        ck_assert_str_eq(collected(child_path(20), page_of(1, block), 99), "D40 D30");
+    }
+    int64_t before = seeks_saved();
+    ck_assert_str_eq(collected(child_path(20), page_of(1, 700), 99), "D10");
+    ck_assert_int_eq(seeks_saved() - before, 1);
+    end();
+}
+END_TEST
+
 /* -- imports -- */
 
 static void import_pages(struct page_import *import, uint32_t count)
@@ -844,6 +899,8 @@ UNIT_MAIN(
     test_flush_that_failed_is_made_up_for_by_the_next,
     test_erased_timeline_leaves_no_layer_and_no_bytes,
     test_many_timelines_are_flushed_together,
+    test_branches_without_the_page_cost_no_seek,
+    test_filter_of_a_reopened_store_knows_what_is_there,
     test_import_is_there_as_a_whole_or_not_at_all,
     test_crash_before_the_files_are_taken_in_leaves_the_flush_before,
     test_crash_behind_it_leaves_all_of_it,
