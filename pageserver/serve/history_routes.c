@@ -9,6 +9,7 @@
 #include "common/pg/pg_version.h"
 #include "pageserver/serve/management_private.h"
 #include "pageserver/timeline/gc_round.h"
+#include "pageserver/timeline/tenant_size.h"
 
 #define US_PER_S      1000000u
 #define SECONDS_MAX   (100ull * 365 * 24 * 3600) /* of a window or a lease */
@@ -248,6 +249,53 @@ static void handle_get_leases(struct http_context *context, struct http_request 
     http_respond_json(http, 200, doc_set(doc_object(), "leases", leases));
 }
 
+/* -- sizes of the tree -- */
+
+static err_t measure_tree(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct tenant *tenant = call->held_tenant;
+    struct page_store *store = tenant_store(tenant);
+    struct tenant_size size;
+    TRY(tenant_size_measure(tenant_history(tenant), store, &size, &job->msg));
+    call->answer = doc_object();
+    doc_set_int(call->answer, "timelines", (int64_t)size.timelines);
+    doc_set_int(call->answer, "logical_bytes", (int64_t)size.logical_bytes);
+    doc_set_int(call->answer, "synthetic_bytes", (int64_t)size.synthetic_bytes);
+    doc_set_int(call->answer, "physical_bytes", (int64_t)page_store_size(store));
+    return ERR_OK;
+}
+
+static void on_tree_measured(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    tenant_release(call->held_tenant);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    http_respond_json(call->http, 200, call->answer);
+    call->answer = NULL;
+    call_free(call);
+}
+
+static void handle_get_size(struct http_context *context, struct http_request *http)
+{
+    struct server *server = management_server(context);
+    struct tenant *tenant;
+    struct errmsg msg;
+    err_t err = management_find_tenant(server, http, &tenant, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call = call_create(server, http);
+    call->held_tenant = tenant;
+    tenant_hold(tenant);
+    call->job = (struct job){.run = measure_tree, .done = on_tree_measured};
+    executor_submit(server->options.executor, &call->job);
+}
+
 /* -- why is this kept -- */
 
 struct explanation {
@@ -432,6 +480,8 @@ static const struct http_route routes[] = {
     {"PUT", TENANT "/retention", handle_put_retention,
      "{history_retention_seconds, history_retention_bytes}: kept while either asks for it", false},
     {"POST", TENANT "/gc", handle_post_gc, "move the cutoffs now and free what nobody can read",
+     false},
+    {"GET", TENANT "/size", handle_get_size, "logical, physical and synthetic size of all branches",
      false},
     {"GET", TIMELINE "/leases", handle_get_leases, "LSNs that stay readable", false},
     {"PUT", TIMELINE "/leases/{lease}", handle_put_lease,

@@ -31,8 +31,9 @@ struct call {
     struct digest digest;
     struct buf buf;
     bool created;
-    struct history_hold hold; /* of `timeline`, while a job reads at an LSN */
-    struct doc *answer;       /* made by a job; NULL: none */
+    struct history_hold hold;   /* of `timeline`, while a job reads at an LSN */
+    struct tenant *held_tenant; /* while a job works on it */
+    struct doc *answer;         /* made by a job; NULL: none */
 };
 
 struct server *management_server(struct http_context *context);

@@ -381,6 +381,13 @@ void page_store_stop_compacting(struct page_store *store)
     kv_stop_compacting(store->kv);
 }
 
+uint64_t page_store_size(struct page_store *store)
+{
+    uint8_t begin[PAGE_KEY_PREFIX_SIZE] = {0}, end[PAGE_KEY_PREFIX_SIZE];
+    memset(end, 0xFF, sizeof(end));
+    return kv_size_of_range(store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)));
+}
+
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline)
 {
     uint8_t begin[PAGE_KEY_PREFIX_SIZE], end[PAGE_KEY_PREFIX_SIZE];

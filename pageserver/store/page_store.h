@@ -121,7 +121,8 @@ NODISCARD err_t page_store_position(
 NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
 /* Rewrite what is on disk without what the gc source does not keep; others work meanwhile. */
 NODISCARD err_t page_store_compact(struct page_store *store, struct errmsg *msg);
-void page_store_stop_compacting(struct page_store *store);                /* now and for good */
+void page_store_stop_compacting(struct page_store *store); /* now and for good */
+uint64_t page_store_size(struct page_store *store);        /* of all timelines, on disk */
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */
 
 /* Meta records: one synced write for the whole list; a value with data NULL deletes. */

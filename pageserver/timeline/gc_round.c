@@ -5,7 +5,7 @@
 
 #define US_PER_S 1000000u
 
-static struct page_path *make_path(const struct gc_tree *tree, size_t index)
+struct page_path *gc_path(const struct gc_tree *tree, size_t index)
 {
     size_t count = 0;
     for (size_t at = index; at != SIZE_MAX; at = gc_find(tree, tree->timelines[at].parent_number)) {
@@ -42,7 +42,7 @@ err_t gc_window_begin(
     lsn_t durable = timeline->durable_lsn;
     lsn_t begin = durable - MIN_OF(durable, retention.wal_bytes);
     if (retention.seconds > 0 && begin > timeline->cutoff) {
-        struct page_path *path = make_path(tree, index);
+        struct page_path *path = gc_path(tree, index);
         struct page_reader *reader = page_reader_create(store, path);
         lsn_t commit = durable;
         err_t err =

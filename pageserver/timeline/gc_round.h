@@ -7,6 +7,9 @@
 #include "common/base/clock.h"
 #include "pageserver/timeline/history.h"
 
+/* Where the timeline with this index finds its versions; free it. */
+struct page_path *gc_path(const struct gc_tree *tree, size_t index);
+
 NODISCARD err_t
 gc_round(struct history *history, struct page_store *store, wall_us_t now, struct errmsg *msg);
 

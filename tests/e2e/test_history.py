@@ -79,6 +79,10 @@ def test_gc_frees_what_is_before_the_window_but_for_branches_and_leases(cluster)
     assert http("GET", storage(cluster, branch, f"/digest?lsn={branched}")) == digests[branched]
     after = http("GET", url)["physical_bytes"]
     assert after < before * 3 / 4, (before, after)
+    sizes = http("GET", f"{tenant}/size")
+    assert sizes["timelines"] == 2 and sizes["physical_bytes"] >= after, sizes
+    one = http("GET", url)["logical_bytes"]
+    assert one / 2 < sizes["synthetic_bytes"] < sizes["logical_bytes"] + position(end) - position(lsns[0]), sizes
     reasons = {holder["reason"] for holder in http("GET", f"{url}/why_kept")["kept_by"]}
     assert reasons == {"window", "branch", "lease"}, reasons
     answer = http("GET", f"{url}/why_kept?lsn={leased}")

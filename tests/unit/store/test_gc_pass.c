@@ -102,12 +102,9 @@ static void collect_garbage(void)
 
 static struct page_path *path_of(uint32_t timeline, lsn_t branch_lsn)
 {
-    static struct {
-        struct page_path path;
-        struct page_span spans[2];
-    } room;
-    struct page_path *path = &room.path;
-    path->count = 0;
+    static struct page_path *path;
+    mem_free(path);
+    path = mem_zalloc(sizeof(*path) + 2 * sizeof(path->spans[0]));
     if (timeline == CHILD) {
         path->spans[path->count++] = (struct page_span){.timeline = CHILD, .max_lsn = UINT64_MAX};
     }
