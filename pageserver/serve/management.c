@@ -526,7 +526,9 @@ static void on_lsn_found(struct job *job)
     }
     lsn_t lsn = lsn_canonical(call->lsn, SEGMENT_SIZE);
     lsn = MAX_OF(lsn, timeline_root_start_lsn(call->timeline));
-    result = timeline_check_lsn(call->timeline, lsn, &job->msg);
+    result = history_check_window(
+        tenant_history(timeline_tenant(call->timeline)), timeline_history(call->timeline), lsn,
+        &job->msg);
     if (result != ERR_OK) {
         call_fail(call, result, &job->msg);
         return;

@@ -122,25 +122,42 @@ static bool is_held_at(
     return false;
 }
 
-static err_t check(
-    const struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg)
+/* Within what the owner keeps of itself, whatever is held besides. */
+static err_t check_window(const struct history_timeline *owner, lsn_t lsn, struct errmsg *msg)
 {
-    const struct history_timeline *owner = owner_of(history, tl, lsn);
     if (lsn < owner->gc.start_lsn) {
         return err_set(
             msg, ERR_RANGE, "LSN " LSN_FMT " is below the begin of history " LSN_FMT, LSN_ARGS(lsn),
             LSN_ARGS(owner->gc.start_lsn));
     }
-    if ((lsn >= owner->gc.cutoff && !owner->gc.is_tombstone) || is_held_at(history, owner, lsn)) {
-        return ERR_OK;
-    }
     if (owner->gc.is_tombstone) {
         return err_set(
             msg, ERR_RANGE, "LSN " LSN_FMT " lies in a timeline that was deleted", LSN_ARGS(lsn));
     }
-    return err_set(
-        msg, ERR_RANGE, "LSN " LSN_FMT " is not kept any more: history begins at " LSN_FMT,
-        LSN_ARGS(lsn), LSN_ARGS(owner->gc.cutoff));
+    return lsn >= owner->gc.cutoff
+               ? ERR_OK
+               : err_set(
+                     msg, ERR_RANGE,
+                     "LSN " LSN_FMT " is not kept any more: history begins at " LSN_FMT,
+                     LSN_ARGS(lsn), LSN_ARGS(owner->gc.cutoff));
+}
+
+static err_t check(
+    const struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg)
+{
+    const struct history_timeline *owner = owner_of(history, tl, lsn);
+    err_t err = check_window(owner, lsn, msg);
+    bool is_held = err != ERR_OK && lsn >= owner->gc.start_lsn && is_held_at(history, owner, lsn);
+    return is_held ? ERR_OK : err;
+}
+
+err_t history_check_window(
+    struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg)
+{
+    lock(history);
+    err_t err = check_window(owner_of(history, tl, lsn), lsn, msg);
+    unlock(history);
+    return err;
 }
 
 err_t history_check(

@@ -61,6 +61,11 @@ NODISCARD err_t history_erase_rows(
 NODISCARD err_t history_check(
     struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg);
 
+/* The same without leases and holds. A time leads to an LSN only in here: of what went before it,
+ * the times went as well. */
+NODISCARD err_t history_check_window(
+    struct history *history, const struct history_timeline *tl, lsn_t lsn, struct errmsg *msg);
+
 /* Keeps an LSN readable while this process lives: a branch being made, a long read. */
 struct history_hold {
     uint32_t timeline;

@@ -314,9 +314,9 @@ static void do_time(const struct op *op)
     uint64_t found_newest = subject_newest_commit(lsn);
     lsn_t found = subject_commit_after(time, lsn);
     subject_reader_close();
-    /* A time before what is kept must not lead to an LSN that may be read. */
-    bool is_lost = after != 0 && !model_may_read(model, timeline, after) && found != 0 &&
-                   !model_may_read(model, timeline, found);
+    /* A time before what is kept must not lead into what is. */
+    bool is_lost = after != 0 && !model_is_in_window(model, timeline, after) && found != 0 &&
+                   !model_is_in_window(model, timeline, found);
     if (found_newest != newest || (found != after && !is_lost)) {
         differ(
             "timeline %d at %" PRIx64 ": newest commit %" PRIu64 " expected %" PRIu64

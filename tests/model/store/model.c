@@ -38,10 +38,16 @@ int model_owner(const struct model *model, int timeline, lsn_t lsn)
     return timeline;
 }
 
+bool model_is_in_window(const struct model *model, int timeline, lsn_t lsn)
+{
+    const struct model_timeline *owner = &model->timelines[model_owner(model, timeline, lsn)];
+    return !owner->is_tombstone && lsn >= owner->cutoff;
+}
+
 bool model_may_read(const struct model *model, int timeline, lsn_t lsn)
 {
     int owner = model_owner(model, timeline, lsn);
-    bool may = !model->timelines[owner].is_tombstone && lsn >= model->timelines[owner].cutoff;
+    bool may = model_is_in_window(model, timeline, lsn);
     for (size_t i = 0; i < MODEL_HOLDS; i++) {
         const struct model_hold *hold = &model->holds[i];
         may |=

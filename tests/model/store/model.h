@@ -68,6 +68,7 @@ struct page_key model_key(int key); /* not of MODEL_COMMIT, whose key is its tim
 
 /* The timeline in whose WAL the LSN lies. */
 int model_owner(const struct model *model, int timeline, lsn_t lsn);
+bool model_is_in_window(const struct model *model, int timeline, lsn_t lsn);
 bool model_may_read(const struct model *model, int timeline, lsn_t lsn);
 /* Children, or a branch that is being made. */
 bool model_is_needed(const struct model *model, int timeline);

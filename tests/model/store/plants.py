@@ -46,7 +46,7 @@ PLANTS = [
      "    err_t err = write_settled(store, changes, count, msg);\n"
      "    if (err", "    err_t err = ERR_OK;\n    if (err", MODEL),
     ("reads below the cutoff are answered", "pageserver/timeline/history.c",
-     "    if ((lsn >= owner->gc.cutoff && !owner->gc.is_tombstone)", "    if (true", MODEL),
+     "    return lsn >= owner->gc.cutoff\n", "    return true\n", MODEL),
     ("a child below its parent's start holds the parent, not the owner",
      "pageserver/timeline/gc_horizon.c",
      "    size_t owner = gc_owner(tree, index, lsn);", "    size_t owner = index;", MODEL),
@@ -112,8 +112,11 @@ PLANTS = [
     ("46: a size that changed stays in the cache", "pageserver/ingest/wal_ingest.c",
      "        timeline_size_changed(tl, batch->size_changes[i].rel, batch->size_changes[i].size);",
      "        (void)tl;", "tests/unit/ingest/test_wal_ingest"),
-    ("52: pages are cached under the wrong timeline", "pageserver/read/page_cache.c",
-     "PLACEHOLDER", "", "tests/unit/read/test_page_cache"),
+    ("52: a branch's pages are cached under its parent", "pageserver/read/page_read.c",
+     "            read->service->cache, timeline_uid(read->timeline), key, read->versions[i],",
+     "            read->service->cache, timeline_uid(timeline_parent(read->timeline) != NULL ?"
+     " timeline_parent(read->timeline) : read->timeline), key, read->versions[i],",
+     "tests/unit/read/test_page_read"),
     ("meta records are collected", "pageserver/store/gc_filter.c",
      "    filter->is_foreign = timeline == 0 || timeline", "    filter->is_foreign = timeline", MODEL),
 ]

@@ -213,6 +213,35 @@ START_TEST(test_records_become_versions_and_readers_hear_of_it)
 }
 END_TEST
 
+/* 0x20 of RM_SMGR: truncate to `blocks`, all forks. */
+static lsn_t add_truncation(uint32_t blocks)
+{
+    uint32_t main[5] = {blocks, relation.spc, relation.db, relation.rel, 7};
+    struct wal_builder_record record = {
+        .rmgr = RM_SMGR, .info = 0x20, .main_data = bytes_of(main, sizeof(main))};
+    return wal_builder_add(&driver.builder, &record);
+}
+
+START_TEST(test_a_cached_size_follows_the_wal)
+{
+    struct fork_size size = {0};
+    begin();
+    (void)add_page(9, 1);
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(driver.builder.lsn), ERR_OK);
+    timeline_cache_size(
+        find(1), relation,
+        (struct fork_size){.exists = true, .blocks = 10, .lsn = driver.builder.lsn},
+        driver.builder.lsn);
+    (void)add_truncation(4);
+    feed_all(1 * MIB, NULL);
+    ck_assert_int_eq(wait_for(driver.builder.lsn), ERR_OK);
+    ck_assert(timeline_cached_size(find(1), relation, &size));
+    ck_assert_uint_eq(size.blocks, 4);
+    end();
+}
+END_TEST
+
 START_TEST(test_pieces_of_any_size_lead_to_the_same_end)
 {
     begin();
@@ -484,6 +513,7 @@ END_TEST
 UNIT_MAIN(
     "wal_ingest",
     test_records_become_versions_and_readers_hear_of_it,
+    test_a_cached_size_follows_the_wal,
     test_pieces_of_any_size_lead_to_the_same_end,
     test_wal_that_is_known_already_is_skipped_and_a_gap_is_refused,
     test_damaged_record_stops_ingest_behind_the_last_good_one,

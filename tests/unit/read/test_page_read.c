@@ -208,6 +208,27 @@ START_TEST(test_branch_reads_the_parent_as_of_the_branch_lsn)
 }
 END_TEST
 
+START_TEST(test_parent_and_branch_have_their_own_pages_in_the_cache)
+{
+    begin();
+    struct bytes pages = {0};
+    change_block(1, START_LSN + 16, 'B');
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 8), ERR_OK);
+    struct page_read parent = pages_at(1, 1, LSN_HEAD), branch = pages_at(1, 1, LSN_HEAD);
+    ck_assert_ok(run(&parent, 1), &parent.msg);
+    ck_assert_ok(run(&branch, 2), &branch.msg);
+    ck_assert(cached(&parent, &pages));
+    ck_assert_uint_eq(pages.data[0], 'B');
+    struct buf room = {0};
+    ck_assert(page_read_cached(&branch, &service, find(2), &room, &pages));
+    ck_assert_uint_eq(pages.data[0], 'b');
+    buf_deinit(&room);
+    page_read_deinit(&parent);
+    page_read_deinit(&branch);
+    end();
+}
+END_TEST
+
 START_TEST(test_damaged_record_fails_its_page_only)
 {
     begin();
@@ -310,6 +331,7 @@ UNIT_MAIN(
     test_second_read_is_answered_from_the_cache,
     test_changed_page_is_read_anew_and_old_lsns_are_not_served_from_the_cache,
     test_branch_reads_the_parent_as_of_the_branch_lsn,
+    test_parent_and_branch_have_their_own_pages_in_the_cache,
     test_damaged_record_fails_its_page_only,
     test_deleted_timeline_is_not_found_and_a_given_up_wait_is_canceled,
     test_database_size_is_the_sum_of_its_forks,

@@ -173,6 +173,21 @@ START_TEST(test_a_lease_keeps_its_lsn_until_it_ends)
 }
 END_TEST
 
+START_TEST(test_a_lease_is_no_part_of_the_window)
+{
+    begin_with_commits(clock_wall(), 10);
+    struct history *history = tenant_history(the_tenant());
+    ck_assert_int_eq(lease(1, "report", START_LSN + 100, LEASE_FOREVER), ERR_OK);
+    ck_assert_int_eq(set_retention(0, 0), ERR_OK);
+    ck_assert_int_eq(collect(), ERR_OK);
+    struct history_timeline *tl = timeline_history(find(1));
+    ck_assert_int_eq(history_check(history, tl, START_LSN + 100, &msg), ERR_OK);
+    ck_assert_int_eq(history_check_window(history, tl, START_LSN + 100, &msg), ERR_RANGE);
+    ck_assert_int_eq(history_check_window(history, tl, START_LSN + 1000, &msg), ERR_OK);
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_leases_of_a_deleted_timeline_are_gone)
 {
     begin_with_commits(clock_wall(), 3);
@@ -272,6 +287,7 @@ UNIT_MAIN(
     test_reads_and_branches_below_the_cutoff_are_refused_also_after_a_restart,
     test_the_cutoff_stays_within_what_is_durable,
     test_a_lease_keeps_its_lsn_until_it_ends,
+    test_a_lease_is_no_part_of_the_window,
     test_leases_of_a_deleted_timeline_are_gone,
     test_a_deleted_parent_is_gone_for_users_and_there_for_its_children,
     test_a_deleted_parent_goes_on_until_the_branch_lsn_is_durable,
