@@ -13,6 +13,8 @@
 #define FILTER_BITS          10.0
 #define OPEN_FILES_MAX       512
 #define CHECKSUM_XXH3        4
+#define BLOCK_CACHE_TIER     1
+#define NOT_IN_MEMORY        "Result incomplete"
 
 /* Options that have no setter in the C API; they must come before all setters. */
 #define OPTIONS_TEXT                                                                               \
@@ -23,7 +25,7 @@ struct kv {
     rocksdb_t *db;
     rocksdb_options_t *options;
     rocksdb_writeoptions_t *write_synced, *write_volatile;
-    rocksdb_readoptions_t *read_total, *read_prefix;
+    rocksdb_readoptions_t *read_total, *read_prefix, *read_in_memory;
     rocksdb_flushoptions_t *flush;
     rocksdb_ingestexternalfileoptions_t *ingest;
     char *path;
@@ -77,7 +79,9 @@ static err_t take_error(const struct kv *kv, char *text, struct errmsg *msg)
         err = ERR_FULL;
     } else if (strncmp(text, "Corruption", strlen("Corruption")) == 0) {
         err = ERR_CORRUPT;
-    } else if (strstr(text, "/LOCK: ") != NULL) {
+    } else if (
+        strstr(text, "/LOCK: ") != NULL ||
+        strncmp(text, NOT_IN_MEMORY, strlen(NOT_IN_MEMORY)) == 0) {
         err = ERR_BUSY;
     }
     err = err_set(msg, err, "store %s: %s", kv->path, text);
@@ -189,6 +193,11 @@ err_t kv_open(
     if (options->prefix_size > 0) {
         rocksdb_readoptions_set_prefix_same_as_start(kv->read_prefix, 1);
     }
+    kv->read_in_memory = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(kv->read_in_memory, BLOCK_CACHE_TIER);
+    if (options->prefix_size > 0) {
+        rocksdb_readoptions_set_prefix_same_as_start(kv->read_in_memory, 1);
+    }
     kv->flush = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(kv->flush, 1);
     kv->ingest = rocksdb_ingestexternalfileoptions_create();
@@ -208,6 +217,7 @@ void kv_close(struct kv *kv)
         rocksdb_writeoptions_destroy(kv->write_volatile);
         rocksdb_readoptions_destroy(kv->read_total);
         rocksdb_readoptions_destroy(kv->read_prefix);
+        rocksdb_readoptions_destroy(kv->read_in_memory);
         rocksdb_flushoptions_destroy(kv->flush);
         rocksdb_ingestexternalfileoptions_destroy(kv->ingest);
     }
@@ -320,12 +330,22 @@ err_t kv_flush(struct kv *kv, struct errmsg *msg)
     return take_error(kv, text, msg);
 }
 
-struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix)
+static struct kv_iter *create_iter(struct kv *kv, const rocksdb_readoptions_t *options)
 {
     struct kv_iter *iter = MEM_NEW(struct kv_iter);
     iter->kv = kv;
-    iter->iter = rocksdb_create_iterator(kv->db, within_prefix ? kv->read_prefix : kv->read_total);
+    iter->iter = rocksdb_create_iterator(kv->db, options);
     return iter;
+}
+
+struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix)
+{
+    return create_iter(kv, within_prefix ? kv->read_prefix : kv->read_total);
+}
+
+struct kv_iter *kv_iter_create_in_memory(struct kv *kv)
+{
+    return create_iter(kv, kv->read_in_memory);
 }
 
 void kv_iter_destroy(struct kv_iter *iter)

@@ -56,6 +56,11 @@ NODISCARD err_t kv_flush(struct kv *kv, struct errmsg *msg);
  * filters are used; else total order.
  */
 struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix);
+/*
+ * Within a prefix, and without I/O: what is not in memory ends the iteration with ERR_BUSY from
+ * kv_iter_error(). Does not block: for the loop.
+ */
+struct kv_iter *kv_iter_create_in_memory(struct kv *kv);
 void kv_iter_destroy(struct kv_iter *iter);
 void kv_iter_seek(struct kv_iter *iter, struct bytes key);          /* first key >= key */
 void kv_iter_seek_for_prev(struct kv_iter *iter, struct bytes key); /* last key <= key */

@@ -8,6 +8,11 @@
 METRIC_HISTOGRAM(
     read_seconds, "pageserver_page_read_seconds", "time of a read that missed a cache");
 METRIC_COUNTER(reads, "pageserver_page_reads_total", "read requests, cached or not");
+METRIC_COUNTER(
+    reads_in_memory,
+    "pageserver_page_reads_in_memory_total",
+    "reads that missed the page cache and were answered on the loop, from layers and cached "
+    "blocks");
 METRIC_COUNTER(pages_read, "pageserver_pages_read_total", "pages sent, cached or not");
 METRIC_COUNTER(
     read_failures, "pageserver_page_read_failures_total", "reads that ended in an error");
@@ -135,6 +140,17 @@ static err_t choose_lsn(struct page_read *read)
     return timeline_check_lsn(read->timeline, read->read_lsn, &read->msg);
 }
 
+/* LSN 0: it is not cached, or too new for this read. */
+static void take_cached_size(struct page_read *read)
+{
+    read->size = (struct fork_size){0};
+    struct fork_size size;
+    if (read->kind != PAGE_READ_DB_SIZE && timeline_cached_size(read->timeline, read->key, &size) &&
+        size.lsn <= read->read_lsn) {
+        read->size = size;
+    }
+}
+
 static void start_work(struct page_read *read)
 {
     err_t err = choose_lsn(read);
@@ -142,12 +158,7 @@ static void start_work(struct page_read *read)
         finish(read, err);
         return;
     }
-    read->size = (struct fork_size){0};
-    struct fork_size size;
-    if (read->kind != PAGE_READ_DB_SIZE && timeline_cached_size(read->timeline, read->key, &size) &&
-        size.lsn <= read->read_lsn) {
-        read->size = size;
-    }
+    take_cached_size(read);
     enter(read, PAGE_READ_WORK);
     read->turn = (struct turn_job){.job = {.run = work}, .done = on_worked};
     if (read->share != NULL) {
@@ -309,5 +320,51 @@ bool page_read_cached(
     }
     metric_add(&reads, 1);
     metric_add(&pages_read, read->count);
+    return true;
+}
+
+/* What the worker would do, as long as nothing has to be waited for. */
+static err_t read_in_memory(struct page_read *read)
+{
+    TRY(choose_lsn(read));
+    take_cached_size(read);
+    struct reconstruct work;
+    reconstruct_init_in_memory(
+        &work, timeline_store(read->timeline), timeline_path(read->timeline), read->read_lsn);
+    err_t err = read_pages(read, &work, &read->msg);
+    reconstruct_deinit(&work);
+    if (err == ERR_OK) {
+        err = timeline_check_lsn(read->timeline, read->read_lsn, &read->msg);
+    }
+    if (err == ERR_OK) {
+        fill_caches(read);
+    }
+    return err;
+}
+
+bool page_read_in_memory(
+    struct page_read *read,
+    const struct page_read_service *service,
+    struct timeline *tl,
+    struct bytes *ret_pages)
+{
+    ASSERT(read->state == PAGE_READ_IDLE);
+    if (read->kind != PAGE_READ_PAGES || read->count != 1 ||
+        !timeline_has_lsn(tl, read->not_modified_since) ||
+        timeline_read_begin(tl, &read->msg) != ERR_OK) {
+        return false;
+    }
+    read->service = service;
+    read->timeline = tl;
+    err_t err = read_in_memory(read);
+    read->timeline = NULL;
+    timeline_read_end(tl);
+    if (err != ERR_OK) {
+        return false; /* the worker finds the same, or what is missing here */
+    }
+    metric_add(&reads, 1);
+    metric_add(&pages_read, 1);
+    metric_add(&reads_in_memory, 1);
+    *ret_pages = buf_view(&read->pages);
     return true;
 }

@@ -84,3 +84,13 @@ bool page_read_cached(
     struct timeline *tl,
     struct buf *room,
     struct bytes *ret_pages);
+
+/*
+ * Answer one page at once from the layers and the blocks that are in memory, with the redo that it
+ * takes: true when nothing had to be read from disk. *ret_pages points into read->pages.
+ */
+bool page_read_in_memory(
+    struct page_read *read,
+    const struct page_read_service *service,
+    struct timeline *tl,
+    struct bytes *ret_pages);

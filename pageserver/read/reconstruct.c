@@ -28,6 +28,13 @@ void reconstruct_init(
         (struct reconstruct){.store = store, .reader = page_reader_create(store, path), .lsn = lsn};
 }
 
+void reconstruct_init_in_memory(
+    struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn)
+{
+    *work = (struct reconstruct){
+        .store = store, .reader = page_reader_create_in_memory(store, path), .lsn = lsn};
+}
+
 void reconstruct_deinit(struct reconstruct *work)
 {
     page_reader_destroy(work->reader);

@@ -17,6 +17,9 @@ struct reconstruct {
 
 void reconstruct_init(
     struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn);
+/* Without I/O: ERR_BUSY when something is not in memory. For the loop: an image and few records. */
+void reconstruct_init_in_memory(
+    struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn);
 void reconstruct_deinit(struct reconstruct *work);
 
 /*

@@ -392,8 +392,10 @@ static bool answer_from_cache(
     struct page_conn *conn, const struct frame *frame, struct page_read *read, struct timeline *tl)
 {
     struct bytes pages = {0};
+    const struct page_read_service *reads = &conn->server->reads;
     if (read->kind == PAGE_READ_DB_SIZE ||
-        !page_read_cached(read, &conn->server->reads, tl, &conn->room, &pages)) {
+        (!page_read_cached(read, reads, tl, &conn->room, &pages) &&
+         !page_read_in_memory(read, reads, tl, &pages))) {
         return false;
     }
     if (read->kind == PAGE_READ_PAGES) {

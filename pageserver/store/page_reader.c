@@ -91,6 +91,14 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
     return reader;
 }
 
+struct page_reader *page_reader_create_in_memory(
+    struct page_store *store, const struct page_path *path)
+{
+    struct page_reader *reader = page_reader_create(store, path);
+    reader->in_memory = true;
+    return reader;
+}
+
 void page_reader_destroy(struct page_reader *reader)
 {
     if (reader == NULL) {
@@ -204,7 +212,8 @@ static err_t settle_kv(struct merge *merge, struct errmsg *msg)
     uint8_t from[PAGE_KEY_SIZE];
     page_key_encode(merge->timeline, merge->key, merge->limit, from);
     if (reader->versions == NULL) {
-        reader->versions = kv_iter_create(reader->store->kv, true);
+        reader->versions = reader->in_memory ? kv_iter_create_in_memory(reader->store->kv)
+                                             : kv_iter_create(reader->store->kv, true);
         if (!layers_are_current(reader)) {
             return ERR_STALE; /* walk_versions begins again */
         }

@@ -198,6 +198,10 @@ static inline struct bytes page_version_value(
 
 /* [quick] Sees what was written before it was created. `path` must outlive it. */
 struct page_reader *page_reader_create(struct page_store *store, const struct page_path *path);
+/* The same for page_reader_collect, _state and _rel_size without I/O, [quick]: what is not in
+ * memory is ERR_BUSY. */
+struct page_reader *page_reader_create_in_memory(
+    struct page_store *store, const struct page_path *path);
 void page_reader_destroy(struct page_reader *reader);
 
 /*

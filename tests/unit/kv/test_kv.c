@@ -259,6 +259,26 @@ START_TEST(test_ingested_files_are_newer_and_survive_a_reopen)
 }
 END_TEST
 
+START_TEST(test_iterator_in_memory_is_busy_until_the_block_was_read)
+{
+    put_some();
+    ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
+    struct kv_iter *iter = kv_iter_create_in_memory(store);
+    kv_iter_seek(iter, text("aaaa2"));
+    ck_assert(!kv_iter_valid(iter));
+    ck_assert_int_eq(kv_iter_error(iter, &msg), ERR_BUSY);
+    kv_iter_destroy(iter);
+    ck_assert_str_eq(value_of("aaaa3"), "v");
+    iter = kv_iter_create_in_memory(store);
+    kv_iter_seek(iter, text("aaaa2"));
+    assert_at(iter, "aaaa3");
+    kv_iter_next(iter);
+    ck_assert(!kv_iter_valid(iter));
+    ck_assert_int_eq(kv_iter_error(iter, &msg), ERR_OK);
+    kv_iter_destroy(iter);
+}
+END_TEST
+
 START_TEST(test_several_files_are_ingested_together_or_not_at_all)
 {
     const char *keys[] = {"aaaa1"};
@@ -381,6 +401,7 @@ int main(void)
     tcase_add_test(tcase, test_erased_range_is_gone_after_reopen_and_neighbours_stay);
     tcase_add_test(tcase, test_erasing_gives_the_space_back);
     tcase_add_test(tcase, test_ingested_files_are_newer_and_survive_a_reopen);
+    tcase_add_test(tcase, test_iterator_in_memory_is_busy_until_the_block_was_read);
     tcase_add_test(tcase, test_several_files_are_ingested_together_or_not_at_all);
     tcase_add_test(tcase, test_keys_out_of_order_and_an_empty_file_are_invalid);
     tcase_add_test(tcase, test_checkpoint_is_a_store_of_its_own);

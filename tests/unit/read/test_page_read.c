@@ -322,8 +322,55 @@ START_TEST(test_list_of_relations_is_that_of_the_lsn)
 }
 END_TEST
 
+/* Two reads of a page, neither from the page cache. */
+START_TEST(test_page_in_a_layer_or_a_cached_block_is_answered_at_once)
+{
+    begin();
+    struct bytes pages = {0};
+    struct page_read read = pages_at(1, 1, LSN_HEAD);
+    ck_assert(page_read_in_memory(&read, &service, find(1), &pages));
+    ck_assert_uint_eq(pages.size, PAGE_SIZE);
+    ck_assert_uint_eq(pages.data[77], 'b');
+    ck_assert_uint_eq(read.read_lsn, START_LSN);
+
+    ck_assert_ok(page_store_flush(timeline_store(find(1)), &msg), &msg);
+    struct page_read cold = pages_at(0, 1, LSN_HEAD);
+    ck_assert(!page_read_in_memory(&cold, &service, find(1), &pages));
+    ck_assert_ok(run(&cold, 1), &cold.msg);
+    page_cache_destroy(service.cache);
+    service.cache = page_cache_create(1 * MIB);
+    ck_assert(page_read_in_memory(&cold, &service, find(1), &pages));
+    ck_assert_uint_eq(pages.data[77], 'a');
+    page_read_deinit(&read);
+    page_read_deinit(&cold);
+    end();
+}
+END_TEST
+
+START_TEST(test_what_a_worker_must_say_is_not_answered_at_once)
+{
+    begin();
+    struct bytes pages = {0};
+    struct page_read missing = pages_at(0, 1, LSN_HEAD);
+    missing.key.rel = 999;
+    ck_assert(!page_read_in_memory(&missing, &service, find(1), &pages));
+    ck_assert_int_eq(run(&missing, 1), ERR_NOT_FOUND);
+    struct page_read later = pages_at(0, 1, LSN_HEAD);
+    later.not_modified_since = START_LSN + 8;
+    ck_assert(!page_read_in_memory(&later, &service, find(1), &pages));
+    struct page_read many = pages_at(0, 2, LSN_HEAD);
+    ck_assert(!page_read_in_memory(&many, &service, find(1), &pages));
+    page_read_deinit(&missing);
+    page_read_deinit(&later);
+    page_read_deinit(&many);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "page_read",
+    test_page_in_a_layer_or_a_cached_block_is_answered_at_once,
+    test_what_a_worker_must_say_is_not_answered_at_once,
     test_pages_come_with_the_lsn_that_was_used,
     test_blocks_behind_the_end_are_zeros,
     test_missing_relation_is_not_found,
