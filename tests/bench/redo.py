@@ -23,7 +23,7 @@ from cluster import wait_for
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
 from server import Server # noqa: E402
 
-SCALE, CLIENTS, TRANSACTIONS, ROUNDS = 20, 8, 40000, 3
+SCALE, CLIENTS, TRANSACTIONS, ROUNDS = 20, 8, 50000, 3
 COMMON = {"listen_addresses": "''", "shared_buffers": "1GB", "fsync": "off", "full_page_writes": "off",
           "max_wal_size": "64GB", "wal_keep_size": "64GB", "checkpoint_timeout": "1h", "hot_standby": "off"}
 # What makes Postgres' redo fast: nothing is written back or evicted, nobody reads, no checkpoint falls in between.
