@@ -659,6 +659,46 @@ START_TEST(test_crash_behind_it_leaves_all_of_it)
 }
 END_TEST
 
+static size_t incoming_files(void)
+{
+    char path[128];
+    uint64_t bytes = 0;
+    (void)snprintf(path, sizeof(path), "%s/incoming", folder);
+    ck_assert_ok(dir_usage(path, &bytes, &msg), &msg);
+    return bytes > 64 * KIB ? 1 : 0; /* a folder takes a block or two */
+}
+
+START_TEST(test_crash_amid_an_import_leaves_neither_versions_nor_files)
+{
+    make_folder();
+    pid_t child = fork();
+    if (child == 0) {
+        fault_enable();
+        store = open_in_folder();
+        if (fault_arm("page_store.before_ingest=crash", &msg) != ERR_OK) {
+            _exit(1);
+        }
+        struct page_import *import = page_import_create(store, ROOT, 10);
+        import_pages(import, IMPORT_PAGES);
+        err_ignore(page_import_finish(import, NULL, &msg), "it crashes inside");
+        _exit(1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_uint_eq(incoming_files(), 1);
+    store = open_in_folder();
+    ck_assert_uint_eq(incoming_files(), 0);
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "");
+    struct page_import *import = page_import_create(store, ROOT, 10);
+    import_pages(import, IMPORT_PAGES);
+    ck_assert_ok(page_import_finish(import, NULL, &msg), &msg);
+    page_import_destroy(import);
+    ck_assert_str_eq(collected(root_path(), page_of(50, 3), 99), "I10");
+    end();
+}
+END_TEST
+
 /*
  * Ingest, flushes and reads at once: one thread puts versions and publishes the head, one flushes
  * all the time, and what a read at the head finds is what was put: page and tag follow from the
@@ -904,5 +944,6 @@ UNIT_MAIN(
     test_import_is_there_as_a_whole_or_not_at_all,
     test_crash_before_the_files_are_taken_in_leaves_the_flush_before,
     test_crash_behind_it_leaves_all_of_it,
+    test_crash_amid_an_import_leaves_neither_versions_nor_files,
     test_reads_beside_ingest_and_flushes_miss_nothing,
     test_random_histories_read_as_the_model_says);

@@ -46,6 +46,10 @@ static inline void fixture_on_flushed(struct tenants_user *user, struct tenant *
     (void)tenant;
 }
 
+/* A test may set them before it begins. */
+static uint64_t fixture_flush_bytes = 1 * MIB;
+static size_t fixture_layers_bytes = 64 * MIB;
+
 static inline void fixture_open_tenants(void)
 {
     fixture.user = (struct tenants_user){
@@ -57,9 +61,9 @@ static inline void fixture_open_tenants(void)
         .loop = fixture.loop,
         .executor = fixture.executor,
         .data_dir = fixture.folder,
-        .flush_bytes = 1 * MIB,
+        .flush_bytes = fixture_flush_bytes,
         .flush_age_ms = 3600 * 1000,
-        .layers_bytes = 64 * MIB,
+        .layers_bytes = fixture_layers_bytes,
         .user = &fixture.user,
     };
     ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);

@@ -129,6 +129,58 @@ START_TEST(test_versions_are_erased_only_after_the_last_reader)
 }
 END_TEST
 
+static void fill_layer(struct tenant *tenant, size_t bytes)
+{
+    static const uint8_t page[PAGE_SIZE];
+    struct timeline *tl = tenant_first_timeline(tenant);
+    struct page_batch *batch = page_batch_create();
+    for (uint32_t block = 0; block * PAGE_SIZE < bytes; block++) {
+        struct page_key key = {.spc = 1663, .db = 5, .rel = 100, .block = block};
+        page_batch_put(
+            batch, timeline_number(tl), key, START_LSN + 8, VALUE_IMAGE, 0,
+            bytes_of(page, sizeof(page)));
+    }
+    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
+    page_batch_destroy(batch);
+    tenant_written(tenant);
+}
+
+static uint64_t open_bytes(struct tenant *tenant)
+{
+    return page_store_open_bytes(timeline_store(tenant_first_timeline(tenant)));
+}
+
+/* Neither is due by itself: the memory of both together is what decides. */
+START_TEST(test_largest_tenant_is_flushed_when_layers_take_too_much)
+{
+    fixture_flush_bytes = GIB;
+    fixture_layers_bytes = 8 * MIB;
+    fixture_begin();
+    ck_assert_int_eq(attach(1, 1), ERR_OK);
+    ck_assert_int_eq(attach(2, 1), ERR_OK);
+    struct tenant *small = tenants_find(fixture.tenants, tenant_number(1));
+    struct tenant *large = tenants_find(fixture.tenants, tenant_number(2));
+    for (uint8_t i = 0; i < 2; i++) {
+        struct tenant_request request = {.done = fixture_on_request};
+        struct timeline_info info = info_of(1, 0, START_LSN);
+        tenant_put_timeline(i == 0 ? small : large, &request, &info);
+        ck_assert_int_eq(fixture_run(), ERR_OK);
+    }
+    fill_layer(small, 1 * MIB);
+    fixture_settle();
+    ck_assert_uint_gt(open_bytes(small), 0);
+    ck_assert(tenant_has_room(small));
+
+    fill_layer(large, 8 * MIB);
+    ck_assert(!tenant_has_room(small)); /* the limit is everybody's, until the flush has ended */
+    fixture_settle();
+    ck_assert_uint_eq(open_bytes(large), 0);
+    ck_assert_uint_gt(open_bytes(small), 0);
+    ck_assert(tenant_has_room(small));
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_deleted_tenant_leaves_nothing)
 {
     fixture_begin_with_root();
@@ -146,6 +198,7 @@ END_TEST
 
 UNIT_MAIN(
     "tenant",
+    test_largest_tenant_is_flushed_when_layers_take_too_much,
     test_attaching_again_is_the_same_and_older_generations_are_stale,
     test_timelines_are_there_after_a_restart,
     test_root_that_was_not_imported_is_still_importing_after_a_restart,
