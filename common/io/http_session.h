@@ -5,6 +5,7 @@
  * signatures, and a limit on every wait. Redirects are not followed, proxies are not asked, an
  * answer that ends early is an error. Our own daemons are called through http_client.h.
  *
+ * The process ignores SIGPIPE: a TLS peer that goes away would end it otherwise.
  * Threads: a session belongs to one thread at a time.
  */
 #pragma once

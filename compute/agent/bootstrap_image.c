@@ -29,10 +29,12 @@
 
 struct bootstrap_maker {
     const struct compute_host *host;
+    struct objstore *store; /* opened by the first request; NULL before */
     char data_dir[PATH_SIZE];
     char work_dir[PATH_SIZE];    /* of initdb; removed afterwards */
     char record_path[PATH_SIZE]; /* bootstrap.json */
     bool busy, stopping;
+    void (*on_stopped)(void);
     bool version_known;
     char version[32]; /* "17.11" */
     char locale[LOCALE_SIZE];
@@ -72,6 +74,9 @@ static void answer_all(struct bootstrap_maker *maker, err_t err, const struct er
     if (err != ERR_OK && !maker->stopping) {
         log_error(NULL, "bootstrap image: %s", msg->text);
     }
+    if (maker->stopping) {
+        maker->on_stopped();
+    }
 }
 
 static void submit(
@@ -85,7 +90,7 @@ static void submit(
 /* -- 1. was it made before? -- */
 
 /* Leaves maker->result NULL when there is nothing to use. */
-static err_t use_record(struct bootstrap_maker *maker, struct objstore *store, struct errmsg *msg)
+static err_t use_record(struct bootstrap_maker *maker, struct errmsg *msg)
 {
     struct buf text = {0};
     struct doc *record = NULL;
@@ -103,7 +108,7 @@ static err_t use_record(struct bootstrap_maker *maker, struct objstore *store, s
         doc_unref(record);
         return ERR_OK; /* missing or of no use: a new image is made */
     }
-    err = objstore_exists(store, object, &there, msg);
+    err = objstore_exists(maker->store, object, &there, msg);
     if (err == ERR_OK && there) {
         maker->result = record;
         return ERR_OK;
@@ -126,10 +131,7 @@ static err_t make_work_dir(struct bootstrap_maker *maker, struct errmsg *msg)
 static err_t run_look(struct job *job)
 {
     struct bootstrap_maker *maker = CONTAINER_OF(job, struct bootstrap_maker, job);
-    struct objstore *store = NULL;
-    TRY(objstore_open(maker->host->conf->object_store, &store, &job->msg));
-    err_t err = use_record(maker, store, &job->msg);
-    objstore_close(store);
+    err_t err = use_record(maker, &job->msg);
     return err != ERR_OK || maker->result != NULL ? err : make_work_dir(maker, &job->msg);
 }
 
@@ -292,14 +294,10 @@ static err_t read_control(
 static err_t store_image(
     struct bootstrap_maker *maker, struct bytes image, char *object, struct errmsg *msg)
 {
-    struct objstore *store = NULL;
     TRY(str_format(
         object, PATH_SIZE, msg, "bootstrap/pg%d/%s-%s-%016" PRIx64 ".tar", PG_MAJOR, maker->version,
         maker->locale, hash64(image.data, image.size, 0)));
-    TRY(objstore_open(maker->host->conf->object_store, &store, msg));
-    err_t err = objstore_put(store, object, image, msg);
-    objstore_close(store);
-    return err;
+    return objstore_put(maker->store, object, image, msg);
 }
 
 static err_t write_record(
@@ -501,6 +499,9 @@ void bootstrap_maker_handle(struct bootstrap_maker *maker, struct http_request *
     if (err == ERR_OK && maker->stopping) {
         err = err_set(&msg, ERR_CANCELED, "the process is stopping");
     }
+    if (err == ERR_OK && maker->store == NULL) {
+        err = objstore_open(maker->host->conf->object_store, &maker->store, &msg);
+    }
     if (err == ERR_OK && maker->busy &&
         (strcmp(locale, maker->locale) != 0 || maker->waiter_count == WAITERS_MAX)) {
         err = err_set(&msg, ERR_BUSY, "an image is being made: try again");
@@ -530,9 +531,13 @@ struct bootstrap_maker *bootstrap_maker_create(
     return maker;
 }
 
-void bootstrap_maker_stop(struct bootstrap_maker *maker)
+void bootstrap_maker_stop(struct bootstrap_maker *maker, void (*on_stopped)(void))
 {
     maker->stopping = true;
+    maker->on_stopped = on_stopped;
+    if (maker->store != NULL) {
+        objstore_cancel(maker->store);
+    }
     if (maker->child.child != NULL) {
         child_signal_group(maker->child.child, SIGKILL); /* on_exit answers who waits */
     }
@@ -545,5 +550,8 @@ bool bootstrap_maker_is_busy(const struct bootstrap_maker *maker)
 
 void bootstrap_maker_destroy(struct bootstrap_maker *maker)
 {
-    mem_free(maker);
+    if (maker != NULL) {
+        objstore_close(maker->store);
+        mem_free(maker);
+    }
 }

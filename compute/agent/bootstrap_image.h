@@ -13,8 +13,11 @@ struct bootstrap_maker;
 
 struct bootstrap_maker *bootstrap_maker_create(
     const struct compute_host *host, const char *data_dir);
-/* Ends initdb; who waits gets an error. It may be destroyed once it is not busy any more. */
-void bootstrap_maker_stop(struct bootstrap_maker *maker);
+/*
+ * Ends initdb and what waits for the object store; who waits gets an error. It may be destroyed
+ * once it is not busy any more: `on_stopped` says when that is, unless it is so already.
+ */
+void bootstrap_maker_stop(struct bootstrap_maker *maker, void (*on_stopped)(void));
 bool bootstrap_maker_is_busy(const struct bootstrap_maker *maker);
 void bootstrap_maker_destroy(struct bootstrap_maker *maker); /* NULL is fine */
 

@@ -378,7 +378,7 @@ static void stop(struct app *app)
 {
     (void)app;
     agent.stopping = true;
-    bootstrap_maker_stop(agent.maker);
+    bootstrap_maker_stop(agent.maker, check_stopped);
     LIST_FOR_EACH(&agent.members, link)
     {
         compute_stop(CONTAINER_OF(link, struct member, link)->compute, true);

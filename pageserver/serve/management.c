@@ -121,6 +121,9 @@ struct call *call_begin(struct http_context *context, struct http_request *http)
     struct errmsg msg;
     struct timeline *tl;
     err_t err = management_find_timeline(server, http, &tl, &msg);
+    if (err == ERR_OK && server->stopping) { /* nobody would cancel its wait any more */
+        err = err_set(&msg, ERR_CANCELED, "the pageserver is stopping");
+    }
     if (err == ERR_OK) {
         err = timeline_read_begin(tl, &msg);
     }

@@ -187,6 +187,9 @@ static err_t fill_side(
     if (tl == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(id).text);
     }
+    if (management.server->stopping) { /* nobody would cancel its wait any more */
+        return err_set(msg, ERR_CANCELED, "the pageserver is stopping");
+    }
     TRY(timeline_read_begin(tl, msg));
     side->timeline = tl;
     side->call = call;

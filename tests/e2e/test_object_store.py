@@ -3,9 +3,11 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
+import threading
 
 import fault_http as fault
-from cluster import Cluster, http, wait_for
+from cluster import ApiError, Cluster, http, wait_for
 from s3_server import SECRET_KEY, S3Server
 from test_remote import Tenant, flushed_lsn, metric, work
 
@@ -28,11 +30,11 @@ def files_with(folder, text):
 
 
 @contextlib.contextmanager
-def cluster_in_s3(build):
+def cluster_in_s3(build, **settings):
     """-> cluster, server, proxy between them"""
     with S3Server(secret_key=KEY) as server, fault.FaultProxy(server.port) as proxy:
         server.must("PUT", "/bucket")
-        url = server.url("bucket/cluster", endpoint=proxy.endpoint, backoff_ms="10")
+        url = server.url("bucket/cluster", endpoint=proxy.endpoint, backoff_ms="10", **settings)
         with environment(server.environment()):
             cluster = Cluster(build, object_store=url)
             try:
@@ -96,3 +98,33 @@ def test_an_empty_disk_is_filled_from_s3(build):
         main.suspend()
         main.start()
         assert main.value("SELECT count(*), count(*) FILTER (WHERE t = upper(t)) FROM kept") == "23000"
+
+
+def test_nobody_who_stops_waits_for_a_silent_store(build):
+    """They would wait for half an hour here, were they not ended after half a minute, which their log says."""
+    with cluster_in_s3(build, deadline_ms="30min", stall_timeout_ms="30min") as (cluster, _, proxy):
+        cluster.up()
+
+        def stop_while_it_waits(victim, method, ask):
+            reached = threading.Event()
+
+            def hold(exchange):
+                reached.set()
+                exchange.wait_for_hangup()
+
+            def ask_in_vain():
+                with contextlib.suppress(ApiError, OSError):
+                    ask()
+            proxy.add(hold, method, "/bootstrap/")
+            asking = threading.Thread(target=ask_in_vain)
+            asking.start()
+            assert reached.wait(60), (method, proxy.seen)
+            victim.kill(signal.SIGTERM)
+            assert "did not stop within" not in pathlib.Path(victim.row["log"]).read_text()
+            proxy.clear()
+            asking.join(60)
+            victim.start()
+        stop_while_it_waits(cluster.agent, "PUT", lambda: http(
+            "POST", cluster.agent.http_url + "/v1/bootstrap_images", {"locale": "C"})) # made anew: another locale
+        stop_while_it_waits(cluster.pageserver, "GET", lambda: cluster.api(
+            "POST", "/projects", {"project": {"name": "silent"}}))

@@ -111,7 +111,7 @@ class S3Server:
         log.close()
         line = self.process.stdout.readline()  # "PORT\n" once it listens; nothing when it ended
         if not line:
-            raise RuntimeError("the S3 server did not start:\n" + (self.folder / "server.log").read_text()[-4000:])
+            raise RuntimeError("the S3 server (Debian's package python3-swift) did not start:\n" + (self.folder / "server.log").read_text()[-4000:])
         self.port = int(line)
 
     def stop(self):
