@@ -3,6 +3,8 @@
  * something is kept, and the time of an LSN (docs/design/history.md). Threads: loop only, except
  * the jobs' run functions.
  */
+#include <stdio.h>
+
 #include "common/base/clock.h"
 #include "common/base/parse.h"
 #include "common/base/str.h"
@@ -298,11 +300,123 @@ static void handle_get_size(struct http_context *context, struct http_request *h
 
 /* -- why is this kept -- */
 
-struct explanation {
-    struct tenant *tenant;
-    struct doc *holders;
-    lsn_t lsn; /* of the question; LSN_HEAD: the whole timeline */
+#define HOLDERS_MAX 100 /* in one answer */
+
+/* What was found out on a worker: it lies in call->buf. */
+struct held {
+    struct history_holder holder; /* without its name */
+    char name[LEASE_NAME_SIZE];
 };
+
+/* A version at L is needed by reads at or above L only. */
+static void note_holder(const struct history_holder *holder, void *context)
+{
+    struct call *call = context;
+    if (call->lsn != LSN_HEAD && holder->reason != HISTORY_CUTOFF && holder->lsn < call->lsn) {
+        return;
+    }
+    if (call->buf.size >= HOLDERS_MAX * sizeof(struct held)) {
+        call->left_out++;
+        return;
+    }
+    struct held held = {.holder = *holder};
+    (void)snprintf(held.name, sizeof(held.name), "%s", holder->name);
+    buf_append(&call->buf, &held, sizeof(held));
+}
+
+/* Does a read of the block at `at` use the version at `lsn`? */
+static err_t is_used_at(
+    struct call *call,
+    struct page_reader *reader,
+    struct page_versions *versions,
+    lsn_t at,
+    lsn_t lsn,
+    bool *ret_used,
+    struct errmsg *msg)
+{
+    struct fork_size size;
+    *ret_used = false;
+    TRY(page_reader_rel_size(reader, call->key, at, &size, msg));
+    if (call->key.block >= size.blocks) {
+        return ERR_OK; /* it is dead there */
+    }
+    TRY(page_reader_collect(reader, call->key, at, versions, msg));
+    for (size_t i = 0; i < versions->count; i++) {
+        *ret_used |= versions->items[i].lsn == lsn &&
+                     versions->items[i].timeline == timeline_number(call->timeline);
+    }
+    return ERR_OK;
+}
+
+/* Of the holders, those whose read of the block needs the version that is found at the LSN. */
+static err_t keep_holders_of_block(
+    struct call *call, struct page_reader *reader, struct errmsg *msg)
+{
+    struct page_versions versions = {0};
+    struct held *all = (struct held *)(void *)call->buf.data;
+    size_t count = call->buf.size / sizeof(*all), kept = 0;
+    err_t err = page_reader_collect(reader, call->key, call->lsn, &versions, msg);
+    if (err == ERR_OK &&
+        (versions.count == 0 || versions.items[0].timeline != timeline_number(call->timeline))) {
+        err = err_set(
+            msg, ERR_NOT_FOUND, "%s has no version of this timeline at " LSN_FMT,
+            page_key_text(call->key).text, LSN_ARGS(call->lsn));
+    }
+    call->version_lsn = err == ERR_OK ? versions.items[0].lsn : 0;
+    for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        const struct history_holder *holder = &all[i].holder;
+        bool used = holder->reason == HISTORY_CUTOFF && holder->lsn < call->version_lsn;
+        if (!used) {
+            err = is_used_at(call, reader, &versions, holder->lsn, call->version_lsn, &used, msg);
+        }
+        if (used) {
+            all[kept++] = all[i];
+        }
+    }
+    call->buf.size = kept * sizeof(*all);
+    page_versions_deinit(&versions);
+    return err;
+}
+
+/* Where the window would begin now, by each of its two measures. */
+static err_t measure_window(struct call *call, struct errmsg *msg)
+{
+    struct history *history = tenant_history(timeline_tenant(call->timeline));
+    struct page_store *store = timeline_store(call->timeline);
+    struct gc_tree *tree = history_tree(history);
+    size_t index = gc_find(tree, timeline_number(call->timeline));
+    struct history_retention retention = history_retention(history);
+    struct history_retention by_time = {.seconds = retention.seconds};
+    struct history_retention by_bytes = {.wal_bytes = retention.wal_bytes};
+    lsn_t of_time = 0, of_bytes = 0;
+    wall_us_t now = clock_wall();
+    err_t err = gc_window_begin(store, tree, index, by_time, now, &of_time, msg);
+    if (err == ERR_OK) {
+        err = gc_window_begin(store, tree, index, by_bytes, now, &of_bytes, msg);
+    }
+    if (err == ERR_OK) {
+        call->answer = retention_doc(history);
+        doc_set_lsn(call->answer, "window_begin_by_time", of_time);
+        doc_set_lsn(call->answer, "window_begin_by_bytes", of_bytes);
+    }
+    history_tree_free(tree);
+    return err;
+}
+
+static err_t find_holders(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    struct timeline *tl = call->timeline;
+    TRY(measure_window(call, &job->msg));
+    history_explain(tenant_history(timeline_tenant(tl)), timeline_history(tl), note_holder, call);
+    if (!call->has_key) {
+        return ERR_OK;
+    }
+    struct page_reader *reader = page_reader_create(timeline_store(tl), timeline_path(tl));
+    err_t err = keep_holders_of_block(call, reader, &job->msg);
+    page_reader_destroy(reader);
+    return err;
+}
 
 static const char *reason_text(enum history_reason reason)
 {
@@ -322,67 +436,38 @@ static void set_timeline_of(struct doc *doc, struct tenant *tenant, uint32_t num
          tl = tenant_next_timeline(tenant, tl)) {
         if (timeline_number(tl) == number) {
             doc_set_timeline(doc, "timeline", timeline_info(tl)->id);
+            return;
         }
     }
 }
 
-/* A version at L is needed by reads at or above L only. */
-static void push_holder(const struct history_holder *holder, void *context)
+static struct doc *holder_doc(const struct held *held, struct tenant *tenant)
 {
-    struct explanation *explanation = context;
-    bool is_window = holder->reason == HISTORY_CUTOFF;
-    if (explanation->lsn != LSN_HEAD && !is_window && holder->lsn < explanation->lsn) {
-        return;
-    }
+    const struct history_holder *holder = &held->holder;
     struct doc *doc = doc_object();
     doc_set_str(doc, "reason", reason_text(holder->reason));
-    doc_set_lsn(doc, is_window ? "from_lsn" : "lsn", holder->lsn);
+    doc_set_lsn(doc, holder->reason == HISTORY_CUTOFF ? "from_lsn" : "lsn", holder->lsn);
     doc_set_int(doc, "timeline_number", holder->timeline);
-    set_timeline_of(doc, explanation->tenant, holder->timeline);
-    if (holder->name[0] != '\0') {
-        doc_set_str(doc, "name", holder->name);
+    set_timeline_of(doc, tenant, holder->timeline);
+    if (held->name[0] != '\0') {
+        doc_set_str(doc, "name", held->name);
     }
-    doc_push(explanation->holders, doc);
+    return doc;
 }
 
-/* Where the window would begin now, by each of its two measures. */
-static err_t measure_window(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    struct history *history = tenant_history(timeline_tenant(call->timeline));
-    struct page_store *store = timeline_store(call->timeline);
-    struct gc_tree *tree = history_tree(history);
-    size_t index = gc_find(tree, timeline_number(call->timeline));
-    struct history_retention retention = history_retention(history);
-    struct history_retention by_time = {.seconds = retention.seconds};
-    struct history_retention by_bytes = {.wal_bytes = retention.wal_bytes};
-    lsn_t of_time = 0, of_bytes = 0;
-    wall_us_t now = clock_wall();
-    err_t err = gc_window_begin(store, tree, index, by_time, now, &of_time, &job->msg);
-    if (err == ERR_OK) {
-        err = gc_window_begin(store, tree, index, by_bytes, now, &of_bytes, &job->msg);
-    }
-    if (err == ERR_OK) {
-        call->answer = retention_doc(history);
-        doc_set_lsn(call->answer, "window_begin_by_time", of_time);
-        doc_set_lsn(call->answer, "window_begin_by_bytes", of_bytes);
-    }
-    history_tree_free(tree);
-    return err;
-}
-
-static void on_window(struct job *job)
+static void on_holders_found(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
     struct timeline *tl = call->timeline;
-    if (job->result != ERR_OK || timeline_history(tl) == NULL) {
-        call_fail(call, job->result == ERR_OK ? ERR_NOT_FOUND : job->result, &job->msg);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
         return;
     }
-    struct explanation explanation = {
-        .tenant = timeline_tenant(tl), .holders = doc_array(), .lsn = call->lsn};
-    history_explain(
-        tenant_history(explanation.tenant), timeline_history(tl), push_holder, &explanation);
+    struct doc *holders = doc_array();
+    const struct held *all = (const struct held *)(const void *)call->buf.data;
+    for (size_t i = 0; i < call->buf.size / sizeof(*all); i++) {
+        doc_push(holders, holder_doc(&all[i], timeline_tenant(tl)));
+    }
     struct doc *doc = call->answer;
     call->answer = NULL;
     doc_set_lsn(doc, "cutoff_lsn", history_cutoff(timeline_history(tl)));
@@ -391,16 +476,29 @@ static void on_window(struct job *job)
         doc_set_lsn(doc, "lsn", call->lsn);
         doc_set_bool(doc, "readable", timeline_check_lsn(tl, call->lsn, NULL) == ERR_OK);
     }
-    doc_set(doc, "kept_by", explanation.holders);
+    if (call->has_key) {
+        doc_set_lsn(doc, "version_lsn", call->version_lsn);
+    }
+    doc_set(doc, "kept_by", holders);
+    doc_set_int(doc, "left_out", (int64_t)call->left_out);
     http_respond_json(call->http, 200, doc);
     call_free(call);
 }
 
+/* Of a timeline, of its versions as of an LSN, or of the version of one block that a read finds. */
 static void handle_get_why_kept(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     lsn_t lsn;
+    struct page_key key = {0};
+    bool has_key = http_request_query(http, "rel") != NULL;
     err_t err = management_query_lsn(http, &lsn, &msg);
+    if (err == ERR_OK && has_key) {
+        err = management_query_key(http, &key, &msg);
+    }
+    if (err == ERR_OK && has_key && lsn == LSN_HEAD) {
+        err = err_set(&msg, ERR_INVALID, "lsn: of a block it is needed");
+    }
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
@@ -410,7 +508,9 @@ static void handle_get_why_kept(struct http_context *context, struct http_reques
         return;
     }
     call->lsn = lsn;
-    call->job = (struct job){.run = measure_window, .done = on_window};
+    call->key = key;
+    call->has_key = has_key;
+    call->job = (struct job){.run = find_holders, .done = on_holders_found};
     executor_submit(call->server->options.executor, &call->job);
 }
 
@@ -488,7 +588,8 @@ static const struct http_route routes[] = {
      "keep an LSN readable, or for longer: {lsn, seconds}", false},
     {"DELETE", TIMELINE "/leases/{lease}", handle_delete_lease, "end a lease", false},
     {"GET", TIMELINE "/why_kept", handle_get_why_kept,
-     "what keeps history of a timeline, or versions as of ?lsn=", false},
+     "what keeps history of a timeline, versions as of ?lsn=, or that of a block: &spc=&db=&rel=",
+     false},
     {"GET", TIMELINE "/time_of_lsn", handle_get_time_of_lsn,
      "time of the newest commit at ?lsn=", false},
 };

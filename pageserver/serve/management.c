@@ -737,7 +737,7 @@ static void on_page(struct page_read *read, err_t result)
     call_free(call);
 }
 
-static err_t query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg)
+err_t management_query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg)
 {
     uint32_t fork;
     TRY(query_u32(http, "spc", true, &ret_key->spc, msg));
@@ -758,7 +758,7 @@ static void start_read(
     struct errmsg msg;
     struct page_key key = {0};
     lsn_t lsn = LSN_HEAD;
-    err_t err = query_key(http, &key, &msg);
+    err_t err = management_query_key(http, &key, &msg);
     if (err == ERR_OK) {
         err = management_query_lsn(http, &lsn, &msg);
     }

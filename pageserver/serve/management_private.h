@@ -33,7 +33,11 @@ struct call {
     bool created;
     struct history_hold hold;   /* of `timeline`, while a job reads at an LSN */
     struct tenant *held_tenant; /* while a job works on it */
-    struct doc *answer;         /* made by a job; NULL: none */
+    struct page_key key;        /* has_key: the block that is asked about */
+    bool has_key;
+    lsn_t version_lsn;
+    size_t left_out;
+    struct doc *answer; /* made by a job; NULL: none */
 };
 
 struct server *management_server(struct http_context *context);
@@ -53,3 +57,6 @@ NODISCARD err_t management_find_timeline(
     struct server *server, struct http_request *http, struct timeline **ret_tl, struct errmsg *msg);
 /* A query parameter that is an LSN: absent is the head. */
 NODISCARD err_t management_query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg);
+/* spc, db, rel, fork and block of a page. */
+NODISCARD err_t
+management_query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg);

@@ -87,6 +87,13 @@ def test_gc_frees_what_is_before_the_window_but_for_branches_and_leases(cluster)
     assert reasons == {"window", "branch", "lease"}, reasons
     answer = http("GET", f"{url}/why_kept?lsn={leased}")
     assert answer["readable"] and "report" in [holder.get("name") for holder in answer["kept_by"]]
+    oid, node = main.sql("SELECT d.oid, pg_relation_filenode('t') FROM pg_database d WHERE datname = 'app'")[0]
+    block = f"spc=1663&db={oid}&rel={node}&block=0"
+    answer = http("GET", f"{url}/why_kept?{block}&lsn={leased}")
+    assert {holder["reason"] for holder in answer["kept_by"]} >= {"lease"}, answer
+    assert position(answer["version_lsn"]) <= position(leased), answer
+    answer = http("GET", f"{url}/why_kept?{block}&lsn={end}")
+    assert [holder["reason"] for holder in answer["kept_by"]] == ["window"], answer
     assert branch.sql("SELECT min(round), max(round), count(*) FROM t") == [("4", "4", "4000")]
     assert main.sql("SELECT min(round), max(round), count(*) FROM t") == [("8", "8", "4000")]
 
