@@ -2,8 +2,8 @@
 """Run test suites and add them up: `run_tests.py --build DIR SUITE...`.
 
 Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
-program; Python suites (redo, planted, e2e, chaos, those with -full) print one line a test, `ok NAME` or `FAILED NAME`. The last line is
-`N passed, N failed`; the exit code is 1 when anything failed.
+program; Python suites (redo, planted, e2e, chaos, those with -full) print one line a test, `ok NAME` or `FAILED NAME`.
+The last line is `N passed, N failed`; the exit code is 1 when anything failed.
 """
 import argparse
 import json
@@ -88,7 +88,9 @@ def main():
         "store": [[sys.executable, "tests/objstore/run.py", "--build", str(args.build)]],
         "mutants": [[sys.executable, "tests/sim/mutants.py"]],
         "redo": [[sys.executable, "tools/redocheck", "--build", str(args.build)], getpage_twin],
-program; Python suites (redo, planted, e2e, chaos, those with -full) print one line a test, `ok NAME` or `FAILED NAME`. The last line is
+        "redo-full": [[sys.executable, "tools/redocheck", "--all", "--build", str(args.build)]],
+        "planted": [[sys.executable, "tests/oracle/planted.py", "--build", str(args.build)]],
+        "plants": [[sys.executable, "tests/model/store/plants.py", "--build", str(args.build)]],
         "getpage-full": [[*getpage_twin, "--full"]],
         "e2e": [[sys.executable, "tests/e2e/run.py", "--build", str(args.build)]],
         "chaos": [[sys.executable, "tests/chaos/suite.py", "--build", str(args.build)]],
