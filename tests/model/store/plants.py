@@ -16,10 +16,10 @@ MODEL = "tests/model/store/store_model"
 # (what it breaks, file, old text, new text, program that must notice)
 PLANTS = [
     ("39: the position is durable before the versions", "pageserver/store/layer_writer.c",
-     "        TRY(put_position(files, timeline, position, msg)); /* the",
-     "        TRY(put_position(files, timeline, position, msg));\n"
+     "            files, layers->timeline, position, msg)); /* the smallest key of a timeline */",
+     "            files, layers->timeline, position, msg));\n"
      "        TRY(layer_files_end_file(files, msg));\n"
-     "        TRY(layer_files_ingest(files, msg)); /* the", MODEL),
+     "        TRY(layer_files_ingest(files, msg));", MODEL),
     ("41: GC ignores where children branch off", "pageserver/timeline/gc_horizon.c",
      "            add_point(tree, list, is_needed, parent, timeline->start_lsn);", "", MODEL),
     ("41: GC ignores leases", "pageserver/timeline/history.c",
