@@ -260,6 +260,7 @@ static void on_erased(struct job *job)
 {
     struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
     struct tenant *tenant = erasure->tenant;
+    tenant->erasing--;
     if (job->result != ERR_OK) {
         /* The row still says "deleting": the next start tries again, and so do we. */
         log_warn(
@@ -298,12 +299,17 @@ static bool has_child_in_history(const struct tenant *tenant, const struct timel
     return false;
 }
 
-/* Reads that began before the deletion finish first: half an erased history looks like zeros. */
+/*
+ * Reads that began before the deletion finish first: half an erased history looks like zeros. So
+ * does a flush, which may be writing the timeline's layer; none begins until the erasure has ended.
+ */
 static void on_erasure_timer(struct timer *timer)
 {
     struct erasure *erasure = CONTAINER_OF(timer, struct erasure, timer);
-    if (erasure->timeline != NULL && (timeline_has_readers(erasure->timeline) ||
-                                      has_child_in_history(erasure->tenant, erasure->timeline))) {
+    bool has_readers =
+        erasure->timeline != NULL && (timeline_has_readers(erasure->timeline) ||
+                                      has_child_in_history(erasure->tenant, erasure->timeline));
+    if (has_readers || erasure->tenant->flushing) {
         timer_start(tenant_loop(erasure->tenant), timer, 10);
         return;
     }
@@ -311,6 +317,7 @@ static void on_erasure_timer(struct timer *timer)
         tenant_forget_timeline(erasure->tenant, erasure->timeline);
     }
     erasure->job = (struct job){.run = erase, .done = on_erased};
+    erasure->tenant->erasing++;
     lane_submit(&erasure->tenant->lane, &erasure->job);
 }
 
@@ -704,6 +711,7 @@ static void on_flushed(struct job *job)
     }
 }
 
+/* Not in the lane: a row does not wait for megabytes to be written. */
 static void start_flush(struct tenant *tenant)
 {
     tenant->flushing = true;
@@ -713,13 +721,13 @@ static void start_flush(struct tenant *tenant)
         timeline_flush_begins(timeline_of(link));
     }
     tenant->flush_job = (struct job){.run = flush, .done = on_flushed};
-    lane_submit(&tenant->lane, &tenant->flush_job);
+    executor_submit(tenant->tenants->options.executor, &tenant->flush_job);
 }
 
 /* A tenant that is being deleted may have no store any more. */
 static bool may_flush(const struct tenant *tenant, mono_ns_t now)
 {
-    if (tenant->flushing || tenant->deleting || tenant->failure[0] != '\0' ||
+    if (tenant->flushing || tenant->erasing > 0 || tenant->deleting || tenant->failure[0] != '\0' ||
         now < tenant->retry_at) {
         return false;
     }
@@ -1283,14 +1291,6 @@ void tenant_put_timeline(
     lane_submit(&tenant->lane, &request->job);
 }
 
-/* The image must be on disk before its row says that it is. */
-static err_t finish_import(struct job *job)
-{
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    TRY(page_store_flush(request->tenant->store, &job->msg));
-    return write_row(job);
-}
-
 static void on_import_finished(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
@@ -1319,7 +1319,7 @@ void tenant_timeline_imported(
     request->info.state = TIMELINE_ACTIVE;
     request->position = position;
     timeline_info_encode(&request->info, &request->row);
-    request->job = (struct job){.run = finish_import, .done = on_import_finished};
+    request->job = (struct job){.run = write_row, .done = on_import_finished};
     lane_submit(&tenant->lane, &request->job);
 }
 

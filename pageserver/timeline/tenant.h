@@ -153,7 +153,7 @@ void tenant_delete(struct tenants *tenants, struct tenant_request *request, stru
  */
 void tenant_put_timeline(
     struct tenant *tenant, struct tenant_request *request, const struct timeline_info *info);
-/* The bootstrap image is in the store up to `position`: flush, then make the timeline active. */
+/* The bootstrap image is in the store up to `position`, durably: make the timeline active. */
 void tenant_timeline_imported(
     struct tenant *tenant,
     struct tenant_request *request,

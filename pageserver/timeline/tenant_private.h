@@ -15,7 +15,7 @@ struct tenant {
     generation_t generation;
     struct page_store *store;
     struct history *history;
-    struct lane lane;                        /* rows, flushes and erasures, in order */
+    struct lane lane;                        /* rows and erasures, in order */
     struct list members, requests, erasures; /* members: struct timeline, parents first */
     struct timeline **buckets;               /* of members, by id; a power of two */
     size_t member_count, bucket_count;
@@ -27,6 +27,8 @@ struct tenant {
 
     struct job flush_job;
     bool flushing;
+    unsigned
+        erasing; /* erasures in the lane; none while a flush is at work, and the other way round */
     uint64_t flushing_bytes;
     mono_ns_t dirty_since; /* 0: nothing unflushed */
     mono_ns_t retry_at;

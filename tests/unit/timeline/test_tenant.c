@@ -1,5 +1,6 @@
 #include "pageserver/timeline/tenant.h"
 
+#include "common/base/fault.h"
 #include "tests/unit/timeline/tenant_fixture.h"
 
 START_TEST(test_attaching_again_is_the_same_and_older_generations_are_stale)
@@ -181,6 +182,24 @@ START_TEST(test_largest_tenant_is_flushed_when_layers_take_too_much)
 }
 END_TEST
 
+/* The flush sleeps for longer than rows take; when they are written it has not begun to write. */
+START_TEST(test_row_does_not_wait_for_a_flush)
+{
+    fixture_begin_with_root();
+    fixture_settle();
+    fault_enable();
+    ck_assert_ok(fault_arm("page_store.flush=pause:4000*1", &msg), &msg);
+    fill_layer(the_tenant(), 2 * MIB); /* due at once */
+    ck_assert(!tenants_are_idle(fixture.tenants));
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK); /* erasing it has to wait */
+    ck_assert_uint_gt(open_bytes(the_tenant()), 0);
+    fixture_settle();
+    ck_assert_uint_eq(open_bytes(the_tenant()), 0);
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_deleted_tenant_leaves_nothing)
 {
     fixture_begin_with_root();
@@ -198,6 +217,7 @@ END_TEST
 
 UNIT_MAIN(
     "tenant",
+    test_row_does_not_wait_for_a_flush,
     test_largest_tenant_is_flushed_when_layers_take_too_much,
     test_attaching_again_is_the_same_and_older_generations_are_stale,
     test_timelines_are_there_after_a_restart,
