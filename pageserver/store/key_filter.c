@@ -33,7 +33,7 @@ static size_t blocks_of(unsigned level)
     return (size_t)keys_of(level) * BITS_PER_KEY / BLOCK_BITS;
 }
 
-static uint64_t hash_of(struct page_key key)
+uint64_t key_filter_hash(struct page_key key)
 {
     uint8_t bytes[PAGE_KEY_SIZE];
     page_key_encode(0, key, 0, bytes);
@@ -102,14 +102,14 @@ static bool has(const struct key_filter *filter, uint64_t hash)
     return false;
 }
 
-bool key_filter_may_have(const struct key_filter *filter, struct page_key key)
+bool key_filter_may_have(const struct key_filter *filter, uint64_t hash)
 {
-    return !key_filter_is_useful(filter) || has(filter, hash_of(key));
+    return !key_filter_is_useful(filter) || has(filter, hash);
 }
 
 void key_filter_add(struct key_filter *filter, struct page_key key)
 {
-    uint64_t hash = hash_of(key);
+    uint64_t hash = key_filter_hash(key);
     unsigned count = atomic_load_explicit(&filter->level_count, memory_order_relaxed);
     if (!key_filter_is_useful(filter) || has(filter, hash)) {
         return;

@@ -199,12 +199,40 @@ static void begin_merge(struct merge *merge)
     }
 }
 
+static bool is_unknown(const struct span_layers *span)
+{
+    return span->kv_lsn == UINT64_MAX;
+}
+
+/*
+ * What lies on branches that nobody has written to since the store was opened: their filters, so
+ * that a step over them costs no seek from now on. The last span of a path is where reads end.
+ */
+static err_t learn_spans(struct page_reader *reader, struct errmsg *msg)
+{
+    if (reader->in_memory) {
+        return err_set(msg, ERR_BUSY, "the keys of a branch are not in memory");
+    }
+    for (size_t i = 0; i + 1 < reader->path->count; i++) {
+        struct timeline_layers *layers = NULL;
+        if (is_unknown(&reader->spans[i])) {
+            TRY(timeline_layers_get(reader->store, reader->path->spans[i].timeline, &layers, msg));
+        }
+    }
+    return ERR_STALE; /* walk_versions begins again, with what there is now */
+}
+
 /* The iterator stands on the newest version of the page with LSN <= limit, or there is none. */
 static err_t settle_kv(struct merge *merge, struct errmsg *msg)
 {
     struct page_reader *reader = merge->reader;
+    bool is_last = merge->layers == &reader->spans[reader->path->count - 1];
+    if (!is_last && is_unknown(merge->layers)) {
+        return learn_spans(reader, msg);
+    }
     const struct key_filter *filter = merge->layers->filter;
-    if (!merge->kv_is_open && filter != NULL && !key_filter_may_have(filter, merge->key)) {
+    if (!is_last && !merge->kv_is_open && filter != NULL &&
+        !key_filter_may_have(filter, reader->key_hash)) {
         merge->kv_is_open = true;
         metric_add(&seeks_saved, 1);
         return ERR_OK;
@@ -336,6 +364,7 @@ static err_t walk_versions(
     struct version_visitor *visitor,
     struct errmsg *msg)
 {
+    reader->key_hash = reader->path->count > 1 ? key_filter_hash(key) : 0;
     for (;;) {
         bool stop = false;
         err_t err = ERR_OK;

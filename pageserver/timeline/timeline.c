@@ -70,16 +70,26 @@ err_t timeline_info_decode(
     return ERR_OK;
 }
 
-/* Own span first, then the parent's spans, each cut at the branch LSN. */
+/* A branch that left its own parent no later than this one leaves it has nothing for it. */
+static bool adds_nothing(const struct timeline_info *info, const struct timeline *parent)
+{
+    return parent->parent != NULL && info->start_lsn <= parent->info.start_lsn;
+}
+
+/*
+ * Own span first, then the parent's spans, each cut at the branch LSN; without the parent's own
+ * when there is nothing in it.
+ */
 static struct page_path *make_path(const struct timeline_info *info, const struct timeline *parent)
 {
-    size_t count = 1 + (parent == NULL ? 0 : parent->path->count);
+    size_t skipped = parent != NULL && adds_nothing(info, parent) ? 1 : 0;
+    size_t count = 1 + (parent == NULL ? 0 : parent->path->count - skipped);
     struct page_path *path =
         mem_zalloc(sizeof(struct page_path) + count * sizeof(struct page_span));
     path->count = count;
     path->spans[0] = (struct page_span){.timeline = info->number, .max_lsn = UINT64_MAX};
     for (size_t i = 1; i < count; i++) {
-        path->spans[i] = parent->path->spans[i - 1];
+        path->spans[i] = parent->path->spans[i - 1 + skipped];
         path->spans[i].max_lsn = MIN_OF(path->spans[i].max_lsn, info->start_lsn);
     }
     return path;

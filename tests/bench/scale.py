@@ -26,4 +26,5 @@ def run(build, emit):
             tenants.figures(storage, emit)
         with serving(cluster) as storage:
             neighbours.figures(storage, emit)
+    ancestry.with_data(build, emit)
     relations.figures(build, emit)

@@ -1,5 +1,6 @@
 """What is no relation: SLRUs, relation maps, database folders, prepared transactions, origins; base backup against twin."""
 import io
+import pathlib
 import re
 import struct
 import subprocess
@@ -24,9 +25,14 @@ class PreparedTransactions:
 
     def __init__(self, prefix, wal, start_lsn, before=()):
         self.before = set(before)
+        # By their names, or pg_waldump takes the segment size from any file of the folder: one of zeros, maybe, that waits.
+        first = f"{1:08X}{start_lsn >> 32:08X}{(start_lsn & 0xFFFFFFFF) >> 24:08X}"
+        last = max(path.name for path in pathlib.Path(wal.folder).iterdir() if re.fullmatch("[0-9A-F]{24}", path.name))
         done = subprocess.run(
-            [prefix / "bin/pg_waldump", "-p", wal.folder, "-s", lsn_text(start_lsn), "-r", "Transaction"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            [prefix / "bin/pg_waldump", "-p", wal.folder, "-s", lsn_text(start_lsn), "-r", "Transaction", first, last],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if "invalid WAL segment size" in done.stderr or "could not" in done.stderr:
+            raise RuntimeError(f"pg_waldump: {done.stderr}")
         self.events = []
         for match in map(self.LINE.search, done.stdout.split("\n")):
             if match:

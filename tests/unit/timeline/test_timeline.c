@@ -76,14 +76,20 @@ START_TEST(test_path_of_a_branch_cuts_each_ancestor_at_its_branch_lsn)
     timeline_advance(find(1), (struct ingest_position){.lsn = START_LSN + 800});
     ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 800), ERR_OK);
     ck_assert_int_eq(put_timeline_(3, 2, START_LSN + 400), ERR_OK); /* below its parent's start */
-    const struct page_path *path = timeline_path(find(3));
-    ck_assert_uint_eq(path->count, 3);
+    const struct page_path *path = timeline_path(find(3)); /* nothing of timeline 2 is in it */
+    ck_assert_uint_eq(path->count, 2);
     ck_assert_uint_eq(path->spans[0].timeline, 3);
     ck_assert_uint_eq(path->spans[0].max_lsn, UINT64_MAX);
-    ck_assert_uint_eq(path->spans[1].timeline, 2);
+    ck_assert_uint_eq(path->spans[1].timeline, 1);
     ck_assert_uint_eq(path->spans[1].max_lsn, START_LSN + 400);
+    timeline_advance(find(2), (struct ingest_position){.lsn = START_LSN + 880});
+    ck_assert_int_eq(put_timeline_(4, 2, START_LSN + 840), ERR_OK);
+    path = timeline_path(find(4));
+    ck_assert_uint_eq(path->count, 3);
+    ck_assert_uint_eq(path->spans[1].timeline, 2);
+    ck_assert_uint_eq(path->spans[1].max_lsn, START_LSN + 840);
     ck_assert_uint_eq(path->spans[2].timeline, 1);
-    ck_assert_uint_eq(path->spans[2].max_lsn, START_LSN + 400);
+    ck_assert_uint_eq(path->spans[2].max_lsn, START_LSN + 800);
     ck_assert_uint_eq(timeline_root_start_lsn(find(3)), START_LSN);
     fixture_end();
 }
