@@ -11,12 +11,13 @@ METRIC_GAUGE(
     jobs_waiting, "pageserver_turn_jobs_waiting", "reads that wait for their turn on a worker");
 
 /*
- * A request from the cache takes about 10 us. Beside others a tenant gets 8 of them a turn, so that
- * nobody waits longer than that for each of the others; alone it gets many, for the sake of writes
- * that are gathered.
+ * A request from the cache takes about 10 us. Beside others a tenant gets few of them a turn, so
+ * that nobody waits longer than that for each of the others; alone it gets many, for the sake of
+ * writes that are gathered. Each connection that goes on takes one request at least.
  */
 #define TAKEN_MAX_ALONE  128
-#define TAKEN_MAX_BESIDE 8
+#define TAKEN_MAX_BESIDE 3
+#define GO_ON_MAX        2 /* connections a turn */
 #define RECENT_NS        NS_PER_S
 
 struct turn_share {
@@ -128,10 +129,9 @@ static bool is_alone(const struct turn_share *share, mono_ns_t now)
     return true;
 }
 
-/* Connections get as many turns as there are requests for them to take, at least. */
 static void serve_waiting(struct turn_share *share)
 {
-    for (unsigned i = 0; i < TAKEN_MAX_BESIDE; i++) {
+    for (unsigned i = 0; i < GO_ON_MAX; i++) {
         struct list_link *first = list_pop_front(&share->waiting);
         if (first == NULL) {
             return;

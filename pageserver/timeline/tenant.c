@@ -22,7 +22,7 @@ METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those b
 #define BUCKETS_MIN   16
 #define TICK_MS       100
 #define TENANT_FORMAT 1
-#define TIMELINES_MAX 100000 /* of one tenant */
+#define TIMELINES_MAX 250000 /* of one tenant */
 #define TENANTS_MAX   10000
 
 #define TENANT_ROW_FIELDS(X)                                                                       \
