@@ -239,8 +239,6 @@ PLANTS = [
          "the new TID does not change places with the list's last"),
         ("split_left_complete", "split_left", "BTREE_INCOMPLETE_SPLIT | (split->level", "0 | (split->level",
          "the left page does not say that its downlink is missing"),
-        ("split_left_keeps_cycle", "split_left", "page_set_u16(redo->page, BTREE_CYCLE_ID, 0);", "",
-         "the vacuum cycle of the old page stays"),
         ("split_left_without_swap", "split_left",
          "TRY(swap_posting(redo, new_tuple, list_tuple, split->posting_at));", "",
          "a split inside a posting list does not move TIDs"),
