@@ -21,6 +21,8 @@
     X(ms, sync_timeout_ms, "20s", RELOAD, "limit of the election before a compute starts")         \
     X(ms, base_backup_timeout_ms, "60s", RELOAD, "limit of the download of a base backup")         \
     X(ms, start_timeout_ms, "60s", RELOAD, "limit from the start of Postgres to its readiness")    \
+    X(ms, stale_reads_max_ms, "60s", RELOAD,                                                       \
+      "a compute without a majority of its safekeepers is stopped after that; 0: never")           \
     X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
 
 struct agent_conf {

@@ -152,6 +152,7 @@ static void print_walproposer_conf(const struct compute_files *files, struct buf
     buf_printf(to, "postmaster_pid_file = \"%s/pgdata/postmaster.pid\"\n", files->dir);
     buf_printf(to, "data_dir = \"%s/walproposer\"\n", files->dir);
     buf_printf(to, "http_port = 0\n");
+    buf_printf(to, "stale_reads_max = %" PRIu64 "ms\n", files->conf->stale_reads_max_ms);
     if (files->conf->auth_token[0] != '\0') {
         buf_printf(to, "token = \"%s\"\n", files->conf->auth_token);
     }

@@ -25,7 +25,9 @@
     X(size, inflight_max, "4MB", RESTART, "WAL sent to one safekeeper and not yet flushed there")  \
     X(ms, election_timeout, "2s", RESTART, "for votes, for answers, for progress of a repair")     \
     X(ms, heartbeat_interval, "1s", RESTART, "to each safekeeper when nothing else is sent")       \
-    X(ms, link_timeout, "10s", RESTART, "a safekeeper silent for so long is connected again")
+    X(ms, link_timeout, "10s", RESTART, "a safekeeper silent for so long is connected again")      \
+    X(ms, stale_reads_max, "60s", RESTART,                                                         \
+      "Postgres is stopped after so long without a majority of the safekeepers; 0: never")
 
 struct walproposer_conf {
     WALPROPOSER_SETTINGS(CONF_FIELD)
@@ -39,6 +41,7 @@ enum exit_code {
     EXIT_BROKEN = 1,
     EXIT_FENCED = 3,
     EXIT_WRONG_END = 4,
+    EXIT_CUT_OFF = 5,
 };
 
 static struct walproposer_conf conf;
@@ -57,6 +60,7 @@ static void on_end(enum walproposer_end end, lsn_t lsn)
         break;
     case WALPROPOSER_FENCED: exit_code = EXIT_FENCED; break;
     case WALPROPOSER_WRONG_END: exit_code = EXIT_WRONG_END; break;
+    case WALPROPOSER_CUT_OFF: exit_code = EXIT_CUT_OFF; break;
     case WALPROPOSER_BROKEN: exit_code = EXIT_BROKEN; break;
     }
     app_stopped(walproposer_app);
@@ -87,6 +91,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .election_timeout_ms = conf.election_timeout,
         .heartbeat_ms = conf.heartbeat_interval,
         .link_timeout_ms = conf.link_timeout,
+        .stale_reads_max_ms = conf.stale_reads_max,
         .on_end = on_end,
     };
     if (conf.generation == 0 || conf.generation > UINT32_MAX || conf.pg_version > UINT32_MAX) {
@@ -95,6 +100,9 @@ static err_t start(struct app *app, struct errmsg *msg)
     if (conf.window_max < MIB || conf.inflight_max == 0 || conf.heartbeat_interval == 0) {
         return err_set(
             msg, ERR_INVALID, "window_max is at least 1MB, inflight_max and heartbeat not 0");
+    }
+    if (conf.stale_reads_max != 0 && conf.stale_reads_max < 2 * conf.heartbeat_interval) {
+        return err_set(msg, ERR_INVALID, "stale_reads_max is 0 or at least 2 heartbeat_interval");
     }
     options.generation = (generation_t)conf.generation;
     options.pg_version = (uint32_t)conf.pg_version;

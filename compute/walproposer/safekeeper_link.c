@@ -1,6 +1,7 @@
 /*
  * safekeeper_link.c - connect, say hello, turn frames into events; when it ends, again.
  */
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/base/str.h"
@@ -148,9 +149,16 @@ static void on_read_reply(
     walproposer_feed(safekeeper->walproposer, &event);
 }
 
-static void on_append_reply(struct safekeeper_link *safekeeper, const struct append_reply *appended)
+/* `sent_ms`: when the newest append was sent that it had before it replied. */
+static void on_append_reply(
+    struct safekeeper_link *safekeeper, const struct append_reply *appended, uint64_t sent_ms)
 {
     struct walproposer *walproposer = safekeeper->walproposer;
+    const struct proposer *core = &walproposer->core;
+    if (core->phase == PROPOSER_ELECTED && appended->term == core->term) {
+        sent_ms = MIN_OF(sent_ms, clock_mono() / NS_PER_MS); /* a peer's number */
+        safekeeper->followed_ms = MAX_OF(safekeeper->followed_ms, sent_ms);
+    }
     safekeeper->attempts = 0; /* it works: one that only answers hello is not hurried */
     walproposer->received_lsn = MAX_OF(walproposer->received_lsn, appended->received_lsn);
     walproposer->durable_lsn = MAX_OF(walproposer->durable_lsn, appended->durable_lsn);
@@ -185,7 +193,7 @@ static err_t take_channel_frame(struct safekeeper_link *safekeeper, const struct
     if (frame->type == FRAME_APPEND_REPLY) {
         struct append_reply appended;
         TRY(append_reply_decode(&appended, &in));
-        on_append_reply(safekeeper, &appended);
+        on_append_reply(safekeeper, &appended, frame->request_id);
         return ERR_OK;
     }
     if (frame->type == FRAME_VOTE_REPLY) {

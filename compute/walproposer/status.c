@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "common/base/clock.h"
 #include "compute/walproposer/walproposer_private.h"
 
 static struct doc *safekeeper_status(const struct safekeeper_link *safekeeper)
@@ -54,6 +55,8 @@ struct doc *walproposer_status(const struct walproposer *walproposer)
     (void)doc_set_lsn(doc, "commit_lsn", core->commit_lsn);
     (void)doc_set_lsn(doc, "window_begin_lsn", core->window_begin_lsn);
     (void)doc_set_lsn(doc, "window_end_lsn", core->window_end_lsn);
+    uint64_t followed_ms = walproposer_followed_ms(walproposer);
+    (void)doc_set_int(doc, "quorum_silent_ms", (int64_t)(clock_mono() / NS_PER_MS - followed_ms));
     (void)doc_set_bool(doc, "back_pressure", core->ready && !proposer_wants_wal(core));
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
         (void)doc_push(safekeepers, safekeeper_status(&walproposer->safekeepers[i]));

@@ -91,9 +91,10 @@ static void send_append(
         metric_add(&repair_bytes, (int64_t)append.wal.size);
     }
     metric_add(&appends_sent, 1);
+    /* Replies name the newest append that was there when they left: see walproposer.h. */
     LINK_SEND(
         safekeeper->link_user.link, append, &append, .type = FRAME_APPEND,
-        .channel = safekeeper->channel);
+        .channel = safekeeper->channel, .request_id = clock_mono() / NS_PER_MS);
 }
 
 static void on_ready(struct walproposer *walproposer, lsn_t lsn)
@@ -322,6 +323,43 @@ static const struct wal_source_callbacks source_callbacks = {
     .on_lost = source_on_lost,
 };
 
+/* ---- silence of the quorum ---- */
+
+uint64_t walproposer_followed_ms(const struct walproposer *walproposer)
+{
+    uint64_t times[MEMBERS_MAX];
+    for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
+        times[i] = walproposer->safekeepers[i].followed_ms;
+    }
+    uint64_t quorum_ms = membership_quorum_lsn(&walproposer->core.options.membership, times);
+    return MAX_OF(quorum_ms, walproposer->started_ms);
+}
+
+static void watch_quorum(struct walproposer *walproposer)
+{
+    uint64_t limit_ms = walproposer->options.stale_reads_max_ms;
+    uint64_t silence_ms = clock_mono() / NS_PER_MS - walproposer_followed_ms(walproposer);
+    if (limit_ms == 0 || walproposer->options.sync) {
+        return;
+    }
+    if (silence_ms < limit_ms) {
+        timer_start(walproposer->loop, &walproposer->cut_off, limit_ms - silence_ms);
+        return;
+    }
+    log_error(
+        &walproposer->log,
+        "no majority of the safekeepers for %" PRIu64 " ms (stale_reads_max): another compute may "
+        "write meanwhile, so this one stops reading",
+        silence_ms);
+    quit_postgres(walproposer);
+    end(walproposer, WALPROPOSER_CUT_OFF, LSN_NONE);
+}
+
+static void on_cut_off(struct timer *timer)
+{
+    watch_quorum(CONTAINER_OF(timer, struct walproposer, cut_off));
+}
+
 /* ---- start and stop ---- */
 
 static void on_tick(struct timer *timer)
@@ -364,6 +402,8 @@ err_t walproposer_start(
     walproposer->options = *options;
     walproposer->loop = loop;
     walproposer->tick.on_fire = on_tick;
+    walproposer->cut_off.on_fire = on_cut_off;
+    walproposer->started_ms = clock_mono() / NS_PER_MS;
     walproposer->source_user.callbacks = &source_callbacks;
     log_name(&walproposer->log, "timeline %s", timeline_id_text(options->timeline).text);
     prng_init(&walproposer->prng, options->random_seed);
@@ -385,6 +425,7 @@ err_t walproposer_start(
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
         safekeeper_link_start(&walproposer->safekeepers[i]);
     }
+    watch_quorum(walproposer);
     return ERR_OK;
 }
 
@@ -392,6 +433,7 @@ void walproposer_stop(struct walproposer *walproposer)
 {
     walproposer->ended = true;
     timer_stop(&walproposer->tick);
+    timer_stop(&walproposer->cut_off);
     wal_source_stop(&walproposer->source);
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
         safekeeper_link_stop(&walproposer->safekeepers[i]);

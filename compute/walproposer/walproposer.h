@@ -6,6 +6,11 @@
  * its actions out. Nothing on the path of a commit waits for a timer: WAL is sent in the turn of
  * the loop in which it came, the reply to Postgres leaves in the turn in which the quorum has it.
  *
+ * A Postgres that lost its quorum commits nothing, but it reads, and cannot know whether another
+ * one writes meanwhile. Every append carries its time, safekeepers give it back with their reply;
+ * so it is known up to when a quorum still followed this term. stale_reads_max_ms later Postgres is
+ * stopped: no read is staler than that (monotonic clock of this machine; docs/compute.md).
+ *
  * It ends in one of the ways of enum walproposer_end; the owner turns that into an exit code.
  * Threads: loop only.
  */
@@ -25,6 +30,7 @@ enum walproposer_end {
     WALPROPOSER_WRONG_END, /* the log does not end at start_lsn: take a new base backup */
     WALPROPOSER_BROKEN,    /* Postgres sends WAL that cannot be read, has removed it, or is another
                               cluster */
+    WALPROPOSER_CUT_OFF,   /* no quorum for stale_reads_max_ms; Postgres was told to quit at once */
 };
 
 struct walproposer;
@@ -44,6 +50,8 @@ struct walproposer_options {
     uint64_t random_seed;
     size_t window_max, inflight_max;
     uint64_t election_timeout_ms, heartbeat_ms, link_timeout_ms;
+    /* Postgres runs on for so long without word from a quorum; 0: for ever. Not with `sync`. */
+    uint64_t stale_reads_max_ms;
     /* Once; the walproposer does nothing any more. */
     void (*on_end)(enum walproposer_end end, lsn_t lsn);
 };

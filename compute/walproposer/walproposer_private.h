@@ -15,10 +15,11 @@ struct safekeeper_link {
     node_id_t id;
     char host[256];
     uint16_t port;
-    uint64_t connection; /* of the hello; grows with every attempt */
-    uint32_t channel;    /* 0: hello is not answered yet */
-    uint64_t attempts;   /* since it last worked */
-    uint64_t hellos;     /* that were answered */
+    uint64_t connection;  /* of the hello; grows with every attempt */
+    uint32_t channel;     /* 0: hello is not answered yet */
+    uint64_t attempts;    /* since it last worked */
+    uint64_t hellos;      /* that were answered */
+    uint64_t followed_ms; /* our monotonic time at which it certainly followed our term; 0: never */
     struct errmsg last_error;
     struct wal_reader *repair_reader; /* finds record ends in WAL read on its behalf */
 };
@@ -33,6 +34,8 @@ struct walproposer {
     bool feeding; /* inside proposer_step or its actions */
     bool ended;
     struct timer tick;
+    struct timer cut_off; /* fires when the quorum may have been silent for too long */
+    uint64_t started_ms;
     uint32_t safekeepers_count;
     struct safekeeper_link safekeepers[MEMBERS_MAX];
     uint64_t last_connection;
@@ -48,6 +51,9 @@ struct walproposer {
 
 /* Feed an event to the core and do what it says. Time and entropy are filled in. */
 void walproposer_feed(struct walproposer *walproposer, struct proposer_event *event);
+
+/* Until when a quorum certainly followed our term; at least the time of our start. */
+uint64_t walproposer_followed_ms(const struct walproposer *walproposer);
 
 NODISCARD err_t
 safekeeper_link_parse(struct walproposer *walproposer, const char *safekeepers, struct errmsg *msg);
