@@ -1,6 +1,7 @@
 #include "safekeeper/consensus/acceptor.h"
 
 #include "common/base/mark.h"
+#include "safekeeper/consensus/change.h"
 #include "safekeeper/consensus/mutant.h"
 #include "safekeeper/consensus/term_history.h"
 
@@ -40,6 +41,19 @@ static void refuse(
     struct acceptor_action *action = emit(out, ACCEPTOR_REFUSE, to);
     action->refuse.err = err;
     action->refuse.why = why;
+}
+
+static void refuse_generation(
+    struct acceptor_actions *out, struct acceptor_peer to, generation_t generation, const char *why)
+{
+    refuse(out, to, ERR_STALE, why);
+    out->items[out->count - 1].refuse.generation = generation;
+}
+
+/* Mutant 36 compares terms as if they had 32 bits. */
+static bool is_older_term(term_t a, term_t b)
+{
+    return MUTANT(36) ? (uint32_t)a < (uint32_t)b : a < b;
 }
 
 static void persist(struct acceptor *acceptor, struct acceptor_actions *out)
@@ -121,10 +135,11 @@ static void on_vote_requested(
 {
     if (!MUTANT(30) && vote->generation != acceptor->state.generation) {
         MARK("acceptor.vote.generation");
-        refuse(out, from, ERR_STALE, "vote request of another membership generation");
+        refuse_generation(out, from, vote->generation, "vote request of another membership");
         return;
     }
-    bool newer = MUTANT(2) ? vote->term >= acceptor->state.term : vote->term > acceptor->state.term;
+    bool newer = is_older_term(acceptor->state.term, vote->term) ||
+                 (MUTANT(2) && vote->term == acceptor->state.term);
     if (!newer) {
         /* Also how an elected proposer on a new connection learns where we are. */
         MARK("acceptor.vote.denied");
@@ -193,11 +208,6 @@ static void truncate_log(struct acceptor *acceptor, lsn_t lsn, struct acceptor_a
 static err_t check_elected(
     struct acceptor *acceptor, const struct elected *elected, const char **ret_why)
 {
-    if (elected->generation != acceptor->state.generation) {
-        MARK("acceptor.elected.generation");
-        *ret_why = "elected under another membership generation";
-        return ERR_STALE;
-    }
     if (!term_history_is_valid(&elected->history) ||
         term_history_last_term(&elected->history) != elected->term) {
         MARK("acceptor.elected.bad_history");
@@ -238,7 +248,12 @@ static void on_elected(
     struct acceptor_peer from,
     struct acceptor_actions *out)
 {
-    if (elected->term < acceptor->state.term) {
+    if (!MUTANT(330) && elected->generation != acceptor->state.generation) {
+        MARK("acceptor.elected.generation");
+        refuse_generation(out, from, elected->generation, "elected by another membership");
+        return;
+    }
+    if (is_older_term(elected->term, acceptor->state.term)) {
         MARK("acceptor.elected.stale");
         send_appended(acceptor, out, from); /* tells it the newer term */
         return;
@@ -315,12 +330,12 @@ static void on_append_requested(
     struct acceptor_peer from,
     struct acceptor_actions *out)
 {
-    if (append->generation != acceptor->state.generation) {
+    if (!MUTANT(130) && append->generation != acceptor->state.generation) {
         MARK("acceptor.append.generation");
-        refuse(out, from, ERR_STALE, "append of another membership generation");
+        refuse_generation(out, from, append->generation, "append of another membership");
         return;
     }
-    if (append->term < acceptor->state.term && !MUTANT(4)) {
+    if (is_older_term(append->term, acceptor->state.term) && !MUTANT(4)) {
         MARK("acceptor.append.stale");
         send_appended(acceptor, out, from); /* tells it the newer term */
         return;
@@ -401,6 +416,76 @@ static void on_wal_truncated(
     }
 }
 
+/* ---- membership ---- */
+
+/*
+ * What goes on under the old membership is over: its leader hears why and learns the new one, a
+ * vote that is not given yet never will be. WAL on its way to the disk still arrives there; nobody
+ * is told. A truncation that runs goes on, as after a vote.
+ */
+static void leave_membership(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    generation_t old = acceptor->state.generation;
+    bool has_leader = acceptor->phase == ACCEPTOR_TRUNCATING ||
+                      acceptor->phase == ACCEPTOR_ADOPTING || acceptor->phase == ACCEPTOR_FOLLOWING;
+    if (has_leader && !MUTANT(130)) {
+        MARK("acceptor.membership.led");
+        refuse_generation(out, acceptor->leader, old, "the membership has changed");
+    }
+    if (acceptor->vote_pending && !MUTANT(30)) {
+        MARK("acceptor.membership.voting");
+        acceptor->vote_pending = false;
+        refuse_generation(out, acceptor->vote_to, old, "the membership has changed");
+    }
+    if (!MUTANT(130)) {
+        acceptor->phase = ACCEPTOR_IDLE;
+    }
+}
+
+static void on_membership_changed(
+    struct acceptor *acceptor, generation_t generation, term_t term, struct acceptor_actions *out)
+{
+    bool is_newer = generation > acceptor->state.generation;
+    bool promises = generation >= acceptor->state.generation && term > acceptor->state.term;
+    if (!is_newer && !promises) {
+        MARK("acceptor.membership.known");
+        return;
+    }
+    if (is_newer) {
+        leave_membership(acceptor, out);
+        acceptor->state.generation = generation;
+    }
+    if (promises) {
+        MARK("acceptor.membership.promised");
+        acceptor->state.term = term;
+        acceptor->phase = ACCEPTOR_IDLE;
+        if (acceptor->vote_pending) {
+            acceptor->vote_pending = false;
+            send_vote(acceptor, out, acceptor->vote_to, /* granted */ false);
+        }
+    }
+    persist(acceptor, out);
+}
+
+bool acceptor_report(const struct acceptor *acceptor, struct change_report *ret_report)
+{
+    /* While TRUNCATING, the winner's term is in `state` and on its way to no disk yet. */
+    if (acceptor->durable_sequence != acceptor->state.sequence ||
+        acceptor->phase == ACCEPTOR_TRUNCATING || acceptor->phase == ACCEPTOR_FAILED) {
+        return false;
+    }
+    struct term_history history = acceptor->state.history;
+    term_history_clip(&history, acceptor->record_lsn);
+    *ret_report = (struct change_report){
+        .answered = true,
+        .generation = acceptor->state.generation,
+        .term = acceptor->state.term,
+        .log_term = term_history_last_term(&history),
+        .record_lsn = acceptor->record_lsn,
+    };
+    return true;
+}
+
 /* ---- public ---- */
 
 void acceptor_state_init(struct acceptor_state *state, generation_t generation, lsn_t start_lsn)
@@ -476,6 +561,8 @@ static void on_disk_event(
         on_wal_flushed(acceptor, event->wal.lsn, event->wal.epoch, out);
     } else if (event->kind == ACCEPTOR_WAL_TRUNCATED) {
         on_wal_truncated(acceptor, event->wal.epoch, out);
+    } else if (event->kind == ACCEPTOR_MEMBERSHIP_CHANGED) {
+        on_membership_changed(acceptor, event->membership.generation, event->membership.term, out);
     } else if (acceptor->commit_persist_lsn < acceptor->state.commit_lsn) {
         persist(acceptor, out);
     }
@@ -493,6 +580,7 @@ void acceptor_step(
     case ACCEPTOR_STATE_PERSISTED:
     case ACCEPTOR_WAL_FLUSHED:
     case ACCEPTOR_WAL_TRUNCATED:
+    case ACCEPTOR_MEMBERSHIP_CHANGED:
     case ACCEPTOR_PERSIST_WANTED: on_disk_event(acceptor, event, out); break;
     case ACCEPTOR_STORAGE_FAILED:
         MARK("acceptor.storage.failed");

@@ -10,6 +10,11 @@
  * then on, on that connection only. Whoever breaks the order is refused and its connection closed;
  * a new connection asks for the positions with the same vote request and heals.
  *
+ * Membership: the core knows its generation only; who the members are is the proposer's business
+ * and is kept beside it by the driver. Votes, winners and appends of another generation are refused
+ * with both generations named. A newer one comes as MEMBERSHIP_CHANGED and ends what was going on
+ * under the old one; it counts from when it is on disk, see acceptor_report().
+ *
  * Positions: write_lsn (handed to the disk) >= flush_lsn (on disk) >= record_lsn (end of the last
  * complete record on disk) >= commit_lsn. Bytes behind record_lsn are never committed; the next
  * elected proposer truncates them.
@@ -42,9 +47,9 @@ struct acceptor_peer {
 
 /* What must be on disk before anybody hears of it: the contents of the control file. */
 struct acceptor_state {
-    uint64_t sequence; /* grows by one with every PERSIST_STATE */
-    generation_t generation;
-    term_t term; /* highest promised */
+    uint64_t sequence;       /* grows by one with every PERSIST_STATE */
+    generation_t generation; /* of the membership */
+    term_t term;             /* highest promised */
     lsn_t start_lsn;
     lsn_t commit_lsn; /* lags: persisted now and then, it only bounds the scan at the start */
     struct term_history history;
@@ -94,13 +99,14 @@ struct acceptor {
 };
 
 enum acceptor_event_kind {
-    ACCEPTOR_VOTE_REQUESTED,   /* from, vote */
-    ACCEPTOR_ELECTED,          /* from, elected */
-    ACCEPTOR_APPEND_REQUESTED, /* from, append */
-    ACCEPTOR_STATE_PERSISTED,  /* sequence */
-    ACCEPTOR_WAL_FLUSHED,      /* wal */
-    ACCEPTOR_WAL_TRUNCATED,    /* wal */
-    ACCEPTOR_PERSIST_WANTED,   /* persist commit_lsn if it moved: now and then, and before a stop */
+    ACCEPTOR_VOTE_REQUESTED,     /* from, vote */
+    ACCEPTOR_ELECTED,            /* from, elected */
+    ACCEPTOR_APPEND_REQUESTED,   /* from, append */
+    ACCEPTOR_STATE_PERSISTED,    /* sequence */
+    ACCEPTOR_WAL_FLUSHED,        /* wal */
+    ACCEPTOR_WAL_TRUNCATED,      /* wal */
+    ACCEPTOR_MEMBERSHIP_CHANGED, /* membership */
+    ACCEPTOR_PERSIST_WANTED, /* persist commit_lsn if it moved: now and then, and before a stop */
     ACCEPTOR_STORAGE_FAILED,
 };
 
@@ -117,6 +123,10 @@ struct acceptor_event {
             lsn_t lsn;
             uint64_t epoch;
         } wal;
+        struct {
+            generation_t generation; /* an older one than ours changes nothing */
+            term_t term;             /* promise at least this one, too; 0: as it is */
+        } membership;
     };
 };
 
@@ -150,6 +160,8 @@ struct acceptor_action {
         struct {
             err_t err;
             const char *why; /* static text */
+            /* It is about generations: the message's; 0: about something else. */
+            generation_t generation;
         } refuse;
         lsn_t commit_lsn;
     };
@@ -183,5 +195,12 @@ void acceptor_step(
  * proposer of `term` reads its donor, uncommitted bytes too: ERR_STALE once we promised another.
  */
 NODISCARD err_t acceptor_readable_lsn(const struct acceptor *acceptor, term_t term, lsn_t *ret_lsn);
+
+/*
+ * Where this safekeeper stands, for who changes the membership. False: something of it is not on
+ * disk yet, ask again after the next STATE_PERSISTED or WAL_TRUNCATED.
+ */
+struct change_report;
+bool acceptor_report(const struct acceptor *acceptor, struct change_report *ret_report);
 
 const char *acceptor_phase_name(enum acceptor_phase phase);

@@ -580,6 +580,43 @@ static void on_peer_up(
     }
 }
 
+/*
+ * Another set votes now. A leader stays what it is: whoever is elected under any later generation
+ * has promises from a majority that is in the way of this term, and the other way round. But what
+ * was acknowledged under the old generation counts no more: a member that came back with an empty
+ * disk has nothing of it. Everybody is asked again, in the same term.
+ */
+static void on_membership_changed(struct proposer *proposer, const struct membership *membership)
+{
+    struct membership old = proposer->options.membership;
+    struct proposer_peer peers[MEMBERS_MAX];
+    if (membership->generation <= old.generation) {
+        MARK("proposer.membership.known");
+        return;
+    }
+    ASSERT(membership_check(membership, NULL) == ERR_OK);
+    memcpy(peers, proposer->peers, sizeof(peers));
+    memset(proposer->peers, 0, sizeof(proposer->peers));
+    proposer->options.membership = *membership;
+    for (uint32_t i = 0; MUTANT(32) && i < membership->count; i++) {
+        uint32_t at = membership_index(&old, membership->members[i]);
+        if (at < old.count) {
+            proposer->peers[i].flush_lsn = peers[at].flush_lsn;
+            proposer->peers[i].record_lsn = peers[at].record_lsn;
+        }
+    }
+    bool has_donor = proposer->phase == PROPOSER_ELECTED && proposer->donor < old.count;
+    uint32_t donor = has_donor ? membership_index(membership, old.members[proposer->donor]) : 0;
+    proposer->donor = has_donor && donor < membership->count ? donor : MEMBERS_MAX;
+    if (proposer->phase == PROPOSER_CAMPAIGNING ||
+        (proposer->phase == PROPOSER_ELECTED && !proposer->ready)) {
+        MARK("proposer.membership.campaign");
+        back_off(proposer);
+    } else if (proposer->phase == PROPOSER_ELECTED) {
+        MARK("proposer.membership.led");
+    }
+}
+
 /* When something must be done about this one: a heartbeat, or its silence has lasted too long. */
 static uint64_t peer_deadline_ms(const struct proposer *proposer, const struct proposer_peer *peer)
 {
@@ -681,6 +718,7 @@ static void dispatch(
         on_local_wal(proposer, event->local.end_lsn, event->local.record_lsn);
         advance_commit(proposer, out); /* a record may be everywhere before we knew of it */
         break;
+    case PROPOSER_MEMBERSHIP_CHANGED: on_membership_changed(proposer, event->membership); break;
     case PROPOSER_TICK: on_tick(proposer, out); break;
     case PROPOSER_CONTINUE: break;
     }

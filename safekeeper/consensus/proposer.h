@@ -7,6 +7,9 @@
  * older WAL is read from an acceptor that has it (READ_WAL) and forwarded. Rules: acceptor.h,
  * docs/protocol/wal.md.
  *
+ * The membership may change under way (MEMBERSHIP_CHANGED): a leader goes on in its term, but from
+ * then on only what is acknowledged under the new generation counts; see docs/design/membership.md.
+ *
  * Each acceptor is known by its index in the membership and is asked the same question on each new
  * connection: a vote request of the current term. Before the election the answer is a vote; after
  * it, the acceptor's positions. Then: elected -> "stream" -> appends.
@@ -82,7 +85,7 @@ struct proposer {
     uint64_t now_ms, deadline_ms;
     uint64_t entropy;
 
-    uint32_t donor;
+    uint32_t donor; /* MEMBERS_MAX: is no member any more */
     lsn_t term_start_lsn;
     struct term_history history; /* the donor's and our term */
     bool ready;                  /* the quorum has everything up to term_start_lsn */
@@ -105,8 +108,11 @@ enum proposer_event_kind {
     PROPOSER_READ_WAL_REPLY,  /* peer (the source), connection, read */
     PROPOSER_READ_WAL_FAILED, /* peer (the source), connection, read.id */
     PROPOSER_LOCAL_WAL,       /* after READY: the window has grown: local */
-    PROPOSER_TICK,            /* proposer_deadline_ms() has come */
-    PROPOSER_CONTINUE,        /* the actions of the last step said `more` */
+    /* membership: a newer one, or nothing happens. All connections are void from here on: the
+     * driver connects to each member of it anew, by its new index. */
+    PROPOSER_MEMBERSHIP_CHANGED,
+    PROPOSER_TICK,     /* proposer_deadline_ms() has come */
+    PROPOSER_CONTINUE, /* the actions of the last step said `more` */
 };
 
 /* Pointers inside an event need to live only until the actions are done. */
@@ -120,6 +126,7 @@ struct proposer_event {
         term_t hello_term;
         const struct vote_reply *vote;
         const struct append_reply *appended;
+        const struct membership *membership;
         struct {
             uint64_t id;
             const struct read_wal_reply *reply;
