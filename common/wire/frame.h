@@ -23,7 +23,7 @@
 #define FRAME_PAYLOAD_MAX (1 * MIB - FRAME_HEADER_SIZE)
 
 #define PROTOCOL_VERSION_MIN 1
-#define PROTOCOL_VERSION_MAX 1
+#define PROTOCOL_VERSION_MAX 2 /* 2: status, and windows of feeds */
 
 #define FRAME_TYPES(X)                                                                             \
     X(FRAME_HELLO, 1) /* hello_proto.h, any connection */                                          \
@@ -40,6 +40,11 @@
     X(FRAME_FEED_WAL, 33)                                                                          \
     X(FRAME_FEED_STATUS, 34)                                                                       \
     X(FRAME_FEED_FEEDBACK, 35)                                                                     \
+    X(FRAME_FEED_WINDOW, 36)                                                                       \
+    X(FRAME_FEED_STOP, 37)    /* without payload, both ways */                                     \
+    X(FRAME_STATUS_WATCH, 40) /* status_proto.h: pageserver -> safekeeper */                       \
+    X(FRAME_STATUS_UNWATCH, 41)                                                                    \
+    X(FRAME_STATUS_REPORT, 42)                                                                     \
     X(FRAME_GET_PAGE, 48) /* page_proto.h: compute -> pageserver */                                \
     X(FRAME_GET_PAGE_REPLY, 49)                                                                    \
     X(FRAME_REL_SIZE, 50)                                                                          \

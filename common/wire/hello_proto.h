@@ -14,6 +14,7 @@ enum hello_role {
     HELLO_ROLE_PROPOSER = 2, /* walproposer -> safekeeper: wal_proto */
     HELLO_ROLE_FEED = 3,     /* pageserver -> safekeeper: feed_proto */
     HELLO_ROLE_PEER = 4,     /* safekeeper -> safekeeper: READ_WAL of wal_proto */
+    HELLO_ROLE_STATUS = 5, /* pageserver -> safekeeper: status_proto; of no timeline; protocol 2 */
 };
 
 #define HELLO_FIELDS(X)                                                                            \
@@ -43,6 +44,12 @@ enum hello_role {
 #define ERROR_REPLY_FIELDS(X)                                                                      \
     X(u32, code)                                                                                   \
     X(bytes, message)
+
+/* Of what both speak; the ranges meet. */
+static inline uint16_t hello_protocol(uint16_t protocol_max)
+{
+    return MIN_OF(protocol_max, (uint16_t)PROTOCOL_VERSION_MAX);
+}
 
 WIRE_DECLARE(hello, HELLO_FIELDS);
 WIRE_DECLARE(hello_reply, HELLO_REPLY_FIELDS);

@@ -443,7 +443,7 @@ conn_hello(TimestampTz deadline, bool *latch_seen, struct errmsg *msg)
 		return err_set(msg, (err_t) error.code, "%.*s", (int) error.message.size, (const char *) error.message.data);
 	}
 	if (frame.type != FRAME_HELLO_REPLY || hello_reply_decode(&reply, &payload) != ERR_OK ||
-		reply.protocol != PROTOCOL_VERSION_MAX)
+		reply.protocol < PROTOCOL_VERSION_MIN || reply.protocol > PROTOCOL_VERSION_MAX)
 		return err_set(msg, ERR_CORRUPT, "malformed reply to hello");
 	conn.channel = reply.channel;
 	return ERR_OK;

@@ -252,7 +252,7 @@ static void on_hello(struct page_conn *conn, const struct frame *frame)
     conn->channels[channel].timeline = timeline_ref(tl);
     conn->channels[channel].share = turns_join(conn->server->turns, hello.tenant);
     struct hello_reply reply = {
-        .protocol = PROTOCOL_VERSION_MAX,
+        .protocol = hello_protocol(hello.protocol_max),
         .channel = channel,
         .node_id = conn->server->options.node_id,
         .generation = tenant_generation(timeline_tenant(tl)),

@@ -8,12 +8,13 @@
 #include "common/wire/hello_proto.h"
 #include "common/wire/wal_proto.h"
 #include "safekeeper/timeline/feed.h"
+#include "safekeeper/timeline/watcher.h"
 
 METRIC_COUNTER(hellos, "safekeeper_hellos_total", "channels opened");
 METRIC_COUNTER(hellos_refused, "safekeeper_hellos_refused_total", "hellos that were refused");
 METRIC_COUNTER(bad_frames, "safekeeper_bad_frames_total", "frames that ended their connection");
 
-#define CHANNELS_MAX 65536 /* over the life of a connection; numbers are not reused */
+#define CHANNELS_MAX 65535 /* at a time: see struct slot */
 #define READS_MAX    16    /* READ_WAL that wait, each channel */
 
 struct channel {
@@ -34,6 +35,7 @@ struct channel {
 
     struct feed *feed;
     struct feed_owner feed_owner;
+    struct list_link in_feeds;
 
     struct wal_reads *reads;
 };
@@ -50,12 +52,26 @@ struct wal_reads {
     } requests[READS_MAX];
 };
 
+/*
+ * A channel's number is that of its slot + 1, and above 16 bits how often the slot was used before:
+ * a frame that was on its way to a channel that is gone never reaches the next one. A slot whose
+ * numbers are used up stays empty.
+ */
+struct slot {
+    struct channel *channel; /* NULL: free */
+    uint16_t incarnation;    /* of the channel, or of the last one */
+    uint16_t next_free;      /* slot + 1; 0: none */
+};
+
 struct connection {
     struct link_user as_link_user;
     struct server *server;
     struct list_link in_server;
-    struct channel **channels; /* by number - 1; NULL: closed */
-    uint32_t numbers_used, capacity, open_count;
+    struct slot *slots;
+    uint32_t slot_count, capacity, open_count;
+    uint16_t first_free; /* slot + 1; 0: none */
+    struct list feeds;   /* of channels: who was served last comes last */
+    struct watcher *watcher;
     unsigned pauses; /* channels that want the link paused */
     bool is_closing;
     struct timer hello_timer;
@@ -88,6 +104,54 @@ static void reads_release(struct wal_reads *reads)
     mem_free(reads);
 }
 
+static uint32_t slot_of(uint32_t number)
+{
+    return (number & UINT16_MAX) - 1;
+}
+
+static void free_slot(struct connection *conn, uint32_t number)
+{
+    struct slot *slot = &conn->slots[slot_of(number)];
+    slot->channel = NULL;
+    conn->open_count--;
+    if (slot->incarnation < UINT16_MAX) {
+        slot->next_free = conn->first_free;
+        conn->first_free = (uint16_t)(slot_of(number) + 1);
+    }
+}
+
+static struct slot *take_slot(struct connection *conn)
+{
+    if (conn->first_free != 0) {
+        struct slot *slot = &conn->slots[conn->first_free - 1];
+        conn->first_free = slot->next_free;
+        slot->incarnation++;
+        return slot;
+    }
+    if (conn->slot_count == conn->capacity) {
+        conn->capacity = MAX_OF(4u, 2 * conn->capacity);
+        conn->slots = mem_realloc(conn->slots, conn->capacity * sizeof(struct slot));
+    }
+    conn->slots[conn->slot_count] = (struct slot){0};
+    return &conn->slots[conn->slot_count++];
+}
+
+/* ERR_CANCELED: it was there once. */
+static err_t find_channel(struct connection *conn, uint32_t number, struct channel **ret_channel)
+{
+    uint32_t index = slot_of(number);
+    if ((number & UINT16_MAX) == 0 || index >= conn->slot_count ||
+        number >> 16 > conn->slots[index].incarnation) {
+        return ERR_NOT_FOUND;
+    }
+    struct channel *channel = conn->slots[index].channel;
+    if (channel == NULL || channel->number != number) {
+        return ERR_CANCELED;
+    }
+    *ret_channel = channel;
+    return ERR_OK;
+}
+
 /* `is_link_gone`: the last callback of the link is running. */
 static void channel_destroy(struct channel *channel, bool is_link_gone)
 {
@@ -99,15 +163,19 @@ static void channel_destroy(struct channel *channel, bool is_link_gone)
             set_paused(conn, false);
         }
     }
+    list_remove(&channel->in_feeds);
     feed_destroy(channel->feed);
+    if (channel->role == HELLO_ROLE_STATUS) {
+        watcher_destroy(conn->watcher);
+        conn->watcher = NULL;
+    }
     if (channel->reads != NULL) {
         channel->reads->channel = NULL;
         if (!channel->reads->is_running) {
             reads_release(channel->reads);
         }
     }
-    conn->channels[channel->number - 1] = NULL;
-    conn->open_count--;
+    free_slot(conn, channel->number);
     timeline_unref(channel->tl);
     mem_free(channel);
 }
@@ -124,16 +192,13 @@ static void drop_channel(struct channel *channel)
 
 static struct channel *channel_create(struct connection *conn, struct timeline *tl)
 {
-    if (conn->numbers_used == conn->capacity) {
-        conn->capacity = MAX_OF(4u, 2 * conn->capacity);
-        conn->channels = mem_realloc(conn->channels, conn->capacity * sizeof(struct channel *));
-    }
     struct channel *channel = MEM_NEW(struct channel);
-    conn->channels[conn->numbers_used++] = channel;
+    struct slot *slot = take_slot(conn);
+    slot->channel = channel;
     conn->open_count++;
     channel->conn = conn;
-    channel->number = conn->numbers_used;
-    channel->tl = timeline_ref(tl);
+    channel->number = (uint32_t)(slot - conn->slots) + 1 + ((uint32_t)slot->incarnation << 16);
+    channel->tl = tl == NULL ? NULL : timeline_ref(tl);
     return channel;
 }
 
@@ -170,7 +235,7 @@ static void refuse_hello(
 
 static enum auth_scope scope_of(enum hello_role role)
 {
-    return role == HELLO_ROLE_FEED ? AUTH_FEED : AUTH_WAL;
+    return role == HELLO_ROLE_FEED || role == HELLO_ROLE_STATUS ? AUTH_FEED : AUTH_WAL;
 }
 
 /* What can be said before the timeline is known. */
@@ -183,15 +248,21 @@ static err_t check_hello(
             hello->protocol_min, hello->protocol_max, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX);
     }
     if (hello->role != HELLO_ROLE_PROPOSER && hello->role != HELLO_ROLE_FEED &&
-        hello->role != HELLO_ROLE_PEER) {
+        hello->role != HELLO_ROLE_PEER && hello->role != HELLO_ROLE_STATUS) {
         return err_set(msg, ERR_UNSUPPORTED, "a safekeeper has no role %u", hello->role);
+    }
+    if (hello->role == HELLO_ROLE_STATUS && hello->protocol_max < 2) {
+        return err_set(msg, ERR_UNSUPPORTED, "status is spoken from protocol version 2 on");
+    }
+    if (hello->role == HELLO_ROLE_STATUS && conn->watcher != NULL) {
+        return err_set(msg, ERR_BUSY, "limit: one status channel a connection");
     }
     if (hello->shard_number != 0 || hello->shard_count != 1) {
         return err_set(
             msg, ERR_UNSUPPORTED, "shard %u of %u: timelines have one shard", hello->shard_number,
             hello->shard_count);
     }
-    if (conn->numbers_used == CHANNELS_MAX) {
+    if (conn->first_free == 0 && conn->slot_count == CHANNELS_MAX) {
         return err_set(msg, ERR_BUSY, "limit: %d channels a connection", CHANNELS_MAX);
     }
     return auth_check(
@@ -251,7 +322,29 @@ static void begin_role(struct channel *channel)
         channel->feed = feed_create(
             channel->tl, conn->as_link_user.link, channel->number, channel->peer_id,
             channel->generation, &channel->feed_owner);
+        list_push_back(&conn->feeds, &channel->in_feeds);
     }
+}
+
+static void send_hello_reply(struct channel *channel, struct hello_reply *reply)
+{
+    struct connection *conn = channel->conn;
+    reply->protocol = hello_protocol(channel->hello.protocol_max);
+    reply->channel = channel->number;
+    reply->node_id = conn->server->options.node_id;
+    LINK_SEND(
+        conn->as_link_user.link, hello_reply, reply, .type = FRAME_HELLO_REPLY,
+        .channel = channel->number, .request_id = channel->hello_id);
+    metric_add(&hellos, 1);
+    timer_stop(&conn->hello_timer);
+}
+
+static void begin_status(struct channel *channel)
+{
+    struct connection *conn = channel->conn;
+    send_hello_reply(channel, &(struct hello_reply){0});
+    conn->watcher = watcher_create(
+        &conn->server->env, conn->server->timelines, conn->as_link_user.link, channel->number);
 }
 
 /* The timeline is no longer opening: accept or refuse. */
@@ -270,18 +363,11 @@ static void finish_hello(struct channel *channel)
     }
     const struct acceptor *acceptor = timeline_acceptor(channel->tl);
     struct hello_reply reply = {
-        .protocol = PROTOCOL_VERSION_MAX,
-        .channel = channel->number,
-        .node_id = conn->server->options.node_id,
         .generation = timeline_control(channel->tl)->membership.generation,
         .term = acceptor->state.term,
         .lsn = acceptor->state.commit_lsn,
     };
-    LINK_SEND(
-        conn->as_link_user.link, hello_reply, &reply, .type = FRAME_HELLO_REPLY,
-        .channel = channel->number, .request_id = channel->hello_id);
-    metric_add(&hellos, 1);
-    timer_stop(&conn->hello_timer);
+    send_hello_reply(channel, &reply);
     begin_role(channel);
 }
 
@@ -299,9 +385,11 @@ static void on_hello(struct connection *conn, const struct frame *frame, const s
 {
     struct errmsg msg;
     err_t err = check_hello(conn, hello, &msg);
+    bool is_status = hello->role == HELLO_ROLE_STATUS;
     struct timeline *tl =
-        timeline_set_find(conn->server->timelines, hello->tenant, hello->timeline);
-    if (err == ERR_OK && tl == NULL) {
+        is_status ? NULL
+                  : timeline_set_find(conn->server->timelines, hello->tenant, hello->timeline);
+    if (err == ERR_OK && tl == NULL && !is_status) {
         err = err_set(
             &msg, ERR_NOT_FOUND, "tenant %s has no timeline %s here",
             tenant_id_text(hello->tenant).text, timeline_id_text(hello->timeline).text);
@@ -317,7 +405,9 @@ static void on_hello(struct connection *conn, const struct frame *frame, const s
     channel->hello_id = frame->request_id;
     channel->hello = *hello;
     channel->hello.token = bytes_of(NULL, 0);
-    if (timeline_state(tl) == TIMELINE_OPENING) {
+    if (is_status) {
+        begin_status(channel);
+    } else if (timeline_state(tl) == TIMELINE_OPENING) {
         channel->is_waiting = true;
         channel->waiter.on_ready = on_timeline_ready;
         timeline_wait_ready(tl, &channel->waiter);
@@ -492,6 +582,37 @@ static err_t on_feed_frame(struct channel *channel, const struct frame *frame)
         feed_feedback(channel->feed, &feedback);
         return ERR_OK;
     }
+    case FRAME_FEED_WINDOW: {
+        struct feed_window window;
+        TRY(feed_window_decode(&window, &in));
+        feed_window(channel->feed, window.end_lsn);
+        return ERR_OK;
+    }
+    case FRAME_FEED_STOP:
+        link_send(
+            channel->conn->as_link_user.link,
+            &(struct frame){.type = FRAME_FEED_STOP, .channel = channel->number});
+        drop_channel(channel);
+        return ERR_OK;
+    default: return ERR_UNSUPPORTED;
+    }
+}
+
+static err_t on_status_frame(struct channel *channel, const struct frame *frame)
+{
+    struct reader in = reader_of(frame->payload);
+    switch (frame->type) {
+    case FRAME_STATUS_WATCH: {
+        struct status_list list;
+        TRY(status_list_decode(&list, &in));
+        return watcher_watch(channel->conn->watcher, &list);
+    }
+    case FRAME_STATUS_UNWATCH: {
+        struct status_unwatch unwatch;
+        TRY(status_unwatch_decode(&unwatch, &in));
+        watcher_unwatch(channel->conn->watcher, &unwatch);
+        return ERR_OK;
+    }
     default: return ERR_UNSUPPORTED;
     }
 }
@@ -518,6 +639,7 @@ static err_t on_channel_frame(struct channel *channel, const struct frame *frame
     case HELLO_ROLE_PROPOSER: return on_proposer_frame(channel, frame);
     case HELLO_ROLE_FEED: return on_feed_frame(channel, frame);
     case HELLO_ROLE_PEER: return on_peer_frame(channel, frame);
+    case HELLO_ROLE_STATUS: return on_status_frame(channel, frame);
     case HELLO_ROLE_PAGES: break;
     }
     return ERR_UNSUPPORTED;
@@ -541,21 +663,20 @@ static void on_frame(struct link_user *user, const struct frame *frame)
         on_hello(conn, frame, &hello);
         return;
     }
-    struct channel *channel = frame->channel == 0 || frame->channel > conn->numbers_used
-                                  ? NULL
-                                  : conn->channels[frame->channel - 1];
-    if (channel == NULL) {
-        if (frame->channel != 0 && frame->channel <= conn->numbers_used) {
-            return; /* sent before the peer read that the channel was refused */
-        }
-        err_t err = err_set(
-            &msg, ERR_NOT_FOUND, "%s on channel %u, which no hello opened",
-            frame_type_name(frame->type), frame->channel);
+    struct channel *channel = NULL;
+    err_t err = find_channel(conn, frame->channel, &channel);
+    if (err == ERR_CANCELED) {
+        return; /* sent before the peer read that the channel was refused */
+    }
+    if (err != ERR_OK) {
+        err = err_set(
+            &msg, err, "%s on channel %u, which no hello opened", frame_type_name(frame->type),
+            frame->channel);
         end_with_error(conn, frame, err, &msg);
         return;
     }
     uint8_t role = (uint8_t)channel->role;
-    err_t err = on_channel_frame(channel, frame);
+    err = on_channel_frame(channel, frame);
     if (err != ERR_OK) {
         err = err_set(
             &msg, err, "%s (%u) %s role %u", frame_type_name(frame->type), frame->type,
@@ -567,10 +688,17 @@ static void on_frame(struct link_user *user, const struct frame *frame)
 static void on_drained(struct link_user *user)
 {
     struct connection *conn = CONTAINER_OF(user, struct connection, as_link_user);
-    for (uint32_t i = 0; i < conn->numbers_used && !conn->is_closing; i++) {
-        if (conn->channels[i] != NULL && conn->channels[i]->feed != NULL) {
-            feed_drained(conn->channels[i]->feed);
+    if (conn->watcher != NULL) {
+        watcher_drained(conn->watcher);
+    }
+    for (uint32_t left = conn->open_count; left > 0 && !conn->is_closing; left--) {
+        struct list_link *first = list_first(&conn->feeds);
+        if (first == NULL || link_is_congested(conn->as_link_user.link)) {
+            break;
         }
+        list_remove(first);
+        list_push_back(&conn->feeds, first);
+        feed_drained(CONTAINER_OF(first, struct channel, in_feeds)->feed);
     }
 }
 
@@ -583,13 +711,13 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     }
     conn->is_closing = true;
     timer_stop(&conn->hello_timer);
-    for (uint32_t i = 0; i < conn->numbers_used; i++) {
-        if (conn->channels[i] != NULL) {
-            channel_destroy(conn->channels[i], true);
+    for (uint32_t i = 0; i < conn->slot_count; i++) {
+        if (conn->slots[i].channel != NULL) {
+            channel_destroy(conn->slots[i].channel, true);
         }
     }
     list_remove(&conn->in_server);
-    mem_free(conn->channels);
+    mem_free(conn->slots);
     mem_free(conn);
 }
 
@@ -615,6 +743,7 @@ struct link_user *connection_create(struct server *server, struct link *link)
     conn->as_link_user.callbacks = &callbacks;
     conn->as_link_user.link = link;
     conn->server = server;
+    list_init(&conn->feeds);
     conn->hello_timer.on_fire = on_hello_timeout;
     timer_start(server->env.loop, &conn->hello_timer, server->options.hello_timeout_ms);
     list_push_back(&server->connections, &conn->in_server);

@@ -20,6 +20,7 @@ struct feed {
     bool is_rewound;   /* begun anew meanwhile: what the worker brings is dropped */
     bool is_held;      /* a piece was read and waits until the link has room */
     lsn_t next_lsn;
+    lsn_t window_lsn; /* nothing beyond it is wanted yet */
     lsn_t told_commit_lsn;
     struct timeline_read read;
     struct timer status_timer;
@@ -31,6 +32,11 @@ static void advance(struct feed *feed);
 static lsn_t commit_lsn_of(const struct feed *feed)
 {
     return feed->tl->acceptor.state.commit_lsn;
+}
+
+static lsn_t sendable_lsn(const struct feed *feed)
+{
+    return MIN_OF(commit_lsn_of(feed), feed->window_lsn);
 }
 
 static void send_status(struct feed *feed)
@@ -105,9 +111,9 @@ static void advance(struct feed *feed)
         send_wal(feed);
     }
     while (!feed->is_reading && !feed->is_held && !link_is_congested(feed->link) &&
-           feed->next_lsn < commit_lsn_of(feed)) {
+           feed->next_lsn < sendable_lsn(feed)) {
         feed->read.begin_lsn = feed->next_lsn;
-        feed->read.end_lsn = MIN_OF(commit_lsn_of(feed), feed->next_lsn + FEED_WAL_MAX);
+        feed->read.end_lsn = MIN_OF(sendable_lsn(feed), feed->next_lsn + FEED_WAL_MAX);
         if (timeline_read_cached(feed->tl, &feed->read)) {
             send_wal(feed);
             continue;
@@ -126,7 +132,7 @@ static void advance(struct feed *feed)
 /* A feed that has nothing to send keeps no file and no buffer. */
 static void give_back(struct feed *feed)
 {
-    if (!feed->is_reading && !feed->is_held && feed->next_lsn >= commit_lsn_of(feed)) {
+    if (!feed->is_reading && !feed->is_held && feed->next_lsn >= sendable_lsn(feed)) {
         timeline_read_deinit(&feed->read);
     }
 }
@@ -158,6 +164,7 @@ struct feed *feed_create(
     feed->owner = owner;
     feed->info.peer_id = peer_id;
     feed->info.feedback.generation = generation;
+    feed->window_lsn = UINT64_MAX;
     feed->status_timer.on_fire = on_status_timer;
     list_push_back(&tl->feeds, &feed->in_timeline);
     metric_add(&open_feeds, 1);
@@ -197,22 +204,30 @@ err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg)
     return ERR_OK;
 }
 
-/* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
- */
+void feed_window(struct feed *feed, lsn_t end_lsn)
+{
+    feed->window_lsn = end_lsn;
+    advance(feed);
+}
+
+void timeline_take_feedback(struct timeline *tl, const struct timeline_feedback *feedback)
+{
+    if (feedback->generation < tl->feedback.generation) {
+        MARK("feed.feedback.old_generation");
+        return;
+    }
+    tl->feedback = *feedback;
+}
+
 void feed_feedback(struct feed *feed, const struct feed_feedback *feedback)
 {
-    struct timeline_feedback *known = &feed->tl->feedback;
     feed->info.feedback = (struct timeline_feedback){
         .generation = feedback->generation,
         .received_lsn = feedback->received_lsn,
         .durable_lsn = feedback->durable_lsn,
         .remote_lsn = feedback->remote_lsn,
     };
-    if (feedback->generation < known->generation) {
-        MARK("feed.feedback.old_generation");
-        return;
-    }
-    *known = feed->info.feedback;
+    timeline_take_feedback(feed->tl, &feed->info.feedback);
 }
 
 void feed_drained(struct feed *feed)
@@ -226,6 +241,7 @@ void feeds_on_commit(struct timeline *tl)
     {
         advance(CONTAINER_OF(link, struct feed, in_timeline));
     }
+    watches_on_commit(tl);
 }
 
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)
@@ -234,6 +250,7 @@ void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)
     {
         break_feed(CONTAINER_OF(link, struct feed, in_timeline), err, msg);
     }
+    watches_end(tl, err);
 }
 
 size_t timeline_feed_count(const struct timeline *tl)

@@ -29,6 +29,8 @@ void feed_destroy(struct feed *feed); /* NULL is fine */
 
 /* ERR_RANGE: `begin_lsn` lies before the start of the timeline. A second time: begins anew. */
 NODISCARD err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg);
+/* Nothing beyond `end_lsn` is sent until a later one; without any there is no limit. */
+void feed_window(struct feed *feed, lsn_t end_lsn);
 void feed_feedback(struct feed *feed, const struct feed_feedback *feedback);
 void feed_drained(struct feed *feed); /* the link has room again */
 

@@ -28,6 +28,7 @@ void timeline_unref(struct timeline *tl)
         return;
     }
     ASSERT(tl->jobs == 0 && list_is_empty(&tl->peers) && list_is_empty(&tl->feeds));
+    ASSERT(list_is_empty(&tl->watches));
     metric_add(&count, -1);
     disk_deinit(tl);
     wal_tail_deinit(&tl->tail);
@@ -218,6 +219,7 @@ struct timeline *timeline_start(
     (void)snprintf(tl->wal_dir, sizeof(tl->wal_dir), "%.1000s/wal", tl->dir);
     list_init(&tl->peers);
     list_init(&tl->feeds);
+    list_init(&tl->watches);
     list_init(&tl->waiters);
     disk_init(tl);
     timeline_update_storage_text(tl);

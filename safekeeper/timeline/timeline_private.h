@@ -1,6 +1,6 @@
 /*
- * timeline_private.h - shared by timeline.c (consensus), timeline_disk.c (writing), timeline_read.c
- * and feed.c.
+ * timeline_private.h - shared by timeline.c (consensus), timeline_disk.c (writing),
+ * timeline_read.c, feed.c and watcher.c.
  */
 #pragma once
 
@@ -92,6 +92,7 @@ struct timeline {
     struct wal_tail tail;
     struct list peers; /* of timeline_peer */
     struct list feeds;
+    struct list watches; /* of pageservers: watcher.c */
     struct timeline_feedback feedback;
 };
 
@@ -121,6 +122,13 @@ bool disk_is_settled(const struct timeline *tl); /* nothing queued, nothing runn
 void disk_stop(struct timeline *tl);             /* forget what is queued */
 bool disk_is_full(const struct timeline *tl);
 
-/* feed.c */
+/* feed.c: feeds, and whoever else wants to hear of it */
 void feeds_on_commit(struct timeline *tl);
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg);
+/* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
+ */
+void timeline_take_feedback(struct timeline *tl, const struct timeline_feedback *feedback);
+
+/* watcher.c */
+void watches_on_commit(struct timeline *tl);
+void watches_end(struct timeline *tl, err_t err);

@@ -8,6 +8,7 @@
 #include "common/wire/feed_proto.h"
 #include "common/wire/hello_proto.h"
 #include "common/wire/page_proto.h"
+#include "common/wire/status_proto.h"
 #include "common/wire/wal_proto.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -26,6 +27,11 @@
     X(feed_wal)                                                                                    \
     X(feed_status)                                                                                 \
     X(feed_feedback)                                                                               \
+    X(feed_window)                                                                                 \
+    X(status_watch)                                                                                \
+    X(status_unwatch)                                                                              \
+    X(status_report)                                                                               \
+    X(status_list)                                                                                 \
     X(get_page)                                                                                    \
     X(get_page_reply)                                                                              \
     X(rel_size)                                                                                    \

@@ -343,7 +343,7 @@ START_TEST(test_hello_is_refused_with_a_reason)
     cases[4].expected = ERR_INVALID;
     cases[5].hello.pg_version = 160004;
     cases[5].expected = ERR_INVALID;
-    cases[6].hello.protocol_min = cases[6].hello.protocol_max = 2;
+    cases[6].hello.protocol_min = cases[6].hello.protocol_max = PROTOCOL_VERSION_MAX + 1;
     cases[6].expected = ERR_UNSUPPORTED;
     cases[7].hello.shard_count = 2;
     cases[7].expected = ERR_UNSUPPORTED;

@@ -12,6 +12,7 @@
 #include "common/wire/feed_proto.h"
 #include "common/wire/hello_proto.h"
 #include "common/wire/page_proto.h"
+#include "common/wire/status_proto.h"
 #include "common/wire/wal_proto.h"
 #include "tests/unit/unit.h"
 
@@ -109,6 +110,11 @@ struct message {
     X(feed_wal, FEED_WAL_FIELDS, FRAME_FEED_WAL)                                                   \
     X(feed_status, FEED_STATUS_FIELDS, FRAME_FEED_STATUS)                                          \
     X(feed_feedback, FEED_FEEDBACK_FIELDS, FRAME_FEED_FEEDBACK)                                    \
+    X(feed_window, FEED_WINDOW_FIELDS, FRAME_FEED_WINDOW)                                          \
+    X(status_watch, STATUS_WATCH_FIELDS, FRAME_STATUS_WATCH)                                       \
+    X(status_unwatch, STATUS_UNWATCH_FIELDS, FRAME_STATUS_UNWATCH)                                 \
+    X(status_report, STATUS_REPORT_FIELDS, FRAME_STATUS_REPORT)                                    \
+    X(status_list, STATUS_LIST_FIELDS, FRAME_STATUS_REPORT)                                        \
     X(get_page, GET_PAGE_FIELDS, FRAME_GET_PAGE)                                                   \
     X(get_page_reply, GET_PAGE_REPLY_FIELDS, FRAME_GET_PAGE_REPLY)                                 \
     X(rel_size, REL_SIZE_FIELDS, FRAME_REL_SIZE)                                                   \
