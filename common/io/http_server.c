@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/auth/auth.h"
@@ -611,6 +612,19 @@ static void refuse_large(struct http_request *request)
     http_respond_problem(request, 413, "ERR_INVALID", message);
 }
 
+/*
+ * Whether the peer has closed its side. MHD's epoll is edge-triggered and a read that got the
+ * request and the end in one piece saw no end: it would wait for the next request until the
+ * idle limit.
+ */
+static bool peer_is_done(const struct http_request *request)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char byte;
+    return info != NULL && recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static enum MHD_Result queue_answer(struct http_request *request)
 {
     ASSERT(request->status != 0);
@@ -623,6 +637,9 @@ static enum MHD_Result queue_answer(struct http_request *request)
     (void)MHD_add_response_header(response, "Content-Type", request->content_type);
     (void)MHD_add_response_header(response, "X-Request-Id", request->id);
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (peer_is_done(request)) {
+        (void)MHD_add_response_header(response, "Connection", "close");
+    }
     for (size_t i = 0; i < request->header_count; i++) {
         (void)MHD_add_response_header(
             response, request->headers[i].name, request->headers[i].value);

@@ -1,6 +1,8 @@
 /* The HTTP server and client against each other. */
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
@@ -447,6 +449,58 @@ START_TEST(test_empty_answer_is_an_empty_object)
 }
 END_TEST
 
+/* A blocking client beside the loop: sends, closes its side, reads to the end. */
+struct half_closer {
+    struct job job;
+    char answer[4096];
+};
+
+static err_t run_half_closer(struct job *job)
+{
+    struct half_closer *closer = CONTAINER_OF(job, struct half_closer, job);
+    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct sockaddr_in to = {
+        .sin_family = AF_INET,
+        .sin_port = htons(http_server_port(server)),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    const struct timeval limit = {.tv_sec = 20};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ssize_t got = -1;
+    size_t size = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+        connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 &&
+        send(fd, request, strlen(request), MSG_MORE) > 0 && shutdown(fd, SHUT_WR) == 0) {
+        do {
+            got = recv(fd, closer->answer + size, sizeof(closer->answer) - 1 - size, 0);
+            size += got > 0 ? (size_t)got : 0;
+        } while (got > 0);
+    }
+    (void)close(fd);
+    return got == 0 ? ERR_OK : err_set(&job->msg, ERR_TIMEOUT, "not closed: %m");
+}
+
+static void done_half_closer(struct job *job)
+{
+    (void)job;
+    loop_stop(loop);
+}
+
+START_TEST(test_half_closed_connection_is_answered_and_closed)
+{
+    open_all(NULL);
+    struct executor *executor = NULL;
+    ck_assert_ok(executor_create(loop, 1, &executor, &msg), &msg);
+    struct half_closer closer = {.job = {.run = run_half_closer, .done = done_half_closer}};
+    executor_submit(executor, &closer.job);
+    loop_run(loop);
+    ck_assert_ok(closer.job.result, &closer.job.msg);
+    ck_assert_ptr_nonnull(strstr(closer.answer, "200 OK"));
+    executor_destroy(executor);
+    close_all();
+}
+END_TEST
+
 UNIT_MAIN(
     "http",
     test_path_and_query_parameters_are_decoded,
@@ -463,4 +517,5 @@ UNIT_MAIN(
     test_closing_server_answers_503_and_outlives_its_handlers,
     test_problem_body_becomes_the_error_that_it_was,
     test_port_in_use_is_a_clear_error,
-    test_empty_answer_is_an_empty_object);
+    test_empty_answer_is_an_empty_object,
+    test_half_closed_connection_is_answered_and_closed);
