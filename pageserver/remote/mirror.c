@@ -67,14 +67,15 @@ static void count_doomed(struct mirror *mirror)
 static size_t timelines_of(struct tenant *tenant)
 {
     size_t count = 0;
-    for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
-         tl = tenant_next_timeline(tenant, tl)) {
+    for (struct timeline *tl = tenant_first_member(tenant); tl != NULL;
+         tl = tenant_next_member(tenant, tl)) {
         count++;
     }
     return count;
 }
 
-/* What is durable now is in any checkpoint that is taken from now on. */
+/* What is durable now is in any checkpoint that is taken from now on. Also of tombstones, which
+ * take WAL until it is up there. */
 static void note_positions(struct mirror *mirror)
 {
     struct upload_round *round = &mirror->round;
@@ -82,9 +83,10 @@ static void note_positions(struct mirror *mirror)
     mem_free(mirror->positions);
     mirror->positions = MEM_ARRAY(struct remote_position, count);
     round->position_count = 0;
-    for (struct timeline *tl = tenant_first_timeline(mirror->tenant); tl != NULL;
-         tl = tenant_next_timeline(mirror->tenant, tl)) {
-        if (timeline_info(tl)->state == TIMELINE_ACTIVE) {
+    for (struct timeline *tl = tenant_first_member(mirror->tenant); tl != NULL;
+         tl = tenant_next_member(mirror->tenant, tl)) {
+        enum timeline_state state = timeline_info(tl)->state;
+        if (state == TIMELINE_ACTIVE || state == TIMELINE_TOMBSTONE) {
             mirror->positions[round->position_count++] = (struct remote_position){
                 .timeline = timeline_info(tl)->id,
                 .number = timeline_number(tl),
@@ -135,12 +137,13 @@ static void publish(struct mirror *mirror)
 {
     mirror->sequence = mirror->round.sequence;
     for (size_t i = 0; i < mirror->round.position_count; i++) {
-        struct timeline *tl = tenant_find_timeline(mirror->tenant, mirror->positions[i].timeline);
+        struct timeline *tl = tenant_find_member(mirror->tenant, mirror->positions[i].timeline);
         if (tl != NULL) {
             timeline_set_remote_lsn(tl, mirror->positions[i].lsn);
         }
     }
     mirror->mirrors->options.user->on_uploaded(mirror->mirrors->options.user, mirror->tenant);
+    tenant_uploaded(mirror->tenant);
 }
 
 static err_t read_verdict(struct mirror *mirror, struct errmsg *msg)

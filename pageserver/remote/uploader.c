@@ -250,6 +250,7 @@ static err_t gather_file(
     TRY(str_copy(file.name, sizeof(file.name), name, msg));
     TRY(find_uploaded(uploader, path, &file, &found, msg));
     if (!found) {
+        TRY(FAULT("uploader.before_file"));
         TRY(objstore_put_file(uploader->objects, name_of(uploader, &file).text, path, msg));
         round->files++;
         round->bytes += file.size;

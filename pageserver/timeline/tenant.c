@@ -33,7 +33,6 @@ WIRE_DECLARE(tenant_row, TENANT_ROW_FIELDS);
 WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
 
 static bool is_on_its_way(struct tenant *tenant, const struct timeline *tl);
-static void stop_arrived(struct tenant *tenant);
 static void bury_unneeded(struct tenant *tenant);
 
 /* Versions of a deleted timeline, until they are erased. */
@@ -151,6 +150,22 @@ static struct timeline *visible_from(struct tenant *tenant, struct list_link *li
         link = link->next;
     }
     return link == &tenant->members.head ? NULL : timeline_of(link);
+}
+
+static struct timeline *member_at(struct tenant *tenant, struct list_link *link)
+{
+    return link == &tenant->members.head ? NULL : timeline_of(link);
+}
+
+struct timeline *tenant_first_member(struct tenant *tenant)
+{
+    return member_at(tenant, tenant->members.head.next);
+}
+
+struct timeline *tenant_next_member(struct tenant *tenant, struct timeline *tl)
+{
+    ASSERT(tl->member_link.next != NULL);
+    return member_at(tenant, tl->member_link.next);
 }
 
 struct timeline *tenant_first_timeline(struct tenant *tenant)
@@ -698,7 +713,6 @@ static void on_flushed(struct job *job)
             timeline_flush_succeeded(timeline_of(link));
         }
         tenant_tell_durable(tenant);
-        stop_arrived(tenant);
         tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
     } else if (job->result == ERR_BUSY) {
         tenant->retry_at = clock_mono() + TICK_MS * NS_PER_MS;
@@ -1325,20 +1339,24 @@ void tenant_timeline_imported(
 
 /* -- deletion, also of timelines that children live on -- */
 
-/* A branch of it begins beyond what is durable here: what leads there must still come. */
+/*
+ * A branch of it begins beyond what is in the object store: what leads there must still come, and
+ * when this disk is lost it must come again. Nothing is known to be up there when a tenant is
+ * opened, so a tombstone takes WAL again until the first upload has ended.
+ */
 static bool is_on_its_way(struct tenant *tenant, const struct timeline *tl)
 {
     LIST_FOR_EACH(&tenant->members, link)
     {
         const struct timeline *child = timeline_of(link);
-        if (child->parent == tl && child->info.start_lsn > tl->durable_lsn) {
+        if (child->parent == tl && child->info.start_lsn > tl->remote_lsn) {
             return true;
         }
     }
     return false;
 }
 
-/* Tombstones whose last branch LSN has become durable need no more WAL. */
+/* Tombstones whose last branch LSN is in the object store need no more WAL. */
 static void stop_arrived(struct tenant *tenant)
 {
     struct tenants_user *user = tenant->tenants->options.user;
@@ -1350,6 +1368,11 @@ static void stop_arrived(struct tenant *tenant)
             user->on_timeline_gone(user, tl);
         }
     }
+}
+
+void tenant_uploaded(struct tenant *tenant)
+{
+    stop_arrived(tenant);
 }
 
 static void bury(struct tenant *tenant, struct timeline *tl)

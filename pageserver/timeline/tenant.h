@@ -11,8 +11,8 @@
  * A deletion first makes its row say so, then the timeline disappears for everybody, and once
  * nobody reads from it its versions are erased; after a crash the erasing goes on. A timeline that
  * is deleted although children live on it becomes a tombstone: gone for everybody, but what its
- * children see of it stays, and it takes WAL until their branch LSNs are durable. It is erased with
- * its last child.
+ * children see of it stays, and it takes WAL until their branch LSNs are in the object store. It is
+ * erased with its last child.
  *
  * Threads: loop only.
  */
@@ -104,6 +104,12 @@ bool tenant_has_room(const struct tenant *tenant);
 struct timeline *tenant_find_timeline(struct tenant *tenant, struct timeline_id id);
 struct timeline *tenant_first_timeline(struct tenant *tenant);
 struct timeline *tenant_next_timeline(struct tenant *tenant, struct timeline *tl);
+/* The same with tombstones, for whoever keeps what their children see. */
+struct timeline *tenant_find_member(struct tenant *tenant, struct timeline_id id);
+struct timeline *tenant_first_member(struct tenant *tenant);
+struct timeline *tenant_next_member(struct tenant *tenant, struct timeline *tl);
+/* An upload moved remote_lsn of its timelines. */
+void tenant_uploaded(struct tenant *tenant);
 
 /*
  * One management operation: embed it, fill in nothing, start one of the functions below. `done` is

@@ -55,9 +55,6 @@ void tenant_request_finish(struct tenant_request *request, err_t result);
 /* From the loop, not from inside start. */
 void tenant_request_answer(struct tenant_request *request, err_t result);
 
-/* Like tenant_find_timeline, but tombstones too. */
-struct timeline *tenant_find_member(struct tenant *tenant, struct timeline_id id);
-
 /* -- tenant_history.c -- */
 
 void tenant_know_timeline(struct tenant *tenant, struct timeline *tl); /* to its history */

@@ -5,7 +5,7 @@
 
 A plant is a replacement of text in one source file: it is compiled alone, linked in front of the
 libraries, and the program that must notice runs until it does. Text that is not there exactly once
-is a failure too: the plant has to follow the code. WORDs choose plants whose text contains them.
+is a failure too: the plant has to follow the code. Old and new may be lists of texts. WORDs choose plants whose text contains them.
 Numbers are those of the list of planted bugs that the whole project is measured by.
 """
 import argparse, concurrent.futures, json, pathlib, re, shlex, subprocess, sys, tempfile, time
@@ -100,8 +100,9 @@ PLANTS = [
     ("a branch may be made below the cutoff", "pageserver/timeline/tenant.c",
      "    return history_hold(tenant->history, timeline_history(parent), info->start_lsn, hold, msg);",
      "    (void)hold;\n    return ERR_OK;", "tests/unit/timeline/test_history"),
-    ("a deleted parent stops before the branch LSN is durable", "pageserver/timeline/tenant.c",
-     "        if (child->parent == tl && child->info.start_lsn > tl->durable_lsn) {", "        if (false) {",
+    ("a deleted parent stops before the branch LSN is in the object store", "pageserver/timeline/tenant.c",
+     "        if (child->parent == tl && child->info.start_lsn > tl->remote_lsn) {",
+     "        if (child->parent == tl && child->info.start_lsn > tl->durable_lsn) {",
      "tests/unit/timeline/test_history"),
     ("a deleted parent is still found", "pageserver/timeline/tenant.c",
      "    return tl == NULL || tl->info.state == TIMELINE_TOMBSTONE ? NULL : tl;", "    return tl;",
@@ -117,6 +118,34 @@ PLANTS = [
      "            read->service->cache, timeline_uid(timeline_parent(read->timeline) != NULL ?"
      " timeline_parent(read->timeline) : read->timeline), key, read->versions[i],",
      "tests/unit/read/test_page_read"),
+    ("40: an image with a hole leaves what was in it", "common/pg/fpi.c",
+     "    memset(to + hole_begin, 0, hole_size);", "", "tests/unit/pg/test_fpi"),
+    ("43: the index is up before the files that it names", "pageserver/remote/uploader.c",
+     ["struct gathering {",
+      "    if (!found) {\n        TRY(FAULT(",
+      "    TRY(dir_list(uploader->checkpoint, gather_entry, gathering, msg));",
+      "    TRY(index_put(uploader->objects, index, msg));"],
+     ["static bool is_early;\nstruct gathering {",
+      "    if (!found && !is_early) {\n        TRY(FAULT(",
+      "    is_early = true;\n    TRY(dir_list(uploader->checkpoint, gather_entry, gathering, msg));\n"
+      "    is_early = false;",
+      "    TRY(index_put(uploader->objects, index, msg));\n"
+      "    index->file_count = index->small_file_count = 0;\n"
+      "    TRY(dir_list(uploader->checkpoint, gather_entry, gathering, msg));"],
+     "tests/unit/remote/test_uploader"),
+    ("44: objects are deleted, and control is not asked", "pageserver/remote/mirror.c",
+     "            ask_control(mirror);\n", "            submit(mirror, MIRROR_DELETE, run_delete);\n",
+     "tests/unit/remote/test_mirror"),
+    ("44: objects are deleted before control is asked", "pageserver/remote/mirror.c",
+     "            ask_control(mirror);\n",
+     "            err_ignore(uploader_delete(mirror->uploader, NULL), \"\");\n"
+     "            ask_control(mirror);\n", "tests/unit/remote/test_mirror"),
+    ("44: what control answers does not matter", "pageserver/remote/mirror.c",
+     "    if (err == ERR_OK && !valid) {", "    if (err == ERR_OK && !valid && false) {",
+     "tests/unit/remote/test_mirror"),
+    ("positions of deleted parents are not known to be up there", "pageserver/remote/mirror.c",
+     "        if (state == TIMELINE_ACTIVE || state == TIMELINE_TOMBSTONE) {",
+     "        if (state == TIMELINE_ACTIVE) {", "tests/unit/remote/test_mirror"),
     ("meta records are collected", "pageserver/store/gc_filter.c",
      "    filter->is_foreign = timeline == 0 || timeline", "    filter->is_foreign = timeline", MODEL),
 ]
@@ -136,13 +165,17 @@ def commands_of(build, program):
 def plant(build, folder, what, path, old, new, program):
     """A program with the plant in it, or what went wrong."""
     text = (ROOT / path).read_text()
-    if text.count(old) != 1:
-        return None, f"its text is {text.count(old)} times in {path}"
+    if isinstance(old, str):
+        old, new = [old], [new]
+    for before, after in zip(old, new, strict=True):
+        if text.count(before) != 1:
+            return None, f"its text is {text.count(before)} times in {path}"
+        text = text.replace(before, after)
     compiles, link = commands_of(build, program)
     if path not in compiles:
         return None, f"{path} is no part of {program}"
     source, made, binary = folder / "planted.c", folder / "planted.o", folder / "program"
-    source.write_text(text.replace(old, new))
+    source.write_text(text)
     words = shlex.split(compiles[path])
     words[words.index("-o") + 1] = str(made)
     words[-1] = str(source)

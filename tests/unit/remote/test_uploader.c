@@ -147,6 +147,28 @@ static struct counted objects_under(struct remote_name prefix)
     return counted;
 }
 
+/* Every object that an index of generation 1 names is there. */
+static void check_indexes_are_complete(size_t expected_count)
+{
+    struct index_id *ids = NULL;
+    size_t count = 0;
+    ck_assert_ok(index_list(objects, tenant, 1, &ids, &count, &msg), &msg);
+    ck_assert_uint_eq(count, expected_count);
+    for (size_t i = 0; i < count; i++) {
+        struct remote_index index;
+        ck_assert_ok(index_load(objects, tenant, ids[i], &index, &msg), &msg);
+        for (size_t k = 0; k < index.file_count; k++) {
+            struct remote_file *file = &index.files[k];
+            struct objstore_info info;
+            struct remote_name name =
+                remote_data_name(tenant, file->generation, file->name, file->hash);
+            ck_assert_ok(objstore_head(objects, name.text, &info, &msg), &msg);
+        }
+        remote_index_deinit(&index);
+    }
+    mem_free(ids);
+}
+
 START_TEST(test_an_empty_disk_becomes_what_was_uploaded)
 {
     struct disk first, second;
@@ -271,22 +293,7 @@ START_TEST(test_what_two_indexes_do_without_is_deleted)
     ck_assert_ok(uploader_delete(disk.uploader, &msg), &msg);
     ck_assert_uint_eq(uploader_doomed(disk.uploader), 0);
     ck_assert_uint_eq(objects_under(remote_index_prefix(tenant)).count, 2);
-    struct index_id *ids = NULL;
-    size_t count = 0;
-    ck_assert_ok(index_list(objects, tenant, 1, &ids, &count, &msg), &msg);
-    for (size_t i = 0; i < count; i++) { /* both that are left can be restored */
-        struct remote_index index;
-        ck_assert_ok(index_load(objects, tenant, ids[i], &index, &msg), &msg);
-        for (size_t k = 0; k < index.file_count; k++) {
-            struct remote_file *file = &index.files[k];
-            struct objstore_info info;
-            struct remote_name name =
-                remote_data_name(tenant, file->generation, file->name, file->hash);
-            ck_assert_ok(objstore_head(objects, name.text, &info, &msg), &msg);
-        }
-        remote_index_deinit(&index);
-    }
-    mem_free(ids);
+    check_indexes_are_complete(2); /* both that are left can be restored */
     disk_close(&disk);
     end();
 }
@@ -359,6 +366,26 @@ START_TEST(test_a_killed_round_loses_nothing_and_is_repeated)
 }
 END_TEST
 
+START_TEST(test_an_index_comes_after_all_that_it_names)
+{
+    struct disk disk;
+    struct upload_round round;
+    fault_enable();
+    begin();
+    disk_open(&disk, "disk");
+    ingest(&disk, 1000);
+    ck_assert_ok(upload(&disk, 1, &round), &msg);
+    ingest(&disk, 2000);
+    ck_assert_ok(fault_arm("uploader.before_file=io*1", &msg), &msg);
+    ck_assert_int_eq(upload(&disk, 1, &round), ERR_IO);
+    check_indexes_are_complete(1);
+    ck_assert_ok(upload(&disk, 1, &round), &msg);
+    check_indexes_are_complete(2);
+    disk_close(&disk);
+    end();
+}
+END_TEST
+
 START_TEST(test_scrub_repairs_what_is_missing_or_damaged_and_finds_what_leaked)
 {
     struct disk disk, restored;
@@ -412,4 +439,5 @@ UNIT_MAIN(
     test_what_two_indexes_do_without_is_deleted,
     test_a_damaged_index_is_passed_over_for_the_one_before,
     test_a_killed_round_loses_nothing_and_is_repeated,
+    test_an_index_comes_after_all_that_it_names,
     test_scrub_repairs_what_is_missing_or_damaged_and_finds_what_leaked);

@@ -242,7 +242,7 @@ START_TEST(test_a_deleted_parent_is_gone_for_users_and_there_for_its_children)
 }
 END_TEST
 
-START_TEST(test_a_deleted_parent_goes_on_until_the_branch_lsn_is_durable)
+START_TEST(test_a_deleted_parent_goes_on_until_the_branch_lsn_is_in_the_object_store)
 {
     begin_with_commits(clock_wall(), 2);
     ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 400), ERR_OK);
@@ -253,12 +253,21 @@ START_TEST(test_a_deleted_parent_goes_on_until_the_branch_lsn_is_durable)
     ck_assert(!timeline_is_ready(find(2)));
     write_record(parent, START_LSN + 400, 0);
     ck_assert(timeline_is_ready(find(2)));
-    ck_assert_uint_eq(fixture.timelines_gone, 0); /* not durable yet */
     fixture.timelines_seen = 0;
     timeline_set_user(parent, NULL);
     fixture_reopen();                             /* flushes */
-    ck_assert_uint_eq(fixture.timelines_seen, 1); /* the child: the parent needs no feed any more */
+    ck_assert_uint_eq(fixture.timelines_seen, 2); /* who knows what is up there */
+    parent = tenant_find_member(the_tenant(), timeline_number_id(1));
+    timeline_set_user(parent, &(struct timeline_user){0});
+    ck_assert_uint_eq(timeline_durable_lsn(parent), START_LSN + 400);
     ck_assert(timeline_is_ready(find(2)));
+    const lsn_t uploaded[] = {0, START_LSN + 399, START_LSN + 400};
+    for (unsigned i = 0; i < ARRAY_LEN(uploaded); i++) {
+        timeline_set_remote_lsn(parent, uploaded[i]);
+        tenant_uploaded(the_tenant());
+        ck_assert_uint_eq(fixture.timelines_gone, i < 2 ? 0 : 1);
+    }
+    timeline_set_user(parent, NULL);
     fixture_end();
 }
 END_TEST
@@ -290,5 +299,5 @@ UNIT_MAIN(
     test_a_lease_is_no_part_of_the_window,
     test_leases_of_a_deleted_timeline_are_gone,
     test_a_deleted_parent_is_gone_for_users_and_there_for_its_children,
-    test_a_deleted_parent_goes_on_until_the_branch_lsn_is_durable,
+    test_a_deleted_parent_goes_on_until_the_branch_lsn_is_in_the_object_store,
     test_a_chain_of_deleted_parents_goes_with_the_last_child);

@@ -1,0 +1,264 @@
+/*
+ * test_mirror.c - upload rounds of a tenant against a directory and a control that says what the
+ * test wants: what is deleted when, and what is known to be up there.
+ */
+#include "pageserver/remote/mirror.h"
+
+#include "common/base/mem.h"
+#include "common/io/http_server.h"
+#include "pageserver/remote/index_store.h"
+#include "tests/unit/timeline/tenant_fixture.h"
+
+static struct objstore *objects;
+static struct http_client *client;
+static struct http_server *control;
+static struct http_context context;
+static struct http_request *question; /* of the mirror, not answered yet */
+static bool confirms_at_once;
+static struct mirrors *mirrors;
+static struct mirrors_user user;
+static struct timer watch;
+static bool (*awaited)(void);
+static char objects_folder[96], control_url[64];
+
+/* -- until something is true -- */
+
+static void on_watch(struct timer *timer)
+{
+    if (awaited()) {
+        loop_stop(fixture.loop);
+    } else {
+        timer_start(fixture.loop, timer, 1);
+    }
+}
+
+static void run_until(bool (*condition)(void))
+{
+    awaited = condition;
+    watch.on_fire = on_watch;
+    timer_start(fixture.loop, &watch, 0);
+    loop_run(fixture.loop);
+}
+
+static struct mirror_status status_now(void)
+{
+    struct mirror_status status;
+    mirror_status(mirror_find(the_tenant()), &status);
+    return status;
+}
+
+static bool is_at_rest(void)
+{
+    struct mirror_status status = status_now();
+    return !status.uploading && !status.waiting;
+}
+
+static bool is_asked_or_at_rest(void)
+{
+    return question != NULL || is_at_rest();
+}
+
+/* -- the tenant and its mirror -- */
+
+static void answer(bool valid)
+{
+    struct doc *verdict = doc_set_bool(doc_object(), "valid", valid);
+    struct doc *verdicts = doc_push(doc_array(), verdict);
+    struct http_request *request = question;
+    question = NULL;
+    http_respond_json(request, 200, doc_set(doc_object(), "tenants", verdicts));
+}
+
+static void on_question(struct http_context *given, struct http_request *request)
+{
+    ck_assert_ptr_eq(given, &context);
+    ck_assert_ptr_null(question);
+    question = request;
+    if (confirms_at_once) {
+        answer(true);
+    }
+}
+
+static void on_flush(struct tenants_user *given, struct tenant *tenant)
+{
+    (void)given;
+    if (mirror_find(tenant) != NULL) {
+        mirror_flushed(mirror_find(tenant));
+    }
+}
+
+static void on_uploaded(struct mirrors_user *given, struct tenant *tenant)
+{
+    ck_assert_ptr_eq(given, &user);
+    ck_assert_ptr_eq(tenant, the_tenant());
+}
+
+static void begin(void)
+{
+    static const struct http_route routes[] = {
+        {.method = "POST", .path = "/v1/generations/validate", .handler = on_question}};
+    fixture_flush_bytes = 1;
+    fixture_begin_with_root();
+    fixture.user.on_flushed = on_flush;
+    (void)snprintf(objects_folder, sizeof(objects_folder), "%s/objects", fixture.folder);
+    ck_assert_ok(objstore_open(objects_folder, &objects, &msg), &msg);
+    ck_assert_ok(http_client_create(fixture.loop, &client, &msg), &msg);
+    ck_assert_ok(http_server_open(fixture.loop, "127.0.0.1", 0, NULL, &control, &msg), &msg);
+    http_server_add_routes(control, routes, ARRAY_LEN(routes), &context);
+    (void)snprintf(
+        control_url, sizeof(control_url), "http://127.0.0.1:%u", http_server_port(control));
+    user = (struct mirrors_user){.on_uploaded = on_uploaded};
+    mirrors = mirrors_create(&(struct mirrors_options){
+        .loop = fixture.loop,
+        .executor = fixture.executor,
+        .objects = objects,
+        .http = client,
+        .control_url = control_url,
+        .control_token = "",
+        .node_id = 1,
+        .interval_ms = 1,
+        .user = &user,
+    });
+    mirror_start(mirrors, the_tenant());
+    run_until(is_at_rest);
+}
+
+static bool mirrors_rest(void)
+{
+    return mirrors_are_stopped(mirrors);
+}
+
+static void end(void)
+{
+    mirrors_stop_all(mirrors);
+    run_until(mirrors_rest);
+    fixture_settle();
+    mirrors_destroy(mirrors);
+    http_server_close(control);
+    http_client_destroy(client);
+    fixture_end(); /* the objects go with the folder */
+    objstore_close(objects);
+}
+
+/* The timeline goes on to `lsn`, and that is flushed. */
+static struct timeline *flushing;
+static lsn_t flushing_to;
+
+static bool is_durable(void)
+{
+    return timeline_durable_lsn(flushing) >= flushing_to;
+}
+
+static void write_and_flush(struct timeline *tl, lsn_t lsn)
+{
+    struct page_batch *batch = page_batch_create();
+    struct ingest_position position = {.lsn = lsn, .prev_record_lsn = lsn - 8};
+    page_batch_put_position(batch, timeline_number(tl), position);
+    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
+    page_batch_destroy(batch);
+    timeline_advance(tl, position);
+    flushing = tl;
+    flushing_to = lsn;
+    tenant_written(the_tenant());
+    run_until(is_durable);
+}
+
+static bool has_index(uint64_t sequence)
+{
+    bool exists = false;
+    struct remote_name name = remote_index_name(tenant_number(1), 1, sequence);
+    ck_assert_ok(objstore_exists(objects, name.text, &exists, &msg), &msg);
+    return exists;
+}
+
+/* A third index makes the first one superfluous: control is asked. */
+static void upload_until_asked(void)
+{
+    for (lsn_t lsn = START_LSN + 100; question == NULL; lsn += 100) {
+        ck_assert_uint_le(status_now().sequence, 3);
+        write_and_flush(find(1), lsn);
+        run_until(is_asked_or_at_rest);
+    }
+}
+
+/* -- deletions -- */
+
+START_TEST(test_what_is_superfluous_goes_once_control_has_confirmed_the_generation)
+{
+    begin();
+    ck_assert(has_index(1));
+    upload_until_asked();
+    ck_assert_uint_gt(status_now().doomed, 0);
+    ck_assert(has_index(1)); /* not before the answer */
+    answer(true);
+    run_until(is_at_rest);
+    ck_assert(!has_index(1));
+    ck_assert(has_index(2));
+    ck_assert(has_index(3));
+    ck_assert_uint_eq(status_now().doomed, 0);
+    end();
+}
+END_TEST
+
+START_TEST(test_an_owner_that_control_has_replaced_deletes_nothing)
+{
+    begin();
+    upload_until_asked();
+    answer(false);
+    run_until(is_at_rest);
+    ck_assert_ptr_nonnull(status_now().error);
+    ck_assert(has_index(1));
+    ck_assert_uint_gt(status_now().doomed, 0);
+    end();
+}
+END_TEST
+
+/* -- tombstones -- */
+
+static lsn_t uploaded_lsn(uint64_t sequence, uint8_t id)
+{
+    struct remote_index index;
+    lsn_t lsn = 0;
+    struct index_id index_id = {.generation = 1, .sequence = sequence};
+    ck_assert_ok(index_load(objects, tenant_number(1), index_id, &index, &msg), &msg);
+    for (size_t i = 0; i < index.position_count; i++) {
+        if (timeline_id_equal(index.positions[i].timeline, timeline_number_id(id))) {
+            lsn = index.positions[i].lsn;
+        }
+    }
+    remote_index_deinit(&index);
+    return lsn;
+}
+
+static void bury(uint8_t id)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_delete_timeline(the_tenant(), &request, find(id), true);
+    ck_assert_ok(fixture_run(), &request.msg);
+}
+
+START_TEST(test_a_deleted_parent_takes_wal_until_its_childs_begin_is_uploaded)
+{
+    confirms_at_once = true;
+    begin();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 400), ERR_OK);
+    struct timeline *parent = find(1);
+    timeline_set_user(parent, &(struct timeline_user){0}); /* somebody feeds it */
+    bury(1);
+    write_and_flush(parent, START_LSN + 300);
+    run_until(is_at_rest);
+    ck_assert_uint_eq(fixture.timelines_gone, 0);
+    write_and_flush(parent, START_LSN + 400);
+    run_until(is_at_rest);
+    ck_assert_uint_eq(fixture.timelines_gone, 1);
+    ck_assert_uint_eq(uploaded_lsn(status_now().sequence, 1), START_LSN + 400);
+    timeline_set_user(parent, NULL);
+    end();
+}
+END_TEST
+
+UNIT_MAIN(
+    "mirror",
+    test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
+    test_an_owner_that_control_has_replaced_deletes_nothing,
+    test_a_deleted_parent_takes_wal_until_its_childs_begin_is_uploaded);
