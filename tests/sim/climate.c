@@ -2,24 +2,25 @@
 
 #include <string.h>
 
-static bool one_in(struct prng *prng, uint64_t n)
+static bool one_in(struct tape *tape, uint64_t n)
 {
-    return prng_below(prng, n) == 0;
+    return tape_one_in(tape, TAPE_SWARM, n);
 }
 
-static uint64_t pick(struct prng *prng, const uint64_t *choices, size_t count)
+static uint64_t pick(struct tape *tape, const uint64_t *choices, size_t count)
 {
-    return choices[prng_below(prng, count)];
+    return choices[tape_below(tape, TAPE_SWARM, count)];
 }
-#define PICK(prng, ...)                                                                            \
+/* The first choice is the calm one. */
+#define PICK(tape, ...)                                                                            \
     pick(                                                                                          \
-        (prng), (const uint64_t[]){__VA_ARGS__},                                                   \
+        (tape), (const uint64_t[]){__VA_ARGS__},                                                   \
         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-void climate_draw(struct climate *climate, struct prng *swarm)
+void climate_draw(struct climate *climate, struct tape *swarm)
 {
     climate->nodes = one_in(swarm, 8) ? 5 : 3;
-    climate->computes = 1 + (uint32_t)prng_below(swarm, COMPUTES);
+    climate->computes = 1 + (uint32_t)tape_below(swarm, TAPE_SWARM, COMPUTES);
     for (int c = 0; c < COMPUTES; c++) {
         for (uint32_t n = 0; n < climate->nodes; n++) {
             climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
@@ -51,6 +52,8 @@ void climate_draw(struct climate *climate, struct prng *swarm)
         climate->crash_one_in = PICK(swarm, 0, 30000);
         climate->reset_one_in = PICK(swarm, 0, 300);
     }
+    climate->heal_sync = one_in(swarm, 2);
+    climate->persist_node = (uint32_t)tape_below(swarm, TAPE_SWARM, climate->nodes);
 }
 
 static const char *const names[] = {

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "common/base/prng.h"
+#include "tests/sim/tape.h"
 
 #define NODES_MAX 5
 #define COMPUTES  3
@@ -25,9 +25,11 @@ struct climate {
     bool foreigner;   /* the last compute has another membership generation */
     uint64_t life_us; /* of a walproposer, at most */
     uint64_t chaos_us;
+    bool heal_sync;        /* healing begins with a walproposer that only syncs */
+    uint32_t persist_node; /* which safekeeper persists its commit_lsn for no reason */
 };
 
-void climate_draw(struct climate *climate, struct prng *swarm);
+void climate_draw(struct climate *climate, struct tape *swarm);
 
 /*
  * What a search for a smaller schedule leaves out. Every concern has its own random numbers, so

@@ -4,6 +4,9 @@
 #include "tests/sim/network.h"
 #include "tests/sim/schedule.h"
 
+/* The proposer takes this modulo a few milliseconds. */
+#define ENTROPY_SIDES 64000
+
 static void arm_tick(struct world *world, uint32_t c)
 {
     struct compute *compute = &world->computes[c];
@@ -30,7 +33,7 @@ static void want_local_wal(struct world *world, uint32_t c)
     compute->local_due = true;
     uint64_t mean_us = world->healing ? 200 : world->climate.local_us;
     schedule_add(
-        world, prng_below(&world->work, 2 * mean_us),
+        world, tape_below(&world->tape, TAPE_WORK, 2 * mean_us),
         (struct sim_event){
             .kind = EV_LOCAL_WAL, .compute = c, .incarnation = compute->incarnation});
 }
@@ -168,7 +171,7 @@ static void do_compute_action(struct world *world, uint32_t c, const struct prop
     case PROPOSER_STEP_DOWN:
         schedule_chart(world, "p%u is deposed by term %" PRIu64, c, action->term);
         schedule_add(
-            world, 1 + prng_below(&world->work, 20000),
+            world, 1 + tape_below(&world->tape, TAPE_WORK, 20000),
             (struct sim_event){.kind = EV_KILL, .compute = c, .incarnation = compute->incarnation});
         break;
     }
@@ -181,7 +184,7 @@ static void feed(struct world *world, uint32_t c, struct proposer_event *event)
     enum proposer_phase before = compute->proposer.phase;
     term_t before_term = compute->proposer.term;
     event->now_ms = world->now_us / 1000;
-    event->entropy = prng_next(&world->net);
+    event->entropy = tape_below(&world->tape, TAPE_NET, ENTROPY_SIDES);
     do {
         proposer_step(&compute->proposer, event, &actions);
         if (compute->proposer.phase == PROPOSER_ELECTED &&
@@ -274,7 +277,8 @@ void compute_deliver(struct world *world, const struct sim_event *event)
 static void generate_record(struct world *world, struct compute *compute)
 {
     size_t size =
-        RECORD_SIZE_MIN + 8 * prng_below(&world->work, (RECORD_SIZE_MAX - RECORD_SIZE_MIN) / 8 + 1);
+        RECORD_SIZE_MIN +
+        8 * tape_below(&world->tape, TAPE_WORK, (RECORD_SIZE_MAX - RECORD_SIZE_MIN) / 8 + 1);
     lsn_t limit_lsn = WAL_LIMIT - WAL_RESERVE;
     if (world->healing) {
         limit_lsn = MIN_OF(WAL_LIMIT, compute->proposer.term_start_lsn + WAL_RESERVE / 8);
@@ -296,7 +300,7 @@ void compute_grow_wal(struct world *world, uint32_t c)
     if (!proposer_wants_wal(&compute->proposer)) {
         return;
     }
-    uint64_t size = 1 + prng_below(&world->work, world->climate.chunk_max);
+    uint64_t size = 1 + tape_below(&world->tape, TAPE_WORK, world->climate.chunk_max);
     while (compute->generated_lsn < compute->wal_lsn + size) {
         lsn_t before_lsn = compute->generated_lsn;
         generate_record(world, compute);
@@ -305,7 +309,7 @@ void compute_grow_wal(struct world *world, uint32_t c)
         }
     }
     lsn_t end_lsn = MIN_OF(compute->wal_lsn + size, compute->generated_lsn);
-    if (schedule_one_in(&world->work, 2) || world->healing) {
+    if (tape_one_in(&world->tape, TAPE_WORK, 2) || world->healing) {
         end_lsn = compute->generated_lsn; /* most flushes end with a record */
     }
     if (end_lsn <= compute->wal_lsn) {
@@ -342,7 +346,7 @@ void compute_start(struct world *world, uint32_t c)
              .members = {1, 2, 3, 4, 5}},
         .proposer_id = 1 + compute->incarnation,
         .sync = world->healing ? world->heal_sync
-                               : schedule_one_in(&world->work, world->climate.sync_one_in),
+                               : tape_one_in(&world->tape, TAPE_WORK, world->climate.sync_one_in),
         .election_timeout_ms = 20,
         .backoff_max_ms = 20,
         .heartbeat_ms = 10,
@@ -385,7 +389,7 @@ void compute_on_down(struct world *world, const struct sim_event *event)
     compute->conn[n] = 0;
     feed(world, event->compute, &down);
     schedule_add(
-        world, prng_below(&world->net, 3000),
+        world, tape_below(&world->tape, TAPE_NET, 3000),
         (struct sim_event){
             .kind = EV_RECONNECT,
             .node = n,

@@ -181,12 +181,12 @@ uint64_t disk_end_state(struct disk *disk)
     return slot->state.sequence;
 }
 
-void disk_crash(struct disk *disk, struct prng *prng)
+void disk_crash(struct disk *disk, struct tape *tape)
 {
     for (uint32_t i = 0; i < disk->dirty_count; i++) {
         lsn_t begin_lsn = disk->dirty[i].begin_lsn, end_lsn = disk->dirty[i].end_lsn;
-        uint64_t cut = prng_below(prng, end_lsn - begin_lsn + 1);
-        switch (prng_below(prng, 4)) {
+        uint64_t cut = tape_below(tape, TAPE_CRASH, end_lsn - begin_lsn + 1);
+        switch (tape_below(tape, TAPE_CRASH, 4)) {
         case 0: break;
         case 1: settle(disk, begin_lsn, end_lsn); break;
         case 2: settle(disk, begin_lsn, begin_lsn + cut); break;
@@ -195,12 +195,12 @@ void disk_crash(struct disk *disk, struct prng *prng)
     }
     if (disk->truncating) {
         lsn_t from_lsn = disk->truncate_lsn;
-        from_lsn += prng_below(prng, WAL_LIMIT - from_lsn + 1);
+        from_lsn += tape_below(tape, TAPE_CRASH, WAL_LIMIT - from_lsn + 1);
         memset(at(disk->platter, from_lsn), 0, WAL_LIMIT - from_lsn);
     }
     if (disk->state_writing) {
         struct disk_slot *slot = &disk->slots[disk->state_slot];
-        uint64_t fate = prng_below(prng, 3);
+        uint64_t fate = tape_below(tape, TAPE_CRASH, 3);
         if (fate == 0) {
             slot->valid = false; /* torn: its checksum does not fit */
         } else if (fate == 1) {

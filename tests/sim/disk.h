@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "common/base/prng.h"
 #include "safekeeper/consensus/acceptor.h"
+#include "tests/sim/tape.h"
 
 #define WAL_START ((lsn_t)0x1000000)
 #define WAL_SIZE  8192
@@ -84,7 +84,7 @@ void disk_end_truncate(struct disk *disk);
 uint64_t disk_end_state(struct disk *disk); /* the sequence that is durable now */
 
 /* Power is gone: what was not synced is lost, torn or there. Then recover() before the next use. */
-void disk_crash(struct disk *disk, struct prng *prng);
+void disk_crash(struct disk *disk, struct tape *tape);
 /* Read state and WAL back as the driver of a safekeeper does. */
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn);
 

@@ -1,44 +1,39 @@
 /*
  * sim - search schedules for one that breaks the consensus; replay the one that did.
  *
- *   sim SEED [--without a,b]  one schedule with its message chart; some kinds of trouble left out
- *   sim --shrink SEED         leave out whatever the violation does not need
- *   sim --runs N [--from S]   many, quickly; each 1000th runs twice and must be the same
+ *   sim SEED [--without a,b]   one schedule with its message chart; some kinds of trouble left out
+ *   sim --tape FILE            the schedule of a tape (tape.h), with its chart
+ *   sim --shrink SEED|FILE     leave out whatever the violation does not need
+ *   sim --tapes DIR            each tape in there must be safe; `ok NAME` for each
+ *   sim --runs N [--from S]    many, quickly; each 1000th runs twice and must be the same
  *   sim --seconds T [--from S]
- *   --marks                   how often each MARK was reached, at the end
+ *   sim --determinism N [--from S]  N seeds in two other processes: the same to the last byte
+ *   --save FILE                write what was replayed, shrunk or found there, as a tape
+ *   --marks                    how often each MARK was reached, at the end
  * Exit code: 0 safe, 1 violated (the seed is printed), 2 usage.
  */
-#include <signal.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/mark.h"
 #include "common/base/parse.h"
 #include "common/base/str.h"
-#include "tests/sim/world.h"
+#include "tests/sim/shrink.h"
+#include "tests/sim/trial.h"
 
 #define USAGE                                                                                      \
-    "usage: sim SEED [--without KIND,...] | sim --shrink SEED | sim --runs N | sim --seconds T\n"  \
-    "       [--from SEED] [--marks]\n"
+    "usage: sim SEED [--without KIND,...] | --tape FILE | --shrink SEED|FILE | --tapes DIR |\n"    \
+    "       --runs N | --seconds T | --determinism N\n"                                            \
+    "       [--from SEED] [--save FILE] [--marks]\n"
+
+#define SHRINK_TRIALS_MAX 20000
 
 static struct world *world;
-
-/* A broken ASSERT inside a core is a finding too: say with which seed. */
-static void on_abort(int number)
-{
-    char text[] = "assertion: sim                     \n"; /* 20 digits fit */
-    size_t at = sizeof(text) - 2;
-    uint64_t seed = world->seed;
-    (void)number;
-    do {
-        text[--at] = "0123456789"[seed % 10];
-        seed /= 10;
-    } while (seed > 0);
-    (void)!write(STDOUT_FILENO, text, sizeof(text) - 1);
-    _exit(1);
-}
 
 static const char *const marks[] = {
     "acceptor.vote.denied",
@@ -84,53 +79,145 @@ static void print_marks(void)
     }
 }
 
-static int replay(uint64_t seed, uint32_t calm)
+/* What the command line says. */
+struct request {
+    const char *tape, *shrink, *tapes, *save;
+    const char *seed_text;
+    uint64_t from, runs, seconds, determinism, digests;
+    uint32_t calm;
+};
+
+static int save(const struct tape *tape, const char *path, const char *comment)
 {
-    const char *violation = world_run(world, seed, calm, stdout);
-    printf(
-        "seed %" PRIu64 ": %s (%" PRIu64 " events, digest %016" PRIx64 ")\n", seed,
-        violation == NULL ? "safe" : violation, world->steps, world->digest);
-    return violation == NULL ? 0 : 1;
+    if (path == NULL) {
+        return 0;
+    }
+    FILE *file = fopen(path, "w");
+    if (file == NULL) {
+        perror(path);
+        return 2;
+    }
+    tape_save(tape, comment, file);
+    return fclose(file) == 0 ? 0 : 2;
 }
 
-/* In a process of its own, because it may end by an assertion. */
-static bool is_violated(uint64_t seed, uint32_t calm)
+static bool load(struct tape *tape, const char *path)
 {
-    int status = 0;
-    (void)fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        _exit(world_run(world, seed, calm, NULL) == NULL ? 0 : 1);
+    struct errmsg msg;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        perror(path);
+        return false;
     }
-    return child > 0 && waitpid(child, &status, 0) == child && status != 0;
+    err_t err = tape_load(tape, file, &msg);
+    (void)fclose(file);
+    if (err != ERR_OK) {
+        (void)fprintf(stderr, "%s: %s\n", path, msg.text);
+    }
+    return err == ERR_OK;
+}
+
+/* world->tape is ready. */
+static int replay(const struct request *request)
+{
+    const char *violation = trial_run(world, stdout);
+    const char *verdict = violation == NULL ? "safe" : violation;
+    printf(
+        "seed %" PRIu64 ": %s (%" PRIu64 " events, digest %016" PRIx64 ")\n", world->tape.seed,
+        verdict, world->steps, world->digest);
+    int failed = save(&world->tape, request->save, verdict);
+    return failed != 0 ? failed : violation != NULL;
+}
+
+static int replay_seed(const struct request *request)
+{
+    uint64_t seed = 0;
+    if (parse_u64(request->seed_text, 0, UINT64_MAX, &seed, NULL) != ERR_OK) {
+        (void)fputs(USAGE, stderr);
+        return 2;
+    }
+    world->tape.recording = true;
+    tape_seed(&world->tape, seed);
+    world->tape.calm = request->calm;
+    return replay(request);
+}
+
+static int replay_tape(const struct request *request)
+{
+    return load(&world->tape, request->tape) ? replay(request) : 2;
+}
+
+/* The decisions of a seed, up to the violation or the end. */
+static void record(struct tape *tape, uint64_t seed)
+{
+    world->tape.recording = true;
+    tape_seed(&world->tape, seed);
+    (void)trial_run(world, NULL);
+    tape_copy(tape, &world->tape);
+    world->tape.recording = false;
 }
 
 static void print_calm(uint32_t calm)
 {
-    const char *separator = " --without ";
     for (int i = 0; i < CALMS; i++) {
         if ((calm >> i & 1) != 0) {
-            printf("%s%s", separator, climate_calm_name((enum climate_calm)i));
-            separator = ",";
+            printf(" %s", climate_calm_name((enum climate_calm)i));
         }
     }
     printf("\n");
 }
 
-static int shrink(uint64_t seed)
+static int shrink(const struct request *request)
 {
-    uint32_t calm = 0;
-    if (!is_violated(seed, calm)) {
-        printf("seed %" PRIu64 " is safe\n", seed);
+    struct tape tape = {0};
+    uint64_t seed = 0;
+    if (parse_u64(request->shrink, 0, UINT64_MAX, &seed, NULL) == ERR_OK) {
+        record(&tape, seed);
+    } else if (!load(&tape, request->shrink)) {
+        return 2;
+    }
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    (void)dup2(null, STDERR_FILENO); /* the same assertion a thousand times */
+    uint64_t trials = shrink_tape(world, &tape, SHRINK_TRIALS_MAX);
+    tape_copy(&world->tape, &tape);
+    tape_deinit(&tape);
+    if (trials == 0) {
+        printf("%s is safe\n", request->shrink);
         return 0;
     }
-    for (int i = 0; i < CALMS; i++) {
-        uint32_t calmer = calm | 1u << i;
-        calm = is_violated(seed, calmer) ? calmer : calm;
+    int code = replay(request);
+    printf("%" PRIu64 " trials; left out:", trials);
+    print_calm(world->tape.calm);
+    return code;
+}
+
+static int only_tapes(const struct dirent *entry)
+{
+    return str_ends_with(entry->d_name, ".tape");
+}
+
+static int run_tapes(const struct request *request)
+{
+    struct dirent **entries = NULL;
+    int count = scandir(request->tapes, &entries, only_tapes, alphasort);
+    int failed = 0;
+    for (int i = 0; i < count; i++) {
+        char path[PATH_SIZE];
+        const char *name = entries[i]->d_name;
+        bool fits = str_format(path, sizeof(path), NULL, "%s/%s", request->tapes, name) == ERR_OK;
+        const char *violation = "it cannot be read";
+        if (fits && load(&world->tape, path)) {
+            violation = trial_run(world, NULL);
+        }
+        printf(
+            "%s %s%s%s\n", violation == NULL ? "ok" : "FAILED", name, violation == NULL ? "" : ": ",
+            violation == NULL ? "" : violation);
+        failed += violation != NULL;
     }
-    printf("replay with: sim %" PRIu64, seed);
-    print_calm(calm);
-    return 1;
+    if (count <= 0) {
+        printf("no tape in %s\n", request->tapes);
+    }
+    return failed > 0 || count <= 0;
 }
 
 static bool parse_calms(const char *text, uint32_t *ret_calm)
@@ -150,26 +237,42 @@ static bool parse_calms(const char *text, uint32_t *ret_calm)
     return true;
 }
 
+/* ---- many ---- */
+
+static const char *run_seed(uint64_t seed)
+{
+    tape_seed(&world->tape, seed);
+    return trial_run(world, NULL);
+}
+
 static bool is_repeatable(uint64_t seed)
 {
     uint64_t digest = world->digest;
-    (void)world_run(world, seed, 0, NULL);
+    (void)run_seed(seed);
     return digest == world->digest;
 }
 
-static int search(uint64_t from, uint64_t runs, uint64_t seconds)
+static int search(const struct request *request)
 {
     mono_ns_t begin = clock_mono();
-    uint64_t events = 0, done = 0;
-    for (uint64_t seed = from; done < runs; seed++, done++) {
-        if (seconds > 0 && (clock_mono() - begin) / NS_PER_S >= seconds) {
+    uint64_t events = 0, done = 0, runs = request->runs > 0 ? request->runs : UINT64_MAX;
+    for (uint64_t seed = request->from; done < runs; seed++, done++) {
+        if (request->seconds > 0 && (clock_mono() - begin) / NS_PER_S >= request->seconds) {
             break;
         }
-        const char *violation = world_run(world, seed, 0, NULL);
+        const char *violation = run_seed(seed);
         if (violation != NULL) {
             printf(
                 "VIOLATED after %" PRIu64 " schedules: %s\nreplay with: sim %" PRIu64 "\n",
                 done + 1, violation, seed);
+            if (request->save != NULL) {
+                char comment[VIOLATION_MAX];
+                (void)snprintf(comment, sizeof(comment), "%s", violation);
+                struct tape tape = {0};
+                record(&tape, seed);
+                (void)save(&tape, request->save, comment);
+                tape_deinit(&tape);
+            }
             return 1;
         }
         events += world->steps;
@@ -178,50 +281,153 @@ static int search(uint64_t from, uint64_t runs, uint64_t seconds)
             return 1;
         }
     }
-    double took_s = (double)(clock_mono() - begin) / 1e9;
+    struct timespec cpu;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    double took_s = (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9;
     printf(
         "safe: %" PRIu64 " schedules, %" PRIu64
-        " events, %.1f s: %.0f schedules/s, %.0f events/s\n",
+        " events, %.1f CPU s: %.0f schedules/s, %.0f events/s\n",
         done, events, took_s, (double)done / took_s, (double)events / took_s);
     return 0;
 }
 
+/* One line a seed, for whoever compares. */
+static int print_digests(const struct request *request)
+{
+    for (uint64_t seed = request->from; seed < request->from + request->digests; seed++) {
+        const char *violation = run_seed(seed);
+        printf(
+            "%" PRIu64 " %016" PRIx64 " %" PRIu64 " %s\n", seed, world->digest, world->steps,
+            violation == NULL ? "safe" : violation);
+    }
+    return 0;
+}
+
+/* Another process: other addresses, another environment. */
+static FILE *start_digests(const struct request *request, const char *environment)
+{
+    char count[24], from[24];
+    (void)snprintf(count, sizeof(count), "%" PRIu64, request->determinism);
+    (void)snprintf(from, sizeof(from), "%" PRIu64, request->from);
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0 || fflush(stdout) != 0) {
+        return NULL;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        char *arguments[] = {"sim", "--digests", count, "--from", from, NULL};
+        char *variables[] = {(char *)environment, NULL};
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)execve("/proc/self/exe", arguments, variables);
+        _exit(2);
+    }
+    (void)close(ends[1]);
+    return fdopen(ends[0], "r");
+}
+
+static int compare_processes(const struct request *request)
+{
+    FILE *one = start_digests(request, "MALLOC_PERTURB_=85");
+    FILE *two = start_digests(request, "MALLOC_PERTURB_=170");
+    char one_line[512], two_line[512];
+    uint64_t same = 0;
+    if (one == NULL || two == NULL) {
+        perror("determinism");
+        return 2;
+    }
+    while (fgets(one_line, sizeof(one_line), one) != NULL &&
+           fgets(two_line, sizeof(two_line), two) != NULL) {
+        if (strcmp(one_line, two_line) != 0) {
+            printf("NOT REPEATABLE:\n%s%s", one_line, two_line);
+            break;
+        }
+        same++;
+    }
+    (void)fclose(one);
+    (void)fclose(two);
+    while (wait(NULL) > 0) {
+    }
+    printf("%" PRIu64 " of %" PRIu64 " seeds alike\n", same, request->determinism);
+    return same != request->determinism;
+}
+
+/* ---- the command line ---- */
+
+static bool take_flag(struct request *request, const char *flag, const char *value)
+{
+    const struct {
+        const char *flag;
+        const char **text;
+        uint64_t *number;
+    } flags[] = {
+        {"--tape", .text = &request->tape},
+        {"--shrink", .text = &request->shrink},
+        {"--tapes", .text = &request->tapes},
+        {"--save", .text = &request->save},
+        {"--from", .number = &request->from},
+        {"--runs", .number = &request->runs},
+        {"--seconds", .number = &request->seconds},
+        {"--determinism", .number = &request->determinism},
+        {"--digests", .number = &request->digests},
+    };
+    if (value == NULL) {
+        return false;
+    }
+    if (strcmp(flag, "--without") == 0) {
+        return parse_calms(value, &request->calm);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        if (strcmp(flag, flags[i].flag) == 0) {
+            if (flags[i].text != NULL) {
+                *flags[i].text = value;
+                return true;
+            }
+            return parse_u64(value, 0, UINT64_MAX, flags[i].number, NULL) == ERR_OK;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t runs = UINT64_MAX, from = 1, seconds = 0, seed = 0;
-    uint32_t calm = 0;
-    bool with_marks = false, with_chart = false, with_shrink = false, many = false, good = true;
+    struct request request = {.from = 1};
+    bool with_marks = false, good = true;
     for (int i = 1; i < argc && good; i++) {
-        bool is_flag = strncmp(argv[i], "--", 2) == 0;
-        const char *flag = is_flag ? argv[i] : "";
-        if (strcmp(flag, "--marks") == 0) {
+        if (strcmp(argv[i], "--marks") == 0) {
             with_marks = true;
-            continue;
+        } else if (strncmp(argv[i], "--", 2) == 0) {
+            good = take_flag(&request, argv[i], argv[i + 1]);
+            i++;
+        } else {
+            good = request.seed_text == NULL;
+            request.seed_text = argv[i];
         }
-        const char *value = is_flag ? argv[++i] : argv[i];
-        if (strcmp(flag, "--without") == 0) {
-            good = parse_calms(value, &calm);
-            continue;
-        }
-        uint64_t *to = strcmp(flag, "--runs") == 0      ? &runs
-                       : strcmp(flag, "--seconds") == 0 ? &seconds
-                       : strcmp(flag, "--from") == 0    ? &from
-                                                        : &seed;
-        many = many || to == &runs || to == &seconds;
-        with_chart = with_chart || !is_flag;
-        with_shrink = with_shrink || strcmp(flag, "--shrink") == 0;
-        good = value != NULL && parse_u64(value, 0, UINT64_MAX, to, NULL) == ERR_OK &&
-               (to != &seed || !is_flag || with_shrink);
     }
-    if (!good || with_chart + with_shrink + many != 1) {
+    const struct {
+        bool wanted;
+        int (*run)(const struct request *request);
+    } verbs[] = {
+        {request.seed_text != NULL, replay_seed},
+        {request.tape != NULL, replay_tape},
+        {request.shrink != NULL, shrink},
+        {request.tapes != NULL, run_tapes},
+        {request.runs > 0 || request.seconds > 0, search},
+        {request.determinism > 0, compare_processes},
+        {request.digests > 0, print_digests},
+    };
+    int verb = -1;
+    for (int i = 0; i < (int)ARRAY_LEN(verbs); i++) {
+        if (verbs[i].wanted) {
+            good = good && verb < 0;
+            verb = i;
+        }
+    }
+    if (!good || verb < 0) {
         (void)fputs(USAGE, stderr);
         return 2;
     }
     world = world_create();
-    (void)signal(SIGABRT, on_abort);
-    int code = with_chart    ? replay(seed, calm)
-               : with_shrink ? shrink(seed)
-                             : search(from, runs, seconds);
+    int code = verbs[verb].run(&request);
     if (with_marks) {
         print_marks();
     }

@@ -6,8 +6,8 @@
 uint64_t network_latency_us(struct world *world, uint32_t compute, uint32_t node)
 {
     uint64_t base_us = world->healing ? 100 : world->climate.latency_us[compute][node];
-    uint64_t span_us = schedule_one_in(&world->net, 16) ? 8 * base_us : base_us;
-    return base_us / 2 + prng_below(&world->net, span_us + 1);
+    uint64_t span_us = tape_one_in(&world->tape, TAPE_NET, 16) ? 8 * base_us : base_us;
+    return base_us / 2 + tape_below(&world->tape, TAPE_NET, span_us + 1);
 }
 
 /* The walproposer's end goes away. What it sent before may still arrive, later than news. */
@@ -68,12 +68,12 @@ void network_send(struct world *world, uint32_t index, bool to_node)
     event.frame.offset = world->arena_used;
     event.frame.size = (uint32_t)size;
     world->arena_used += (uint32_t)size;
-    if (!world->healing && schedule_one_in(&world->net, world->climate.reset_one_in)) {
+    if (!world->healing && tape_one_in(&world->tape, TAPE_NET, world->climate.reset_one_in)) {
         schedule_chart(
             world, "network  resets connection %u of p%u and s%u", index, conn->compute,
             conn->node);
-        network_close(world, index, prng_below(&world->net, 500));
-        if (schedule_one_in(&world->net, 2)) {
+        network_close(world, index, tape_below(&world->tape, TAPE_NET, 500));
+        if (tape_one_in(&world->tape, TAPE_NET, 2)) {
             return; /* this one is lost with it */
         }
     }

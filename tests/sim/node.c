@@ -12,15 +12,15 @@ static void begin_disk_work(struct world *world, uint32_t n)
     struct sim_event event = {.node = n, .incarnation = node->incarnation};
     if (disk_begin_truncate(&node->disk)) {
         event.kind = EV_WAL_TRUNCATED;
-        schedule_add(world, base_us / 2 + prng_below(&world->disk_prng, base_us + 1), event);
+        schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
     if (disk_begin_sync(&node->disk)) {
         event.kind = EV_WAL_SYNCED;
-        schedule_add(world, base_us / 2 + prng_below(&world->disk_prng, base_us + 1), event);
+        schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
     if (disk_begin_state(&node->disk)) {
         event.kind = EV_STATE_SYNCED;
-        schedule_add(world, base_us / 2 + prng_below(&world->disk_prng, base_us + 1), event);
+        schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
 }
 
@@ -145,7 +145,7 @@ static void answer_read(
     err_t err = acceptor_readable_lsn(&node->acceptor, request->term, &end_lsn);
     if (err == ERR_OK && request->begin_lsn >= WAL_START && request->begin_lsn < end_lsn) {
         size_t size = MIN_OF(request->size, end_lsn - request->begin_lsn);
-        size = 1 + prng_below(&world->work, MIN_OF(size, world->climate.read_max));
+        size = 1 + tape_below(&world->tape, TAPE_WORK, MIN_OF(size, world->climate.read_max));
         reply.wal = bytes_of(node->disk.cache + (request->begin_lsn - WAL_START), size);
     }
     world->scratch.size = 0;
@@ -212,7 +212,7 @@ void node_crash(struct world *world, uint32_t n)
     MARK("sim.node.crashed");
     schedule_chart(world, "s%u crashes", n);
     node->up = false;
-    disk_crash(&node->disk, &world->crash);
+    disk_crash(&node->disk, &world->tape);
     for (uint32_t i = 0; i < world->conns_count; i++) {
         struct conn *conn = &world->conns[i];
         if (conn->node == n && conn->node_incarnation == node->incarnation) {

@@ -42,11 +42,6 @@ struct sim_event schedule_next(struct world *world)
     return first;
 }
 
-bool schedule_one_in(struct prng *prng, uint64_t n)
-{
-    return n > 0 && prng_below(prng, n) == 0;
-}
-
 void schedule_chart(struct world *world, const char *format, ...)
 {
     if (world->chart == NULL) {

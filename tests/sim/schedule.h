@@ -8,7 +8,5 @@
 void schedule_add(struct world *world, uint64_t delay_us, struct sim_event event);
 struct sim_event schedule_next(struct world *world); /* and it is that time */
 
-bool schedule_one_in(struct prng *prng, uint64_t n); /* 0: never */
-
 /* A line of the message chart, when somebody wants it. */
 void schedule_chart(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);

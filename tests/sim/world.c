@@ -15,7 +15,7 @@ static void heal(struct world *world)
 {
     schedule_chart(world, "---- healing");
     world->healing = true;
-    world->heal_sync = world->seed % 2 == 0;
+    world->heal_sync = world->climate.heal_sync;
     for (uint32_t c = 0; c < COMPUTES; c++) {
         compute_kill(world, c);
     }
@@ -101,13 +101,13 @@ static void dispatch(struct world *world, const struct sim_event *event)
         break;
     case EV_CRASH:
         if (!world->healing) {
-            uint32_t n = (uint32_t)prng_below(&world->crash, world->climate.nodes);
+            uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CRASH, world->climate.nodes);
             node_crash(world, n);
             schedule_add(
-                world, prng_below(&world->crash, 10000),
+                world, tape_below(&world->tape, TAPE_CRASH, 10000),
                 (struct sim_event){.kind = EV_RESTART, .node = n});
             schedule_add(
-                world, prng_below(&world->crash, 2 * world->climate.crash_one_in),
+                world, tape_below(&world->tape, TAPE_CRASH, 2 * world->climate.crash_one_in),
                 (struct sim_event){.kind = EV_CRASH});
         }
         break;
@@ -132,7 +132,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         if (compute_lives) {
             compute_kill(world, event->compute);
             schedule_add(
-                world, 1 + prng_below(&world->work, 10000),
+                world, 1 + tape_below(&world->tape, TAPE_WORK, 10000),
                 (struct sim_event){.kind = EV_START, .compute = event->compute});
         }
         break;
@@ -143,7 +143,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         compute_start(world, event->compute);
         if (!world->healing) {
             schedule_add(
-                world, prng_below(&world->work, world->climate.life_us),
+                world, tape_below(&world->tape, TAPE_WORK, world->climate.life_us),
                 (struct sim_event){
                     .kind = EV_KILL,
                     .compute = event->compute,
@@ -171,22 +171,15 @@ static void put_to_sleep(struct node *node, bool sleeps)
     }
 }
 
-static void begin(struct world *world, uint64_t seed, FILE *chart_file)
+static void begin(struct world *world, FILE *chart_file)
 {
-    struct prng swarm;
-    prng_init(&swarm, seed);
-    prng_init(&world->net, seed ^ 0x6e6574);
-    prng_init(&world->disk_prng, seed ^ 0x6469736b);
-    prng_init(&world->crash, seed ^ 0x6372617368);
-    prng_init(&world->work, seed ^ 0x776f726b);
-    world->seed = seed;
     world->chart = chart_file;
     world->now_us = world->order = world->steps = world->digest = 0;
     world->healing = world->heal_sync = false;
     world->synced_lsn = LSN_NONE;
     world->pending = world->conns_count = world->arena_used = 0;
-    climate_draw(&world->climate, &swarm);
-    climate_calm(&world->climate, world->calm);
+    climate_draw(&world->climate, &world->tape);
+    climate_calm(&world->climate, world->tape.calm);
     oracle_init(&world->oracle, world->climate.nodes);
     for (uint32_t n = 0; n < world->climate.nodes; n++) {
         struct node *node = &world->nodes[n];
@@ -208,31 +201,29 @@ static void begin(struct world *world, uint64_t seed, FILE *chart_file)
         world->computes[c].counter = 0;
         if (c < world->climate.computes) {
             schedule_add(
-                world, prng_below(&world->work, 5000) * c,
+                world, tape_below(&world->tape, TAPE_WORK, 5000) * c,
                 (struct sim_event){.kind = EV_START, .compute = c});
         }
     }
     if (world->climate.crash_one_in > 0) {
         schedule_add(
-            world, prng_below(&world->crash, 2 * world->climate.crash_one_in),
+            world, tape_below(&world->tape, TAPE_CRASH, 2 * world->climate.crash_one_in),
             (struct sim_event){.kind = EV_CRASH});
     }
-    if (schedule_one_in(&world->crash, world->climate.failure_one_in)) {
-        uint32_t n = (uint32_t)prng_below(&world->crash, world->climate.nodes);
-        uint64_t at_us = prng_below(&world->crash, world->climate.chaos_us);
+    if (tape_one_in(&world->tape, TAPE_CRASH, world->climate.failure_one_in)) {
+        uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CRASH, world->climate.nodes);
+        uint64_t at_us = tape_below(&world->tape, TAPE_CRASH, world->climate.chaos_us);
         schedule_add(world, at_us, (struct sim_event){.kind = EV_FAIL_STORAGE, .node = n});
     }
     schedule_add(
         world, world->climate.chaos_us / 2,
-        (struct sim_event){
-            .kind = EV_PERSIST_WANTED, .node = (uint32_t)(seed % world->climate.nodes)});
+        (struct sim_event){.kind = EV_PERSIST_WANTED, .node = world->climate.persist_node});
     schedule_add(world, world->climate.chaos_us, (struct sim_event){.kind = EV_HEAL});
 }
 
-const char *world_run(struct world *world, uint64_t seed, uint32_t calm, FILE *chart_file)
+const char *world_run(struct world *world, FILE *chart_file)
 {
-    world->calm = calm;
-    begin(world, seed, chart_file);
+    begin(world, chart_file);
     bool healed = false;
     while (world->pending > 0 && !healed && world->oracle.violation[0] == '\0') {
         struct sim_event event = schedule_next(world);
@@ -240,8 +231,8 @@ const char *world_run(struct world *world, uint64_t seed, uint32_t calm, FILE *c
         world->digest = hash64(&event.order, sizeof(event.order), world->digest + event.at_us);
         world->steps++;
         healed = world->healing && is_healed(world);
-        if (!healed &&
-            (world->steps > STEPS_MAX || world->now_us > world->climate.chaos_us + HEAL_US)) {
+        if (!healed && (world->steps > world->steps_max ||
+                        world->now_us > world->climate.chaos_us + HEAL_US)) {
             oracle_fail(
                 &world->oracle,
                 "liveness: nothing new is committed everywhere after healing"
@@ -263,11 +254,14 @@ const char *world_run(struct world *world, uint64_t seed, uint32_t calm, FILE *c
 
 struct world *world_create(void)
 {
-    return MEM_NEW(struct world);
+    struct world *world = MEM_NEW(struct world);
+    world->steps_max = STEPS_MAX;
+    return world;
 }
 
 void world_destroy(struct world *world)
 {
     buf_deinit(&world->scratch);
+    tape_deinit(&world->tape);
     mem_free(world);
 }

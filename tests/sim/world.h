@@ -19,7 +19,7 @@
 #define CONNS_MAX   2048
 #define EVENTS_MAX  4096
 #define ARENA_SIZE  (32 * MIB)
-#define STEPS_MAX   60000
+#define STEPS_MAX   60000 /* of a schedule; then nothing gets on any more */
 
 enum event_kind {
     EV_CONNECT, /* a hello reaches a safekeeper */
@@ -91,14 +91,12 @@ struct compute {
 };
 
 struct world {
-    uint64_t seed;
-    FILE *chart; /* NULL: be quick */
-    struct prng net, disk_prng, crash, work;
+    FILE *chart;      /* NULL: be quick */
+    struct tape tape; /* every random decision */
     struct climate climate;
-    uint32_t calm; /* bits of enum climate_calm */
     uint64_t now_us, order;
     bool healing;
-    uint64_t steps;
+    uint64_t steps, steps_max;
     uint64_t digest; /* of everything that was delivered, in order */
 
     uint32_t pending;
@@ -119,7 +117,7 @@ struct world *world_create(void);
 void world_destroy(struct world *world);
 
 /*
- * Run one schedule, without the kinds of trouble in `calm` (bits of enum climate_calm). Answers
- * NULL, or what was violated (valid until the next run).
+ * Run the schedule that world->tape decides, from its first decision on and without the kinds of
+ * trouble in tape.calm. Answers NULL, or what was violated (valid until the next run).
  */
-const char *world_run(struct world *world, uint64_t seed, uint32_t calm, FILE *chart);
+const char *world_run(struct world *world, FILE *chart);

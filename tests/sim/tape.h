@@ -1,0 +1,71 @@
+/*
+ * tape.h - every decision that chance takes in a schedule, one number each, so that a schedule can
+ * be recorded, replayed, cut down and mutated.
+ *
+ * Where the numbers come from: a seed (each stream has its own generator, so that leaving a fault
+ * out does not shuffle the others), a recorded tape, or bytes of a fuzzer. Rules for whoever adds a
+ * decision, so that old tapes keep their meaning: 0 is the calm answer (nothing happens, no
+ * delay), a stream that is used up answers 0, new questions go to the end of a stream's
+ * climate_draw() or to a stream of their own.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "common/base/bytes.h"
+#include "common/base/prng.h"
+
+#define TAPE_STREAMS(X)                                                                            \
+    X(SWARM, swarm, 0)            /* which kinds of trouble, how many nodes, how slow */           \
+    X(NET, net, 0x6e6574)         /* latencies, resets */                                          \
+    X(DISK, disk, 0x6469736b)     /* how long a write takes */                                     \
+    X(CRASH, crash, 0x6372617368) /* when, who, and what of the unsynced is left */                \
+    X(WORK, work, 0x776f726b)     /* what the computes write, and how long they live */
+
+enum tape_stream {
+#define X(NAME, name, salt) TAPE_##NAME,
+    TAPE_STREAMS(X)
+#undef X
+        TAPE_STREAM_COUNT
+};
+
+enum tape_source {
+    TAPE_OF_SEED,
+    TAPE_OF_FILE,  /* the values in `streams` are replayed */
+    TAPE_OF_BYTES, /* one sequence for all streams: the fewest bytes that hold the answer */
+};
+
+struct tape_values {
+    uint64_t *items;
+    size_t count, capacity;
+};
+
+struct tape {
+    enum tape_source source;
+    uint64_t seed;
+    uint32_t calm;  /* bits of enum climate_calm: left out of what was drawn */
+    bool recording; /* TAPE_OF_SEED and TAPE_OF_BYTES: keep the answers in `streams` */
+    struct prng prngs[TAPE_STREAM_COUNT];
+    struct tape_values streams[TAPE_STREAM_COUNT];
+    size_t next[TAPE_STREAM_COUNT];
+    struct bytes bytes;
+};
+
+void tape_deinit(struct tape *tape);
+
+/* From the first decision on. Only rewind keeps the values. */
+void tape_seed(struct tape *tape, uint64_t seed);
+void tape_bytes(struct tape *tape, struct bytes bytes);
+void tape_rewind(struct tape *tape); /* source: TAPE_OF_FILE */
+
+uint64_t tape_below(struct tape *tape, enum tape_stream stream, uint64_t sides); /* 0: calm */
+bool tape_one_in(struct tape *tape, enum tape_stream stream, uint64_t n);        /* n = 0: never */
+
+/*
+ * The file: lines of "NAME value value ...", NAME a stream (again and again, in order), `seed` or
+ * `without`; a value may be "0*12". '#' begins a comment. ERR_CORRUPT says in which line.
+ */
+void tape_save(const struct tape *tape, const char *comment, FILE *file);
+NODISCARD err_t tape_load(struct tape *tape, FILE *file, struct errmsg *msg);
+
+void tape_copy(struct tape *to, const struct tape *from); /* values only; `to` is TAPE_OF_FILE */
