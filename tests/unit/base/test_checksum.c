@@ -39,6 +39,35 @@ START_TEST(test_pieces_give_the_same_as_the_whole)
 }
 END_TEST
 
+/* Bit by bit, as the polynomial says. */
+static uint32_t by_definition(const uint8_t *data, size_t size)
+{
+    uint32_t crc = UINT32_MAX;
+    for (size_t i = 0; i < 8 * size; i++) {
+        uint32_t bit = (crc ^ data[i / 8] >> i % 8) & 1;
+        crc = crc >> 1 ^ (bit != 0 ? 0x82F63B78u : 0);
+    }
+    return ~crc;
+}
+
+/* Long inputs take another way, in rounds of about a thousand bytes; so do pieces of one sum. */
+START_TEST(test_long_inputs_give_what_the_polynomial_says)
+{
+    static uint8_t data[9001];
+    struct prng prng;
+    prng_init(&prng, 7);
+    for (size_t i = 0; i < sizeof(data); i++) {
+        data[i] = (uint8_t)prng_next(&prng);
+    }
+    for (size_t size = 900; size <= sizeof(data); size += 81) {
+        uint32_t whole = by_definition(data, size);
+        ck_assert_uint_eq(crc32c(0, data, size), whole);
+        size_t cut = prng_below(&prng, size);
+        ck_assert_uint_eq(crc32c(crc32c(0, data, cut), data + cut, size - cut), whole);
+    }
+}
+END_TEST
+
 START_TEST(test_hash_depends_on_content_and_seed)
 {
     ck_assert_uint_eq(hash64("a", 1, 0), hash64("a", 1, 0));
@@ -79,6 +108,7 @@ UNIT_MAIN(
     "checksum",
     test_vectors_of_rfc_3720,
     test_pieces_give_the_same_as_the_whole,
+    test_long_inputs_give_what_the_polynomial_says,
     test_hash_depends_on_content_and_seed,
     test_hash128_is_canonical_xxh3,
     test_hash128_of_pieces_is_that_of_the_whole);
