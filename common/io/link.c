@@ -416,24 +416,61 @@ static void stop_reading(struct link *link)
     }
 }
 
-/* Called when a turn of the loop ends: resumed links go on, gathered frames are written. */
-void links_end_turn(struct loop *loop)
+static void end_turn(struct link *link)
+{
+    if (link->state == LINK_OPEN || link->state == LINK_CLOSING) {
+        flush(link);
+        close_when_flushed(link);
+        tell_drained(link);
+    }
+}
+
+static bool goes_on(const struct link *link)
+{
+    return link->state == LINK_OPEN && !link->paused && !link->reading;
+}
+
+static void go_on(struct link *link)
+{
+    take_frames(link); /* those that came before the pause */
+    if (link->state == LINK_OPEN && !link->paused) {
+        start_reading(link);
+    }
+}
+
+/* Writes what has gathered; links that were resumed go to `resumed`. */
+static void write_gathered(struct loop *loop, struct list *resumed)
 {
     for (struct list_link *item = list_pop_front(&loop->dirty_links); item != NULL;
          item = list_pop_front(&loop->dirty_links)) {
         struct link *link = CONTAINER_OF(item, struct link, dirty);
-        if (link->state == LINK_OPEN && !link->paused && !link->reading) {
-            take_frames(link); /* those that came before the pause */
-            if (link->state == LINK_OPEN && !link->paused) {
-                start_reading(link);
-            }
-        }
-        if (link->state == LINK_OPEN || link->state == LINK_CLOSING) {
-            flush(link);
-            close_when_flushed(link);
-            tell_drained(link);
+        if (goes_on(link)) {
+            list_push_back(resumed, item);
+        } else {
+            end_turn(link);
         }
     }
+}
+
+/*
+ * Called when a turn of the loop ends: gathered frames are written, then resumed links go on. In
+ * this order: what is ready to be sent does not wait for the work of those who were held back.
+ */
+void links_end_turn(struct loop *loop)
+{
+    struct list resumed;
+    list_init(&resumed);
+    do {
+        write_gathered(loop, &resumed);
+        struct list_link *item = list_pop_front(&resumed);
+        if (item != NULL) {
+            struct link *link = CONTAINER_OF(item, struct link, dirty);
+            if (goes_on(link)) {
+                go_on(link);
+            }
+            end_turn(link);
+        }
+    } while (!list_is_empty(&loop->dirty_links) || !list_is_empty(&resumed));
 }
 
 /* Opening. */

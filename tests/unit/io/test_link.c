@@ -331,6 +331,46 @@ START_TEST(test_paused_link_delivers_nothing_until_resumed)
 }
 END_TEST
 
+static void send_three(struct end *end)
+{
+    for (uint64_t i = 1; i <= 3; i++) {
+        link_send(end->user.link, &(struct frame){.type = FRAME_APPEND, .request_id = i});
+    }
+}
+
+/* One turn: the server goes on with frames that it has already, the client has something to say. */
+static void resume_and_send(struct timer *timer)
+{
+    (void)timer;
+    link_resume(server.user.link);
+    link_send(client.user.link, &(struct frame){.type = FRAME_APPEND, .request_id = 4});
+}
+
+static void pause_then_look(struct end *end, const struct frame *frame)
+{
+    if (frame->request_id == 1) {
+        link_pause(end->user.link);
+        timer_start(loop, &resume_timer, 0);
+    } else if (frame->request_id == 2) {
+        ck_assert_uint_eq(link_send_buffer(client.user.link)->size, 0); /* it was written */
+    } else if (frame->request_id == 4) {
+        link_close(end->user.link);
+    }
+}
+
+START_TEST(test_what_is_ready_is_written_before_resumed_links_go_on)
+{
+    open_both(NULL);
+    resume_timer.on_fire = resume_and_send;
+    client.on_open = send_three;
+    server.on_frame = pause_then_look;
+    connect_client(NULL);
+    loop_run(loop);
+    ck_assert_int_eq(server.frames, 4);
+    close_all();
+}
+END_TEST
+
 static void fill_queue(struct end *end)
 {
     static uint8_t payload[900000];
@@ -552,6 +592,7 @@ UNIT_MAIN(
     test_close_while_connecting_reports_closed_once,
     test_silent_peer_times_out,
     test_paused_link_delivers_nothing_until_resumed,
+    test_what_is_ready_is_written_before_resumed_links_go_on,
     test_full_send_queue_says_when_it_drained,
     test_sender_without_restraint_loses_the_link_not_the_memory,
     test_garbage_closes_the_link_as_corrupt,
