@@ -8,6 +8,10 @@
  * {"count":..,"seconds":..,"p50_us":..,"p99_us":..}. Also the physical limit beside it: the same
  * number of bytes bounced over a loopback socket pair, interleaved, as "echo_p50_us" and
  * "echo_p99_us".
+ *
+ * "arrived_p50_us" and "arrived_p99_us" end when the reply lay in our socket, however late we ran
+ * then: what the server and its wait for a CPU cost. The rest of p99_us is our own wait for one.
+ * Of many in flight, packets carry several replies: they count for one in flight only.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -95,6 +100,13 @@ static int start_echo(void)
     return fd;
 }
 
+static uint64_t real_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 static void bounce(int fd, struct samples *samples)
 {
     static uint8_t request[FRAME_HEADER_SIZE + 41];
@@ -127,6 +139,7 @@ int main(int argc, char **argv)
     }
     int echo_client = start_echo();
     struct samples pages = {.ns = MEM_ARRAY(uint32_t, SAMPLES_MAX)};
+    struct samples arrivals = {.ns = MEM_ARRAY(uint32_t, SAMPLES_MAX)};
     struct samples echoes = {.ns = MEM_ARRAY(uint32_t, SAMPLES_MAX)};
     mono_ns_t sent_at[IN_FLIGHT_MAX] = {0};
     struct prng prng;
@@ -137,20 +150,25 @@ int main(int argc, char **argv)
         ask(&out, &target, &prng, id);
         sent_at[id] = clock_mono();
     }
+    stamp_arrivals(fd);
+    uint64_t sent_real = real_ns();
     send_all(fd, &out);
-    mono_ns_t begin = clock_mono();
     mono_ns_t spent = 0;
     uint64_t count = 0;
     while (clock_mono() < deadline) {
         mono_ns_t turn = clock_mono();
         size_t size = 0;
-        struct frame frame = receive(fd, &in, &size);
+        uint64_t arrived_real = 0;
+        struct frame frame = receive_stamped(fd, &in, &size, &arrived_real);
         if (frame.type != FRAME_GET_PAGE_REPLY || frame.request_id >= in_flight) {
             fail("a request was refused");
         }
         uint64_t id = frame.request_id;
         mono_ns_t now = clock_mono();
         note(&pages, now - sent_at[id]);
+        if (in_flight == 1 && arrived_real > sent_real) {
+            note(&arrivals, arrived_real - sent_real);
+        }
         buf_consume(&in, size);
         count++;
         spent += now - turn;
@@ -160,14 +178,16 @@ int main(int argc, char **argv)
         turn = clock_mono();
         sent_at[id] = turn;
         ask(&out, &target, &prng, id);
+        sent_real = real_ns();
         send_all(fd, &out);
         spent += clock_mono() - turn;
     }
-    (void)begin;
     printf(
         "{\"count\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+        "\"arrived_p50_us\":%.1f,\"arrived_p99_us\":%.1f,"
         "\"echo_p50_us\":%.1f,\"echo_p99_us\":%.1f}\n",
         count, (double)spent / 1e9, percentile_us(&pages, 0.5), percentile_us(&pages, 0.99),
-        percentile_us(&echoes, 0.5), percentile_us(&echoes, 0.99));
+        percentile_us(&arrivals, 0.5), percentile_us(&arrivals, 0.99), percentile_us(&echoes, 0.5),
+        percentile_us(&echoes, 0.99));
     return 0;
 }

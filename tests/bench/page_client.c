@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/wire/hello_proto.h"
 
 _Noreturn void fail(const char *what)
@@ -49,7 +51,41 @@ void send_all(int fd, struct buf *out)
     buf_clear(out);
 }
 
-struct frame receive(int fd, struct buf *in, size_t *ret_size)
+void stamp_arrivals(int fd)
+{
+    int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) != 0) {
+        fail("no time stamps on this socket");
+    }
+}
+
+/* As read(); the stamp is that of the last packet of what was read. */
+static ssize_t read_stamped(int fd, void *to, size_t size, uint64_t *ret_arrived_ns)
+{
+    union {
+        struct cmsghdr align;
+        uint8_t bytes[256];
+    } control;
+    struct iovec piece = {.iov_base = to, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &piece,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    ssize_t got = recvmsg(fd, &message, 0);
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); got > 0 && header != NULL;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec at;
+            memcpy(&at, CMSG_DATA(header), sizeof(at));
+            *ret_arrived_ns = (uint64_t)at.tv_sec * NS_PER_S + (uint64_t)at.tv_nsec;
+        }
+    }
+    return got;
+}
+
+struct frame receive_stamped(int fd, struct buf *in, size_t *ret_size, uint64_t *ret_arrived_ns)
 {
     struct frame frame = {0};
     struct errmsg msg = {0};
@@ -60,12 +96,18 @@ struct frame receive(int fd, struct buf *in, size_t *ret_size)
         }
         size_t before = in->size;
         uint8_t *to = buf_extend(in, 64 * KIB);
-        ssize_t got = read(fd, to, 64 * KIB);
+        ssize_t got = read_stamped(fd, to, 64 * KIB, ret_arrived_ns);
         if (got <= 0) {
             fail("connection lost while reading");
         }
         in->size = before + (size_t)got;
     }
+}
+
+struct frame receive(int fd, struct buf *in, size_t *ret_size)
+{
+    uint64_t arrived_ns = 0;
+    return receive_stamped(fd, in, ret_size, &arrived_ns);
 }
 
 uint32_t say_hello(int fd, const char *tenant, const char *timeline)

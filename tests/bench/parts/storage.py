@@ -99,9 +99,10 @@ class Storage:
         folder = self.folder / "tenants" / tenant
         return int(subprocess.check_output(["du", "-s", "-B1", str(folder)], text=True).split()[0])
 
-    def get_page(self, tenant, timeline, rel, blocks, seconds, in_flight=1):
-        """Latencies of random pages of a relation of template1, warm; a dict of tests/bench/getpage.c."""
-        done = subprocess.run([str(self.cluster.build / "tests/bench/getpage"), self.host, self.port, tenant, timeline, "1663", "1",
+    def get_page(self, tenant, timeline, rel, blocks, seconds, in_flight=1, before=()):
+        """Latencies of random pages of a relation of template1, warm; a dict of tests/bench/getpage.c. `before`: words of
+        the command in front of it, such as taskset."""
+        done = subprocess.run([*before, str(self.cluster.build / "tests/bench/getpage"), self.host, self.port, tenant, timeline, "1663", "1",
                                str(rel), str(blocks), str(seconds), str(in_flight)],
                               stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout)
