@@ -18,6 +18,7 @@ PACKAGES_ALL=(
     make bison flex perl bzip2 patch libicu-dev zlib1g-dev libreadline-dev # Postgres
     ca-certificates debian-archive-keyring curl procps util-linux iptables # tools
     clang libclang-rt-14-dev clang-format clang-tidy                       # second compiler, lint
+    libfuse3-dev fuse3                                                     # lossyfs: power loss
 )
 # What only the suites `store` and `e2e` need: Swift, as the S3 server that the tests start (a library, no service).
 PACKAGES_STORE=(python3-swift openssl)

@@ -1,5 +1,6 @@
 #include "tests/model/store/episode.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "common/base/assert.h"
 #include "common/base/fault.h"
 #include "common/base/prng.h"
+#include "common/base/str.h"
 #include "common/io/file.h"
 #include "tests/model/store/subject.h"
 
@@ -21,12 +23,21 @@ struct shared {
     const struct op *ops;
     size_t op_count, next;
     bool trace, crashing; /* it is meant to die now */
+    bool is_unfinished;   /* the operation before `next` had not returned when the child died */
     struct errmsg why;
-    char folder[64];
+    char folder[PATH_SIZE];
 };
+
+/* A mounted lossyfs, on which any change may be the last: see episode_set_lossy(). */
+static struct {
+    const char *mountpoint; /* NULL: no power is ever cut */
+    struct prng prng;
+    struct episode_deaths deaths;
+} lossy;
 
 static struct shared *shared;
 static struct model *model;
+static bool is_repeating; /* in a child: the operation that the one before it died in */
 
 /* Places in the store where a crash leaves something half done. */
 static const char *const crash_points[] = {
@@ -459,11 +470,14 @@ static void do_lease(const struct op *op)
     *hold = (struct model_hold){.is_used = may, .timeline = (uint8_t)timeline, .lsn = lsn};
 }
 
+/* Said again after a crash, it may find that it was done. */
 static void do_lease_drop(const struct op *op)
 {
     size_t name = 1 + op->a % (MODEL_HOLDS - 1);
     if (model->holds[name].is_used) {
-        subject_lease_drop(model->holds[name].timeline, name);
+        if (!subject_lease_drop(model->holds[name].timeline, name) && !is_repeating) {
+            differ("lease %zu is not there", name);
+        }
         model->holds[name].is_used = false;
     }
 }
@@ -578,6 +592,12 @@ static void recover(void)
     }
 }
 
+/* Cutoffs that were being moved may be what they were or what they were to be. */
+static bool is_moving_cutoffs(void)
+{
+    return shared->is_unfinished && shared->ops[shared->next - 1].kind == OP_CUTOFFS;
+}
+
 /* As a tenant is opened: rows, timelines, then compactions may begin. */
 static void open_subject(void)
 {
@@ -589,7 +609,9 @@ static void open_subject(void)
         }
     }
     subject_start();
-    check_cutoffs();
+    if (!is_moving_cutoffs()) {
+        check_cutoffs();
+    }
 }
 
 static void die(void)
@@ -655,16 +677,37 @@ static void print_op(size_t index, const struct op *op)
     (void)fflush(stdout);
 }
 
+/*
+ * What was asked for and not answered is asked for again, as a client does: whether it was done or
+ * not, afterwards it is. Everything else is either in the model before the store is asked, or does
+ * not change what the model says.
+ */
+static void finish_unfinished(void)
+{
+    const struct op *op = &shared->ops[shared->next - 1];
+    if (op->kind == OP_LEASE || op->kind == OP_LEASE_DROP || op->kind == OP_CUTOFFS) {
+        is_repeating = true;
+        play(op);
+        is_repeating = false;
+    }
+    shared->is_unfinished = false;
+}
+
 static void run_child(void)
 {
     open_subject();
     recover();
+    if (shared->is_unfinished) {
+        finish_unfinished();
+    }
     while (shared->next < shared->op_count) {
         const struct op *op = &shared->ops[shared->next++];
         if (shared->trace) {
             print_op(shared->next - 1, op);
         }
+        shared->is_unfinished = true;
         play(op);
+        shared->is_unfinished = false;
     }
     subject_close();
     _exit(0);
@@ -672,29 +715,109 @@ static void run_child(void)
 
 /* -- the parent -- */
 
-bool episode_run(const struct op *ops, size_t count, bool trace, struct errmsg *ret_why)
+void episode_set_lossy(const char *mountpoint)
+{
+    lossy.mountpoint = mountpoint;
+}
+
+struct episode_deaths episode_deaths(void)
+{
+    return lossy.deaths;
+}
+
+static void tell_lossy(const char *line)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof(path), "%s/.lossyfs", lossy.mountpoint);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ASSERT(fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line));
+    (void)close(fd);
+}
+
+/* Lives of all lengths: many end while they recover, or in one of the first flushes. */
+static uint64_t draw_changes(void)
+{
+    static const uint64_t most[] = {20, 80, 300, 1000};
+    return 1 + prng_below(&lossy.prng, most[prng_below(&lossy.prng, ARRAY_LEN(most))]);
+}
+
+/* After so many changes of the disk the child has to go; 0: never. */
+static void arm(uint64_t changes, pid_t child)
+{
+    char line[64];
+    if (lossy.mountpoint != NULL) {
+        (void)snprintf(line, sizeof(line), "kill %" PRIu64 " %d", changes, (int)child);
+        tell_lossy(line);
+    }
+}
+
+/* The child begins only when the disk knows when it has to go. */
+static int run_child_once(void)
+{
+    int status, go[2];
+    ASSERT(pipe(go) == 0);
+    (void)fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        (void)close(go[1]);
+        (void)!read(go[0], &byte, 1);
+        run_child();
+    }
+    (void)close(go[0]);
+    arm(draw_changes(), child);
+    (void)close(go[1]);
+    ASSERT(child > 0 && waitpid(child, &status, 0) == child);
+    arm(0, child);
+    return status;
+}
+
+/* Half of the deaths take what was not synced along. */
+static bool is_survivable(int status)
+{
+    bool is_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (lossy.mountpoint == NULL || !is_killed) {
+        return WIFSIGNALED(status) && shared->crashing;
+    }
+    lossy.deaths.kills++;
+    if (prng_below(&lossy.prng, 2) == 0) {
+        char line[64];
+        (void)snprintf(line, sizeof(line), "cut %" PRIu64, prng_next(&lossy.prng));
+        tell_lossy(line);
+        lossy.deaths.cuts++;
+    }
+    return true;
+}
+
+static void make_folder(void)
+{
+    struct errmsg msg;
+    /* In memory where there is such a place: nothing here depends on what a sync costs. */
+    const char *base = lossy.mountpoint != NULL  ? lossy.mountpoint
+                       : file_exists("/dev/shm") ? "/dev/shm"
+                                                 : "/tmp";
+    (void)snprintf(shared->folder, sizeof(shared->folder), "%s/store_model.XXXXXX", base);
+    ASSERT(mkdtemp(shared->folder) != NULL);
+    ASSERT(lossy.mountpoint == NULL || file_sync_dir(base, &msg) == ERR_OK);
+}
+
+bool episode_run(
+    uint64_t seed, const struct op *ops, size_t count, bool trace, struct errmsg *ret_why)
 {
     model_init(model);
+    prng_init(&lossy.prng, seed);
     *ret_why = shared->why = (struct errmsg){0};
     shared->ops = ops; /* a child sees what its parent had when it was made */
     shared->op_count = count;
     shared->next = 0;
     shared->trace = trace;
-    /* In memory where there is such a place: nothing here depends on what a sync costs. */
-    (void)snprintf(
-        shared->folder, sizeof(shared->folder), "%s/store_model.XXXXXX",
-        file_exists("/dev/shm") ? "/dev/shm" : "/tmp");
-    ASSERT(mkdtemp(shared->folder) != NULL);
+    shared->is_unfinished = false;
+    make_folder();
     int status;
     do {
         shared->crashing = false;
-        (void)fflush(stdout);
-        pid_t child = fork();
-        if (child == 0) {
-            run_child();
-        }
-        ASSERT(child > 0 && waitpid(child, &status, 0) == child);
-    } while (WIFSIGNALED(status) && shared->crashing);
+        status = run_child_once();
+    } while (status != 0 && is_survivable(status));
     if (status != 0 && shared->why.text[0] == '\0') {
         (void)snprintf(
             shared->why.text, sizeof(shared->why.text), "the child ended with status %x",

@@ -6,6 +6,9 @@
  *
  * The store runs in a child process, the model in memory that both share: a crash is the child's
  * death, and the next child opens what is left on disk.
+ *
+ * On a lossyfs (tests/lib/lossyfs) the child may die at any change of the disk besides, and every
+ * second time the power goes with it. What it had asked for and not heard of is asked for again.
  */
 #pragma once
 
@@ -42,5 +45,17 @@ struct op {
 
 void episode_init(void); /* once a process */
 void episode_generate(uint64_t seed, struct op *ops, size_t count);
-/* True: as the model says. Else `ret_why` says what was different. `trace` prints each step. */
-bool episode_run(const struct op *ops, size_t count, bool trace, struct errmsg *ret_why);
+/*
+ * True: as the model says. Else `ret_why` says what was different. `trace` prints each step. The
+ * seed is for what is not in the list: when the power goes.
+ */
+bool episode_run(
+    uint64_t seed, const struct op *ops, size_t count, bool trace, struct errmsg *ret_why);
+
+/* Where a lossyfs is mounted; it must outlive all episodes. */
+void episode_set_lossy(const char *mountpoint);
+
+struct episode_deaths {
+    uint64_t kills, cuts; /* at a change of the disk; of these, with what was not synced */
+};
+struct episode_deaths episode_deaths(void);

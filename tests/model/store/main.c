@@ -4,6 +4,7 @@
  *   store_model SEED             one episode, step by step
  *   store_model --shrink SEED    leave out whatever the difference does not need
  *   store_model --steps N [--from SEED] [--seconds T]
+ *   store_model --lossy MOUNTPOINT ...      on a lossyfs: any change may be the last
  * Exit code: 0 as the model says, 1 different (the seed is printed), 2 usage.
  */
 #include <stdio.h>
@@ -18,7 +19,8 @@
 
 #define USAGE                                                                                      \
     "usage: store_model SEED | store_model --shrink SEED |\n"                                      \
-    "       store_model --steps N [--from SEED] [--seconds T]\n"
+    "       store_model --steps N [--from SEED] [--seconds T]\n"                                   \
+    "       store_model --lossy MOUNTPOINT ...\n"
 #define EPISODE_OPS 3000
 
 struct arguments {
@@ -29,7 +31,7 @@ struct arguments {
 static struct op ops[EPISODE_OPS];
 
 /* Leave out pieces, large ones first, as long as it still fails. */
-static size_t shrink_ops(size_t count)
+static size_t shrink_ops(uint64_t seed, size_t count)
 {
     struct op *tried = MEM_ARRAY(struct op, EPISODE_OPS);
     for (size_t piece = count / 2; piece > 0; piece /= 2) {
@@ -38,7 +40,7 @@ static size_t shrink_ops(size_t count)
             struct errmsg why;
             memcpy(tried, ops, at * sizeof(ops[0]));
             memcpy(tried + at, ops + at + left_out, (count - at - left_out) * sizeof(ops[0]));
-            if (episode_run(tried, count - left_out, false, &why)) {
+            if (episode_run(seed, tried, count - left_out, false, &why)) {
                 at += left_out;
                 continue;
             }
@@ -56,13 +58,13 @@ static int show_one(const struct arguments *arguments)
     size_t count = EPISODE_OPS;
     episode_generate(arguments->seed, ops, count);
     if (arguments->shrink) {
-        if (episode_run(ops, count, false, &why)) {
+        if (episode_run(arguments->seed, ops, count, false, &why)) {
             printf("seed %" PRIu64 ": as the model says\n", arguments->seed);
             return 0;
         }
-        count = shrink_ops(count);
+        count = shrink_ops(arguments->seed, count);
     }
-    bool same = episode_run(ops, count, true, &why);
+    bool same = episode_run(arguments->seed, ops, count, true, &why);
     printf(
         "seed %" PRIu64 ", %zu operations: %s\n", arguments->seed, count,
         same ? "as the model says" : why.text);
@@ -79,7 +81,7 @@ static int search(const struct arguments *arguments)
             break;
         }
         episode_generate(seed, ops, EPISODE_OPS);
-        if (!episode_run(ops, EPISODE_OPS, false, &why)) {
+        if (!episode_run(seed, ops, EPISODE_OPS, false, &why)) {
             printf(
                 "seed %" PRIu64 " after %" PRIu64
                 " steps: %s\nsmaller: store_model --shrink %" PRIu64 "\n",
@@ -90,6 +92,12 @@ static int search(const struct arguments *arguments)
     printf(
         "%" PRIu64 " steps, seeds %" PRIu64 " to %" PRIu64 ": as the model says\n", steps,
         arguments->from, seed - 1);
+    struct episode_deaths deaths = episode_deaths();
+    if (deaths.kills > 0) {
+        printf(
+            "%" PRIu64 " deaths at a change of the disk, %" PRIu64 " of them power cuts\n",
+            deaths.kills, deaths.cuts);
+    }
     return 0;
 }
 
@@ -98,6 +106,10 @@ static err_t parse(int argc, char **argv, struct arguments *ret, struct errmsg *
     struct arguments got = {.from = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--lossy") == 0 && *value != '\0') {
+            episode_set_lossy(argv[++i]);
+            continue;
+        }
         uint64_t *to = strcmp(argv[i], "--steps") == 0     ? &got.steps
                        : strcmp(argv[i], "--from") == 0    ? &got.from
                        : strcmp(argv[i], "--seconds") == 0 ? &got.seconds

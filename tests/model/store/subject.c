@@ -127,12 +127,16 @@ bool subject_lease(int timeline, lsn_t lsn, size_t name)
         subject.history, subject.store, subject.timelines[timeline], &lease, &msg));
 }
 
-void subject_lease_drop(int timeline, size_t name)
+bool subject_lease_drop(int timeline, size_t name)
 {
     char text[LEASE_NAME_SIZE];
     (void)snprintf(text, sizeof(text), "lease %zu", name);
-    must(history_lease_drop(
-        subject.history, subject.store, subject.timelines[timeline], text, &msg));
+    err_t err =
+        history_lease_drop(subject.history, subject.store, subject.timelines[timeline], text, &msg);
+    if (err != ERR_NOT_FOUND) {
+        must(err);
+    }
+    return err == ERR_OK;
 }
 
 void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TIMELINES])

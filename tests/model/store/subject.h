@@ -24,7 +24,7 @@ bool subject_may_read(int timeline, lsn_t lsn);
 bool subject_hold(int timeline, lsn_t lsn);
 void subject_release(void);
 bool subject_lease(int timeline, lsn_t lsn, size_t name);
-void subject_lease_drop(int timeline, size_t name);
+bool subject_lease_drop(int timeline, size_t name); /* false: there is none */
 /* Wanted cutoffs by timeline; 0 for those that are gone. */
 void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TIMELINES]);
 void subject_compact(void);
