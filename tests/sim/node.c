@@ -145,7 +145,9 @@ static void answer_read(
     err_t err = acceptor_readable_lsn(&node->acceptor, request->term, &end_lsn);
     if (err == ERR_OK && request->begin_lsn >= WAL_START && request->begin_lsn < end_lsn) {
         size_t size = MIN_OF(request->size, end_lsn - request->begin_lsn);
-        size = 1 + tape_below(&world->tape, TAPE_WORK, MIN_OF(size, world->climate.read_max));
+        if (!world->healing) {
+            size = 1 + tape_below(&world->tape, TAPE_WORK, MIN_OF(size, world->climate.read_max));
+        }
         reply.wal = bytes_of(node->disk.cache + (request->begin_lsn - WAL_START), size);
     }
     world->scratch.size = 0;

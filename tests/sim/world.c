@@ -47,6 +47,16 @@ static bool is_healed(const struct world *world)
     return true;
 }
 
+/* Trouble within `span_us`; a tape that is used up plans none. */
+static void plan(
+    struct world *world, enum tape_stream stream, uint64_t span_us, struct sim_event event)
+{
+    uint64_t delay_us = tape_below(&world->tape, stream, span_us);
+    if (delay_us > 0) {
+        schedule_add(world, delay_us, event);
+    }
+}
+
 static void dispatch(struct world *world, const struct sim_event *event)
 {
     struct node *node = &world->nodes[event->node];
@@ -106,8 +116,8 @@ static void dispatch(struct world *world, const struct sim_event *event)
             schedule_add(
                 world, tape_below(&world->tape, TAPE_CRASH, 10000),
                 (struct sim_event){.kind = EV_RESTART, .node = n});
-            schedule_add(
-                world, tape_below(&world->tape, TAPE_CRASH, 2 * world->climate.crash_one_in),
+            plan(
+                world, TAPE_CRASH, 2 * world->climate.crash_one_in,
                 (struct sim_event){.kind = EV_CRASH});
         }
         break;
@@ -142,8 +152,8 @@ static void dispatch(struct world *world, const struct sim_event *event)
         }
         compute_start(world, event->compute);
         if (!world->healing) {
-            schedule_add(
-                world, tape_below(&world->tape, TAPE_WORK, world->climate.life_us),
+            plan(
+                world, TAPE_WORK, world->climate.life_us,
                 (struct sim_event){
                     .kind = EV_KILL,
                     .compute = event->compute,
@@ -206,8 +216,8 @@ static void begin(struct world *world, FILE *chart_file)
         }
     }
     if (world->climate.crash_one_in > 0) {
-        schedule_add(
-            world, tape_below(&world->tape, TAPE_CRASH, 2 * world->climate.crash_one_in),
+        plan(
+            world, TAPE_CRASH, 2 * world->climate.crash_one_in,
             (struct sim_event){.kind = EV_CRASH});
     }
     if (tape_one_in(&world->tape, TAPE_CRASH, world->climate.failure_one_in)) {
