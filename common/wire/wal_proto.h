@@ -45,6 +45,8 @@ void print_term_history(struct buf *to, const char *name, struct term_history va
     X(u64, record_lsn) /* end of the last complete record that is on disk */                       \
     X(u64, commit_lsn)                                                                             \
     X(u64, start_lsn)        /* where this timeline's log begins at this safekeeper */             \
+    X(u64, suspect_lsn)      /* 0, or it may have acknowledged up to here and lost it: wal.md */   \
+    X(u64, suspect_term)     /* no term after this one wrote what may be lost */                   \
     X(term_history, history) /* clipped to record_lsn */
 
 /* The winner tells each acceptor from where it will stream: the log is cut there. */

@@ -75,6 +75,9 @@ static void send_vote(
     reply->record_lsn = MUTANT(18) ? acceptor->received_record_lsn : acceptor->record_lsn;
     reply->commit_lsn = acceptor->state.commit_lsn;
     reply->start_lsn = acceptor->state.start_lsn;
+    bool is_suspect = acceptor_is_suspect(acceptor) && !MUTANT(23);
+    reply->suspect_lsn = is_suspect ? acceptor->state.suspect_lsn : LSN_NONE;
+    reply->suspect_term = is_suspect ? acceptor->state.suspect_term : 0;
     reply->history = acceptor->state.history;
     if (!MUTANT(13)) {
         term_history_clip(&reply->history, acceptor->record_lsn);
@@ -123,6 +126,43 @@ static enum commit_news advance_commit(struct acceptor *acceptor, struct accepto
         persist(acceptor, out);
     }
     return effective ? COMMIT_EFFECTIVE : COMMIT_MOVED;
+}
+
+/* ---- suspicion ---- */
+
+static bool is_suspect_at(const struct acceptor_state *state, lsn_t record_lsn)
+{
+    if (state->suspect_lsn <= record_lsn) {
+        return false; /* none, or everything is here again */
+    }
+    struct term_history held = state->history;
+    term_history_clip(&held, record_lsn);
+    return term_history_last_term(&held) <= state->suspect_term;
+}
+
+bool acceptor_is_suspect(const struct acceptor *acceptor)
+{
+    return is_suspect_at(&acceptor->state, acceptor->record_lsn);
+}
+
+void acceptor_state_suspect(struct acceptor_state *state, lsn_t record_lsn, lsn_t suspect_lsn)
+{
+    ASSERT(suspect_lsn > record_lsn);
+    term_t term = term_history_last_term(&state->history);
+    bool is_already = is_suspect_at(state, record_lsn);
+    state->suspect_lsn = is_already ? MAX_OF(state->suspect_lsn, suspect_lsn) : suspect_lsn;
+    state->suspect_term = is_already ? MAX_OF(state->suspect_term, term) : term;
+}
+
+/* It is forgotten when it is over; on disk a little later, which only repeats the question. */
+static void end_suspicion(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    if (acceptor->state.suspect_lsn != LSN_NONE && (!acceptor_is_suspect(acceptor) || MUTANT(56))) {
+        MARK("acceptor.suspicion.ended");
+        acceptor->state.suspect_lsn = LSN_NONE;
+        acceptor->state.suspect_term = 0;
+        persist(acceptor, out);
+    }
 }
 
 /* ---- votes ---- */
@@ -378,6 +418,7 @@ static void on_state_persisted(
     }
     if (acceptor->phase == ACCEPTOR_ADOPTING &&
         acceptor->durable_sequence >= acceptor->adopt_sequence) {
+        end_suspicion(acceptor, out); /* the term begins at the end of our log, or before */
         follow(acceptor, out);
     }
 }
@@ -400,6 +441,7 @@ static void on_wal_flushed(
         acceptor->ends_first = end_slot(acceptor, 1);
         acceptor->ends_count--;
     }
+    end_suspicion(acceptor, out);
     if (acceptor->phase == ACCEPTOR_FOLLOWING) {
         (void)advance_commit(acceptor, out);
         send_appended(acceptor, out, acceptor->leader);

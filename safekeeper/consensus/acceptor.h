@@ -51,13 +51,22 @@ struct acceptor_state {
     generation_t generation; /* of the membership */
     term_t term;             /* highest promised */
     lsn_t start_lsn;
-    lsn_t commit_lsn; /* lags: persisted now and then, it only bounds the scan at the start */
+    lsn_t commit_lsn;    /* lags: persisted now and then, it only bounds the scan at the start */
+    lsn_t suspect_lsn;   /* 0, or records up to here may have been acknowledged and lost */
+    term_t suspect_term; /* no term after this one wrote what may be lost */
     struct term_history history;
 };
 
 /* The state of a timeline that was just created; the driver makes it durable before acceptor_init.
  */
 void acceptor_state_init(struct acceptor_state *state, generation_t generation, lsn_t start_lsn);
+
+/*
+ * A start found that the log ends at `record_lsn` now, and that something behind it, up to the
+ * record end `suspect_lsn`, was torn by a crash or lost after it had been acknowledged: nobody can
+ * tell. The driver makes the state durable before it cuts the log.
+ */
+void acceptor_state_suspect(struct acceptor_state *state, lsn_t record_lsn, lsn_t suspect_lsn);
 
 enum acceptor_phase {
     ACCEPTOR_IDLE,       /* no proposer of this term was followed since the start or the vote */
@@ -185,6 +194,12 @@ NODISCARD err_t acceptor_init(
     lsn_t flush_lsn,
     lsn_t record_lsn,
     struct errmsg *msg);
+
+/*
+ * It may have acknowledged WAL that its log does not hold. Its vote says so, until the log is whole
+ * up to there or holds the start of a newer term, which began behind everything committed.
+ */
+bool acceptor_is_suspect(const struct acceptor *acceptor);
 
 /* Feed one event; `out` is overwritten with what the caller must now do, in order. */
 void acceptor_step(

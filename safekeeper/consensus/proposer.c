@@ -155,18 +155,35 @@ static void tell(struct proposer *proposer, uint32_t index, struct proposer_acti
     action->elected.history = &proposer->history;
 }
 
-static void win(struct proposer *proposer, struct proposer_actions *out)
+/* UINT32_MAX: nobody has voted for us. */
+static uint32_t best_donor(const struct proposer *proposer)
 {
     uint32_t donor = UINT32_MAX;
-    lsn_t commit_lsn = LSN_NONE;
     for (uint32_t i = 0; i < member_count(proposer); i++) {
         const struct proposer_peer *peer = &proposer->peers[i];
-        if (!peer->granted) {
-            continue;
-        }
-        commit_lsn = MAX_OF(commit_lsn, peer->vote_commit_lsn);
-        if (donor == UINT32_MAX || is_better_donor(peer, &proposer->peers[donor])) {
+        if (peer->granted &&
+            (donor == UINT32_MAX || is_better_donor(peer, &proposer->peers[donor]))) {
             donor = i;
+        }
+    }
+    return donor;
+}
+
+/* The donor has at least what the log of this voter may have been. */
+static bool is_covered(const struct proposer_peer *donor, const struct proposer_peer *suspect)
+{
+    term_t term = term_history_last_term(&donor->history);
+    return term > suspect->suspect_term ||
+           (term == suspect->suspect_term && donor->vote_record_lsn >= suspect->suspect_lsn);
+}
+
+static void win(struct proposer *proposer, struct proposer_actions *out)
+{
+    uint32_t donor = best_donor(proposer);
+    lsn_t commit_lsn = LSN_NONE;
+    for (uint32_t i = 0; i < member_count(proposer); i++) {
+        if (proposer->peers[i].granted) {
+            commit_lsn = MAX_OF(commit_lsn, proposer->peers[i].vote_commit_lsn);
         }
     }
     ASSERT(donor != UINT32_MAX);
@@ -197,7 +214,28 @@ static bool vote_is_valid(const struct proposer *proposer, const struct vote_rep
     bool history_fits = MUTANT(13) || last->lsn <= vote->record_lsn;
     /* A refusal may come from who follows another winner of our term already. */
     bool term_fits = vote->granted ? last->term < proposer->term : last->term <= proposer->term;
-    return positions_fit && history_fits && term_fits;
+    bool suspicion_fits = vote->suspect_lsn == LSN_NONE || vote->suspect_lsn > vote->record_lsn;
+    return positions_fit && history_fits && term_fits && suspicion_fits;
+}
+
+/*
+ * Who lost WAL that it may have acknowledged cannot stand for the quorum that committed it. Its
+ * vote counts when a voter has that WAL; and when every member voted: then whoever else
+ * acknowledged it is among them.
+ */
+static uint32_t counting_votes(const struct proposer *proposer)
+{
+    uint32_t granted = 0, counting = 0;
+    uint32_t donor = best_donor(proposer);
+    for (uint32_t i = 0; i < member_count(proposer); i++) {
+        const struct proposer_peer *peer = &proposer->peers[i];
+        bool counts = peer->granted && (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
+                                        is_covered(&proposer->peers[donor], peer));
+        granted |= (uint32_t)peer->granted << i;
+        counting |= (uint32_t)counts << i;
+    }
+    uint32_t everyone = (1u << member_count(proposer)) - 1;
+    return granted == everyone ? granted : counting;
 }
 
 static void count_votes(struct proposer *proposer, struct proposer_actions *out)
@@ -208,9 +246,15 @@ static void count_votes(struct proposer *proposer, struct proposer_actions *out)
         granted |= (uint32_t)proposer->peers[i].granted << i;
         waiting = waiting || proposer->peers[i].phase == PEER_ASKED;
     }
-    if (membership_has_quorum(&proposer->options.membership, granted)) {
+    if (membership_has_quorum(&proposer->options.membership, counting_votes(proposer))) {
         win(proposer, out);
-    } else if (!waiting) {
+        return;
+    }
+    bool is_suspect = membership_has_quorum(&proposer->options.membership, granted);
+    if (is_suspect) {
+        MARK("proposer.campaign.suspect_vote");
+    }
+    if (!waiting) {
         MARK("proposer.campaign.split");
         back_off(proposer);
     }
@@ -241,7 +285,15 @@ static void on_vote_reply(
     peer->granted = peer->granted || vote->granted; /* a vote stays given */
     peer->vote_record_lsn = vote->record_lsn;
     peer->vote_commit_lsn = vote->commit_lsn;
+    peer->suspect_lsn = vote->suspect_lsn;
+    peer->suspect_term = vote->suspect_term;
     peer->history = vote->history;
+    if (vote->suspect_lsn != LSN_NONE) { /* what it had acknowledged to us may be lost */
+        MARK("proposer.vote.suspect");
+        peer->flush_lsn = MIN_OF(peer->flush_lsn, vote->flush_lsn);
+        peer->record_lsn = MIN_OF(peer->record_lsn, vote->record_lsn);
+        peer->commit_lsn = MIN_OF(peer->commit_lsn, vote->commit_lsn);
+    }
     if (proposer->phase == PROPOSER_CAMPAIGNING) {
         count_votes(proposer, out);
     } else {

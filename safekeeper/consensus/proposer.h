@@ -48,6 +48,8 @@ struct proposer_peer {
     bool replied;
     bool granted;
     lsn_t vote_record_lsn, vote_commit_lsn;
+    lsn_t suspect_lsn; /* 0, or it may have acknowledged up to here and lost it */
+    term_t suspect_term;
     struct term_history history;
 
     /* What it has acknowledged in this term; kept when the connection is lost. */

@@ -7,7 +7,8 @@
 #include "safekeeper/disk/settle.h"
 
 #define SLOT_MAGIC       0x43424E41u /* "ANBC" */
-#define SLOT_VERSION     1
+#define SLOT_VERSION     2
+#define SLOT_VERSION_MIN 1 /* without a suspicion */
 #define SLOT_HEADER_SIZE 16
 #define SLOT_SIZE        (16 * KIB) /* of the file; the image is shorter */
 
@@ -33,7 +34,9 @@
     X(term_history, history)                                                                       \
     X(u32, membership_generation)                                                                  \
     X(u32, member_count)                                                                           \
-    X(bytes, members)
+    X(bytes, members)                                                                              \
+    X(u64, suspect_lsn)                                                                            \
+    X(u64, suspect_term)
 
 struct member_row {
     MEMBER_FIELDS(WIRE_FIELD)
@@ -117,6 +120,8 @@ static void encode(const struct control_state *state, uint64_t sequence, struct 
         .membership_generation = state->membership.generation,
         .member_count = state->membership.count,
         .members = buf_view(&members),
+        .suspect_lsn = state->acceptor.suspect_lsn,
+        .suspect_term = state->acceptor.suspect_term,
     };
     size_t size = control_slot_size(&slot);
     ASSERT(SLOT_HEADER_SIZE + size <= SLOT_SIZE);
@@ -149,13 +154,20 @@ static err_t decode(
     if (crc32c(crc32c(0, image.data, 12), header.next, size) != crc) {
         return err_set(msg, ERR_CORRUPT, "%s: checksum does not match", path);
     }
-    if (version != SLOT_VERSION) {
+    if (version < SLOT_VERSION_MIN || version > SLOT_VERSION) {
         return err_set(msg, ERR_UNSUPPORTED, "%s has format version %u", path, version);
     }
     struct control_slot slot;
-    struct reader body = reader_of(bytes_of(header.next, size));
+    struct buf fields = {0};
+    buf_append(&fields, header.next, size);
+    if (version == 1) { /* it ends before the suspicion: there is none */
+        memset(buf_extend(&fields, 2 * sizeof(uint64_t)), 0, 2 * sizeof(uint64_t));
+    }
+    struct reader body = reader_of(buf_view(&fields));
     *state = (struct control_state){0};
-    if (control_slot_decode(&slot, &body) != ERR_OK || !take_members(&slot, state)) {
+    bool fits = control_slot_decode(&slot, &body) == ERR_OK && take_members(&slot, state);
+    buf_deinit(&fields);
+    if (!fits) {
         return err_set(msg, ERR_CORRUPT, "%s: fields do not fit", path);
     }
     state->params = (struct timeline_params){
@@ -171,6 +183,8 @@ static err_t decode(
     state->acceptor.start_lsn = slot.start_lsn;
     state->acceptor.commit_lsn = slot.commit_lsn;
     state->acceptor.history = slot.history;
+    state->acceptor.suspect_lsn = slot.suspect_lsn;
+    state->acceptor.suspect_term = slot.suspect_term;
     *ret_sequence = slot.slot_sequence;
     return ERR_OK;
 }

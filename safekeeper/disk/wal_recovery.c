@@ -14,8 +14,10 @@
 
 struct recovery {
     struct wal_store *store;
-    lsn_t end_lsn;          /* of the verified groups so far */
-    lsn_t certified_lsn;    /* the log must reach at least this far */
+    lsn_t end_lsn;       /* of the verified groups so far */
+    lsn_t certified_lsn; /* the log must reach at least this far */
+    lsn_t suspect_lsn;   /* end of records behind the end that may have been acknowledged */
+    struct wal_witness *witness;
     uint64_t last_sequence; /* of the segments so far */
     uint64_t truncate_sequence;
     bool is_end_found; /* whatever comes behind must be without a record */
@@ -69,6 +71,7 @@ static err_t verify_groups(
         }
         MARK("wal_recovery.torn_group");
         recovery->is_end_found = true;
+        recovery->suspect_lsn = group->record_lsn;
         log->count--;
         log->slots--;
         log->last_sequence--;
@@ -100,6 +103,23 @@ static bool is_leftover(const struct recovery *recovery, const struct sidecar_lo
     return log->last_sequence <= recovery->truncate_sequence;
 }
 
+/*
+ * A record that cannot be read stood behind the end, of a group that we know no more about than its
+ * greatest possible size.
+ */
+static void suspect_unreadable(struct recovery *recovery, uint64_t segment)
+{
+    lsn_t begin = wal_files_segment_begin(&recovery->store->files, segment);
+    lsn_t segment_end = begin + recovery->store->files.identity.segment_size;
+    lsn_t end_lsn = MAX_OF(recovery->end_lsn, recovery->suspect_lsn);
+    end_lsn = MAX_OF(end_lsn, recovery->store->files.start_lsn);
+    if (end_lsn >= begin && end_lsn < segment_end) {
+        MARK("wal_recovery.unreadable_record");
+        lsn_t group_end = MIN_OF(segment_end, end_lsn + WAL_GROUP_MAX);
+        recovery->suspect_lsn = group_end;
+    }
+}
+
 /* Only the last two can hold anything that was not durable: a group never crosses segments. */
 static err_t settle_segment(const struct wal_files *files, uint64_t segment, struct errmsg *msg)
 {
@@ -120,6 +140,9 @@ static err_t recover_segment(struct recovery *recovery, uint64_t segment, struct
     TRY(wal_files_path(&store->files, segment, ".crc", sidecar_path, msg));
     TRY(sidecar_log_read(sidecar_path, &store->files.identity, segment, UINT64_MAX, &log, msg));
     err_t err = ERR_OK;
+    if (log.last_sequence == 0 && log.has_trailing_bytes) {
+        suspect_unreadable(recovery, segment);
+    }
     if (log.last_sequence == 0 || is_leftover(recovery, &log)) {
         goto out; /* nothing that counts; the segments before it hold the end */
     }
@@ -138,6 +161,9 @@ static err_t recover_segment(struct recovery *recovery, uint64_t segment, struct
     err = verify_groups(recovery, &log, fd, path, msg);
     if (err != ERR_OK) {
         goto out;
+    }
+    if (log.has_trailing_bytes) {
+        suspect_unreadable(recovery, segment);
     }
     if (log.last_sequence < first_sequence) {
         goto out; /* its only group was torn: as if the segment had never been begun */
@@ -191,14 +217,20 @@ static err_t settle(struct recovery *recovery, struct errmsg *msg)
             msg, ERR_CORRUPT, "%s: last record ends at " LSN_FMT ", the log at " LSN_FMT,
             store->files.dir, LSN_ARGS(store->record_lsn), LSN_ARGS(store->flush_lsn));
     }
+    if (recovery->suspect_lsn > store->record_lsn && recovery->witness != NULL) {
+        struct wal_witness *witness = recovery->witness;
+        TRY(witness->on_suspect(witness, store->record_lsn, recovery->suspect_lsn, msg));
+    }
     return clean_up(recovery, msg);
 }
 
-err_t wal_store_recover(struct wal_store *store, lsn_t certified_lsn, struct errmsg *msg)
+err_t wal_store_recover(
+    struct wal_store *store, const struct wal_store_options *options, struct errmsg *msg)
 {
     struct recovery recovery = {
         .store = store,
-        .certified_lsn = certified_lsn,
+        .certified_lsn = options->certified_lsn,
+        .witness = options->witness,
         .end_lsn = wal_files_first_lsn(&store->files),
     };
     store->record_lsn = store->files.start_lsn;

@@ -56,7 +56,7 @@ err_t wal_store_open(
         err = dir_create(options->dir, msg);
     }
     if (err == ERR_OK) {
-        err = wal_store_recover(store, options->certified_lsn, msg);
+        err = wal_store_recover(store, options, msg);
     }
     if (err != ERR_OK) {
         wal_store_close(store);

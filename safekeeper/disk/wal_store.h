@@ -11,8 +11,9 @@
  *
  * One group is in flight at a time, and nothing else that writes. So each sidecar record proves
  * that all groups before it are durable. At the start every group is checked: bytes of the last,
- * unproven group that do not match were torn by a crash and are cut; a mismatch anywhere else is
- * ERR_CORRUPT and the timeline stays out of service, because a shorter log would be amnesia.
+ * unproven group that do not match were torn by a crash, or acknowledged and damaged since: they
+ * are cut and reported as suspect. A mismatch anywhere else is ERR_CORRUPT and the timeline stays
+ * out of service, because a shorter log would be amnesia.
  *
  * Errors: ERR_FULL (no space): nothing is lost, repeat the same half later. Anything else: the
  * storage has failed until the store is closed, opened again and verified.
@@ -28,6 +29,12 @@
 
 struct wal_store;
 
+/* Hears, before anything is cut, that records up to `end_lsn` may have been acknowledged. */
+struct wal_witness {
+    err_t (*on_suspect)(
+        struct wal_witness *witness, lsn_t record_lsn, lsn_t end_lsn, struct errmsg *msg);
+};
+
 struct wal_store_options {
     const char *dir; /* of the segments; created when missing */
     struct tenant_id tenant;
@@ -35,7 +42,8 @@ struct wal_store_options {
     lsn_t start_lsn; /* of the timeline; a record end */
     uint64_t system_id;
     uint32_t segment_size;
-    lsn_t certified_lsn; /* known from elsewhere to have been durable; 0: nothing */
+    lsn_t certified_lsn;         /* known from elsewhere to have been durable; 0: nothing */
+    struct wal_witness *witness; /* of wal_store_open; NULL: nobody wants to know */
 };
 
 /* Verify everything, cut a torn end, leave zeros behind the end. [worker] */

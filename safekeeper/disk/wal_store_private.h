@@ -75,4 +75,5 @@ wal_files_remove_behind(const struct wal_files *files, uint64_t segment, struct 
 NODISCARD err_t wal_files_list(
     const struct wal_files *files, uint64_t **ret_segments, size_t *ret_count, struct errmsg *msg);
 /* Verify what is there and set the positions of `store`. */
-NODISCARD err_t wal_store_recover(struct wal_store *store, lsn_t certified_lsn, struct errmsg *msg);
+NODISCARD err_t wal_store_recover(
+    struct wal_store *store, const struct wal_store_options *options, struct errmsg *msg);

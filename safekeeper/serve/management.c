@@ -109,6 +109,10 @@ static struct doc *describe(const struct timeline *tl)
     (void)doc_set_lsn(body, "flush_lsn", acceptor->flush_lsn);
     (void)doc_set_lsn(body, "record_lsn", acceptor->record_lsn);
     (void)doc_set_lsn(body, "commit_lsn", acceptor->state.commit_lsn);
+    if (acceptor_is_suspect(acceptor)) {
+        (void)doc_set_lsn(body, "suspect_lsn", acceptor->state.suspect_lsn);
+        (void)doc_set_int(body, "suspect_term", (int64_t)acceptor->state.suspect_term);
+    }
     return doc_set(body, "feeds", describe_feeds(tl));
 }
 

@@ -12,6 +12,10 @@ METRIC_COUNTER(append_bytes, "safekeeper_append_bytes_total", "WAL bytes receive
 METRIC_COUNTER(refusals, "safekeeper_refusals_total", "messages of proposers that were refused");
 METRIC_COUNTER(failures, "safekeeper_storage_failures_total", "timelines put out of service");
 METRIC_COUNTER(pauses, "safekeeper_pauses_total", "proposers not read from: WAL queue full");
+METRIC_COUNTER(
+    suspicions,
+    "safekeeper_wal_suspicions_total",
+    "starts that cut WAL which may have been acknowledged");
 METRIC_GAUGE(count, "safekeeper_timelines", "timelines at this safekeeper");
 
 /* ---- life ---- */
@@ -121,6 +125,22 @@ static err_t check_params(const struct control_state *control, struct errmsg *ms
     return membership_check(&control->membership, msg);
 }
 
+/*
+ * What is cut may have been acknowledged. That must be remembered before it is cut, or the next
+ * start would find a clean, shorter log and vote as if there had never been more.
+ */
+static err_t on_suspect(
+    struct wal_witness *witness, lsn_t record_lsn, lsn_t end_lsn, struct errmsg *msg)
+{
+    struct timeline *tl = CONTAINER_OF(witness, struct timeline, witness);
+    metric_add(&suspicions, 1);
+    log_warn(
+        &tl->log, "the log ends at " LSN_FMT ", up to " LSN_FMT " may have been acknowledged",
+        LSN_ARGS(record_lsn), LSN_ARGS(end_lsn));
+    acceptor_state_suspect(&tl->control.acceptor, record_lsn, end_lsn);
+    return control_file_save(&tl->control_file, &tl->control, /* is_promise */ true, msg);
+}
+
 static err_t run_open(struct job *job)
 {
     struct timeline *tl = CONTAINER_OF(job, struct timeline, open_job);
@@ -133,6 +153,7 @@ static err_t run_open(struct job *job)
         TRY(check_params(&tl->control, msg));
     }
     struct wal_store_options options = timeline_store_options(tl);
+    options.witness = &tl->witness;
     return wal_store_open(&options, &tl->disk.store, msg);
 }
 
@@ -211,6 +232,7 @@ struct timeline *timeline_start(
     tl->tenant = tenant;
     tl->id = id;
     tl->close_task.run = on_close_posted;
+    tl->witness.on_suspect = on_suspect;
     log_name(
         &tl->log, "timeline %.8s of %.8s", timeline_id_text(id).text, tenant_id_text(tenant).text);
     (void)snprintf(

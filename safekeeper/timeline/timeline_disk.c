@@ -434,6 +434,8 @@ static void on_control_saved(struct job *job)
 uint64_t disk_promise_hash(const struct acceptor_state *state)
 {
     uint64_t hash = hash64(&state->term, sizeof(state->term), state->generation);
+    hash = hash64(&state->suspect_lsn, sizeof(state->suspect_lsn), hash);
+    hash = hash64(&state->suspect_term, sizeof(state->suspect_term), hash);
     return hash64(
         state->history.items, state->history.count * sizeof(state->history.items[0]), hash);
 }

@@ -83,6 +83,7 @@ struct timeline {
     uint64_t promised_hash; /* of the promises that are on disk, to tell new ones */
 
     struct job open_job;
+    struct wal_witness witness; /* of the start: what the log may have lost */
     bool is_created;
     struct list waiters;
     struct timeline_closing *closing;

@@ -54,6 +54,7 @@ void climate_draw(struct climate *climate, struct tape *swarm)
     }
     climate->heal_sync = one_in(swarm, 2);
     climate->persist_node = (uint32_t)tape_below(swarm, TAPE_SWARM, climate->nodes);
+    climate->rot_one_in = PICK(swarm, 0, 1, 3); /* drawn last: older tapes stay what they were */
 }
 
 static const char *const names[] = {
@@ -85,6 +86,7 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_resets: climate->reset_one_in = 0; break;
     case CALM_old_bytes: climate->old_bytes = false; break;
     case CALM_failures: climate->failure_one_in = 0; break;
+    case CALM_rot: climate->rot_one_in = 0; break;
     case CALM_sleeper: climate->sleeper = false; break;
     case CALM_foreigner: climate->foreigner = false; break;
     case CALM_syncs: climate->sync_one_in = 0; break;

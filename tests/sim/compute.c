@@ -86,7 +86,7 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
     compute->ready = true;
     compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
     compute->link = 0;
-    const uint8_t *wal = world->nodes[compute->proposer.donor].disk.platter;
+    const uint8_t *wal = disk_log(&world->nodes[compute->proposer.donor].disk, lsn);
     lsn_t at_lsn = WAL_START;
     for (size_t size; (size = record_size_at(wal, at_lsn, lsn)) > 0; at_lsn += size) {
         compute->link = (uint16_t)record_crc(wal + (at_lsn - WAL_START));

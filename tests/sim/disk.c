@@ -75,6 +75,7 @@ void disk_init(struct disk *disk)
     disk->state_writing = disk->state_waiting = false;
     disk->state_slot = 0;
     disk->written_lsn = disk->durable_lsn = WAL_START;
+    disk->group_begin_lsn = disk->group_record_lsn = WAL_START;
 }
 
 void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch)
@@ -107,7 +108,7 @@ void disk_persist(struct disk *disk, const struct acceptor_state *state)
     disk->state_waiting = true;
 }
 
-bool disk_begin_sync(struct disk *disk)
+bool disk_begin_sync(struct disk *disk, lsn_t record_lsn)
 {
     if (disk->syncing || disk->truncating || disk->truncate_waiting || disk->dirty_count == 0) {
         return false;
@@ -115,6 +116,7 @@ bool disk_begin_sync(struct disk *disk)
     disk->syncing = true;
     disk->sync_count = disk->dirty_count;
     disk->sync_lsn = disk->written_lsn;
+    disk->sync_record_lsn = record_lsn;
     disk->sync_epoch = disk->written_epoch;
     return true;
 }
@@ -155,10 +157,14 @@ void disk_end_sync(struct disk *disk)
     memmove(
         &disk->dirty[0], &disk->dirty[disk->sync_count],
         disk->dirty_count * sizeof(disk->dirty[0]));
+    disk->group_begin_lsn = disk->durable_lsn;
+    disk->group_record_lsn = disk->sync_record_lsn;
     disk->durable_lsn = disk->sync_lsn;
     if (disk->truncate_waiting) {
         disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
     }
+    disk->is_rewritten = true;
+    disk->intact_lsn = disk->durable_lsn < disk->intact_lsn ? disk->intact_lsn : WAL_START;
     disk->syncing = false;
 }
 
@@ -167,6 +173,8 @@ void disk_end_truncate(struct disk *disk)
     ASSERT(disk->truncating);
     memset(at(disk->platter, disk->truncate_lsn), 0, WAL_LIMIT - disk->truncate_lsn);
     disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
+    disk->group_begin_lsn = disk->group_record_lsn = disk->durable_lsn; /* proven by its record */
+    disk->intact_lsn = WAL_START;
     disk->truncating = false;
 }
 
@@ -183,6 +191,10 @@ uint64_t disk_end_state(struct disk *disk)
 
 void disk_crash(struct disk *disk, struct tape *tape)
 {
+    if (disk->syncing && tape_below(tape, TAPE_ROT, 2) == 1) { /* the sidecar was quicker */
+        disk->group_begin_lsn = disk->durable_lsn;
+        disk->group_record_lsn = disk->sync_record_lsn;
+    }
     for (uint32_t i = 0; i < disk->dirty_count; i++) {
         lsn_t begin_lsn = disk->dirty[i].begin_lsn, end_lsn = disk->dirty[i].end_lsn;
         uint64_t cut = tape_below(tape, TAPE_CRASH, end_lsn - begin_lsn + 1);
@@ -197,6 +209,8 @@ void disk_crash(struct disk *disk, struct tape *tape)
         lsn_t from_lsn = disk->truncate_lsn;
         from_lsn += tape_below(tape, TAPE_CRASH, WAL_LIMIT - from_lsn + 1);
         memset(at(disk->platter, from_lsn), 0, WAL_LIMIT - from_lsn);
+        disk->group_begin_lsn = disk->group_record_lsn =
+            WAL_START; /* its record is durable first */
     }
     if (disk->state_writing) {
         struct disk_slot *slot = &disk->slots[disk->state_slot];
@@ -210,6 +224,26 @@ void disk_crash(struct disk *disk, struct tape *tape)
     disk->dirty_count = 0;
     disk->syncing = disk->truncating = disk->truncate_waiting = false;
     disk->state_writing = disk->state_waiting = false;
+}
+
+bool disk_rot(struct disk *disk, struct tape *tape)
+{
+    const struct acceptor_state *state = disk_durable_state(disk);
+    lsn_t begin_lsn = disk->group_begin_lsn, end_lsn = disk->group_record_lsn;
+    if (end_lsn <= begin_lsn || begin_lsn < state->commit_lsn) {
+        return false;
+    }
+    memcpy(disk->intact, disk->platter, WAL_SIZE);
+    disk->intact_lsn = disk->durable_lsn;
+    disk->is_rewritten = false;
+    *at(disk->platter, begin_lsn + tape_below(tape, TAPE_ROT, end_lsn - begin_lsn)) ^= 0x10;
+    return true;
+}
+
+const uint8_t *disk_log(const struct disk *disk, lsn_t lsn)
+{
+    bool is_lost = disk->intact_lsn >= lsn && (!disk->is_rewritten || disk->durable_lsn < lsn);
+    return is_lost ? disk->intact : disk->platter;
 }
 
 const struct acceptor_state *disk_durable_state(const struct disk *disk)
@@ -228,7 +262,6 @@ void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *re
 {
     const struct acceptor_state *state = disk_durable_state(disk);
     ASSERT(state != NULL);
-    state_copy(ret_state, state);
     disk->state_slot = state == &disk->slots[0].state ? 1 : 0;
 
     lsn_t lsn = state->commit_lsn;
@@ -237,6 +270,12 @@ void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *re
             break;
         }
     }
+    if (disk->group_record_lsn > lsn) { /* noted durably before the cut */
+        acceptor_state_suspect(
+            &disk->slots[disk->state_slot ^ 1].state, lsn, disk->group_record_lsn);
+    }
+    state_copy(ret_state, state);
+    disk->group_begin_lsn = disk->group_record_lsn = lsn;
     memset(at(disk->platter, lsn), 0, WAL_LIMIT - lsn); /* durably, before anybody writes there */
     memcpy(disk->cache, disk->platter, WAL_SIZE);
     disk->written_lsn = disk->durable_lsn = lsn;

@@ -60,6 +60,15 @@ struct disk {
 
     lsn_t durable_lsn; /* everything below is on the platter */
 
+    /* The record of the last group in the sidecar: what one sync made durable, or should have. */
+    lsn_t group_begin_lsn, group_record_lsn;
+    lsn_t sync_record_lsn;
+
+    /* What was durable when the last group was damaged, until it is whole again or cut. */
+    uint8_t intact[WAL_SIZE];
+    lsn_t intact_lsn;
+    bool is_rewritten; /* something was written since */
+
     struct disk_slot slots[2];
     bool state_writing, state_waiting;
     uint32_t state_slot;
@@ -74,7 +83,7 @@ void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch);
 void disk_persist(struct disk *disk, const struct acceptor_state *state);
 
 /* What the driver has to begin next, if anything; each answers true when an operation was begun. */
-bool disk_begin_sync(struct disk *disk);
+bool disk_begin_sync(struct disk *disk, lsn_t record_lsn); /* last record end that was written */
 bool disk_begin_truncate(struct disk *disk);
 bool disk_begin_state(struct disk *disk);
 
@@ -85,6 +94,10 @@ uint64_t disk_end_state(struct disk *disk); /* the sequence that is durable now 
 
 /* Power is gone: what was not synced is lost, torn or there. Then recover() before the next use. */
 void disk_crash(struct disk *disk, struct tape *tape);
+/* While the power is off: damage the last group, if nothing proves it. True: it is damaged. */
+bool disk_rot(struct disk *disk, struct tape *tape);
+/* Its log up to `lsn`, as it was before it was damaged, if it was and nobody wrote since. */
+const uint8_t *disk_log(const struct disk *disk, lsn_t lsn);
 /* Read state and WAL back as the driver of a safekeeper does. */
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn);
 

@@ -70,6 +70,10 @@ static const char *const marks[] = {
     "term_history.common.none",
     "proposer.appended.invalid",
     "proposer.vote.invalid",
+    "sim.node.rotten",
+    "proposer.vote.suspect",
+    "proposer.campaign.suspect_vote",
+    "acceptor.suspicion.ended",
 };
 
 static void print_marks(void)

@@ -32,10 +32,13 @@ MUTANTS = {
     18: "a vote reports WAL that is not on disk",
     19: "the term starts before the end of the donor's log",
     22: "commit_lsn runs ahead of what is on disk",
+    23: "a vote hides that the end of the log was damaged",
     28: "the common point is the follower's end whatever the terms say",
     30: "a vote request of another generation is answered",
     34: "a heartbeat's commit_lsn is applied beyond the own log",
     38: "a donor is read after it has promised a newer term",
+    55: "a vote counts although what its log lost may have been acknowledged",
+    56: "a suspicion is forgotten when the first of the lost bytes is written again",
 }
 
 # Reachable, but not seen in 600,000 schedules; a unit test holds these.

@@ -14,7 +14,7 @@ static void begin_disk_work(struct world *world, uint32_t n)
         event.kind = EV_WAL_TRUNCATED;
         schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
-    if (disk_begin_sync(&node->disk)) {
+    if (disk_begin_sync(&node->disk, node->acceptor.received_record_lsn)) {
         event.kind = EV_WAL_SYNCED;
         schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
@@ -205,6 +205,22 @@ void node_deliver(struct world *world, const struct sim_event *event)
     }
 }
 
+/*
+ * The fault atlas: one safekeeper at a time has lost what it may have acknowledged, so that of
+ * everything committed an intact copy is left.
+ */
+static void maybe_rot(struct world *world, uint32_t n)
+{
+    struct node *other = world->rotten == 0 ? NULL : &world->nodes[world->rotten - 1];
+    bool is_whole = other == NULL || (other->up && !acceptor_is_suspect(&other->acceptor));
+    if (!world->healing && tape_one_in(&world->tape, TAPE_ROT, world->climate.rot_one_in) &&
+        is_whole && disk_rot(&world->nodes[n].disk, &world->tape)) {
+        MARK("sim.node.rotten");
+        schedule_chart(world, "s%u: its last group is damaged", n);
+        world->rotten = n + 1;
+    }
+}
+
 void node_crash(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
@@ -215,6 +231,7 @@ void node_crash(struct world *world, uint32_t n)
     schedule_chart(world, "s%u crashes", n);
     node->up = false;
     disk_crash(&node->disk, &world->tape);
+    maybe_rot(world, n);
     for (uint32_t i = 0; i < world->conns_count; i++) {
         struct conn *conn = &world->conns[i];
         if (conn->node == n && conn->node_incarnation == node->incarnation) {
@@ -243,7 +260,10 @@ void node_restart(struct world *world, uint32_t n)
     }
     if (term_history_last_term(&state.history) == node->acked_term &&
         end_lsn < node->acked_record_lsn) {
-        oracle_fail(&world->oracle, "s%u lost WAL that it had acknowledged", n);
+        if (world->rotten != n + 1 || state.suspect_lsn < node->acked_record_lsn) {
+            oracle_fail(&world->oracle, "s%u lost WAL that it had acknowledged", n);
+        }
+        node->acked_record_lsn = node->matched_lsn = end_lsn;
     }
     err_t err = acceptor_init(&node->acceptor, &state, end_lsn, end_lsn, &msg);
     if (err != ERR_OK) {

@@ -35,6 +35,8 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
 {
     term_t term = proposer->term;
     lsn_t start_lsn = proposer->term_start_lsn;
+    /* The donor may have been damaged since it voted; then nobody can repair the others from it. */
+    const uint8_t *log = disk_log(donor, start_lsn);
     for (uint32_t i = 0; i < oracle->winners_count; i++) {
         if (oracle->winners[i].term == term) {
             oracle_fail(
@@ -54,7 +56,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
             "leader completeness: term %" PRIu64 " starts at +%" PRIu64
             ", committed before: +%" PRIu64,
             term, start_lsn - WAL_START, committed_lsn - WAL_START);
-    } else if (!same_bytes(donor->platter, oracle->wal, WAL_START, committed_lsn)) {
+    } else if (!same_bytes(log, oracle->wal, WAL_START, committed_lsn)) {
         oracle_fail(
             oracle, "leader completeness: the donor of term %" PRIu64 " has other bytes", term);
     }
@@ -65,7 +67,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
     oracle->winners[index].term = term;
     oracle->winners[index].proposer_id = proposer->options.proposer_id;
     oracle->winners[index].start_lsn = oracle->winners[index].end_lsn = start_lsn;
-    memcpy(oracle->winners[index].wal, donor->platter, start_lsn - WAL_START);
+    memcpy(oracle->winners[index].wal, log, start_lsn - WAL_START);
 }
 
 static uint32_t find_winner(const struct oracle *oracle, term_t term)
@@ -112,8 +114,10 @@ static bool quorum_holds(
 {
     uint32_t holders = 0;
     for (uint32_t i = 0; i < oracle->nodes; i++) {
-        holders +=
-            disks[i]->durable_lsn >= lsn && same_bytes(disks[i]->platter, wal, begin_lsn, lsn);
+        const struct disk *disk = disks[i];
+        /* What was acknowledged before it was damaged counts: its loss is said, not hidden. */
+        holders += (disk->durable_lsn >= lsn && same_bytes(disk->platter, wal, begin_lsn, lsn)) ||
+                   (disk->intact_lsn >= lsn && same_bytes(disk->intact, wal, begin_lsn, lsn));
     }
     return holders > oracle->nodes / 2;
 }

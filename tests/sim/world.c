@@ -183,6 +183,7 @@ static void put_to_sleep(struct node *node, bool sleeps)
 
 static void begin(struct world *world, FILE *chart_file)
 {
+    world->rotten = 0;
     world->chart = chart_file;
     world->now_us = world->order = world->steps = world->digest = 0;
     world->healing = world->heal_sync = false;

@@ -93,6 +93,7 @@ struct compute {
 struct world {
     FILE *chart;      /* NULL: be quick */
     struct tape tape; /* every random decision */
+    uint32_t rotten;  /* index + 1 of the safekeeper whose WAL was damaged last */
     struct climate climate;
     uint64_t now_us, order;
     bool healing;

@@ -695,6 +695,42 @@ START_TEST(test_damaged_wal_is_not_a_shorter_log)
 }
 END_TEST
 
+/* Torn or lost, nobody can tell: the vote says so, over restarts, until a leader has decided. */
+START_TEST(test_damaged_last_group_is_said_in_the_vote)
+{
+    struct leader leader;
+    given_timeline();
+    leader_begin(&leader, &rig, 1);
+    leader_commit(&leader, 4000);
+    lsn_t commit_lsn = rig_lsn(&rig, "commit_lsn");
+    leader_send(&leader, 4000, LSN_NONE);
+    ck_assert(leader_wait(&leader, leader.lsn));
+    lsn_t acked_lsn = leader.lsn / 8 * 8;
+    client_close(&leader.client);
+    rig_kill(&rig);
+    rig_flip(rig_path(&rig, "wal/000000010000000000000030"), leader.lsn % (1 * MIB) - 100);
+    rig_start(&rig);
+    rig_wait_storage(&rig, "ok");
+    for (term_t term = 2; term < 4; term++) {
+        leader_vote(&leader, &rig, term);
+        ck_assert_uint_eq(leader.vote.granted, 1);
+        ck_assert_uint_eq(leader.vote.record_lsn, commit_lsn);
+        ck_assert_uint_eq(leader.vote.suspect_lsn, acked_lsn);
+        ck_assert_uint_eq(leader.vote.suspect_term, 1);
+        client_close(&leader.client);
+        restart();
+    }
+    leader_begin(&leader, &rig, 4);
+    leader_commit(&leader, 80);
+    client_close(&leader.client);
+    restart();
+    leader_vote(&leader, &rig, 5);
+    ck_assert_uint_eq(leader.vote.suspect_lsn, LSN_NONE);
+    client_close(&leader.client);
+    rig_deinit(&rig);
+}
+END_TEST
+
 START_TEST(test_damage_is_found_by_a_feed)
 {
     struct leader leader;
@@ -913,6 +949,7 @@ int main(void)
     tcase_add_test(tcase, test_next_leader_while_the_disk_is_full);
     tcase_add_loop_test(tcase, test_failed_sync_takes_the_timeline_out_of_service, 0, 2);
     tcase_add_test(tcase, test_damaged_wal_is_not_a_shorter_log);
+    tcase_add_test(tcase, test_damaged_last_group_is_said_in_the_vote);
     tcase_add_test(tcase, test_damage_is_found_by_a_feed);
     tcase_add_loop_test(tcase, test_damaged_promise_is_not_forgotten, 0, 2);
     tcase_add_test(tcase, test_deleted_timeline_stays_deleted);

@@ -678,6 +678,94 @@ START_TEST(test_a_state_that_contradicts_itself_does_not_open)
 }
 END_TEST
 
+/* ---- suspicion ---- */
+
+/* The log of term 3 ends at +`size`; records up to +`lost` may have been acknowledged. */
+static void given_suspect(size_t size, size_t lost)
+{
+    struct acceptor_state state;
+    acceptor_state_init(&state, GENERATION, START);
+    term_history_push(&state.history, 3, START);
+    state.term = 3;
+    acceptor_state_suspect(&state, START + size, START + lost);
+    ck_assert_ok(acceptor_init(&acceptor, &state, START + size, START + size, &msg), &msg);
+}
+
+/* Asked under the term that it knows, so that it answers at once. */
+static lsn_t reported_suspicion(void)
+{
+    when_vote(acceptor.state.term, second);
+    return actions.items[0].vote->suspect_lsn;
+}
+
+START_TEST(test_vote_says_what_may_be_lost)
+{
+    given_suspect(100, 300);
+    when_vote(4, first);
+    when_persisted();
+    const struct vote_reply *vote = actions.items[0].vote;
+    ck_assert(vote->granted);
+    ck_assert_uint_eq(vote->record_lsn, START + 100);
+    ck_assert_uint_eq(vote->suspect_lsn, START + 300);
+    ck_assert_uint_eq(vote->suspect_term, 3);
+}
+END_TEST
+
+START_TEST(test_suspicion_ends_when_everything_is_written_again)
+{
+    given_suspect(104, 304);
+    struct elected elected = elected_from(9, START, START + 104);
+    elected.term = 3; /* its leader still lives */
+    elected.history.count = 2;
+    when_elected(&elected, first);
+    when_append(3, START + 104, 100, START + 204, START, first);
+    when_flushed(START + 204, 0);
+    ck_assert_uint_eq(reported_suspicion(), START + 304); /* only a part of it is back */
+    when_append(3, START + 204, 104, START + 304, START, first);
+    when_flushed(START + 308, 0);
+    ck_assert_uint_eq(reported_suspicion(), LSN_NONE);
+    ck_assert_uint_eq(acceptor.state.suspect_lsn, LSN_NONE);
+}
+END_TEST
+
+/* A newer term began behind everything committed; only from its start on the log is complete. */
+START_TEST(test_suspicion_ends_at_the_start_of_a_newer_term)
+{
+    given_suspect(104, 504);
+    struct elected elected = elected_from(5, START + 304, START + 104);
+    when_elected(&elected, first);
+    when_persisted();
+    when_append(5, START + 104, 104, START + 208, START, first);
+    when_flushed(START + 208, 0);
+    ck_assert_uint_eq(reported_suspicion(), START + 504);
+    when_append(5, START + 208, 96, START + 304, START, first);
+    when_flushed(START + 304, 0);
+    ck_assert_uint_eq(reported_suspicion(), LSN_NONE);
+}
+END_TEST
+
+START_TEST(test_suspicion_ends_when_a_newer_term_begins_where_the_log_ends)
+{
+    given_suspect(104, 504);
+    struct elected elected = elected_from(5, START + 104, START + 104);
+    when_elected(&elected, first);
+    when_persisted();
+    ck_assert_uint_eq(reported_suspicion(), LSN_NONE);
+}
+END_TEST
+
+START_TEST(test_a_second_suspicion_adds_to_the_first)
+{
+    struct acceptor_state state;
+    acceptor_state_init(&state, GENERATION, START);
+    acceptor_state_suspect(&state, START + 104, START + 504);
+    term_history_push(&state.history, 3, START + 200);
+    acceptor_state_suspect(&state, START + 128, START + 304);
+    ck_assert_uint_eq(state.suspect_lsn, START + 504);
+    ck_assert_uint_eq(state.suspect_term, 3);
+}
+END_TEST
+
 UNIT_MAIN(
     "acceptor",
     test_vote_is_promised_only_when_durable,
@@ -719,4 +807,9 @@ UNIT_MAIN(
     test_after_a_storage_failure_everything_is_refused,
     test_a_vote_that_was_pending_is_not_granted_after_a_failure,
     test_a_log_shorter_than_its_commit_does_not_open,
-    test_a_state_that_contradicts_itself_does_not_open);
+    test_a_state_that_contradicts_itself_does_not_open,
+    test_vote_says_what_may_be_lost,
+    test_suspicion_ends_when_everything_is_written_again,
+    test_suspicion_ends_at_the_start_of_a_newer_term,
+    test_suspicion_ends_when_a_newer_term_begins_where_the_log_ends,
+    test_a_second_suspicion_adds_to_the_first);

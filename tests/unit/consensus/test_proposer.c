@@ -625,6 +625,125 @@ START_TEST(test_sync_is_done_when_a_quorum_knows_the_commit)
 }
 END_TEST
 
+/* ---- who may have lost what it acknowledged ---- */
+
+static struct vote_reply suspect_vote(lsn_t record_lsn, term_t last_term, lsn_t suspect_lsn)
+{
+    struct vote_reply vote = vote_of(record_lsn, START);
+    term_history_push(&vote.history, last_term, START);
+    vote.suspect_lsn = suspect_lsn;
+    vote.suspect_term = last_term;
+    return vote;
+}
+
+static struct vote_reply whole_vote(lsn_t record_lsn, term_t last_term)
+{
+    struct vote_reply vote = vote_of(record_lsn, START);
+    term_history_push(&vote.history, last_term, START);
+    return vote;
+}
+
+static void given_campaign(void)
+{
+    given_proposer(false);
+    for (uint32_t i = 0; i < 3; i++) {
+        when_up(i, 5);
+    }
+}
+
+START_TEST(test_a_suspect_and_a_shorter_log_are_no_quorum)
+{
+    given_campaign();
+    struct vote_reply suspect = suspect_vote(START + 104, 3, START + 304);
+    struct vote_reply shorter = whole_vote(START + 200, 3);
+    when_vote(0, &suspect);
+    when_vote(1, &shorter);
+    ck_assert_int_eq(proposer.phase, PROPOSER_CAMPAIGNING); /* the third may have the rest */
+    struct vote_reply third = whole_vote(START + 304, 3);
+    when_vote(2, &third);
+    ck_assert_int_eq(proposer.phase, PROPOSER_ELECTED);
+    ck_assert_uint_eq(proposer.term_start_lsn, START + 304);
+}
+END_TEST
+
+START_TEST(test_a_suspect_counts_when_a_voter_has_what_it_lost)
+{
+    struct vote_reply suspect, whole[2];
+    for (int i = 0; i < 2; i++) {
+        given_campaign();
+        suspect = suspect_vote(START + 104, 3, START + 304);
+        whole[0] = whole_vote(START + 304, 3);
+        whole[1] = whole_vote(START + 8, 4); /* a newer term began behind everything committed */
+        when_vote(0, &suspect);
+        when_vote(1, &whole[i]);
+        ck_assert_int_eq(proposer.phase, PROPOSER_ELECTED);
+        ck_assert_uint_eq(proposer.donor, 1);
+    }
+}
+END_TEST
+
+START_TEST(test_when_all_have_voted_what_nobody_has_was_never_committed)
+{
+    given_campaign();
+    struct vote_reply suspect = suspect_vote(START + 104, 3, START + 304);
+    struct vote_reply shorter = whole_vote(START + 200, 3);
+    when_vote(0, &suspect);
+    when_vote(1, &shorter);
+    when_vote(2, &shorter);
+    ck_assert_int_eq(proposer.phase, PROPOSER_ELECTED);
+    ck_assert_uint_eq(proposer.term_start_lsn, START + 200);
+}
+END_TEST
+
+/* It tells where it is, but what it has cannot be taken from it under this term. */
+START_TEST(test_a_refusal_of_the_third_leaves_the_suspect_uncounted)
+{
+    given_campaign();
+    struct vote_reply suspect = suspect_vote(START + 104, 3, START + 304);
+    struct vote_reply shorter = whole_vote(START + 200, 3);
+    struct vote_reply refusal = whole_vote(START + 304, 3);
+    refusal.granted = 0;
+    when_vote(0, &suspect);
+    when_vote(1, &shorter);
+    when_vote(2, &refusal);
+    ck_assert_int_eq(proposer.phase, PROPOSER_COLLECTING);
+}
+END_TEST
+
+START_TEST(test_two_whole_voters_need_no_suspect)
+{
+    given_campaign();
+    struct vote_reply suspect = suspect_vote(START + 104, 3, START + 304);
+    struct vote_reply shorter = whole_vote(START + 200, 3);
+    when_vote(0, &suspect);
+    when_vote(1, &shorter);
+    when_vote(2, &shorter);
+    ck_assert_int_eq(proposer.phase, PROPOSER_ELECTED);
+}
+END_TEST
+
+/* Its leader takes back what it thought that this one has, and streams it again. */
+START_TEST(test_an_acceptor_that_says_what_it_lost_is_repaired_by_its_leader)
+{
+    given_streaming(false);
+    when_local_wal(START + 304, START + 304);
+    when_acked(0, START + 304, START + 304, START);
+    when_down(0);
+    when_up(0, proposer.term);
+    struct vote_reply vote = vote_of(START + 104, START);
+    term_history_push(&vote.history, proposer.term, START);
+    vote.granted = 0;
+    vote.suspect_lsn = START + 304;
+    vote.suspect_term = proposer.term;
+    when_vote(0, &vote);
+    ck_assert_uint_eq(find(PROPOSER_SEND_ELECTED, 0)->elected.stream_lsn, START + 104);
+    when_acked(0, START + 104, START + 104, START);
+    ck_assert_ptr_null(find(PROPOSER_CLOSE, 0));
+    ck_assert_int_eq(proposer.peers[0].phase, PEER_STREAMING);
+    ck_assert_uint_eq(find(PROPOSER_SEND_APPEND, 0)->append.begin_lsn, START + 104);
+}
+END_TEST
+
 UNIT_MAIN(
     "proposer",
     test_no_campaign_without_a_quorum_of_connections,
@@ -656,4 +775,10 @@ UNIT_MAIN(
     test_much_wal_goes_out_in_several_steps,
     test_impossible_answers_close_the_connection,
     test_a_connection_that_replaces_another_starts_from_the_beginning,
-    test_sync_is_done_when_a_quorum_knows_the_commit);
+    test_sync_is_done_when_a_quorum_knows_the_commit,
+    test_a_suspect_and_a_shorter_log_are_no_quorum,
+    test_a_suspect_counts_when_a_voter_has_what_it_lost,
+    test_when_all_have_voted_what_nobody_has_was_never_committed,
+    test_a_refusal_of_the_third_leaves_the_suspect_uncounted,
+    test_two_whole_voters_need_no_suspect,
+    test_an_acceptor_that_says_what_it_lost_is_repaired_by_its_leader);

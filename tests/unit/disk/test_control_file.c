@@ -1,6 +1,7 @@
 /* The control file: a promise survives any single damaged slot. */
 #include <stdio.h>
 
+#include "common/base/checksum.h"
 #include "common/base/fault.h"
 #include "common/io/file.h"
 #include "safekeeper/disk/control_file.h"
@@ -145,6 +146,44 @@ START_TEST(test_save_that_found_no_space_is_repeated)
 }
 END_TEST
 
+START_TEST(test_suspicion_comes_back)
+{
+    given_control_file();
+    acceptor_state_suspect(&state.acceptor, 0x16B3748, 0x16B4000);
+    state.acceptor.sequence++;
+    ck_assert_ok(control_file_save(&file, &state, true, &msg), &msg);
+    load();
+    ck_assert_uint_eq(loaded.acceptor.suspect_lsn, 0x16B4000);
+    ck_assert_uint_eq(loaded.acceptor.suspect_term, 0);
+    ck_assert_int_eq(loaded.membership.count, 3);
+}
+END_TEST
+
+/* Version 1 is version 2 without its last two numbers. */
+START_TEST(test_file_of_version_1_has_no_suspicion)
+{
+    given_control_file();
+    promise_term(7);
+    for (unsigned i = 0; i < 2; i++) {
+        struct buf image = {0};
+        ck_assert_ok(file_read_all(slot(i), 16 * KIB, &image, &msg), &msg);
+        uint32_t size, version = htole32(1);
+        memcpy(&size, image.data + 8, sizeof(size));
+        size = htole32(le32toh(size) - 16);
+        memcpy(image.data + 4, &version, sizeof(version));
+        memcpy(image.data + 8, &size, sizeof(size));
+        uint32_t crc = htole32(crc32c(crc32c(0, image.data, 12), image.data + 16, le32toh(size)));
+        memcpy(image.data + 12, &crc, sizeof(crc));
+        ck_assert_ok(file_write_durably(slot(i), buf_view(&image), &msg), &msg);
+        buf_deinit(&image);
+    }
+    load();
+    ck_assert_uint_eq(loaded.acceptor.term, 7);
+    ck_assert_uint_eq(loaded.membership.members[2], 9);
+    ck_assert_uint_eq(loaded.acceptor.suspect_lsn, LSN_NONE);
+}
+END_TEST
+
 START_TEST(test_tombstone_remembers_its_generation)
 {
     lab_make_dir();
@@ -175,6 +214,8 @@ int main(void)
     tcase_add_test(tcase, test_file_of_another_timeline_is_refused);
     tcase_add_test(tcase, test_no_file_is_not_found);
     tcase_add_test(tcase, test_save_that_found_no_space_is_repeated);
+    tcase_add_test(tcase, test_suspicion_comes_back);
+    tcase_add_test(tcase, test_file_of_version_1_has_no_suspicion);
     tcase_add_test(tcase, test_tombstone_remembers_its_generation);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -119,6 +119,107 @@ START_TEST(test_torn_last_group_is_cut_and_leaves_zeros)
 }
 END_TEST
 
+struct listener {
+    struct wal_witness witness;
+    lsn_t record_lsn, end_lsn;
+    err_t answer;
+};
+
+static err_t on_suspect(
+    struct wal_witness *witness, lsn_t record_lsn, lsn_t end_lsn, struct errmsg *why)
+{
+    struct listener *listener = CONTAINER_OF(witness, struct listener, witness);
+    listener->record_lsn = record_lsn;
+    listener->end_lsn = end_lsn;
+    return listener->answer == ERR_OK ? ERR_OK : err_set(why, listener->answer, "planted");
+}
+
+static err_t open_with(struct listener *listener)
+{
+    struct wal_store_options options = lab_options();
+    struct wal_store *store = NULL;
+    listener->witness.on_suspect = on_suspect;
+    options.witness = &listener->witness;
+    err_t err = wal_store_open(&options, &store, &msg);
+    wal_store_close(store);
+    return err;
+}
+
+START_TEST(test_torn_last_group_is_suspect_until_somebody_has_noted_it)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 1000, 1);
+    lsn_t record_lsn = wal_store_record_lsn(store);
+    lsn_t certain_lsn = wal_store_flush_lsn(store);
+    lab_append(store, 1003, 1);
+    lsn_t lost_record_lsn = wal_store_record_lsn(store);
+    wal_store_close(store);
+    lab_flip(lab_path(certain_lsn, ""), certain_lsn % LAB_SEGMENT_SIZE + 700);
+
+    struct listener listener = {.answer = ERR_FULL};
+    ck_assert_int_eq(open_with(&listener), ERR_FULL);
+    ck_assert(!lab_is_zero_behind(certain_lsn)); /* or it would be forgotten */
+    listener = (struct listener){0};
+    ck_assert_int_eq(open_with(&listener), ERR_OK);
+    ck_assert_uint_eq(listener.record_lsn, record_lsn);
+    ck_assert_uint_eq(listener.end_lsn, lost_record_lsn);
+    ck_assert(lab_is_zero_behind(certain_lsn));
+    listener = (struct listener){0};
+    ck_assert_int_eq(open_with(&listener), ERR_OK);
+    ck_assert_uint_eq(listener.end_lsn, LSN_NONE);
+}
+END_TEST
+
+START_TEST(test_unreadable_last_record_is_suspect_for_the_greatest_group)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 1000, 1);
+    lsn_t certain_lsn = wal_store_flush_lsn(store);
+    lab_append(store, 1000, 1);
+    wal_store_close(store);
+    lab_flip(lab_path(certain_lsn, ".crc"), 2 * 64 + 20);
+
+    struct listener listener = {0};
+    ck_assert_int_eq(open_with(&listener), ERR_OK);
+    lsn_t segment_end = certain_lsn - certain_lsn % LAB_SEGMENT_SIZE + LAB_SEGMENT_SIZE;
+    ck_assert_uint_eq(listener.end_lsn, MIN_OF(certain_lsn + WAL_GROUP_MAX, segment_end));
+}
+END_TEST
+
+/* The record of a segment's first group shares its sector with the header. */
+START_TEST(test_unreadable_first_record_of_a_segment_is_suspect)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    fill_to_segment_end(store, 1);
+    lsn_t boundary = wal_store_flush_lsn(store);
+    lab_append(store, 1000, 1);
+    wal_store_close(store);
+    lab_flip(lab_path(boundary, ".crc"), 64 + 20);
+    lab_flip(lab_path(boundary, ".crc"), 20);
+
+    struct listener listener = {0};
+    ck_assert_int_eq(open_with(&listener), ERR_OK);
+    ck_assert_uint_eq(listener.end_lsn, boundary + WAL_GROUP_MAX);
+}
+END_TEST
+
+START_TEST(test_log_that_ends_between_groups_is_not_suspect)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 1000, 1);
+    lab_append(store, 1000, 1);
+    ck_assert_ok(wal_store_truncate(store, LAB_START_LSN + 1504, &msg), &msg);
+    wal_store_close(store);
+    struct listener listener = {0};
+    ck_assert_int_eq(open_with(&listener), ERR_OK);
+    ck_assert_uint_eq(listener.end_lsn, LSN_NONE);
+}
+END_TEST
+
 START_TEST(test_flipped_bit_in_a_certified_group_is_refused)
 {
     lab_make_dir();
@@ -568,6 +669,10 @@ int main(void)
     tcase_add_test(tcase, test_a_group_ends_at_the_segment_end_and_the_next_segment_follows);
     tcase_add_test(tcase, test_segment_file_can_be_read_by_tools);
     tcase_add_test(tcase, test_torn_last_group_is_cut_and_leaves_zeros);
+    tcase_add_test(tcase, test_torn_last_group_is_suspect_until_somebody_has_noted_it);
+    tcase_add_test(tcase, test_unreadable_last_record_is_suspect_for_the_greatest_group);
+    tcase_add_test(tcase, test_unreadable_first_record_of_a_segment_is_suspect);
+    tcase_add_test(tcase, test_log_that_ends_between_groups_is_not_suspect);
     tcase_add_test(tcase, test_flipped_bit_in_a_certified_group_is_refused);
     tcase_add_test(tcase, test_flipped_bit_before_the_start_is_refused);
     tcase_add_test(tcase, test_last_group_is_proven_by_rest);
