@@ -404,6 +404,17 @@ void wal_ingest_room(struct wal_ingest *ingest)
     }
 }
 
+size_t wal_ingest_queued(const struct wal_ingest *ingest)
+{
+    return queued_bytes(ingest);
+}
+
+bool wal_ingest_is_idle(const struct wal_ingest *ingest)
+{
+    return !ingest->running && !ingest->restarting && ingest->held == NULL &&
+           queued_bytes(ingest) == 0;
+}
+
 bool wal_ingest_is_full(const struct wal_ingest *ingest)
 {
     return queued_bytes(ingest) >= ingest->options.queue_bytes_max;

@@ -64,6 +64,8 @@ void wal_ingest_destroy(struct wal_ingest *ingest); /* only after on_stopped; NU
 lsn_t wal_ingest_next_lsn(const struct wal_ingest *ingest);
 void wal_ingest_room(struct wal_ingest *ingest); /* a flush made room */
 bool wal_ingest_is_full(const struct wal_ingest *ingest);
+size_t wal_ingest_queued(const struct wal_ingest *ingest); /* bytes that wait */
+bool wal_ingest_is_idle(const struct wal_ingest *ingest);  /* nothing waits, nothing runs */
 
 /*
  * Queue WAL that begins at `begin`; what was queued before is skipped. ERR_CORRUPT: it begins

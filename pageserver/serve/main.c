@@ -27,6 +27,8 @@
     X(size, records_memory_max, "1200MB", RESTART,                                                 \
       "memory for incomplete WAL records of all timelines; above it they take turns")              \
     X(ms, safekeeper_silence, "5s", RESTART, "a silent safekeeper is left after this")             \
+    X(ms, feed_idle, "10s", RESTART,                                                               \
+      "a timeline without new WAL for so long is no longer streamed, only listened for")           \
     X(str, control_url, "", RESTART,                                                               \
       "http://host:port of control, which confirms that objects may be deleted; empty: none are")  \
     X(str, control_token, "", RESTART, "bearer token for control; empty: none")                    \
@@ -93,6 +95,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .records_bytes_max = conf.records_memory_max,
         .image_after_records = (unsigned)conf.image_after_records,
         .safekeeper_silence_ms = conf.safekeeper_silence,
+        .feed_idle_ms = conf.feed_idle,
         .upload_threads = (unsigned)conf.upload_threads,
         .upload_interval_ms = conf.upload_interval,
         .leaked_after_ms = conf.leaked_after,

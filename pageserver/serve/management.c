@@ -14,7 +14,7 @@
 #include "common/io/http_server.h"
 #include "common/pg/pg_version.h"
 #include "common/pg/wal_reader.h"
-#include "pageserver/ingest/wal_receiver.h"
+#include "pageserver/ingest/safekeeper_address.h"
 #include "pageserver/read/base_backup.h"
 #include "pageserver/read/digest.h"
 #include "pageserver/read/relation_list.h"
@@ -484,7 +484,11 @@ static void on_sizes(struct job *job)
     doc_set_lsn(doc, "commit_lsn", timeline_commit_lsn(tl));
     doc_set_int(doc, "logical_bytes", (int64_t)call->logical_bytes);
     doc_set_int(doc, "physical_bytes", (int64_t)call->physical_bytes);
-    doc_set_str(doc, "feed", attachment == NULL ? "none" : attachment_feed(attachment));
+    char feed[sizeof(struct errmsg) + 64] = "none";
+    if (attachment != NULL) {
+        attachment_describe_feed(attachment, feed, sizeof(feed));
+    }
+    doc_set_str(doc, "feed", feed);
     http_respond_json(call->http, 200, doc);
     call_free(call);
 }

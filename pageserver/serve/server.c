@@ -175,6 +175,12 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     server->turns = turns_create(
         options->loop, options->executor,
         (size_t)JOBS_PER_THREAD * executor_threads(options->executor));
+    server->feeds = feeds_create(&(struct feeds_options){
+        .loop = options->loop,
+        .node_id = options->node_id,
+        .token = options->secret,
+        .silence_max_ms = options->safekeeper_silence_ms,
+    });
     server->tenants_user = (struct tenants_user){
         .on_timeline = on_timeline,
         .on_timeline_gone = on_timeline_gone,
@@ -239,11 +245,12 @@ static void on_stop_timer(struct timer *timer)
 {
     struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
     if (!list_is_empty(&server->connections) || !list_is_empty(&server->attachments) ||
-        !mirrors_are_stopped(server->mirrors) || !sweeper_is_idle(&server->sweeper) ||
-        !tenants_are_idle(server->tenants)) {
+        !feeds_are_stopped(server->feeds) || !mirrors_are_stopped(server->mirrors) ||
+        !sweeper_is_idle(&server->sweeper) || !tenants_are_idle(server->tenants)) {
         timer_start(server->options.loop, timer, STOP_MS);
         return;
     }
+    feeds_destroy(server->feeds);
     tenants_close(server->tenants);
     mirrors_destroy(server->mirrors);
     http_client_destroy(server->http_client);
@@ -275,6 +282,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     listener_close(server->listener);
     page_conn_close_all(server);
     attachments_stop_all(server);
+    feeds_stop(server->feeds);
     objstore_cancel(server->objects);
     mirrors_stop_all(server->mirrors);
     tenants_stop(server->tenants);

@@ -6,6 +6,7 @@
 
 #include "common/io/listener.h"
 #include "common/objstore/objstore.h"
+#include "pageserver/ingest/feeds.h"
 #include "pageserver/read/page_read.h"
 #include "pageserver/remote/mirror.h"
 #include "pageserver/remote/sweeper.h"
@@ -29,7 +30,7 @@ struct server_options {
     uint64_t flush_bytes, flush_age_ms;
     uint64_t wait_timeout_ms, hello_timeout_ms;
     size_t ingest_queue_bytes, record_size_max, records_bytes_max;
-    uint64_t safekeeper_silence_ms;
+    uint64_t safekeeper_silence_ms, feed_idle_ms;
     unsigned upload_threads;
     uint64_t upload_interval_ms, leaked_after_ms;
     const char *control_url, *control_token;
@@ -56,6 +57,7 @@ struct server {
     struct turns *turns;
     struct listener *listener;
     struct listener_user listener_user;
+    struct feeds *feeds;
     struct list attachments;
     struct list connections;
     struct timer lag_timer, stop_timer;
@@ -70,12 +72,13 @@ uint16_t server_port(const struct server *server);
 /* One line per timeline or tenant that is out of service. */
 void server_not_ready(struct server *server, struct buf *reasons);
 
-/* attachment.c: import, then ingest, for one timeline. */
+/* attachment.c: import, then ingest whenever there is WAL, for one timeline. */
 void attachment_start(struct server *server, struct timeline *tl); /* again: news of its row */
 void attachment_stop(struct attachment *attachment);
 void attachments_stop_all(struct server *server);
-struct attachment *attachment_find(const struct timeline *tl);            /* NULL: none */
-const char *attachment_feed(const struct attachment *attachment);         /* "sk 2", or why none */
+struct attachment *attachment_find(const struct timeline *tl); /* NULL: none */
+/* "sk 2", "idle", or why there is none. */
+void attachment_describe_feed(const struct attachment *attachment, char *to, size_t to_size);
 const char *attachment_import_error(const struct attachment *attachment); /* NULL: none */
 void attachment_flushed(struct server *server, struct tenant *tenant);
 void attachments_observe(struct server *server); /* metrics: lag */

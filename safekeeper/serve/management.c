@@ -63,18 +63,23 @@ static struct doc *describe_history(const struct term_history *history)
     return items;
 }
 
+static struct doc *describe_feedback(const struct timeline_feedback *feedback)
+{
+    struct doc *doc = doc_object();
+    (void)doc_set_int(doc, "generation", feedback->generation);
+    (void)doc_set_lsn(doc, "received_lsn", feedback->received_lsn);
+    (void)doc_set_lsn(doc, "durable_lsn", feedback->durable_lsn);
+    return doc_set_lsn(doc, "remote_lsn", feedback->remote_lsn);
+}
+
 static struct doc *describe_feeds(const struct timeline *tl)
 {
     struct doc *feeds = doc_array();
     for (size_t i = 0; i < timeline_feed_count(tl); i++) {
         struct feed_info info = timeline_feed_info(tl, i);
-        struct doc *feed = doc_object();
+        struct doc *feed = describe_feedback(&info.feedback);
         (void)doc_set_int(feed, "peer", (int64_t)info.peer_id);
-        (void)doc_set_int(feed, "generation", info.feedback.generation);
         (void)doc_set_lsn(feed, "sent_lsn", info.sent_lsn);
-        (void)doc_set_lsn(feed, "received_lsn", info.feedback.received_lsn);
-        (void)doc_set_lsn(feed, "durable_lsn", info.feedback.durable_lsn);
-        (void)doc_set_lsn(feed, "remote_lsn", info.feedback.remote_lsn);
         (void)doc_push(feeds, feed);
     }
     return feeds;
@@ -113,6 +118,8 @@ static struct doc *describe(const struct timeline *tl)
         (void)doc_set_lsn(body, "suspect_lsn", acceptor->state.suspect_lsn);
         (void)doc_set_int(body, "suspect_term", (int64_t)acceptor->state.suspect_term);
     }
+    struct timeline_feedback feedback = timeline_newest_feedback(tl);
+    (void)doc_set(body, "feedback", describe_feedback(&feedback));
     return doc_set(body, "feeds", describe_feeds(tl));
 }
 

@@ -253,6 +253,11 @@ void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)
     watches_end(tl, err);
 }
 
+struct timeline_feedback timeline_newest_feedback(const struct timeline *tl)
+{
+    return tl->feedback;
+}
+
 size_t timeline_feed_count(const struct timeline *tl)
 {
     size_t count = 0;

@@ -40,5 +40,6 @@ struct feed_info {
     lsn_t sent_lsn;
     struct timeline_feedback feedback;
 };
+struct timeline_feedback timeline_newest_feedback(const struct timeline *tl);
 size_t timeline_feed_count(const struct timeline *tl);
 struct feed_info timeline_feed_info(const struct timeline *tl, size_t index);
