@@ -3,20 +3,15 @@
 branch creation (REST) at 1 and at 1,000 branches against fdatasync; GetPage over loopback against a bare echo of as
 many bytes; commit latency against fdatasync; pgbench against the same Postgres build with three synchronous receivers.
 """
-import contextlib
 import json
 import os
 import pathlib
-import re
-import signal
-import socket
 import statistics
 import subprocess
-import tempfile
 import time
 
-import pq
-from cluster import http, running, wait_for
+from cluster import http, running
+from parts import stock
 
 
 def percentile(values, share):
@@ -41,69 +36,6 @@ def fdatasync_ms(folder, count=200):
         os.close(fd)
         path.unlink()
     return durations
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@contextlib.contextmanager
-def stock_with_three_receivers(postgres, run_as):
-    """The same build, unpatched in effect: fsync on, three pg_receivewal --synchronous, ANY 2 of them."""
-    folder = tempfile.mkdtemp(prefix="anabranch-stock-", dir=os.environ.get("ANABRANCH_TEST_DIR", "/tmp"))
-    os.chmod(folder, 0o777)
-    port = free_port()
-    prefix = ["setpriv", f"--reuid={run_as}", f"--regid={run_as}", "--init-groups"] if os.geteuid() == 0 else []
-    def tool(name, *args, **options):
-        return subprocess.run(prefix + [str(postgres / "bin" / name), *args], check=True, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, cwd=folder, **options)
-    data, receivers = f"{folder}/data", []
-    tool("initdb", "-D", data, "-U", "app", "-A", "trust", "--locale=C.UTF-8", "--no-sync")
-    with open(f"{data}/postgresql.conf", "a") as conf:
-        conf.write(f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{folder}'\nmax_wal_senders=10\n"
-                   "shared_buffers=128MB\nmax_wal_size=4GB\ncheckpoint_timeout=15min\nmax_connections=100\n")
-    tool("pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "start")
-    try:
-        for n in range(3):
-            os.mkdir(f"{folder}/receiver{n}")
-            os.chmod(f"{folder}/receiver{n}", 0o777)
-            conninfo = f"host=127.0.0.1 port={port} user=app dbname=postgres application_name=receiver{n}"
-            tool("pg_receivewal", "-d", conninfo, "-S", f"slot{n}", "--create-slot")
-            receivers.append(subprocess.Popen(
-                prefix + [str(postgres / "bin/pg_receivewal"), "-d", conninfo, "-D", f"{folder}/receiver{n}", "-S",
-                          f"slot{n}", "--synchronous"], stderr=subprocess.DEVNULL, cwd=folder))
-        uri = f"postgresql://app@127.0.0.1:{port}/postgres"
-        with pq.connect(uri) as db:
-            db.query("ALTER SYSTEM SET synchronous_standby_names = 'ANY 2 (receiver0, receiver1, receiver2)'")
-            db.query("SELECT pg_reload_conf()")
-            wait_for("three synchronous receivers", lambda: db.value(
-                "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'") == "3")
-        yield uri
-    finally:
-        for receiver in receivers:
-            receiver.send_signal(signal.SIGINT)
-        tool("pg_ctl", "-D", data, "-m", "immediate", "stop")
-        for receiver in receivers:
-            receiver.wait(10)
-        subprocess.run(["rm", "-rf", folder], check=False)
-
-
-def pgbench(postgres, uri, *args):
-    done = subprocess.run([str(postgres / "bin/pgbench"), *args, uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True)
-    if done.returncode != 0:
-        raise RuntimeError(done.stdout)
-    return done.stdout
-
-
-def tps(output):
-    return float(re.search(r"tps = ([\d.]+)", output).group(1))
-
-
-def latency_ms(output):
-    return float(re.search(r"latency average = ([\d.]+)", output).group(1))
 
 
 def branch_creation(project, main, folder, emit):
@@ -160,20 +92,20 @@ def commits(cluster, branch, folder, emit):
     latencies, syncs = [], []
     for _ in range(5): # interleaved: the disk is shared and noisy
         syncs += fdatasync_ms(folder, 100)
-        latencies.append(latency_ms(pgbench(cluster.postgres, branch.uri(), "-n", "-c", "1", "-T", "2", "-f", str(script))))
+        latencies.append(stock.latency_ms(stock.pgbench(cluster.postgres, branch.uri(), "-n", "-c", "1", "-T", "2", "-f", str(script))))
     sync, value = statistics.median(syncs), statistics.median(latencies)
     emit("commit_latency", value * 1000, "us", "one fdatasync, median, us", sync * 1000, value / sync,
          "<= one fdatasync + 200 us", value <= sync + 0.2)
 
 
 def pgbench_against_stock(cluster, branch, emit):
-    with stock_with_three_receivers(cluster.postgres, cluster.run_as) as stock:
-        pgbench(cluster.postgres, stock, "-i", "-q", "-s", "10")
+    with stock.receivers(cluster.postgres, cluster.run_as) as peer_uri:
+        stock.pgbench(cluster.postgres, peer_uri, "-i", "-q", "-s", "10")
         for clients in ("1", "8"):
             ours, theirs = [], []
             for _ in range(3):
-                ours.append(tps(pgbench(cluster.postgres, branch.uri(), "-n", "-c", clients, "-j", "2", "-T", "8")))
-                theirs.append(tps(pgbench(cluster.postgres, stock, "-n", "-c", clients, "-j", "2", "-T", "8")))
+                ours.append(stock.tps(stock.pgbench(cluster.postgres, branch.uri(), "-n", "-c", clients, "-j", "2", "-T", "8")))
+                theirs.append(stock.tps(stock.pgbench(cluster.postgres, peer_uri, "-n", "-c", clients, "-j", "2", "-T", "8")))
             value, peer = statistics.median(ours), statistics.median(theirs)
             emit(f"pgbench_tpcb_c{clients}", value, "tps", "stock with ANY 2 (3) pg_receivewal --synchronous", peer,
                  value / peer, ">= 1.0 x stock", value >= peer)
