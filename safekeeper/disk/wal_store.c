@@ -19,6 +19,10 @@
 
 METRIC_COUNTER(groups, "safekeeper_wal_groups_total", "commit groups written");
 METRIC_COUNTER(group_bytes, "safekeeper_wal_bytes_total", "WAL bytes written");
+METRIC_COUNTER(
+    certifications,
+    "safekeeper_wal_certifications_total",
+    "last groups proven by a record of its own");
 METRIC_COUNTER(truncations, "safekeeper_wal_truncations_total", "divergent tails cut");
 
 static const uint8_t zeros[RESERVE_SIZE];
@@ -406,28 +410,40 @@ err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
     return store->is_tail_dirty ? clear_behind(store, msg) : ERR_OK;
 }
 
+err_t wal_store_certify(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg)
+{
+    ASSERT(!store->is_tail_dirty);
+    if (store->end_slots == 0 || store->is_group_begun) {
+        return ERR_OK;
+    }
+    struct sidecar_record record = {
+        .kind = SIDECAR_CERTIFY,
+        .slot = store->end_slots,
+        .sequence = store->sequence + 1,
+        .begin_lsn = store->flush_lsn,
+        .end_lsn = store->flush_lsn,
+        .record_lsn = store->record_lsn,
+        .commit_lsn = MAX_OF(commit_lsn, store->commit_lsn),
+    };
+    TRY(put_record(store, store->end_segment, &record, msg));
+    metric_add(&certifications, 1);
+    store->sequence = record.sequence;
+    store->end_slots++;
+    store->is_last_proven = true;
+    store->commit_lsn = record.commit_lsn;
+    return ERR_OK;
+}
+
+bool wal_store_is_proven(const struct wal_store *store)
+{
+    return store->is_last_proven;
+}
+
 err_t wal_store_rest(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg)
 {
     err_t err = ERR_OK;
-    ASSERT(!store->is_tail_dirty);
-    bool is_news = !store->is_last_proven || commit_lsn > store->commit_lsn;
-    if (is_news && store->end_slots > 0 && !store->is_group_begun) {
-        struct sidecar_record record = {
-            .kind = SIDECAR_CERTIFY,
-            .slot = store->end_slots,
-            .sequence = store->sequence + 1,
-            .begin_lsn = store->flush_lsn,
-            .end_lsn = store->flush_lsn,
-            .record_lsn = store->record_lsn,
-            .commit_lsn = MAX_OF(commit_lsn, store->commit_lsn),
-        };
-        err = put_record(store, store->end_segment, &record, msg);
-        if (err == ERR_OK) {
-            store->sequence = record.sequence;
-            store->end_slots++;
-            store->is_last_proven = true;
-            store->commit_lsn = record.commit_lsn;
-        }
+    if (!store->is_last_proven || commit_lsn > store->commit_lsn) {
+        err = wal_store_certify(store, commit_lsn, msg);
     }
     file_close(&store->segment_fd);
     file_close(&store->sidecar_fd);

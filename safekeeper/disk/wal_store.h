@@ -86,6 +86,13 @@ void wal_store_group_end(struct wal_store *store, const struct wal_group *group)
 NODISCARD err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg);
 
 /*
+ * Prove the last group by a record of its own, so that damage to it is not taken for a torn end.
+ * One sync of the sidecar; nothing else may be written meanwhile. [worker]
+ */
+NODISCARD err_t wal_store_certify(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg);
+bool wal_store_is_proven(const struct wal_store *store); /* there is nothing to certify */
+
+/*
  * The timeline became idle: prove the last group by a record of its own, keep commit_lsn, and close
  * the files. [worker]
  */

@@ -12,6 +12,8 @@
     X(u64, connections_max, "1000", RESTART, "framed connections; more are refused")               \
     X(u64, timelines_max, "100000", RESTART, "timelines; more are refused")                        \
     X(size, pending_wal_max, "8MB", RESTART, "WAL of one timeline that may wait for the disk")     \
+    X(ms, certify_delay, "10ms", RESTART,                                                          \
+      "after so long without a write the last one is proven by a record; 0: with idle_timeout")    \
     X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
     X(ms, full_disk_retry, "500ms", RESTART,                                                       \
       "how often a write is repeated while there is no space")                                     \
@@ -32,6 +34,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     struct timeline_env env = {
         .loop = app_loop(app),
         .executor = app_executor(app),
+        .certify_ms = conf.certify_delay,
         .idle_ms = conf.idle_timeout,
         .retry_ms = conf.full_disk_retry,
         .feed_status_ms = conf.feed_status_interval,

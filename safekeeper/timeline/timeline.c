@@ -314,6 +314,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing)
     tl->state = TIMELINE_CLOSED;
     tl->closing = closing;
     timer_stop(&tl->disk.retry);
+    timer_stop(&tl->disk.certify);
     timer_stop(&tl->disk.idle);
     refuse_all(tl, err, &msg);
     (void)snprintf(tl->storage_text, sizeof(tl->storage_text), "closed");

@@ -26,8 +26,9 @@ struct timeline_env {
     struct loop *loop;
     struct executor *executor;
     char data_dir[PATH_SIZE];
-    uint64_t idle_ms;         /* without a write: files are closed, memory is given back */
-    uint64_t retry_ms;        /* after a full disk */
+    uint64_t certify_ms; /* without a write: the last group is proven by a record; 0: when idle */
+    uint64_t idle_ms;    /* without a write: files are closed, memory is given back */
+    uint64_t retry_ms;   /* after a full disk */
     uint64_t feed_status_ms;  /* how often an idle feed hears of us */
     size_t pending_bytes_max; /* WAL that waits for the disk, for each timeline */
 };

@@ -194,6 +194,30 @@ static err_t run_sidecar(struct job *job)
     return wal_store_write_sidecar(tl->disk.store, &tl->disk.group, &job->msg);
 }
 
+/* While one group follows the other, each proves the one before it; the last one needs a record. */
+static void want_certification(struct timeline *tl)
+{
+    uint64_t delay_ms = tl->env->certify_ms;
+    if (delay_ms > 0 && tl->state == TIMELINE_OPEN && !timer_is_started(&tl->disk.certify)) {
+        timer_start(tl->env->loop, &tl->disk.certify, delay_ms);
+    }
+}
+
+static void on_certify(struct timer *timer)
+{
+    struct timeline *tl = CONTAINER_OF(timer, struct timeline, disk.certify);
+    uint64_t quiet_ms = (clock_mono() - tl->disk.used_at) / NS_PER_MS;
+    if (tl->state != TIMELINE_OPEN || wal_store_is_proven(tl->disk.store)) {
+        return;
+    }
+    if (quiet_ms < tl->env->certify_ms || !disk_is_settled(tl)) {
+        want_certification(tl);
+        return;
+    }
+    tl->disk.is_certify_wanted = true;
+    advance_wal(tl);
+}
+
 /* Everything up to the end of the group is durable. */
 static void finish_group(struct timeline *tl)
 {
@@ -208,6 +232,7 @@ static void finish_group(struct timeline *tl)
     disk->op = DISK_IDLE;
     disk->writing = NULL;
     disk->pending_bytes -= block->wal.size;
+    want_certification(tl);
     struct acceptor_event event = {
         .kind = ACCEPTOR_WAL_FLUSHED,
         .wal = {.lsn = wal_store_flush_lsn(disk->store), .epoch = block->epoch},
@@ -338,6 +363,12 @@ static void on_rested(struct job *job)
     timeline_job_ended(tl);
 }
 
+static err_t run_certify(struct job *job)
+{
+    struct timeline *tl = CONTAINER_OF(job, struct timeline, disk.op_job);
+    return wal_store_certify(tl->disk.store, tl->disk.rest_commit_lsn, &job->msg);
+}
+
 static void start_op(
     struct timeline *tl, enum disk_op op, err_t (*run)(struct job *), void (*done)(struct job *))
 {
@@ -377,6 +408,10 @@ static void advance_wal(struct timeline *tl)
         start_op(tl, DISK_TRUNCATE, run_truncate, on_truncated);
     } else if (!list_is_empty(&disk->blocks)) {
         start_group(tl);
+    } else if (disk->is_certify_wanted) {
+        disk->is_certify_wanted = false;
+        disk->rest_commit_lsn = tl->acceptor.state.commit_lsn;
+        start_op(tl, DISK_CERTIFY, run_certify, on_rested);
     } else if (disk->is_rest_wanted) {
         disk->is_rest_wanted = false;
         disk->rest_commit_lsn = tl->acceptor.state.commit_lsn;
@@ -521,8 +556,10 @@ void disk_stop(struct timeline *tl)
 {
     struct timeline_disk *disk = &tl->disk;
     timer_stop(&disk->retry);
+    timer_stop(&disk->certify);
     timer_stop(&disk->idle);
     drop_blocks(tl);
+    disk->is_certify_wanted = false;
     disk->is_truncate_wanted = disk->is_control_wanted = disk->is_rest_wanted = false;
     disk->is_control_waiting_for_space = false;
     if (disk->is_waiting_for_space && disk->op == DISK_GROUP) {
@@ -538,6 +575,7 @@ void disk_init(struct timeline *tl)
     list_init(&tl->disk.blocks);
     tl->disk.kick.run = on_kick;
     tl->disk.retry.on_fire = on_retry;
+    tl->disk.certify.on_fire = on_certify;
     tl->disk.idle.on_fire = on_idle;
 }
 
@@ -545,6 +583,7 @@ void disk_deinit(struct timeline *tl)
 {
     struct timeline_disk *disk = &tl->disk;
     timer_stop(&disk->retry);
+    timer_stop(&disk->certify);
     timer_stop(&disk->idle);
     drop_blocks(tl);
     if (disk->writing != NULL) {

@@ -25,6 +25,7 @@ enum disk_op {
     DISK_IDLE,
     DISK_GROUP,
     DISK_TRUNCATE,
+    DISK_CERTIFY,
     DISK_REST,
 };
 
@@ -46,14 +47,15 @@ struct timeline_disk {
     mono_ns_t group_begun;
 
     struct job op_job; /* truncate, rest */
-    bool is_truncate_wanted, is_rest_wanted;
+    bool is_truncate_wanted, is_certify_wanted, is_rest_wanted;
     lsn_t truncate_lsn;
     uint64_t truncate_epoch;
-    lsn_t rest_commit_lsn;
+    lsn_t rest_commit_lsn; /* also of a certification */
 
     struct loop_task kick; /* end of the loop turn: write what arrived in it */
     bool is_kick_posted;
     struct timer retry;
+    struct timer certify;
     struct timer idle;
     mono_ns_t used_at;
 
