@@ -1,5 +1,5 @@
 /*
- * tenant_private.h - shared by tenant.c and tenant_history.c.
+ * tenant_private.h - shared by tenant.c (members, requests) and tenant_*.c.
  */
 #pragma once
 
@@ -54,6 +54,38 @@ void tenant_request_begin(
 void tenant_request_finish(struct tenant_request *request, err_t result);
 /* From the loop, not from inside start. */
 void tenant_request_answer(struct tenant_request *request, err_t result);
+/* [worker] request->row becomes the row of the timeline. */
+NODISCARD err_t tenant_request_write_row(struct job *job);
+
+static inline struct timeline *timeline_of_member(struct list_link *link)
+{
+    return CONTAINER_OF(link, struct timeline, member_link);
+}
+
+void tenant_add_member(struct tenant *tenant, struct timeline *tl);    /* takes over a reference */
+void tenant_remove_member(struct tenant *tenant, struct timeline *tl); /* ... and gives it back */
+void tenant_drop_members(struct tenant *tenant);
+
+/* -- tenant_timelines.c -- */
+
+/* Is a request about this timeline, or one that needs it as parent, under way? */
+bool tenant_is_changing(struct tenant *tenant, struct timeline_id id);
+
+/* -- tenant_delete.c -- */
+
+/* `tl` is NULL after a restart: nobody can be reading. Otherwise its reference is taken over. */
+void tenant_start_erasing(struct tenant *tenant, uint32_t number, struct timeline *tl);
+bool tenant_is_erasing(const struct tenant *tenant, struct timeline_id id);
+void tenant_drop_erasures(struct tenant *tenant); /* the next start goes on with them */
+/* A tombstone that must go on taking WAL. */
+bool tenant_is_on_its_way(struct tenant *tenant, const struct timeline *tl);
+void tenant_bury_unneeded(struct tenant *tenant);
+
+/* -- tenant_flush.c -- */
+
+void tenant_flush_if_due(struct tenant *tenant);
+/* The layers of all tenants take too much: the largest go first, until enough is on its way. */
+void tenants_flush_largest(struct tenants *tenants);
 
 /* -- tenant_history.c -- */
 

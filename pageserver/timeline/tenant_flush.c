@@ -1,0 +1,140 @@
+/* When the layers of a tenant become files. */
+#include "common/base/clock.h"
+#include "common/base/metric.h"
+#include "common/base/str.h"
+#include "pageserver/timeline/tenant_private.h"
+
+METRIC_COUNTER(
+    flushes_throttled,
+    "pageserver_store_flushes_throttled_total",
+    "flushes put off because compaction was behind");
+
+#define RETRY_MS 100
+
+static void fail_all(struct tenant *tenant, const char *why)
+{
+    err_ignore(str_copy(tenant->failure, sizeof(tenant->failure), why, NULL), "errmsg texts fit");
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        timeline_fail(timeline_of_member(link), why);
+    }
+}
+
+/* ERR_BUSY: compaction is behind, each more flush would make every read slower. */
+static err_t flush(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
+    if (page_store_is_behind(tenant->store)) {
+        metric_add(&flushes_throttled, 1);
+        return err_set(&job->msg, ERR_BUSY, "compaction is behind");
+    }
+    return page_store_flush(tenant->store, &job->msg);
+}
+
+static void on_flushed(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
+    tenant->flushing = false;
+    if (job->result == ERR_OK) {
+        tenant->dirty_since = page_store_open_bytes(tenant->store) > 0 ? clock_mono() : 0;
+        LIST_FOR_EACH(&tenant->members, link)
+        {
+            timeline_flush_succeeded(timeline_of_member(link));
+        }
+        tenant_tell_durable(tenant);
+        tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
+    } else if (job->result == ERR_BUSY) {
+        tenant->retry_at = clock_mono() + RETRY_MS * NS_PER_MS;
+    } else if (job->result == ERR_FULL) {
+        log_warn(&tenant->log, "flush: %s; will retry", job->msg.text);
+        tenant->retry_at = clock_mono() + NS_PER_S;
+    } else {
+        log_error(&tenant->log, "flush: %s; the tenant's storage is out of service", job->msg.text);
+        fail_all(tenant, job->msg.text);
+    }
+}
+
+/* Not in the lane: a row does not wait for megabytes to be written. */
+static void start_flush(struct tenant *tenant)
+{
+    tenant->flushing = true;
+    tenant->flushing_bytes = page_store_open_bytes(tenant->store);
+    LIST_FOR_EACH(&tenant->members, link)
+    {
+        timeline_flush_begins(timeline_of_member(link));
+    }
+    tenant->flush_job = (struct job){.run = flush, .done = on_flushed};
+    executor_submit(tenant->tenants->options.executor, &tenant->flush_job);
+}
+
+/* A tenant that is being deleted may have no store any more. */
+static bool may_flush(const struct tenant *tenant, mono_ns_t now)
+{
+    if (tenant->flushing || tenant->erasing > 0 || tenant->deleting || tenant->failure[0] != '\0' ||
+        now < tenant->retry_at) {
+        return false;
+    }
+    return page_store_open_bytes(tenant->store) + page_store_frozen_bytes(tenant->store) > 0;
+}
+
+void tenant_flush_if_due(struct tenant *tenant)
+{
+    mono_ns_t now = clock_mono();
+    if (!may_flush(tenant, now)) {
+        return;
+    }
+    if (tenant->dirty_since == 0) {
+        tenant->dirty_since = now;
+    }
+    const struct tenants_options *options = &tenant->tenants->options;
+    bool is_retry = page_store_frozen_bytes(tenant->store) > 0;
+    if (is_retry || page_store_open_bytes(tenant->store) >= options->flush_bytes ||
+        now - tenant->dirty_since >= options->flush_age_ms * NS_PER_MS) {
+        start_flush(tenant);
+    }
+}
+
+/* The layers of all tenants take too much: the largest goes first, until enough is on its way. */
+void tenants_flush_largest(struct tenants *tenants)
+{
+    size_t memory = page_stores_memory();
+    mono_ns_t now = clock_mono();
+    LIST_FOR_EACH(&tenants->list, link)
+    {
+        struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
+        memory -= tenant->flushing ? MIN_OF(memory, tenant->flushing_bytes) : 0;
+    }
+    while (memory > tenants->options.layers_bytes / 2) {
+        struct tenant *largest = NULL;
+        LIST_FOR_EACH(&tenants->list, link)
+        {
+            struct tenant *tenant = CONTAINER_OF(link, struct tenant, link);
+            if (may_flush(tenant, now) &&
+                (largest == NULL ||
+                 page_store_open_bytes(tenant->store) > page_store_open_bytes(largest->store))) {
+                largest = tenant;
+            }
+        }
+        if (largest == NULL) {
+            return;
+        }
+        start_flush(largest);
+        memory -= MIN_OF(memory, largest->flushing_bytes);
+    }
+}
+
+void tenant_written(struct tenant *tenant)
+{
+    tenant_flush_if_due(tenant);
+    if (page_stores_memory() > tenant->tenants->options.layers_bytes / 2) {
+        tenants_flush_largest(tenant->tenants);
+    }
+}
+
+/* While a flush is at work as much again may be put as makes the next one due. */
+bool tenant_has_room(const struct tenant *tenant)
+{
+    const struct tenants_options *options = &tenant->tenants->options;
+    return page_store_open_bytes(tenant->store) < 2 * options->flush_bytes &&
+           page_stores_memory() < options->layers_bytes;
+}
