@@ -31,19 +31,32 @@ static struct ingest_batch *batch_of_source(struct wal_state_source *source)
 
 /* -- source: the store as of now -- */
 
+/* As of now. One for all of a piece: an iterator over many files is dear to make. */
+static struct page_reader *reader_of_now(struct ingest_batch *batch)
+{
+    if (batch->reader == NULL) {
+        batch->reader = page_reader_create(batch->store, batch->path);
+    } else {
+        page_reader_refresh(batch->reader);
+    }
+    return batch->reader;
+}
+
+static void drop_reader(struct ingest_batch *batch)
+{
+    page_reader_destroy(batch->reader);
+    batch->reader = NULL;
+}
+
 static err_t look_up_size(
     struct ingest_batch *batch, struct page_key rel, struct fork_size *ret_size, struct errmsg *msg)
 {
     if (rel_size_cache_get(&batch->sizes, rel, ret_size)) {
         return ERR_OK; /* sizes of this batch are all in here */
     }
-    struct page_reader *reader = page_reader_create(batch->store, batch->path);
-    err_t err = page_reader_rel_size(reader, rel, batch->before_lsn, ret_size, msg);
-    page_reader_destroy(reader);
-    if (err == ERR_OK) {
-        rel_size_cache_put(&batch->sizes, rel, *ret_size);
-    }
-    return err;
+    TRY(page_reader_rel_size(reader_of_now(batch), rel, batch->before_lsn, ret_size, msg));
+    rel_size_cache_put(&batch->sizes, rel, *ret_size);
+    return ERR_OK;
 }
 
 static err_t source_rel_size(
@@ -62,10 +75,7 @@ static err_t source_state(
     struct wal_state_source *source, struct page_key key, struct buf *to, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    struct page_reader *reader = page_reader_create(batch->store, batch->path);
-    err_t err = page_reader_state(reader, key, batch->before_lsn, to, NULL, msg);
-    page_reader_destroy(reader);
-    return err;
+    return page_reader_state(reader_of_now(batch), key, batch->before_lsn, to, NULL, msg);
 }
 
 static err_t source_relations(
@@ -87,17 +97,14 @@ static err_t source_page(
     struct wal_state_source *source, struct page_key key, uint8_t *to, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    return batch->options->read_page(batch->store, batch->path, key, batch->before_lsn, to, msg);
+    return batch->options->read_page(reader_of_now(batch), key, batch->before_lsn, to, msg);
 }
 
 static err_t source_newest_commit_time(
     struct wal_state_source *source, uint64_t *ret_time, struct errmsg *msg)
 {
     struct ingest_batch *batch = batch_of_source(source);
-    struct page_reader *reader = page_reader_create(batch->store, batch->path);
-    err_t err = page_reader_newest_commit(reader, batch->before_lsn, ret_time, msg);
-    page_reader_destroy(reader);
-    return err;
+    return page_reader_newest_commit(reader_of_now(batch), batch->before_lsn, ret_time, msg);
 }
 
 /* -- sink -- */
@@ -194,14 +201,12 @@ static err_t look_up_records(
     struct ingest_batch *batch, struct page_key key, unsigned *ret_records, struct errmsg *msg)
 {
     struct page_versions versions = {0};
-    struct page_reader *reader = page_reader_create(batch->store, batch->path);
-    err_t err = page_reader_collect(reader, key, batch->before_lsn, &versions, msg);
+    err_t err = page_reader_collect(reader_of_now(batch), key, batch->before_lsn, &versions, msg);
     unsigned records = 0;
     for (size_t i = 0; i < versions.count && records < IMAGE_COUNT_MAX; i++) {
         uint8_t tag = versions.items[i].tag;
         records += tag == VALUE_DELTA || tag == VALUE_INIT ? 1 : 0;
     }
-    page_reader_destroy(reader);
     page_versions_deinit(&versions);
     metric_add(&counts_looked_up, 1);
     *ret_records = records;
@@ -226,7 +231,7 @@ static err_t count_records(
 static err_t make_image(struct ingest_batch *batch, struct page_key key, struct errmsg *msg)
 {
     uint8_t page[PAGE_SIZE];
-    err_t err = batch->options->read_page(batch->store, batch->path, key, batch->lsn, page, msg);
+    err_t err = batch->options->read_page(reader_of_now(batch), key, batch->lsn, page, msg);
     if (err == ERR_CORRUPT || err == ERR_UNSUPPORTED) {
         metric_add(&images_failed, 1);
         return ERR_OK;
@@ -274,6 +279,7 @@ void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_optio
 
 void ingest_batch_deinit(struct ingest_batch *batch)
 {
+    drop_reader(batch);
     page_writer_close(batch->writer);
     page_import_destroy(batch->import);
     rel_size_cache_deinit(&batch->sizes);
@@ -307,6 +313,7 @@ err_t ingest_batch_end_record(struct ingest_batch *batch, struct errmsg *msg)
     image_counts_clear(&batch->counts); /* the import's pages are not counted one by one */
     batch->touched_count = 0;
     err_t err = page_import_finish(batch->import, NULL, msg);
+    drop_reader(batch); /* it does not see what came past the layers */
     page_import_destroy(batch->import);
     batch->import = NULL;
     return err;
@@ -316,4 +323,9 @@ err_t ingest_batch_commit(
     struct ingest_batch *batch, struct ingest_position position, struct errmsg *msg)
 {
     return page_writer_commit(batch->writer, position, msg);
+}
+
+void ingest_batch_end(struct ingest_batch *batch)
+{
+    drop_reader(batch);
 }

@@ -38,6 +38,7 @@ struct ingest_batch {
     const struct page_path *path;
     uint32_t timeline;
     lsn_t lsn;                   /* end of the record being decoded: of the versions that are put */
+    struct page_reader *reader;  /* of the piece; NULL: there was no need */
     lsn_t before_lsn;            /* end of the record before it: what the source answers for */
     struct page_writer *writer;  /* NULL before the first piece */
     struct page_import *import;  /* of the record being decoded; NULL: it is small */
@@ -64,3 +65,5 @@ NODISCARD err_t ingest_batch_end_record(struct ingest_batch *batch, struct errms
 /* The position follows what is there: the next flush makes both durable. */
 NODISCARD err_t ingest_batch_commit(
     struct ingest_batch *batch, struct ingest_position position, struct errmsg *msg);
+/* The piece is over, committed or not: nothing of the store is held on to. */
+void ingest_batch_end(struct ingest_batch *batch);

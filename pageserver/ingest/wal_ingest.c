@@ -161,25 +161,34 @@ static err_t ingest_piece(struct wal_ingest *ingest, struct errmsg *msg)
     return ERR_OK;
 }
 
+static err_t run_piece(struct wal_ingest *ingest, struct errmsg *msg)
+{
+    ingest->record_count = 0;
+    ingest->record_error = ERR_OK;
+    ingest->reached = ingest->position;
+    TRY(ingest_batch_begin(&ingest->batch, msg));
+    err_t fault = FAULT("wal_ingest.piece");
+    if (fault != ERR_OK) {
+        return err_set(msg, fault, "wal ingest: injected failure");
+    }
+    TRY(open_reader(ingest, msg));
+    TRY(ingest_piece(ingest, msg));
+    if (ingest->reached.lsn > ingest->position.lsn) {
+        TRY(ingest_batch_commit(&ingest->batch, ingest->reached, msg));
+    }
+    return ERR_OK;
+}
+
 static err_t run(struct job *job)
 {
     struct wal_ingest *ingest = CONTAINER_OF(job, struct wal_ingest, job);
     mono_ns_t begin = clock_mono();
-    ingest->record_count = 0;
-    ingest->record_error = ERR_OK;
-    ingest->reached = ingest->position;
-    TRY(ingest_batch_begin(&ingest->batch, &job->msg));
-    err_t fault = FAULT("wal_ingest.piece");
-    if (fault != ERR_OK) {
-        return err_set(&job->msg, fault, "wal ingest: injected failure");
+    err_t err = run_piece(ingest, &job->msg);
+    ingest_batch_end(&ingest->batch);
+    if (err == ERR_OK) {
+        metric_observe_ns(&piece_seconds, clock_mono() - begin);
     }
-    TRY(open_reader(ingest, &job->msg));
-    TRY(ingest_piece(ingest, &job->msg));
-    if (ingest->reached.lsn > ingest->position.lsn) {
-        TRY(ingest_batch_commit(&ingest->batch, ingest->reached, &job->msg));
-    }
-    metric_observe_ns(&piece_seconds, clock_mono() - begin);
-    return ERR_OK;
+    return err;
 }
 
 /* -- the loop's side -- */

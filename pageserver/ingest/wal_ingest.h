@@ -44,12 +44,9 @@ struct wal_ingest_options {
     size_t records_bytes_max;
     /* Records on a page without an image between them; 0: as many as come. At most 254. */
     unsigned image_after_records;
-    /* A page as of `lsn` on the path: for images, and for CREATE DATABASE by file copy. On a
-     * worker.
-     */
+    /* A page as of `lsn`: for images, and for CREATE DATABASE by file copy. On a worker. */
     err_t (*read_page)(
-        struct page_store *store,
-        const struct page_path *path,
+        struct page_reader *reader,
         struct page_key key,
         lsn_t lsn,
         uint8_t *page,

@@ -24,20 +24,25 @@ static void note_records(int64_t count)
 void reconstruct_init(
     struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn)
 {
-    *work =
-        (struct reconstruct){.store = store, .reader = page_reader_create(store, path), .lsn = lsn};
+    *work = (struct reconstruct){.reader = page_reader_create(store, path), .lsn = lsn};
 }
 
 void reconstruct_init_in_memory(
     struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn)
 {
-    *work = (struct reconstruct){
-        .store = store, .reader = page_reader_create_in_memory(store, path), .lsn = lsn};
+    *work = (struct reconstruct){.reader = page_reader_create_in_memory(store, path), .lsn = lsn};
+}
+
+void reconstruct_init_with(struct reconstruct *work, struct page_reader *reader, lsn_t lsn)
+{
+    *work = (struct reconstruct){.reader = reader, .is_borrowed = true, .lsn = lsn};
 }
 
 void reconstruct_deinit(struct reconstruct *work)
 {
-    page_reader_destroy(work->reader);
+    if (!work->is_borrowed) {
+        page_reader_destroy(work->reader);
+    }
     page_versions_deinit(&work->versions);
     *work = (struct reconstruct){0};
 }

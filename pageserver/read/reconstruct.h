@@ -9,8 +9,8 @@
 #include "pageserver/store/page_store.h"
 
 struct reconstruct {
-    struct page_store *store;
     struct page_reader *reader;
+    bool is_borrowed; /* the reader is the caller's */
     lsn_t lsn;
     struct page_versions versions;
 };
@@ -20,6 +20,8 @@ void reconstruct_init(
 /* Without I/O: ERR_BUSY when something is not in memory. For the loop: an image and few records. */
 void reconstruct_init_in_memory(
     struct reconstruct *work, struct page_store *store, const struct page_path *path, lsn_t lsn);
+/* With a reader of the caller's, who keeps it. */
+void reconstruct_init_with(struct reconstruct *work, struct page_reader *reader, lsn_t lsn);
 void reconstruct_deinit(struct reconstruct *work);
 
 /*

@@ -191,15 +191,10 @@ static void on_end_timer(struct timer *timer)
 }
 
 static err_t read_page(
-    struct page_store *store,
-    const struct page_path *path,
-    struct page_key key,
-    lsn_t lsn,
-    uint8_t *page,
-    struct errmsg *msg)
+    struct page_reader *reader, struct page_key key, lsn_t lsn, uint8_t *page, struct errmsg *msg)
 {
     struct reconstruct work;
-    reconstruct_init(&work, store, path, lsn);
+    reconstruct_init_with(&work, reader, lsn);
     err_t err = reconstruct_page(&work, key, page, NULL, msg);
     reconstruct_deinit(&work);
     return err;

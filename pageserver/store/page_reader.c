@@ -57,6 +57,28 @@ static bool layers_are_current(const struct page_reader *reader)
     return current;
 }
 
+/* The layers that the reader has are those that there are. */
+static bool has_all_layers(const struct page_reader *reader)
+{
+    bool all = true;
+    (void)pthread_mutex_lock(&reader->store->lock);
+    for (size_t i = 0; i < reader->path->count && all; i++) {
+        const struct span_layers *span = &reader->spans[i];
+        const struct timeline_layers *layers =
+            timeline_layers_find(reader->store, reader->path->spans[i].timeline);
+        size_t at = 0;
+        all = span->kv_lsn == kv_lsn_of(layers);
+        if (layers != NULL && layers->open != NULL) {
+            all = all && at < span->count && span->layers[at++] == layers->open;
+        }
+        if (layers != NULL && layers->frozen != NULL) {
+            all = all && at < span->count && span->layers[at++] == layers->frozen;
+        }
+    }
+    (void)pthread_mutex_unlock(&reader->store->lock);
+    return all;
+}
+
 static void drop_layers(struct page_reader *reader)
 {
     for (size_t i = 0; i < reader->path->count; i++) {
@@ -89,6 +111,17 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
     reader->path = path;
     take_layers(reader);
     return reader;
+}
+
+/*
+ * With the same layers and the same kv_lsn the iterators are as good as new ones: what was written
+ * since lies in the open layer.
+ */
+void page_reader_refresh(struct page_reader *reader)
+{
+    if (!has_all_layers(reader)) {
+        renew(reader);
+    }
 }
 
 struct page_reader *page_reader_create_in_memory(

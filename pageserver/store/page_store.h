@@ -203,6 +203,9 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
 struct page_reader *page_reader_create_in_memory(
     struct page_store *store, const struct page_path *path);
 void page_reader_destroy(struct page_reader *reader);
+/* [quick] It sees what was written before now; less work than a new one when no flush came between.
+ * A reader that is kept keeps files that compaction has replaced: not for longer than a job. */
+void page_reader_refresh(struct page_reader *reader);
 
 /*
  * Versions of `key` with LSN <= lsn, newest first, up to and including the one that ends a

@@ -34,15 +34,10 @@ static struct {
 static size_t history_count;
 
 static err_t read_page(
-    struct page_store *store,
-    const struct page_path *path,
-    struct page_key key,
-    lsn_t lsn,
-    uint8_t *page,
-    struct errmsg *error)
+    struct page_reader *reader, struct page_key key, lsn_t lsn, uint8_t *page, struct errmsg *error)
 {
     struct reconstruct work;
-    reconstruct_init(&work, store, path, lsn);
+    reconstruct_init_with(&work, reader, lsn);
     err_t err = reconstruct_page(&work, key, page, NULL, error);
     reconstruct_deinit(&work);
     return err;

@@ -72,24 +72,17 @@ static _Atomic bool copy_began, copy_may_go_on = true;
 
 /* Images only: redo is another folder's. */
 static err_t read_page(
-    struct page_store *store,
-    const struct page_path *path,
-    struct page_key key,
-    lsn_t lsn,
-    uint8_t *page,
-    struct errmsg *error)
+    struct page_reader *reader, struct page_key key, lsn_t lsn, uint8_t *page, struct errmsg *error)
 {
     atomic_store(&copy_began, true);
     while (!atomic_load(&copy_may_go_on)) {
         (void)sched_yield();
     }
     struct page_versions versions = {0};
-    struct page_reader *reader = page_reader_create(store, path);
     err_t err = page_reader_collect(reader, key, lsn, &versions, error);
     ck_assert_uint_eq(versions.count, 1);
     ck_assert_uint_eq(versions.items[0].tag, VALUE_IMAGE);
     memcpy(page, page_version_value(&versions, &versions.items[0]).data, PAGE_SIZE);
-    page_reader_destroy(reader);
     page_versions_deinit(&versions);
     return err;
 }
@@ -385,11 +378,10 @@ START_TEST(test_copied_database_goes_past_the_layers_and_can_be_written_at_once)
     ck_assert_uint_eq(blocks_of(copied), 1501);
     ck_assert_uint_ne(timeline_uid(find(1)), uid); /* whatever was cached of db 6 is forgotten */
     copied.block = 77;
-    ck_assert_ok(
-        read_page(
-            timeline_store(find(1)), timeline_path(find(1)), copied, timeline_last_lsn(find(1)),
-            page, &msg),
-        &msg);
+    struct page_reader *reader =
+        page_reader_create(timeline_store(find(1)), timeline_path(find(1)));
+    ck_assert_ok(read_page(reader, copied, timeline_last_lsn(find(1)), page, &msg), &msg);
+    page_reader_destroy(reader);
     ck_assert_uint_eq(page[PAGE_SIZE - 1], 77);
     end();
 }
