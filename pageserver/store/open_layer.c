@@ -12,6 +12,7 @@ METRIC_GAUGE(
 #define CHUNK_BYTES_MIN (4 * KIB)
 #define CHUNK_BYTES_MAX MIB
 #define SLOTS_MIN       64
+#define MARK_EVERY      32 /* versions of a page */
 
 struct chunk {
     struct chunk *before;
@@ -267,20 +268,83 @@ struct bytes layer_version_value(const struct layer_version *version)
     return bytes_of(data, version->size);
 }
 
+/*
+ * A mark's `far` jumps back over as many marks as the jump before it and the one before that
+ * together, when these two are of one length; else it is the mark before. So from any mark the way
+ * to any older one takes a logarithm of jumps, and adding one takes no walk.
+ */
+static struct layer_mark *far_from(struct layer_mark *newest)
+{
+    struct layer_mark *far = newest == NULL ? NULL : newest->far;
+    bool doubles = far != NULL && far->far != NULL &&
+                   newest->depth - far->depth == far->depth - far->far->depth;
+    return doubles ? far->far : newest;
+}
+
+static void add_mark(
+    struct open_layer *layer, struct layer_page *page, struct layer_version *version)
+{
+    struct layer_mark *newest = atomic_load_explicit(&page->marks, memory_order_relaxed);
+    struct layer_mark *mark = take(layer, sizeof(struct layer_mark));
+    mark->lsn = version->lsn;
+    atomic_init(&mark->version, version);
+    mark->older = newest;
+    mark->far = far_from(newest);
+    mark->depth = newest == NULL ? 0 : newest->depth + 1;
+    atomic_store_explicit(&page->marks, mark, memory_order_release);
+    page->unmarked = 0;
+}
+
+/* The oldest mark above `lsn`; NULL: there is none. */
+static struct layer_mark *mark_above(const struct layer_page *page, lsn_t lsn)
+{
+    struct layer_mark *mark = atomic_load_explicit(&page->marks, memory_order_acquire);
+    if (mark == NULL || mark->lsn <= lsn) {
+        return NULL;
+    }
+    while (mark->older != NULL && mark->older->lsn > lsn) {
+        mark = mark->far->lsn > lsn ? mark->far : mark->older;
+    }
+    return mark;
+}
+
+/* The mark of the version that was replaced, if it has one, goes over to the other. */
+static void move_mark(struct layer_page *page, struct layer_version *to)
+{
+    const struct layer_mark *above = mark_above(page, to->lsn);
+    struct layer_mark *mark =
+        above != NULL ? above->older : atomic_load_explicit(&page->marks, memory_order_relaxed);
+    if (mark != NULL && mark->lsn == to->lsn) {
+        atomic_store_explicit(&mark->version, to, memory_order_release);
+    }
+}
+
 /* Behind the newer versions, in place of one of the same LSN. */
-static void link_version(struct layer_page *page, struct layer_version *version)
+static void link_version(
+    struct open_layer *layer, struct layer_page *page, struct layer_version *version)
 {
     struct layer_version *_Atomic *link = &page->newest;
+    const struct layer_mark *above = mark_above(page, version->lsn);
+    if (above != NULL) {
+        link = &atomic_load_explicit(&above->version, memory_order_relaxed)->older;
+    }
     struct layer_version *next = atomic_load_explicit(link, memory_order_relaxed);
     while (next != NULL && next->lsn > version->lsn) {
         link = &next->older;
         next = atomic_load_explicit(link, memory_order_relaxed);
     }
-    if (next != NULL && next->lsn == version->lsn) {
+    bool replaces = next != NULL && next->lsn == version->lsn;
+    bool is_newest = link == &page->newest;
+    if (replaces) {
         next = atomic_load_explicit(&next->older, memory_order_relaxed);
     }
     atomic_store_explicit(&version->older, next, memory_order_relaxed);
     atomic_store_explicit(link, version, memory_order_release);
+    if (replaces) {
+        move_mark(page, version);
+    } else if (is_newest && ++page->unmarked >= MARK_EVERY) {
+        add_mark(layer, page, version);
+    }
 }
 
 static void add_page(
@@ -294,6 +358,8 @@ static void add_page(
     struct layer_page *page = take(layer, sizeof(struct layer_page));
     page->key = key;
     page->next = NULL;
+    page->unmarked = 1;
+    atomic_init(&page->marks, NULL);
     atomic_init(&page->newest, version);
     struct layer_page *none;
     fill_slot(find_slot(table, key, hash, &none), hash, page);
@@ -322,7 +388,7 @@ size_t open_layer_put(
     if (page == NULL) {
         add_page(layer, key, hash, version);
     } else {
-        link_version(page, version);
+        link_version(layer, page, version);
     }
     if (lsn > open_layer_max_lsn(layer)) {
         atomic_store_explicit(&layer->max_lsn, lsn, memory_order_relaxed);
@@ -333,7 +399,10 @@ size_t open_layer_put(
 
 const struct layer_version *layer_page_at(const struct layer_page *page, lsn_t lsn)
 {
-    const struct layer_version *version = atomic_load_explicit(&page->newest, memory_order_acquire);
+    const struct layer_mark *above = mark_above(page, lsn);
+    const struct layer_version *version =
+        above != NULL ? atomic_load_explicit(&above->version, memory_order_acquire)
+                      : atomic_load_explicit(&page->newest, memory_order_acquire);
     while (version != NULL && version->lsn > lsn) {
         version = layer_version_older(version);
     }

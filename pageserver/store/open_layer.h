@@ -5,7 +5,8 @@
  * One writer at a time; readers need no lock and see each version either whole or not at all. A
  * version lies behind the newer ones of its page, wherever its LSN belongs. A second version of one
  * LSN takes the place of the first: re-ingest after a failure writes the same again, and an image
- * may replace the record that leads to it.
+ * may replace the record that leads to it. However many versions a page has, one at any LSN is
+ * found in the logarithm of them.
  *
  * Nothing is ever freed before the layer is: whoever holds a reference may keep what it found.
  * Once nobody writes any more (the layer is frozen) its pages can be had in key order.
@@ -29,10 +30,20 @@ struct layer_version {
     uint8_t bytes[]; /* the value; shared: where another version of this layer has it */
 };
 
+/* One of many versions of a page: the way to an old one without passing all that are newer. */
+struct layer_mark {
+    lsn_t lsn; /* of the version */
+    struct layer_version *_Atomic version;
+    struct layer_mark *older, *far; /* one back, and as many back as `depth` allows */
+    uint32_t depth;                 /* 0: the oldest */
+};
+
 struct layer_page {
     struct page_key key;
     struct layer_version *_Atomic newest; /* never NULL */
     struct layer_page *next;              /* in the list of what is no page of a relation */
+    struct layer_mark *_Atomic marks;     /* the newest; NULL while there are few versions */
+    uint32_t unmarked;                    /* the writer's: newest versions without a mark */
 };
 
 struct open_layer *open_layer_create(void);

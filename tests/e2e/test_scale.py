@@ -78,3 +78,13 @@ def test_a_relation_costs_the_same_among_few_and_among_many(cluster):
     few, many = measure(500), measure(5000)
     for name in ("create_us", "size_us", "list_us", "drop_us"):
         assert many[name] <= 5 * few[name] + 5, (name, few, many) # deeper trees, colder caches; not 10 times
+
+
+def test_an_old_version_of_a_page_costs_the_same_among_few_and_among_many(cluster):
+    """All of them in one open layer: 150,000 records of 100 bytes and few images."""
+    def measure(count):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(cluster.build) / "tests/bench/store_hot_page"
+            return json.loads(subprocess.check_output([program, folder, str(count), "254"], stderr=subprocess.DEVNULL))
+    few, many = (measure(count)["in_layers"]["cpu_p50_us"] for count in (15_000, 150_000))
+    assert many <= 3 * few + 50, (few, many)

@@ -65,6 +65,72 @@ START_TEST(test_version_put_again_takes_the_place_of_the_first)
 }
 END_TEST
 
+#define MANY_VERSIONS 20000u
+
+/* What a page should have: by LSN, how often it was put; 0: never. */
+static uint32_t puts_at[MANY_VERSIONS + 1];
+
+static void put_once_more(struct open_layer *layer, lsn_t lsn)
+{
+    uint32_t number = ++puts_at[lsn];
+    (void)open_layer_put(
+        layer, page_of(1, 1), lsn, VALUE_DELTA, 0, bytes_of(&number, sizeof(number)));
+}
+
+static lsn_t newest_put(lsn_t lsn)
+{
+    while (lsn > 0 && puts_at[lsn] == 0) {
+        lsn--;
+    }
+    return lsn;
+}
+
+static void check_from(const struct open_layer *layer, lsn_t lsn, unsigned count)
+{
+    const struct layer_version *version = layer_page_at(open_layer_find(layer, page_of(1, 1)), lsn);
+    for (lsn_t expected = newest_put(lsn); count-- > 0; expected = newest_put(expected - 1)) {
+        if (expected == 0) {
+            ck_assert_ptr_null(version);
+            return;
+        }
+        ck_assert_ptr_nonnull(version);
+        ck_assert_uint_eq(version->lsn, expected);
+        uint32_t number = 0;
+        memcpy(&number, layer_version_value(version).data, sizeof(number));
+        ck_assert_uint_eq(number, puts_at[expected]);
+        version = layer_version_older(version);
+    }
+}
+
+/* Mostly newer ones, as ingest does; then again what was there, and what was left out before. */
+START_TEST(test_one_page_with_many_versions_has_each_at_its_lsn)
+{
+    struct open_layer *layer = open_layer_create();
+    struct prng prng;
+    prng_init(&prng, 11);
+    memset(puts_at, 0, sizeof(puts_at));
+    for (lsn_t lsn = 1; lsn <= MANY_VERSIONS; lsn++) {
+        if (prng_below(&prng, 10) > 0) {
+            put_once_more(layer, lsn);
+        }
+        if (prng_below(&prng, 4) == 0) {
+            put_once_more(layer, lsn); /* an image in place of the record */
+        }
+        if (prng_below(&prng, 20) == 0) {
+            put_once_more(layer, 1 + prng_below(&prng, lsn));
+        }
+        if (lsn % 16 == 0) {
+            check_from(layer, 1 + prng_below(&prng, lsn), 100);
+        }
+    }
+    check_from(layer, MANY_VERSIONS, MANY_VERSIONS + 1);
+    for (lsn_t lsn = 0; lsn <= MANY_VERSIONS; lsn++) {
+        check_from(layer, lsn, 3);
+    }
+    open_layer_unref(layer);
+}
+END_TEST
+
 START_TEST(test_record_of_several_blocks_is_kept_once)
 {
     static uint8_t record[4096] = {"record"};
@@ -224,6 +290,7 @@ UNIT_MAIN(
     "open_layer",
     test_versions_are_newest_first_wherever_they_were_put,
     test_version_put_again_takes_the_place_of_the_first,
+    test_one_page_with_many_versions_has_each_at_its_lsn,
     test_record_of_several_blocks_is_kept_once,
     test_many_pages_are_all_found_and_come_in_key_order,
     test_states_and_sizes_are_listed_pages_are_not,
