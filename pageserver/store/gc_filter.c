@@ -152,7 +152,25 @@ static bool ends_a_read(struct bytes value)
     return tag == VALUE_IMAGE || tag == VALUE_ZERO || tag == VALUE_INIT || tag == VALUE_STATE;
 }
 
-static bool is_needed(struct gc_filter *filter, lsn_t lsn)
+static bool says_not_there(struct page_key page, struct bytes value)
+{
+    if (value.size == 0 || value.data[0] != VALUE_STATE) {
+        return false;
+    }
+    return page.spc == KEY_SPC_STATE ? value.size == 1
+                                     : page.block == KEY_BLOCK_SIZE &&
+                                           value.size == REL_SIZE_VALUE_SIZE && value.data[1] == 0;
+}
+
+static bool hides_something(struct gc_filter *filter, lsn_t lsn)
+{
+    bool hides = true;
+    bool known = filter->lookup->hides_something(
+        filter->lookup, filter->keep->timeline, filter->page, lsn, &hides);
+    return !known || hides;
+}
+
+static bool is_needed(struct gc_filter *filter, lsn_t lsn, struct bytes value)
 {
     if (filter->page.spc == KEY_SPC_STATE && filter->page.db == STATE_INGEST_LSN) {
         return lsn == 0 || filter->image_lsn == NO_IMAGE;
@@ -160,7 +178,11 @@ static bool is_needed(struct gc_filter *filter, lsn_t lsn)
     if (filter->page.spc == KEY_SPC_STATE && filter->page.db == STATE_COMMIT_TIME) {
         return commit_time_is_needed(filter, lsn);
     }
-    return version_is_needed(filter, lsn);
+    if (!version_is_needed(filter, lsn)) {
+        return false;
+    }
+    return lsn > filter->keep->cutoff || !says_not_there(filter->page, value) ||
+           hides_something(filter, lsn);
 }
 
 static void enter_timeline(struct gc_filter *filter, uint32_t timeline)
@@ -195,7 +217,7 @@ bool gc_filter_drops(struct gc_filter *filter, struct bytes key, struct bytes va
             filter->page = page;
             filter->image_lsn = NO_IMAGE;
         }
-        drops = !is_needed(filter, lsn);
+        drops = !is_needed(filter, lsn, value);
         if (ends_a_read(value)) {
             filter->image_lsn = lsn;
         }

@@ -18,7 +18,10 @@
  *
  * By kind: pages of relations and SLRUs, and sizes and other states (which all end a read) follow
  * the rule; of an ingest position only the newest stays; a commit time stays while it is the newest
- * at some point, at the cutoff, or lies above the cutoff.
+ * at some point, at the cutoff, or lies above the cutoff. A version that only says that something
+ * is not there (a dropped fork, a finished prepared transaction) goes when nothing is left in the
+ * store that it hides: for every read, nothing and "not there" are the same. What else the same
+ * compaction drops is still in the store, so that takes a second one.
  */
 #pragma once
 
@@ -63,6 +66,16 @@ struct gc_lookup {
     /* LSN of the commit time behind `key` on the timeline; UINT64_MAX: there is none. */
     bool (*next_commit)(
         struct gc_lookup *lookup, uint32_t timeline, struct page_key key, lsn_t *ret_lsn);
+    /*
+     * The version of `key` at `lsn` says "not there". Would anything show without it: an older
+     * version here or on the parents, or blocks of the fork?
+     */
+    bool (*hides_something)(
+        struct gc_lookup *lookup,
+        uint32_t timeline,
+        struct page_key key,
+        lsn_t lsn,
+        bool *ret_hides);
 };
 
 /* One pass over ascending keys; embed it. Belongs to one thread. */

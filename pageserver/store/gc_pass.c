@@ -28,11 +28,20 @@ struct gc_pass {
     struct gc_horizon *horizon;
     struct gc_filter filter;
     struct kv *kv;
-    struct kv_iter *versions; /* within the prefix of one key; made on first use */
+    struct kv_iter *versions; /* within the prefix of one key; both are made on first use */
     struct kv_iter *keys;     /* total order */
 };
 
 /* -- looking things up: in the kv alone, for no cutoff lies beyond what is durable -- */
+
+/* Most passes look nothing up. */
+static void make_iterators(struct gc_pass *pass)
+{
+    if (pass->versions == NULL) {
+        pass->versions = kv_iter_create(pass->kv, true);
+        pass->keys = kv_iter_create(pass->kv, false);
+    }
+}
 
 /* The newest size of the fork on one timeline at `lsn`; ret_lsn 0: there is none. */
 static err_t size_in_timeline(
@@ -102,9 +111,7 @@ static bool blocks_at(
     uint32_t *ret_blocks)
 {
     struct gc_pass *pass = CONTAINER_OF(lookup, struct gc_pass, lookup);
-    if (pass->versions == NULL) {
-        pass->versions = kv_iter_create(pass->kv, true);
-    }
+    make_iterators(pass);
     lsn_t valid_to = UINT64_MAX;
     uint32_t blocks = 0;
     for (size_t i = count; i-- > 0;) {
@@ -120,9 +127,7 @@ static bool next_commit(
     struct gc_lookup *lookup, uint32_t timeline, struct page_key key, lsn_t *ret_lsn)
 {
     struct gc_pass *pass = CONTAINER_OF(lookup, struct gc_pass, lookup);
-    if (pass->keys == NULL) {
-        pass->keys = kv_iter_create(pass->kv, false);
-    }
+    make_iterators(pass);
     uint8_t from[PAGE_KEY_SIZE];
     page_key_encode(timeline, key, 0, from); /* its oldest possible version: others are behind */
     struct kv_iter *iter = pass->keys;
@@ -145,6 +150,61 @@ static bool next_commit(
         kv_iter_next(iter);
     }
     return kv_iter_error(iter, NULL) == ERR_OK;
+}
+
+/* Is there a version of the key on the timeline at or below `lsn`? */
+static err_t has_version(
+    struct gc_pass *pass, uint32_t timeline, struct page_key key, lsn_t lsn, bool *ret_has)
+{
+    uint8_t from[PAGE_KEY_SIZE];
+    page_key_encode(timeline, key, lsn, from);
+    kv_iter_seek(pass->versions, bytes_of(from, sizeof(from)));
+    *ret_has = kv_iter_valid(pass->versions) &&
+               memcmp(kv_iter_key(pass->versions).data, from, PAGE_KEY_PREFIX_SIZE) == 0;
+    return kv_iter_valid(pass->versions) ? ERR_OK : kv_iter_error(pass->versions, NULL);
+}
+
+/* Blocks of a fork stand before its size. */
+static err_t has_blocks(
+    struct gc_pass *pass, uint32_t timeline, struct page_key size_key, bool *ret_has)
+{
+    struct page_key first = size_key, found;
+    uint8_t from[PAGE_KEY_SIZE];
+    lsn_t lsn;
+    uint32_t found_timeline;
+    first.block = 0;
+    *ret_has = false;
+    page_key_encode(timeline, first, UINT64_MAX, from);
+    kv_iter_seek(pass->keys, bytes_of(from, sizeof(from)));
+    if (!kv_iter_valid(pass->keys)) {
+        return kv_iter_error(pass->keys, NULL);
+    }
+    TRY(page_key_decode(kv_iter_key(pass->keys), &found_timeline, &found, &lsn));
+    *ret_has = found_timeline == timeline && found.block != KEY_BLOCK_SIZE &&
+               page_key_equal(page_key_size_of(found), size_key);
+    return ERR_OK;
+}
+
+/* Blocks on a parent have a size there. */
+static bool hides_something(
+    struct gc_lookup *lookup, uint32_t timeline, struct page_key key, lsn_t lsn, bool *ret_hides)
+{
+    struct gc_pass *pass = CONTAINER_OF(lookup, struct gc_pass, lookup);
+    make_iterators(pass);
+    bool hides = false;
+    err_t err = ERR_OK;
+    if (key.spc != KEY_SPC_STATE) {
+        err = has_blocks(pass, timeline, key, &hides);
+    }
+    lsn--; /* older than itself */
+    const struct gc_keep *keep = gc_horizon_find(pass->horizon, timeline);
+    for (; keep != NULL && err == ERR_OK && !hides;
+         keep = gc_horizon_find(pass->horizon, keep->parent)) {
+        err = has_version(pass, keep->timeline, key, lsn, &hides);
+        lsn = MIN_OF(lsn, keep->start_lsn);
+    }
+    *ret_hides = hides;
+    return err == ERR_OK;
 }
 
 /* -- a pass -- */
@@ -178,7 +238,11 @@ static struct kv_filter_pass *begin(struct kv_filter *filter)
     }
     struct gc_pass *pass = MEM_NEW(struct gc_pass);
     pass->pass = (struct kv_filter_pass){.drops = drops, .end = end};
-    pass->lookup = (struct gc_lookup){.blocks_at = blocks_at, .next_commit = next_commit};
+    pass->lookup = (struct gc_lookup){
+        .blocks_at = blocks_at,
+        .next_commit = next_commit,
+        .hides_something = hides_something,
+    };
     pass->passes = passes;
     pass->kv = kv;
     pass->horizon = horizon;

@@ -24,6 +24,7 @@ struct shared {
     size_t op_count, next;
     bool trace, crashing; /* it is meant to die now */
     bool is_unfinished;   /* the operation before `next` had not returned when the child died */
+    uint64_t checks, beside;
     struct errmsg why;
     char folder[PATH_SIZE];
 };
@@ -38,6 +39,9 @@ static struct {
 static struct shared *shared;
 static struct model *model;
 static bool is_repeating; /* in a child: the operation that the one before it died in */
+
+enum { EPISODE_TIMELINES = 24 };
+static_assert(EPISODE_TIMELINES <= 32, "an operation has a bit for each");
 
 /* Places in the store where a crash leaves something half done. */
 static const char *const crash_points[] = {
@@ -244,8 +248,15 @@ static void do_write(const struct op *op)
 
 /* -- reading -- */
 
+static void count_check(void)
+{
+    shared->checks++;
+    shared->beside += subject_is_compacting() ? 1 : 0;
+}
+
 static void compare_page(int timeline, int key, lsn_t lsn)
 {
+    count_check();
     struct model_page expected = model_read(model, timeline, key, lsn);
     struct model_page found = subject_read(key, lsn);
     if (found.lsn != expected.lsn || found.content != expected.content) {
@@ -266,6 +277,7 @@ static void compare(int timeline, uint32_t number, lsn_t lsn)
         return;
     }
     int rel = key / MODEL_BLOCKS;
+    count_check();
     int expected = model_blocks(model, timeline, rel, lsn), found = subject_blocks(rel, lsn);
     if (found != expected) {
         differ(
@@ -298,6 +310,7 @@ static void do_list(const struct op *op)
         return;
     }
     unsigned expected = 0;
+    count_check();
     for (int rel = 0; rel < MODEL_RELS; rel++) {
         expected |= model_blocks(model, timeline, rel, lsn) < 0 ? 0 : 1u << rel;
     }
@@ -318,6 +331,7 @@ static void do_time(const struct op *op)
     if (!pick_lsn(timeline, op->b, &lsn)) {
         return;
     }
+    count_check();
     uint64_t newest = model_newest_commit(model, timeline, lsn);
     uint64_t time = newest - MIN_OF(newest, (uint64_t)(op->c % 64));
     lsn_t after = model_commit_after(model, timeline, time, lsn);
@@ -385,7 +399,7 @@ static void add_branch(void)
 /* The hold comes first; anything may happen before the branch is there (BRANCH_LATER). */
 static void do_branch(const struct op *op)
 {
-    if (model->timeline_count == MODEL_TIMELINES) {
+    if (model->timeline_count == EPISODE_TIMELINES) {
         return;
     }
     if (model->holds[0].is_used) {
@@ -494,6 +508,16 @@ static void check_cutoffs(void)
     }
 }
 
+/* Half of them run on beside what follows. */
+static void do_compact(const struct op *op)
+{
+    if (op->a % 2 == 0) {
+        subject_compact_beside();
+    } else {
+        subject_compact();
+    }
+}
+
 static void do_cutoffs(const struct op *op)
 {
     lsn_t wanted[MODEL_TIMELINES] = {0};
@@ -511,7 +535,7 @@ static void do_cutoffs(const struct op *op)
     }
     check_cutoffs();
     if (op->d % 4 == 0) {
-        subject_compact();
+        do_compact(op);
     }
 }
 
@@ -624,6 +648,7 @@ static void crash_inside(const struct op *op)
 {
     struct errmsg msg;
     char spec[64];
+    subject_compact_end(); /* what is armed now is for what comes now */
     const char *point = crash_points[op->a % ARRAY_LEN(crash_points)];
     (void)snprintf(spec, sizeof(spec), "%s=crash", point);
     if (fault_arm(spec, &msg) != ERR_OK) {
@@ -656,7 +681,7 @@ static void play(const struct op *op)
     case OP_LEASE: do_lease(op); break;
     case OP_LEASE_DROP: do_lease_drop(op); break;
     case OP_CUTOFFS: do_cutoffs(op); break;
-    case OP_COMPACT: subject_compact(); break;
+    case OP_COMPACT: do_compact(op); break;
     case OP_ERASE: do_erase(op); break;
     case OP_FLUSH: do_flush(); break;
     case OP_REOPEN:
@@ -827,4 +852,10 @@ bool episode_run(
     struct errmsg msg;
     err_ignore(dir_remove(shared->folder, &msg), "a temporary folder");
     return status == 0;
+}
+
+void episode_counts(uint64_t *ret_checks, uint64_t *ret_beside)
+{
+    *ret_checks = shared->checks;
+    *ret_beside = shared->beside;
 }

@@ -59,3 +59,6 @@ struct episode_deaths {
     uint64_t kills, cuts; /* at a change of the disk; of these, with what was not synced */
 };
 struct episode_deaths episode_deaths(void);
+/* Answers of the store that were compared in all episodes so far; of these, while a compaction of
+ * all files ran. */
+void episode_counts(uint64_t *ret_checks, uint64_t *ret_beside);

@@ -4,6 +4,7 @@
  *   store_model SEED             one episode, step by step
  *   store_model --shrink SEED    leave out whatever the difference does not need
  *   store_model --steps N [--from SEED] [--seconds T]
+ *   store_model --checks N [--from SEED] [--seconds T]   until so many answers were compared
  *   store_model --lossy MOUNTPOINT ...      on a lossyfs: any change may be the last
  * Exit code: 0 as the model says, 1 different (the seed is printed), 2 usage.
  */
@@ -19,12 +20,12 @@
 
 #define USAGE                                                                                      \
     "usage: store_model SEED | store_model --shrink SEED |\n"                                      \
-    "       store_model --steps N [--from SEED] [--seconds T]\n"                                   \
+    "       store_model --steps N|--checks N [--from SEED] [--seconds T]\n"                        \
     "       store_model --lossy MOUNTPOINT ...\n"
 #define EPISODE_OPS 3000
 
 struct arguments {
-    uint64_t seed, steps, from, seconds;
+    uint64_t seed, steps, checks, from, seconds;
     bool has_seed, shrink;
 };
 
@@ -74,8 +75,8 @@ static int show_one(const struct arguments *arguments)
 static int search(const struct arguments *arguments)
 {
     mono_ns_t begin = clock_mono();
-    uint64_t steps = 0, seed = arguments->from;
-    for (; steps < arguments->steps; seed++, steps += EPISODE_OPS) {
+    uint64_t steps = 0, seed = arguments->from, checks = 0, beside = 0;
+    for (; steps < arguments->steps || checks < arguments->checks; seed++, steps += EPISODE_OPS) {
         struct errmsg why;
         if (arguments->seconds > 0 && clock_mono() - begin > arguments->seconds * NS_PER_S) {
             break;
@@ -88,10 +89,13 @@ static int search(const struct arguments *arguments)
                 seed, steps, why.text, seed);
             return 1;
         }
+        episode_counts(&checks, &beside);
     }
     printf(
-        "%" PRIu64 " steps, seeds %" PRIu64 " to %" PRIu64 ": as the model says\n", steps,
-        arguments->from, seed - 1);
+        "%" PRIu64 " steps, seeds %" PRIu64 " to %" PRIu64 ": %" PRIu64
+        " answers compared, %" PRIu64
+        " of them while all files were rewritten: as the model says\n",
+        steps, arguments->from, seed - 1, checks, beside);
     struct episode_deaths deaths = episode_deaths();
     if (deaths.kills > 0) {
         printf(
@@ -111,6 +115,7 @@ static err_t parse(int argc, char **argv, struct arguments *ret, struct errmsg *
             continue;
         }
         uint64_t *to = strcmp(argv[i], "--steps") == 0     ? &got.steps
+                       : strcmp(argv[i], "--checks") == 0  ? &got.checks
                        : strcmp(argv[i], "--from") == 0    ? &got.from
                        : strcmp(argv[i], "--seconds") == 0 ? &got.seconds
                        : strcmp(argv[i], "--shrink") == 0  ? &got.seed
@@ -122,7 +127,9 @@ static err_t parse(int argc, char **argv, struct arguments *ret, struct errmsg *
             to == NULL ? argv[i] : value, 0, UINT64_MAX, to == NULL ? &got.seed : to, msg));
     }
     *ret = got;
-    return got.has_seed || got.steps > 0 ? ERR_OK : err_set(msg, ERR_INVALID, "nothing to do");
+    return got.has_seed || got.steps > 0 || got.checks > 0
+               ? ERR_OK
+               : err_set(msg, ERR_INVALID, "nothing to do");
 }
 
 int main(int argc, char **argv)

@@ -15,7 +15,7 @@ enum {
     MODEL_BLOCKS = 5, /* of one relation, at most */
     MODEL_SLRU_PAGES = 2,
     MODEL_STATES = 2,
-    MODEL_TIMELINES = 24,
+    MODEL_TIMELINES = 64,
     MODEL_HOLDS = 8,
     MODEL_EVENTS = 20000,
 };

@@ -12,6 +12,7 @@ import argparse, concurrent.futures, json, pathlib, re, shlex, subprocess, sys, 
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 MODEL = "tests/model/store/store_model"
+CHURN = "tests/model/store/store_churn"
 
 # (what it breaks, file, old text, new text, program that must notice)
 PLANTS = [
@@ -146,6 +147,24 @@ PLANTS = [
     ("positions of deleted parents are not known to be up there", "pageserver/remote/mirror.c",
      "        if (state == TIMELINE_ACTIVE || state == TIMELINE_TOMBSTONE) {",
      "        if (state == TIMELINE_ACTIVE) {", "tests/unit/remote/test_mirror"),
+    ("what says not there goes though it hides an older version", "pageserver/store/gc_pass.c",
+     "        err = has_version(pass, keep->timeline, key, lsn, &hides);",
+     "        hides = false;", "tests/unit/store/test_gc_pass"),
+    ("what says not there goes though it hides what the parent has", "pageserver/store/gc_pass.c",
+     "         keep = gc_horizon_find(pass->horizon, keep->parent)) {\n        err = has_version(",
+     "         keep = NULL) {\n        err = has_version(", MODEL),
+    ("a size goes though blocks of its fork are left", "pageserver/store/gc_pass.c",
+     "        err = has_blocks(pass, timeline, key, &hides);", "", "tests/unit/store/test_gc_pass"),
+    ("space: what says not there stays for ever", "pageserver/store/gc_filter.c",
+     "    return !known || hides;", "    return true;", CHURN),
+    ("space: versions stay for a read that stops above them", "pageserver/store/gc_filter.c",
+     "        if (read_lsn(keep, i) >= filter->image_lsn) {",
+     "        if (read_lsn(keep, i) > filter->image_lsn) {", CHURN),
+    ("space: dead blocks stay", "pageserver/store/gc_filter.c",
+     "    return !filter->blocks_known || filter->page.block < filter->blocks[index];",
+     "    return true;", CHURN),
+    ("space: an ended lease keeps its LSN", "pageserver/timeline/history.c",
+     "        settle_lease(history, &leases[i], false);", "        (void)history;", CHURN),
     ("meta records are collected", "pageserver/store/gc_filter.c",
      "    filter->is_foreign = timeline == 0 || timeline", "    filter->is_foreign = timeline", MODEL),
 ]

@@ -1,5 +1,7 @@
 #include "tests/model/store/subject.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -17,6 +19,9 @@ static struct {
     struct page_path *path;
     struct page_reader *reader;
     struct page_versions versions;
+    pthread_t thread; /* of a compaction */
+    bool has_thread;
+    atomic_bool is_compacting;
 } subject;
 static struct errmsg msg;
 
@@ -46,6 +51,7 @@ void subject_start(void)
 
 void subject_close(void)
 {
+    subject_compact_end();
     history_release(subject.history, &subject.hold);
     page_batch_destroy(subject.batch);
     page_store_close(subject.store);
@@ -155,7 +161,44 @@ void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TI
 
 void subject_compact(void)
 {
+    subject_compact_end();
     must(page_store_compact(subject.store, &msg));
+}
+
+static void *run_compaction(void *store)
+{
+    struct errmsg why;
+    err_t err = page_store_compact(store, &why);
+    if (err != ERR_OK) {
+        printf("a compaction failed: %s: %s\n", err_name(err), why.text);
+        (void)fflush(stdout);
+        _exit(1);
+    }
+    atomic_store(&subject.is_compacting, false);
+    return NULL;
+}
+
+void subject_compact_beside(void)
+{
+    subject_compact_end();
+    atomic_store(&subject.is_compacting, true);
+    subject.has_thread = true;
+    int failed = pthread_create(&subject.thread, NULL, run_compaction, subject.store);
+    ASSERT(failed == 0);
+}
+
+void subject_compact_end(void)
+{
+    if (subject.has_thread) {
+        int failed = pthread_join(subject.thread, NULL);
+        ASSERT(failed == 0);
+        subject.has_thread = false;
+    }
+}
+
+bool subject_is_compacting(void)
+{
+    return atomic_load(&subject.is_compacting);
 }
 
 /* -- versions -- */
@@ -181,6 +224,12 @@ static void put_bytes(
     memcpy(page, &value, sizeof(value));
     page_batch_put(
         subject.batch, model->timelines[timeline].number, key, lsn, tag, 0, bytes_of(page, size));
+}
+
+void subject_put_version(
+    uint32_t number, struct page_key key, lsn_t lsn, uint8_t tag, struct bytes value)
+{
+    page_batch_put(subject.batch, number, key, lsn, tag, 0, value);
 }
 
 void subject_put(const struct model *model, const struct model_event *event)

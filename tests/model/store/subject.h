@@ -27,10 +27,16 @@ bool subject_lease(int timeline, lsn_t lsn, size_t name);
 bool subject_lease_drop(int timeline, size_t name); /* false: there is none */
 /* Wanted cutoffs by timeline; 0 for those that are gone. */
 void subject_move_cutoffs(const struct model *model, const lsn_t wanted[MODEL_TIMELINES]);
-void subject_compact(void);
+void subject_compact(void); /* and what runs beside has ended */
+/* One at a time: another one waits for it, so do subject_compact and subject_close. */
+void subject_compact_beside(void);
+void subject_compact_end(void);
+bool subject_is_compacting(void);
 
 /* Gather versions of records; commit writes them with the position of `timeline`. */
 void subject_put(const struct model *model, const struct model_event *event);
+void subject_put_version(
+    uint32_t number, struct page_key key, lsn_t lsn, uint8_t tag, struct bytes value);
 void subject_commit(const struct model *model, int timeline, lsn_t lsn);
 lsn_t subject_position(uint32_t number); /* 0: none */
 

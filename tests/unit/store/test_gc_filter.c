@@ -60,7 +60,21 @@ static bool next_commit(
     return !lookup_fails;
 }
 
-static struct gc_lookup lookup = {.blocks_at = blocks_at, .next_commit = next_commit};
+static bool something_is_hidden;
+
+static bool hides_something(
+    struct gc_lookup *lookup, uint32_t timeline, struct page_key key, lsn_t lsn, bool *ret_hides)
+{
+    (void)lookup;
+    (void)key;
+    ck_assert_uint_eq(timeline, TIMELINE);
+    ck_assert_uint_gt(lsn, 0);
+    *ret_hides = something_is_hidden;
+    return !lookup_fails;
+}
+
+static struct gc_lookup lookup = {
+    .blocks_at = blocks_at, .next_commit = next_commit, .hides_something = hides_something};
 
 /* A history that a decoder can make: after its death a block begins with an image. */
 static bool set_history(unsigned number)
@@ -264,6 +278,7 @@ START_TEST(test_the_newest_state_stays_for_each_read)
     struct gc_filter filter;
     gc_filter_init(&filter, &at_60, &lookup);
     struct page_key relmap = page_key_state(STATE_RELMAP, 5, 0);
+    something_is_hidden = true; /* values here are no more than their tags */
     ck_assert(!drops(&filter, TIMELINE, relmap, 61, VALUE_STATE));
     ck_assert(!drops(&filter, TIMELINE, relmap, 60, VALUE_STATE)); /* at the cutoff */
     ck_assert(drops(&filter, TIMELINE, relmap, 45, VALUE_STATE));
@@ -334,6 +349,38 @@ START_TEST(test_sizes_are_looked_up_once_a_fork_and_only_for_old_versions)
 }
 END_TEST
 
+static bool drops_value(struct gc_filter *filter, struct page_key key, lsn_t lsn, const char *value)
+{
+    uint8_t bytes[PAGE_KEY_SIZE];
+    page_key_encode(TIMELINE, key, lsn, bytes);
+    size_t size = key.block == KEY_BLOCK_SIZE ? REL_SIZE_VALUE_SIZE : strlen(value);
+    return gc_filter_drops(filter, bytes_of(bytes, sizeof(bytes)), bytes_of(value, size));
+}
+
+START_TEST(test_what_says_not_there_goes_when_it_hides_nothing)
+{
+    static const char dropped[REL_SIZE_VALUE_SIZE] = "S", exists[REL_SIZE_VALUE_SIZE] = "S\1";
+    struct page_key size = page_key_size_of(block_0);
+    struct page_key finished = page_key_state(STATE_TWOPHASE, 0, 700);
+    struct gc_filter filter;
+    for (int round = 0; round < 3; round++) {
+        something_is_hidden = round == 1;
+        lookup_fails = round == 2; /* what cannot be looked up stays */
+        gc_filter_init(&filter, &at_60, &lookup);
+        ck_assert(!drops_value(&filter, size, 61, dropped)); /* the window keeps all it has */
+        ck_assert_int_eq(drops_value(&filter, size, 60, dropped), round == 0);
+        ck_assert(!drops_value(&filter, finished, 61, "S"));
+        ck_assert_int_eq(drops_value(&filter, finished, 60, "S"), round == 0);
+        ck_assert(!drops_value(&filter, finished, 40, "Sprepared"));
+        ck_assert(!drops_value(&filter, page_key_state(STATE_CLOG, 0, 0), 60, "Z"));
+        gc_filter_deinit(&filter);
+        gc_filter_init(&filter, &at_60, &lookup);
+        ck_assert(!drops_value(&filter, size, 60, exists));
+        gc_filter_deinit(&filter);
+    }
+}
+END_TEST
+
 UNIT_MAIN(
     "gc_filter",
     test_every_allowed_read_is_the_same_whatever_a_compaction_sees,
@@ -342,4 +389,5 @@ UNIT_MAIN(
     test_the_newest_state_stays_for_each_read,
     test_only_the_newest_position_stays,
     test_a_commit_time_stays_while_it_is_the_newest_of_a_read,
-    test_sizes_are_looked_up_once_a_fork_and_only_for_old_versions);
+    test_sizes_are_looked_up_once_a_fork_and_only_for_old_versions,
+    test_what_says_not_there_goes_when_it_hides_nothing);

@@ -223,6 +223,60 @@ START_TEST(test_a_size_in_the_parent_tells_of_blocks_in_the_child)
 }
 END_TEST
 
+static lsn_t size_lsn(uint32_t timeline, uint32_t rel, lsn_t lsn)
+{
+    struct fork_size size;
+    struct page_reader *reader = page_reader_create(store, path_of(timeline, 20));
+    ck_assert_ok(page_reader_rel_size(reader, page_of(rel, 0), lsn, &size, &msg), &msg);
+    page_reader_destroy(reader);
+    return size.lsn;
+}
+
+START_TEST(test_the_size_of_a_dropped_fork_goes_after_all_that_it_hides)
+{
+    begin();
+    put_size(ROOT, 7, 10, true, 1);
+    put(ROOT, page_of(7, 0), 10, VALUE_INIT);
+    put_size(ROOT, 7, 30, false, 0);
+    put_size(CHILD, 7, 30, false, 0); /* of the parent's fork */
+    put_size(CHILD, 8, 30, true, 1);  /* of its own */
+    put_size(CHILD, 8, 40, false, 0);
+    flush();
+    points[0] = 20;
+    keep_root(50, 1);
+    keep_child(20, 50);
+    for (int i = 0; i < 2; i++) { /* the second sees that the first has dropped all there was */
+        collect_garbage();
+        ck_assert_uint_eq(size_lsn(ROOT, 7, 50), 30); /* the child may read at 20 */
+        ck_assert_uint_eq(size_lsn(CHILD, 7, 50), 30);
+    }
+    ck_assert_uint_eq(size_lsn(CHILD, 8, 50), 0);
+    keep_root(50, 0); /* the child's begin is not read any more, but what is there would show */
+    keep_child(20, 50);
+    collect_garbage();
+    collect_garbage();
+    ck_assert_uint_eq(size_lsn(ROOT, 7, 50), 0);
+    ck_assert_str_eq(found(page_of(7, 0), 20), "");
+    collect_garbage();
+    ck_assert_uint_eq(size_lsn(CHILD, 7, 50), 0);
+    end();
+}
+END_TEST
+
+START_TEST(test_a_size_stays_while_blocks_of_the_fork_are_left)
+{
+    begin();
+    put_size(ROOT, 7, 30, false, 0);
+    put(ROOT, page_of(7, 3), 60, VALUE_INIT); /* of its next life, whose size is still to come */
+    flush();
+    keep_root(50, 0);
+    collect_garbage();
+    collect_garbage();
+    ck_assert_uint_eq(size_lsn(ROOT, 7, 50), 30);
+    end();
+}
+END_TEST
+
 /*
  * A reader has layers from before a flush. Meanwhile another read leaves an image in a newer layer,
  * all is flushed, and a compaction drops what lies below the image. The reader must not miss both.
@@ -255,4 +309,6 @@ UNIT_MAIN(
     test_a_dead_timeline_goes,
     test_blocks_that_are_dead_at_the_cutoff_go_but_for_points_before,
     test_a_size_in_the_parent_tells_of_blocks_in_the_child,
+    test_the_size_of_a_dropped_fork_goes_after_all_that_it_hides,
+    test_a_size_stays_while_blocks_of_the_fork_are_left,
     test_a_reader_from_before_a_flush_finds_a_whole_history);
