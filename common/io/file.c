@@ -334,6 +334,14 @@ err_t dir_create(const char *path, struct errmsg *msg)
     return ERR_OK;
 }
 
+err_t dir_create_durably(const char *path, struct errmsg *msg)
+{
+    char folder[PATH_SIZE];
+    TRY(dir_create(path, msg));
+    TRY(folder_of(path, folder, msg));
+    return file_sync_dir(folder, msg);
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

@@ -62,6 +62,11 @@ NODISCARD err_t file_write_atomically(const char *path, struct bytes data, struc
 
 NODISCARD err_t
 dir_create(const char *path, struct errmsg *msg); /* with parents; exists is ERR_OK */
+/*
+ * And its name is on disk, also when it existed: whoever made it may have died before. Its parents'
+ * names are not looked after. What is durable in a folder without a durable name is lost with it.
+ */
+NODISCARD err_t dir_create_durably(const char *path, struct errmsg *msg);
 NODISCARD err_t dir_remove(const char *path, struct errmsg *msg); /* recursive; missing is ERR_OK */
 /* Names (not "." and ".."), sorted, each passed to `visit`; it stops at the first error. */
 NODISCARD err_t dir_list(

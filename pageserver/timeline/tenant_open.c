@@ -362,7 +362,7 @@ err_t tenants_open(
     err_t err =
         str_format(tenants->folder, sizeof(tenants->folder), msg, "%s/tenants", options->data_dir);
     if (err == ERR_OK) {
-        err = dir_create(tenants->folder, msg);
+        err = dir_create_durably(tenants->folder, msg);
     }
     if (err == ERR_OK) {
         err = dir_list(tenants->folder, open_entry, tenants, msg);
@@ -440,7 +440,7 @@ static err_t make_folder(struct tenant_request *request, const char *path, struc
     if (user->restore != NULL) {
         TRY(user->restore(user, request->tenant_id, request->generation, path, msg));
     }
-    return dir_create(path, msg);
+    return dir_create_durably(path, msg);
 }
 
 static err_t attach_new(struct job *job)

@@ -57,7 +57,7 @@ err_t wal_store_open(
         err = FAULT("wal_store.before_open");
     }
     if (err == ERR_OK) {
-        err = dir_create(options->dir, msg);
+        err = dir_create_durably(options->dir, msg);
     }
     if (err == ERR_OK) {
         err = wal_store_recover(store, options, msg);

@@ -21,6 +21,9 @@ sys.path.insert(0, str(HERE.parent / "chaos"))
 
 import lossy_disk # noqa: E402
 import mount_checks # noqa: E402
+import rig # noqa: E402
+import safekeepers # noqa: E402
+from cluster import ROOT # noqa: E402
 
 # An acknowledged row is in the log and not on disk: the smallest bug that only a power cut shows.
 UNSYNCED_ROWS = ("rows are written without a sync", "common/kv/kv.c",
@@ -66,10 +69,18 @@ def row_without_a_sync_is_noticed(args):
         assert code == 1, f"exit code {code}: {output}"
 
 
+def safekeepers_keep_what_was_acknowledged(args):
+    with rig.lossy_cluster(args.build) as cluster:
+        branch = cluster.create_project("safekeepers").main()
+        print("   " + safekeepers.run(cluster, branch, args.seed, 100 if args.full else 6, True), flush=True)
+        safekeepers.lying_disk_is_noticed(cluster, cluster.create_project("lies").main(), args.seed)
+
+
 def checks_of(args):
     for check in mount_checks.CHECKS:
         yield "lossyfs_" + check.__name__.removeprefix("check_"), functools.partial(mount_check, check, args)
-    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed):
+    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed,
+                  safekeepers_keep_what_was_acknowledged):
         yield check.__name__, functools.partial(check, args)
 
 
@@ -81,6 +92,7 @@ def main():
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     args.build = args.build.resolve()
+    os.environ.setdefault("POSTGRES_DIR", os.popen(f"{ROOT}/tools/build-postgres").read().split()[-1])
     why = lossy_disk.why_not(args.build)
     if why:
         print(f"FAILED powerloss: {why}", flush=True)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/io/file.h"
@@ -201,6 +202,36 @@ START_TEST(test_folders_are_created_with_parents_and_listed_in_order)
 }
 END_TEST
 
+static ino_t synced[8];
+static size_t synced_count;
+
+static int note_sync(int fd)
+{
+    struct stat status;
+    ck_assert_int_eq(fstat(fd, &status), 0);
+    ck_assert_uint_lt(synced_count, ARRAY_LEN(synced));
+    synced[synced_count++] = status.st_ino;
+    return 0;
+}
+
+/* Somebody may have made it and died before its name was on disk. */
+START_TEST(test_a_folder_made_durably_has_its_name_synced_also_when_it_exists)
+{
+    struct stat parent;
+    ck_assert_ok(dir_create(in_folder("parent"), &msg), &msg);
+    ck_assert_int_eq(stat(path, &parent), 0);
+    vfs.fsync = note_sync;
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_ok(dir_create_durably(in_folder("parent/made"), &msg), &msg);
+        ck_assert_uint_eq(synced_count, i + 1);
+        ck_assert_uint_eq(synced[i], parent.st_ino);
+    }
+    vfs.fsync = fail_with_eio;
+    ck_assert_int_eq(dir_create_durably(path, &msg), ERR_FAILED);
+    clean_up();
+}
+END_TEST
+
 UNIT_MAIN(
     "file",
     test_what_was_written_durably_is_read_back,
@@ -211,4 +242,5 @@ UNIT_MAIN(
     test_short_and_interrupted_calls_are_completed,
     test_failed_sync_is_sticky_and_leaves_the_old_file,
     test_full_disk_is_full_and_not_broken,
-    test_folders_are_created_with_parents_and_listed_in_order);
+    test_folders_are_created_with_parents_and_listed_in_order,
+    test_a_folder_made_durably_has_its_name_synced_also_when_it_exists);

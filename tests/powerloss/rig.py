@@ -1,0 +1,87 @@
+"""A local cluster whose safekeepers and pageserver have their folders on lossyfs, each on a disk of its own."""
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import lossy_disk
+from cluster import Cluster, http, wait_for
+
+SAFEKEEPERS = ["safekeeper-1", "safekeeper-2", "safekeeper-3"]
+PAGESERVER = "pageserver-1"
+
+
+def lsn_value(text):
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def lsn_text(number):
+    return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
+
+
+class LossyCluster(Cluster):
+    def __init__(self, build, names="strict"):
+        super().__init__(build)
+        self.disks = {}
+        try:
+            for name in [*SAFEKEEPERS, PAGESERVER]:
+                self.disks[name] = lossy_disk.Disk(self.build, self.data / name, names)
+        except Exception:
+            self.down()
+            raise
+
+    def down(self, evidence=False):
+        self.cli("local", "down", check=False)
+        if evidence:
+            self.keep_evidence()
+        for disk in self.disks.values():
+            disk.unmount()
+        super().down()
+
+    def keep_evidence(self):
+        """What the disks hold and what the daemons said, in a folder that outlives the cluster."""
+        kept = pathlib.Path(f"{self.folder}-kept")
+        shutil.copytree(self.folder, kept, ignore_dangling_symlinks=True, ignore=shutil.ignore_patterns(".s.*"))
+        print(f"   files and logs are kept in {kept}", flush=True)
+
+    def die(self, name, changes, wait_s=1.5):
+        """SIGKILL at the `changes`-th change of its disk from now on; False: it made none for so long and was just killed."""
+        process = self.process(name)
+        self.disks[name].command(f"kill {changes} {process.pid}")
+        with contextlib.suppress(TimeoutError):
+            wait_for("its last change", lambda: not process.alive(), wait_s, 0.01)
+        at_change = not process.alive()
+        self.disks[name].command("kill 0 2")
+        process.kill()
+        return at_change
+
+    def cut(self, name, seed):
+        """The power is cut on a node whose process is gone."""
+        self.disks[name].command(f"cut {seed}")
+
+
+@contextlib.contextmanager
+def lossy_cluster(build, names="strict"):
+    cluster = LossyCluster(build, names)
+    evidence = True
+    try:
+        yield cluster.up()
+        evidence = False
+    finally:
+        cluster.down(evidence)
+
+
+@contextlib.contextmanager
+def stopped(*pids):
+    """They stand still meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
