@@ -41,6 +41,7 @@ static void refuse(
     struct acceptor_action *action = emit(out, ACCEPTOR_REFUSE, to);
     action->refuse.err = err;
     action->refuse.why = why;
+    action->refuse.generation = 0;
 }
 
 static void refuse_generation(
@@ -525,6 +526,10 @@ bool acceptor_report(const struct acceptor *acceptor, struct change_report *ret_
         .log_term = term_history_last_term(&history),
         .record_lsn = acceptor->record_lsn,
     };
+    if (acceptor_is_suspect(acceptor)) {
+        ret_report->suspect_term = acceptor->state.suspect_term;
+        ret_report->suspect_lsn = acceptor->state.suspect_lsn;
+    }
     return true;
 }
 

@@ -3,13 +3,18 @@
 #include "common/base/mark.h"
 #include "safekeeper/consensus/mutant.h"
 
-static bool is_ahead(
-    const struct change_report *report, term_t log_term, lsn_t record_lsn, bool or_equal)
+/* Of two ends of logs, the one that contains everything the other may have committed. */
+static bool is_ahead(term_t a_term, lsn_t a_lsn, term_t b_term, lsn_t b_lsn)
 {
-    if (report->log_term != log_term) {
-        return report->log_term > log_term;
+    return a_term != b_term ? a_term > b_term : a_lsn > b_lsn;
+}
+
+static void raise(struct change_judgement *judged, term_t log_term, lsn_t record_lsn)
+{
+    if (is_ahead(log_term, record_lsn, judged->log_term, judged->record_lsn)) {
+        judged->log_term = log_term;
+        judged->record_lsn = record_lsn;
     }
-    return or_equal ? report->record_lsn >= record_lsn : report->record_lsn > record_lsn;
 }
 
 /* Members that answered under the generation that is judged; false: somebody has a newer one. */
@@ -51,21 +56,27 @@ struct change_judgement change_judge(
             continue;
         }
         judged.term = MAX_OF(judged.term, report->term);
-        if (is_ahead(report, judged.log_term, judged.record_lsn, false)) {
-            judged.log_term = report->log_term;
-            judged.record_lsn = report->record_lsn;
+        raise(&judged, report->log_term, report->record_lsn);
+        if (report->suspect_lsn != LSN_NONE) {
+            MARK("change.judge.suspect");
+            raise(&judged, report->suspect_term, report->suspect_lsn);
         }
     }
     for (uint32_t i = 0; i < joint->count; i++) {
         const struct change_report *report = &reports[i];
         bool promised = report->term >= judged.term || MUTANT(131);
-        bool copied = is_ahead(report, judged.log_term, judged.record_lsn, true) || MUTANT(31);
+        bool copied =
+            !is_ahead(judged.log_term, judged.record_lsn, report->log_term, report->record_lsn);
+        copied = copied || MUTANT(31);
         reached |= (uint32_t)(promised && copied) << i;
     }
     reached &= answered & joint->new_set;
     judged.behind = joint->new_set & ~reached;
-    judged.verdict =
-        membership_has_majority(joint->new_set, reached) ? CHANGE_MAY_FINISH : CHANGE_WAIT_NEW;
+    /* After the end nobody may create a timeline there any more: it would be taken for a member. */
+    bool all_came = (joint->new_set & ~joint->old_set & ~answered) == 0;
+    judged.verdict = all_came && membership_has_majority(joint->new_set, reached)
+                         ? CHANGE_MAY_FINISH
+                         : CHANGE_WAIT_NEW;
     return judged;
 }
 

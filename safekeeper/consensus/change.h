@@ -20,11 +20,14 @@ struct change_report {
     term_t term;             /* highest promised */
     term_t log_term;         /* last term of its log */
     lsn_t record_lsn;        /* end of its log */
+    term_t suspect_term;     /* it may have acknowledged more and lost it: up to here, ... */
+    lsn_t suspect_lsn;       /* ... written by no later term; 0: nothing */
 };
 
 enum change_verdict {
     CHANGE_WAIT_OLD,   /* no majority of the old set has the joint membership yet */
-    CHANGE_WAIT_NEW,   /* the new set has not everything that the old one may have decided */
+    CHANGE_WAIT_NEW,   /* the new set has not everything that the old one may have decided, or a
+                          newcomer has not answered: it may not even have the timeline */
     CHANGE_MAY_FINISH, /* the new set may stand alone under the next generation */
     CHANGE_SUPERSEDED, /* somebody has a newer generation: this change is not ours any more */
 };

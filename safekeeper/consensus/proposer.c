@@ -724,9 +724,9 @@ static bool is_current(const struct proposer *proposer, const struct proposer_ev
 {
     ASSERT(event->peer < member_count(proposer));
     generation_t generation = proposer->options.membership.generation;
-    if (event->kind == PROPOSER_VOTE_REPLY) {
+    if (event->kind == PROPOSER_VOTE_REPLY && !MUTANT(30)) {
         generation = event->vote->generation;
-    } else if (event->kind == PROPOSER_APPEND_REPLY) {
+    } else if (event->kind == PROPOSER_APPEND_REPLY && !MUTANT(130) && !MUTANT(330)) {
         generation = event->appended->generation;
     }
     if (generation != proposer->options.membership.generation) {

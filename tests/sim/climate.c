@@ -55,6 +55,31 @@ void climate_draw(struct climate *climate, struct tape *swarm)
     climate->heal_sync = one_in(swarm, 2);
     climate->persist_node = (uint32_t)tape_below(swarm, TAPE_SWARM, climate->nodes);
     climate->rot_one_in = PICK(swarm, 0, 1, 3); /* drawn last: older tapes stay what they were */
+    climate->many_terms = one_in(swarm, 16);
+    climate->change_one_in = PICK(swarm, 0, 0, 2, 4);
+    climate->deletes = climate->wipes = climate->stale_starts = false;
+    climate->changer_crash_one_in = climate->note_loss_one_in = 0;
+    climate->deaf_one_in = climate->change_us = 1;
+    climate->one_comes_and_goes = false;
+    climate->spares = 0;
+    if (climate->change_one_in > 0) {
+        climate->foreigner = false; /* there are other generations enough */
+        climate->spares = 1 + (uint32_t)tape_below(swarm, TAPE_SWARM, NODES_MAX - climate->nodes);
+        climate->changer_crash_one_in = PICK(swarm, 0, 3, 8);
+        climate->note_loss_one_in = PICK(swarm, 0, 3, 16);
+        climate->deletes = one_in(swarm, 2);
+        climate->wipes = one_in(swarm, 2);
+        climate->stale_starts = one_in(swarm, 2);
+        climate->deaf_one_in = PICK(swarm, 1, 1, 3, 10);
+        climate->change_us = PICK(swarm, 300, 2000, 2000);
+        climate->one_comes_and_goes = one_in(swarm, 4);
+    }
+    for (uint32_t n = climate->nodes; n < climate->nodes + climate->spares; n++) {
+        for (int c = 0; c < COMPUTES; c++) {
+            climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
+        }
+        climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
+    }
 }
 
 static const char *const names[] = {
@@ -104,6 +129,8 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
             climate->disk_us[n] = 100;
         }
         break;
+    case CALM_changes: climate->change_one_in = 0; break;
+    case CALM_wipes: climate->wipes = false; break;
     case CALM_small_reads: climate->read_max = 4096; break;
     case CALM_small_windows: climate->window_max = climate->inflight_max = 4096; break;
     case CALM_half_the_time: climate->chaos_us /= 2; break;

@@ -6,7 +6,7 @@
 
 #include "tests/sim/tape.h"
 
-#define NODES_MAX 5
+#define NODES_MAX 6 /* members and spares */
 #define COMPUTES  3
 
 /* What this schedule is like: drawn from the seed. */
@@ -28,6 +28,19 @@ struct climate {
     uint64_t chaos_us;
     bool heal_sync;        /* healing begins with a walproposer that only syncs */
     uint32_t persist_node; /* which safekeeper persists its commit_lsn for no reason */
+
+    /* The membership changes: how often control begins one when it may; 0: never. */
+    uint64_t change_one_in;
+    uint64_t changer_crash_one_in, note_loss_one_in;
+    uint32_t spares; /* safekeepers that are no members at first */
+    bool deletes;    /* removed members lose their timeline; else they keep it and come back */
+    bool wipes;      /* a newcomer or a removed member loses its disk, once */
+    uint64_t
+        deaf_one_in;    /* a walproposer misses the news of a membership, but for one in so many */
+    uint64_t change_us; /* between two looks of control */
+    bool one_comes_and_goes; /* always the same safekeeper leaves and is added again */
+    bool stale_starts;       /* a walproposer may start with an older membership */
+    bool many_terms;         /* they are about to pass 32 bits */
 };
 
 void climate_draw(struct climate *climate, struct tape *swarm);
@@ -50,6 +63,8 @@ void climate_draw(struct climate *climate, struct tape *swarm);
     X(slow_links)                                                                                  \
     X(slow_disks)                                                                                  \
     X(small_reads)                                                                                 \
+    X(changes)                                                                                     \
+    X(wipes)                                                                                       \
     X(small_windows)                                                                               \
     X(half_the_time)
 

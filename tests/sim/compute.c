@@ -2,10 +2,21 @@
 
 #include "common/base/mark.h"
 #include "tests/sim/network.h"
+#include "tests/sim/node.h"
 #include "tests/sim/schedule.h"
 
 /* The proposer takes this modulo a few milliseconds. */
 #define ENTROPY_SIDES 64000
+/* The core knows safekeepers by their index in its membership; `count`: it is no member. */
+static uint32_t index_of(const struct compute *compute, uint32_t node)
+{
+    return membership_index(&compute->proposer.options.membership, node + 1);
+}
+
+static uint32_t node_of(const struct compute *compute, uint32_t index)
+{
+    return (uint32_t)compute->proposer.options.membership.members[index] - 1;
+}
 
 static void arm_tick(struct world *world, uint32_t c)
 {
@@ -41,15 +52,13 @@ static void want_local_wal(struct world *world, uint32_t c)
 static void on_committed(struct world *world, uint32_t c, lsn_t lsn)
 {
     struct compute *compute = &world->computes[c];
-    const struct disk *disks[NODES_MAX];
-    for (uint32_t i = 0; i < NODES_MAX; i++) {
-        disks[i] = &world->nodes[i].disk;
-    }
     schedule_chart(
         world, "p%u commits +%" PRIu64 " in term %" PRIu64, c, lsn - WAL_START,
         compute->proposer.term);
     lsn_t begin_lsn = compute->committed_lsn;
-    oracle_on_committed(&world->oracle, compute->proposer.term, begin_lsn, lsn, disks);
+    oracle_on_committed(
+        &world->oracle, compute->proposer.term, begin_lsn, lsn,
+        &compute->proposer.options.membership, world->disks);
     compute->committed_lsn = lsn;
 }
 
@@ -86,7 +95,8 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
     compute->ready = true;
     compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
     compute->link = 0;
-    const uint8_t *wal = disk_log(&world->nodes[compute->proposer.donor].disk, lsn);
+    uint32_t donor = node_of(compute, compute->proposer.donor);
+    const uint8_t *wal = node_log_of_vote(&world->nodes[donor], compute->proposer.term);
     lsn_t at_lsn = WAL_START;
     for (size_t size; (size = record_size_at(wal, at_lsn, lsn)) > 0; at_lsn += size) {
         compute->link = (uint16_t)record_crc(wal + (at_lsn - WAL_START));
@@ -97,8 +107,9 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
 static lsn_t repair_record_lsn(
     struct compute *compute, uint64_t id, const struct read_wal_reply *reply)
 {
-    for (uint32_t n = 0; n < compute->proposer.options.membership.count; n++) {
-        const struct proposer_peer *peer = &compute->proposer.peers[n];
+    for (uint32_t i = 0; i < compute->proposer.options.membership.count; i++) {
+        const struct proposer_peer *peer = &compute->proposer.peers[i];
+        uint32_t n = node_of(compute, i);
         if (peer->read_id == id && reply->begin_lsn == peer->sent_lsn) {
             /* With a gap before it (sent from the window) the bytes cannot be read as records. */
             bool goes_on = compute->repair_end_lsn[n] == reply->begin_lsn;
@@ -145,7 +156,7 @@ static void send_elected(struct world *world, uint32_t conn, const struct propos
 static void do_compute_action(struct world *world, uint32_t c, const struct proposer_action *action)
 {
     struct compute *compute = &world->computes[c];
-    uint32_t conn = compute->conn[action->peer] - 1;
+    uint32_t conn = compute->conn[node_of(compute, action->peer)] - 1;
     world->scratch.size = 0;
     switch (action->kind) {
     case PROPOSER_SEND_VOTE_REQUEST:
@@ -192,9 +203,12 @@ static void feed(struct world *world, uint32_t c, struct proposer_event *event)
             schedule_chart(
                 world, "p%u wins term %" PRIu64 " from +%" PRIu64 ", donor s%u", c,
                 compute->proposer.term, compute->proposer.term_start_lsn - WAL_START,
-                compute->proposer.donor);
+                node_of(compute, compute->proposer.donor));
             oracle_on_won(
-                &world->oracle, &compute->proposer, &world->nodes[compute->proposer.donor].disk);
+                &world->oracle, &compute->proposer,
+                node_log_of_vote(
+                    &world->nodes[node_of(compute, compute->proposer.donor)],
+                    compute->proposer.term));
             compute->committed_lsn = WAL_START;
         }
         before = compute->proposer.phase;
@@ -231,6 +245,7 @@ void compute_deliver(struct world *world, const struct sim_event *event)
     struct frame frame;
     if (!compute->alive || event->incarnation != compute->incarnation ||
         (conn->client_closed && !world->climate.old_bytes) ||
+        index_of(compute, event->node) == compute->proposer.options.membership.count ||
         !network_take_frame(world, event, &frame)) {
         return;
     }
@@ -239,7 +254,8 @@ void compute_deliver(struct world *world, const struct sim_event *event)
     schedule_chart(
         world, "p%u <- s%u  connection %u%s", event->compute, event->node, event->conn,
         current ? "" : " (old)");
-    struct proposer_event input = {.peer = event->node, .connection = event->conn + 1};
+    struct proposer_event input = {
+        .peer = index_of(compute, event->node), .connection = event->conn + 1};
     if (frame.type == FRAME_VOTE_REPLY) {
         struct vote_reply vote;
         DECODE(vote_reply, frame, &vote);
@@ -327,6 +343,58 @@ void compute_grow_wal(struct world *world, uint32_t c)
     feed(world, c, &event);
 }
 
+/* What its agent was told; it may have been a while ago. */
+static struct membership membership_at_start(struct world *world, uint32_t c)
+{
+    struct membership membership = *changer_newest(world);
+    if (world->climate.foreigner && c == COMPUTES - 1) {
+        membership.generation++;
+    }
+    if (!world->healing && world->climate.stale_starts &&
+        tape_one_in(&world->tape, TAPE_CHANGE, 2)) {
+        uint64_t age =
+            tape_below(&world->tape, TAPE_CHANGE, MIN_OF(world->changer.history_count, 4));
+        MARK("sim.compute.stale_membership");
+        membership = *changer_membership(world, membership.generation - (generation_t)age);
+    }
+    return membership;
+}
+
+static void connect_all(struct world *world, uint32_t c)
+{
+    const struct compute *compute = &world->computes[c];
+    for (uint32_t i = 0; i < compute->proposer.options.membership.count; i++) {
+        network_connect(world, c, node_of(compute, i));
+    }
+}
+
+void compute_on_learn(struct world *world, const struct sim_event *event)
+{
+    uint32_t c = event->compute;
+    struct compute *compute = &world->computes[c];
+    if (!compute->alive || event->incarnation != compute->incarnation ||
+        event->generation <= compute->proposer.options.membership.generation ||
+        compute->proposer.phase == PROPOSER_DEPOSED) {
+        return;
+    }
+    MARK("sim.compute.learned");
+    schedule_chart(world, "p%u learns of generation %u", c, event->generation);
+    for (uint32_t n = 0; n < NODES_MAX; n++) {
+        if (compute->conn[n] != 0) {
+            uint32_t conn = compute->conn[n] - 1;
+            compute->conn[n] = 0;
+            network_close(world, conn, 0);
+        }
+    }
+    memset(compute->repair_end_lsn, 0, sizeof(compute->repair_end_lsn));
+    struct proposer_event changed = {
+        .kind = PROPOSER_MEMBERSHIP_CHANGED,
+        .membership = changer_membership(world, event->generation)};
+    feed(world, c, &changed);
+    compute->committed_lsn = WAL_START; /* all of it must be on the new quorum */
+    connect_all(world, c);
+}
+
 void compute_start(struct world *world, uint32_t c)
 {
     struct compute *compute = &world->computes[c];
@@ -338,12 +406,8 @@ void compute_start(struct world *world, uint32_t c)
     compute->tick_us = 0;
     memset(compute->conn, 0, sizeof(compute->conn));
     memset(compute->repair_end_lsn, 0, sizeof(compute->repair_end_lsn));
-    bool foreign = world->climate.foreigner && c == COMPUTES - 1;
     struct proposer_options options = {
-        .membership =
-            {.generation = foreign ? GENERATION + 1 : GENERATION,
-             .count = world->climate.nodes,
-             .members = {1, 2, 3, 4, 5}},
+        .membership = membership_at_start(world, c),
         .proposer_id = 1 + compute->incarnation,
         .sync = world->healing ? world->heal_sync
                                : tape_one_in(&world->tape, TAPE_WORK, world->climate.sync_one_in),
@@ -355,9 +419,7 @@ void compute_start(struct world *world, uint32_t c)
     };
     proposer_init(&compute->proposer, &options);
     schedule_chart(world, "p%u starts%s", c, options.sync ? " to sync" : "");
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
-        network_connect(world, c, n);
-    }
+    connect_all(world, c);
 }
 
 void compute_kill(struct world *world, uint32_t c)
@@ -368,7 +430,7 @@ void compute_kill(struct world *world, uint32_t c)
     }
     schedule_chart(world, "p%u is killed", c);
     compute->alive = false;
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
+    for (uint32_t n = 0; n < NODES_MAX; n++) {
         if (compute->conn[n] != 0) {
             network_close(world, compute->conn[n] - 1, 0);
         }
@@ -385,7 +447,7 @@ void compute_on_down(struct world *world, const struct sim_event *event)
         return;
     }
     struct proposer_event down = {
-        .kind = PROPOSER_PEER_DOWN, .peer = n, .connection = event->conn + 1};
+        .kind = PROPOSER_PEER_DOWN, .peer = index_of(compute, n), .connection = event->conn + 1};
     compute->conn[n] = 0;
     feed(world, event->compute, &down);
     schedule_add(
@@ -401,12 +463,12 @@ void compute_on_up(struct world *world, const struct sim_event *event)
 {
     struct compute *compute = &world->computes[event->compute];
     if (!compute->alive || event->incarnation != compute->incarnation ||
-        world->conns[event->conn].client_closed) {
+        world->conns[event->conn].client_closed || compute->conn[event->node] != event->conn + 1) {
         return;
     }
     struct proposer_event up = {
         .kind = PROPOSER_PEER_UP,
-        .peer = event->node,
+        .peer = index_of(compute, event->node),
         .connection = event->conn + 1,
         .hello_term = event->hello_term};
     feed(world, event->compute, &up);

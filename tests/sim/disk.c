@@ -70,12 +70,19 @@ void state_copy(struct acceptor_state *to, const struct acceptor_state *from)
 
 void disk_init(struct disk *disk)
 {
-    memset(disk, 0, offsetof(struct disk, slots));
+    memset(disk, 0, offsetof(struct disk, grave_lsn));
     disk->slots[0].valid = disk->slots[1].valid = false;
     disk->state_writing = disk->state_waiting = false;
     disk->state_slot = 0;
     disk->written_lsn = disk->durable_lsn = WAL_START;
     disk->group_begin_lsn = disk->group_record_lsn = WAL_START;
+}
+
+void disk_bury(struct disk *disk)
+{
+    disk->grave_lsn = disk->durable_lsn;
+    memcpy(disk->grave, disk->platter, sizeof(disk->grave));
+    disk_init(disk);
 }
 
 void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch)
@@ -238,12 +245,6 @@ bool disk_rot(struct disk *disk, struct tape *tape)
     disk->is_rewritten = false;
     *at(disk->platter, begin_lsn + tape_below(tape, TAPE_ROT, end_lsn - begin_lsn)) ^= 0x10;
     return true;
-}
-
-const uint8_t *disk_log(const struct disk *disk, lsn_t lsn)
-{
-    bool is_lost = disk->intact_lsn >= lsn && (!disk->is_rewritten || disk->durable_lsn < lsn);
-    return is_lost ? disk->intact : disk->platter;
 }
 
 const struct acceptor_state *disk_durable_state(const struct disk *disk)

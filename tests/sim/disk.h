@@ -67,7 +67,9 @@ struct disk {
     /* What was durable when the last group was damaged, until it is whole again or cut. */
     uint8_t intact[WAL_SIZE];
     lsn_t intact_lsn;
-    bool is_rewritten; /* something was written since */
+    bool is_rewritten;       /* something was written since */
+    lsn_t grave_lsn;         /* what was on the platter ... */
+    uint8_t grave[WAL_SIZE]; /* ... when the timeline was last deleted or lost here */
 
     struct disk_slot slots[2];
     bool state_writing, state_waiting;
@@ -77,7 +79,8 @@ struct disk {
 
 void state_copy(struct acceptor_state *to, const struct acceptor_state *from);
 
-void disk_init(struct disk *disk);
+void disk_init(struct disk *disk); /* an empty timeline; keeps the grave */
+void disk_bury(struct disk *disk); /* and then an empty one */
 void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch);
 void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch);
 void disk_persist(struct disk *disk, const struct acceptor_state *state);
@@ -96,8 +99,6 @@ uint64_t disk_end_state(struct disk *disk); /* the sequence that is durable now 
 void disk_crash(struct disk *disk, struct tape *tape);
 /* While the power is off: damage the last group, if nothing proves it. True: it is damaged. */
 bool disk_rot(struct disk *disk, struct tape *tape);
-/* Its log up to `lsn`, as it was before it was damaged, if it was and nobody wrote since. */
-const uint8_t *disk_log(const struct disk *disk, lsn_t lsn);
 /* Read state and WAL back as the driver of a safekeeper does. */
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn);
 

@@ -1,6 +1,7 @@
 #include "tests/sim/network.h"
 
 #include "common/base/checksum.h"
+#include "tests/sim/node.h"
 #include "tests/sim/schedule.h"
 
 uint64_t network_latency_us(struct world *world, uint32_t compute, uint32_t node)
@@ -33,7 +34,9 @@ void network_close(struct world *world, uint32_t index, uint64_t delay_us)
 void network_connect(struct world *world, uint32_t c, uint32_t n)
 {
     struct compute *compute = &world->computes[c];
-    if (!compute->alive || compute->conn[n] != 0 || world->conns_count == CONNS_MAX) {
+    const struct membership *membership = &compute->proposer.options.membership;
+    if (!compute->alive || compute->conn[n] != 0 || world->conns_count == CONNS_MAX ||
+        membership_index(membership, n + 1) == membership->count) {
         return;
     }
     uint32_t index = world->conns_count++;
@@ -111,6 +114,11 @@ void network_on_connect(struct world *world, const struct sim_event *event)
         return;
     }
     conn->node_incarnation = node->incarnation;
+    conn->hello_generation = world->computes[conn->compute].proposer.options.membership.generation;
+    if (conn->hello_generation != node->acceptor.state.generation) {
+        node_refuse_hello(world, event->conn);
+        return;
+    }
     conn->last_to_compute_us = world->now_us + delay_us;
     schedule_add(
         world, delay_us,

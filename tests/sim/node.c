@@ -2,6 +2,7 @@
 
 #include "common/base/mark.h"
 #include "safekeeper/consensus/term_history.h"
+#include "tests/sim/changer.h"
 #include "tests/sim/network.h"
 #include "tests/sim/schedule.h"
 
@@ -41,11 +42,23 @@ static void check_promise(struct world *world, uint32_t n, term_t term, lsn_t re
     }
 }
 
+/* What counts under a generation is said to who has it, and after it is on disk. */
+static void check_generation(struct world *world, uint32_t n, uint32_t conn)
+{
+    const struct acceptor_state *durable = disk_durable_state(&world->nodes[n].disk);
+    if (durable != NULL && durable->generation != world->conns[conn].generation) {
+        oracle_fail(
+            &world->oracle, "s%u of generation %u promises something to generation %u", n,
+            durable->generation, world->conns[conn].generation);
+    }
+}
+
 static void send_appended(
     struct world *world, uint32_t n, uint32_t conn, const struct append_reply *appended)
 {
     struct node *node = &world->nodes[n];
     if (node->acceptor.phase == ACCEPTOR_FOLLOWING) {
+        check_generation(world, n, conn);
         check_promise(world, n, appended->term, appended->record_lsn);
         const struct acceptor_state *durable = disk_durable_state(&node->disk);
         if (durable != NULL && term_history_last_term(&durable->history) != appended->term) {
@@ -70,12 +83,41 @@ static void send_appended(
     network_send(world, conn, /* to_node */ false);
 }
 
-static void refuse(struct world *world, uint32_t index, const char *why)
+/* About generations: the walproposer learns of ours with it. */
+static void refuse(struct world *world, uint32_t index, const generation_t *theirs, const char *why)
 {
     struct conn *conn = &world->conns[index];
     schedule_chart(world, "s%u refuses connection %u: %s", conn->node, index, why);
     conn->server_closed = true;
-    network_close(world, index, network_latency_us(world, conn->compute, conn->node));
+    uint64_t delay_us = network_latency_us(world, conn->compute, conn->node);
+    network_close(world, index, delay_us);
+    if (*theirs != 0 &&
+        (world->healing || tape_one_in(&world->tape, TAPE_CHANGE, world->climate.deaf_one_in))) {
+        schedule_add(
+            world, delay_us,
+            (struct sim_event){
+                .kind = EV_LEARN,
+                .compute = conn->compute,
+                .incarnation = conn->compute_incarnation,
+                .generation = world->nodes[conn->node].acceptor.state.generation});
+    }
+}
+
+/* The longest of a term: what is damaged later was there. */
+static void keep_log_of_vote(struct node *node, term_t term, lsn_t lsn)
+{
+    uint32_t slot = 0;
+    while (slot < VOTES_MAX && node->votes[slot].term != term) {
+        slot++;
+    }
+    if (slot == VOTES_MAX) {
+        slot = node->votes_count++ % VOTES_MAX;
+    } else if (node->votes[slot].lsn > lsn) {
+        return;
+    }
+    node->votes[slot].lsn = lsn;
+    node->votes[slot].term = term;
+    memcpy(node->votes[slot].wal, node->disk.platter, WAL_SIZE);
 }
 
 static void do_node_action(struct world *world, uint32_t n, const struct acceptor_action *action)
@@ -102,10 +144,9 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
         }
         break;
     case ACCEPTOR_SEND_VOTE:
+        keep_log_of_vote(node, action->vote->term, action->vote->record_lsn);
         if (action->vote->granted) {
-            if (world->climate.foreigner && world->conns[conn].compute == COMPUTES - 1) {
-                oracle_fail(&world->oracle, "s%u votes under another generation", n);
-            }
+            check_generation(world, n, conn);
             check_promise(world, n, action->vote->term, action->vote->record_lsn);
             if (action->vote->term <= node->promised) {
                 oracle_fail(&world->oracle, "s%u votes twice", n);
@@ -117,7 +158,9 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
         network_send(world, conn, /* to_node */ false);
         break;
     case ACCEPTOR_SEND_APPENDED: send_appended(world, n, conn, &action->appended); break;
-    case ACCEPTOR_REFUSE: refuse(world, conn, action->refuse.why); break;
+    case ACCEPTOR_REFUSE:
+        refuse(world, conn, &action->refuse.generation, action->refuse.why);
+        break;
     case ACCEPTOR_RELEASE_COMMITTED:
         oracle_on_released(&world->oracle, &node->disk, node->released_lsn, action->commit_lsn);
         node->released_lsn = MAX_OF(node->released_lsn, action->commit_lsn);
@@ -133,7 +176,129 @@ void node_feed(struct world *world, uint32_t n, const struct acceptor_event *eve
         do_node_action(world, n, &actions.items[i]);
     }
     begin_disk_work(world, n);
+    struct note note = {.kind = NOTE_REPORT, .folder = world->nodes[n].folder};
+    if (world->nodes[n].owes_report && acceptor_report(&world->nodes[n].acceptor, &note.report)) {
+        world->nodes[n].owes_report = false;
+        changer_send(world, n, &note);
+    }
 }
+
+/* ---- control ---- */
+
+void node_format(struct node *node, generation_t generation)
+{
+    disk_init(&node->disk);
+    node->disk.slots[1].valid = true;
+    acceptor_state_init(&node->disk.slots[1].state, generation, WAL_START);
+    node->owes_report = false;
+    node->promised = node->acked_term = 0;
+    node->acked_record_lsn = node->released_lsn = node->matched_lsn = WAL_START;
+}
+
+const uint8_t *node_log_of_vote(const struct node *node, term_t term)
+{
+    for (uint32_t i = 0; i < VOTES_MAX; i++) {
+        if (node->votes[i].term == term) {
+            return node->votes[i].wal;
+        }
+    }
+    return node->disk.platter;
+}
+
+static void drop_timeline(struct world *world, uint32_t n)
+{
+    struct node *node = &world->nodes[n];
+    node->exists = false;
+    node_crash(world, n);
+    disk_bury(&node->disk);
+    node_format(node, GENERATION);
+}
+
+void node_wipe(struct world *world, uint32_t n)
+{
+    schedule_chart(world, "s%u loses its disk", n);
+    drop_timeline(world, n);
+    world->nodes[n].folder++;
+    world->nodes[n].deleted = 0; /* nothing is remembered */
+}
+
+static void on_create(struct world *world, uint32_t n, const struct note *note)
+{
+    struct node *node = &world->nodes[n];
+    if (node->folder != note->folder) {
+        MARK("sim.create.other_folder");
+        return; /* it is for a disk that is gone: what it had promised is forgotten */
+    }
+    if (node->deleted >= note->generation) {
+        MARK("sim.create.tombstone");
+        return;
+    }
+    schedule_chart(world, "s%u creates the timeline, generation %u", n, note->generation);
+    node_format(node, note->generation);
+    node->exists = true;
+    node->incarnation++;
+    node_restart(world, n);
+}
+
+void node_refuse_hello(struct world *world, uint32_t conn)
+{
+    generation_t theirs = world->conns[conn].hello_generation;
+    MARK("sim.hello.generation");
+    refuse(world, conn, &theirs, "hello of another membership");
+}
+
+/* Who is connected hears at once, also who waits for something else. Some messages were faster. */
+static void drop_proposers(struct world *world, uint32_t n)
+{
+    if (!world->healing && tape_one_in(&world->tape, TAPE_CHANGE, 2)) {
+        return;
+    }
+    for (uint32_t i = 0; i < world->conns_count; i++) {
+        const struct conn *conn = &world->conns[i];
+        if (conn->node == n && conn->node_incarnation == world->nodes[n].incarnation &&
+            !conn->server_closed && conn->hello_generation != 0 &&
+            conn->hello_generation < world->nodes[n].acceptor.state.generation) {
+            node_refuse_hello(world, i);
+        }
+    }
+}
+
+void node_on_note(struct world *world, const struct sim_event *event)
+{
+    uint32_t n = event->node;
+    struct node *node = &world->nodes[n];
+    struct note note = changer_take(world, event);
+    if (node->exists && !node->up) {
+        return;
+    }
+    if (note.kind == NOTE_DELETE) {
+        if (node->exists && note.generation >= node->acceptor.state.generation) {
+            schedule_chart(world, "s%u deletes the timeline", n);
+            drop_timeline(world, n);
+        }
+        node->deleted = node->exists ? node->deleted : MAX_OF(node->deleted, note.generation);
+        return;
+    }
+    if (note.kind == NOTE_CREATE && !node->exists) {
+        on_create(world, n, &note);
+    }
+    if (!node->exists) {
+        struct note missing = {.kind = NOTE_REPORT, .folder = node->folder};
+        changer_send(world, n, &missing);
+        return;
+    }
+    struct acceptor_event input = {
+        .kind = ACCEPTOR_MEMBERSHIP_CHANGED,
+        .membership = {.generation = note.generation, .term = note.term}};
+    generation_t before = node->acceptor.state.generation;
+    node->owes_report = true;
+    node_feed(world, n, &input);
+    if (node->acceptor.state.generation != before) {
+        drop_proposers(world, n);
+    }
+}
+
+/* ---- messages ---- */
 
 static void answer_read(
     struct world *world, uint32_t n, uint32_t conn, const struct read_wal *request, uint64_t id)
@@ -183,18 +348,21 @@ void node_deliver(struct world *world, const struct sim_event *event)
     if (frame.type == FRAME_VOTE_REQUEST) {
         struct vote_request vote;
         DECODE(vote_request, frame, &vote);
+        world->conns[event->conn].generation = vote.generation;
         input.kind = ACCEPTOR_VOTE_REQUESTED;
         input.vote = &vote;
         node_feed(world, event->node, &input);
     } else if (frame.type == FRAME_ELECTED) {
         struct elected elected;
         DECODE(elected, frame, &elected);
+        world->conns[event->conn].generation = elected.generation;
         input.kind = ACCEPTOR_ELECTED;
         input.elected = &elected;
         node_feed(world, event->node, &input);
     } else if (frame.type == FRAME_APPEND) {
         struct append append;
         DECODE(append, frame, &append);
+        world->conns[event->conn].generation = append.generation;
         input.kind = ACCEPTOR_APPEND_REQUESTED;
         input.append = &append;
         node_feed(world, event->node, &input);
@@ -203,6 +371,21 @@ void node_deliver(struct world *world, const struct sim_event *event)
         DECODE(read_wal, frame, &request);
         answer_read(world, event->node, event->conn, &request, frame.request_id);
     }
+}
+
+static bool can_be_missed(const struct world *world, uint32_t n)
+{
+    const struct membership *newest = changer_newest(world);
+    uint32_t index = membership_index(newest, n + 1);
+    uint32_t everyone = (1u << newest->count) - 1;
+    uint32_t sets[] = {
+        membership_is_joint(newest) ? newest->old_set : everyone,
+        membership_is_joint(newest) ? newest->new_set : everyone};
+    bool can = !world->oracle.newcomer_lost && world->nodes[n].exists;
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+        can = can && ((sets[i] & 1u << index) == 0 || __builtin_popcount(sets[i]) >= 3);
+    }
+    return can;
 }
 
 /*
@@ -214,7 +397,7 @@ static void maybe_rot(struct world *world, uint32_t n)
     struct node *other = world->rotten == 0 ? NULL : &world->nodes[world->rotten - 1];
     bool is_whole = other == NULL || (other->up && !acceptor_is_suspect(&other->acceptor));
     if (!world->healing && tape_one_in(&world->tape, TAPE_ROT, world->climate.rot_one_in) &&
-        is_whole && disk_rot(&world->nodes[n].disk, &world->tape)) {
+        is_whole && can_be_missed(world, n) && disk_rot(&world->nodes[n].disk, &world->tape)) {
         MARK("sim.node.rotten");
         schedule_chart(world, "s%u: its last group is damaged", n);
         world->rotten = n + 1;
@@ -229,7 +412,7 @@ void node_crash(struct world *world, uint32_t n)
     }
     MARK("sim.node.crashed");
     schedule_chart(world, "s%u crashes", n);
-    node->up = false;
+    node->up = node->owes_report = false;
     disk_crash(&node->disk, &world->tape);
     maybe_rot(world, n);
     for (uint32_t i = 0; i < world->conns_count; i++) {
@@ -245,7 +428,7 @@ void node_crash(struct world *world, uint32_t n)
 void node_restart(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
-    if (node->up) {
+    if (node->up || !node->exists) {
         return;
     }
     struct acceptor_state state;

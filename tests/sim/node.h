@@ -9,4 +9,12 @@
 void node_restart(struct world *world, uint32_t node);
 void node_crash(struct world *world, uint32_t node);
 void node_feed(struct world *world, uint32_t node, const struct acceptor_event *event);
+/* An empty timeline under this generation; it is not there yet. */
+void node_format(struct node *node, generation_t generation);
+/* The log that this safekeeper had when it answered a vote request in `term`. */
+const uint8_t *node_log_of_vote(const struct node *node, term_t term);
+void node_wipe(struct world *world, uint32_t node); /* its disk is lost */
+void node_on_note(struct world *world, const struct sim_event *event);
+/* The hello on this connection has another generation than we. */
+void node_refuse_hello(struct world *world, uint32_t conn);
 void node_deliver(struct world *world, const struct sim_event *event);

@@ -5,13 +5,14 @@
 
 #include "safekeeper/consensus/term_history.h"
 
-void oracle_init(struct oracle *oracle, uint32_t nodes)
+void oracle_init(struct oracle *oracle)
 {
-    oracle->nodes = nodes;
     oracle->violation[0] = '\0';
     oracle->commit_lsn = WAL_START;
     oracle->winners_count = oracle->commits_count = 0;
     oracle->link = 0;
+    oracle->newest = 0;
+    oracle->newcomer_lost = false;
 }
 
 void oracle_fail(struct oracle *oracle, const char *format, ...)
@@ -31,12 +32,10 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, lsn_t begin_lsn, lsn_
     return begin_lsn >= end_lsn || memcmp(a + offset, b + offset, end_lsn - begin_lsn) == 0;
 }
 
-void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const struct disk *donor)
+void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const uint8_t *donor_wal)
 {
     term_t term = proposer->term;
     lsn_t start_lsn = proposer->term_start_lsn;
-    /* The donor may have been damaged since it voted; then nobody can repair the others from it. */
-    const uint8_t *log = disk_log(donor, start_lsn);
     for (uint32_t i = 0; i < oracle->winners_count; i++) {
         if (oracle->winners[i].term == term) {
             oracle_fail(
@@ -56,7 +55,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
             "leader completeness: term %" PRIu64 " starts at +%" PRIu64
             ", committed before: +%" PRIu64,
             term, start_lsn - WAL_START, committed_lsn - WAL_START);
-    } else if (!same_bytes(log, oracle->wal, WAL_START, committed_lsn)) {
+    } else if (!same_bytes(donor_wal, oracle->wal, WAL_START, committed_lsn)) {
         oracle_fail(
             oracle, "leader completeness: the donor of term %" PRIu64 " has other bytes", term);
     }
@@ -67,7 +66,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
     oracle->winners[index].term = term;
     oracle->winners[index].proposer_id = proposer->options.proposer_id;
     oracle->winners[index].start_lsn = oracle->winners[index].end_lsn = start_lsn;
-    memcpy(oracle->winners[index].wal, log, start_lsn - WAL_START);
+    memcpy(oracle->winners[index].wal, donor_wal, start_lsn - WAL_START);
 }
 
 static uint32_t find_winner(const struct oracle *oracle, term_t term)
@@ -104,22 +103,66 @@ void oracle_on_acknowledged(
     }
 }
 
-/* Does a quorum hold the bytes of `wal` in [begin_lsn, lsn) for certain? */
-static bool quorum_holds(
-    const struct oracle *oracle,
+static bool holds(
+    const struct disk *disk, bool with_grave, const uint8_t *wal, lsn_t begin_lsn, lsn_t lsn)
+{
+    bool has = disk->durable_lsn >= lsn && same_bytes(disk->platter, wal, begin_lsn, lsn);
+    /* What was acknowledged before it was damaged counts: its loss is said, not hidden. */
+    bool had = disk->intact_lsn >= lsn && same_bytes(disk->intact, wal, begin_lsn, lsn);
+    return has || had ||
+           (with_grave && disk->grave_lsn >= lsn && same_bytes(disk->grave, wal, begin_lsn, lsn));
+}
+
+/* Does a majority of `set` hold the bytes of `wal` in [begin_lsn, lsn) for certain? */
+static bool majority_holds(
+    const struct membership *membership,
+    bool with_graves,
+    uint32_t set,
     const struct disk *const disks[NODES_MAX],
     const uint8_t *wal,
     lsn_t begin_lsn,
     lsn_t lsn)
 {
-    uint32_t holders = 0;
-    for (uint32_t i = 0; i < oracle->nodes; i++) {
-        const struct disk *disk = disks[i];
-        /* What was acknowledged before it was damaged counts: its loss is said, not hidden. */
-        holders += (disk->durable_lsn >= lsn && same_bytes(disk->platter, wal, begin_lsn, lsn)) ||
-                   (disk->intact_lsn >= lsn && same_bytes(disk->intact, wal, begin_lsn, lsn));
+    uint32_t holders = 0, members = 0;
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct disk *disk = disks[membership->members[i] - 1];
+        bool counts = (set >> i & 1) != 0;
+        members += counts;
+        holders += counts && holds(disk, with_graves, wal, begin_lsn, lsn);
     }
-    return holders > oracle->nodes / 2;
+    return 2 * holders > members;
+}
+
+/* Counted here, not by the code that is under test. */
+static bool quorum_holds(
+    const struct membership *membership,
+    bool with_graves,
+    const struct disk *const disks[NODES_MAX],
+    const uint8_t *wal,
+    lsn_t begin_lsn,
+    lsn_t lsn)
+{
+    if (membership->new_set == 0) {
+        return majority_holds(membership, with_graves, UINT32_MAX, disks, wal, begin_lsn, lsn);
+    }
+    return majority_holds(
+               membership, with_graves, membership->old_set, disks, wal, begin_lsn, lsn) &&
+           majority_holds(membership, with_graves, membership->new_set, disks, wal, begin_lsn, lsn);
+}
+
+void oracle_on_finished(
+    struct oracle *oracle,
+    const struct membership *membership,
+    const struct disk *const disks[NODES_MAX])
+{
+    if (!quorum_holds(
+            membership, oracle->newcomer_lost, disks, oracle->wal, WAL_START, oracle->commit_lsn)) {
+        oracle_fail(
+            oracle,
+            "durability: generation %u begins without a quorum that has +%" PRIu64
+            ", which is committed",
+            membership->generation, oracle->commit_lsn - WAL_START);
+    }
 }
 
 /* What is committed is a chain of whole records, as one Postgres after the other wrote them. */
@@ -146,12 +189,20 @@ void oracle_on_committed(
     term_t term,
     lsn_t begin_lsn,
     lsn_t lsn,
+    const struct membership *membership,
     const struct disk *const disks[NODES_MAX])
 {
+    /*
+     * Whose membership is over may count an acknowledgement that was sent before a deletion. And a
+     * newcomer that lost its disk is one lost disk: the others suffice, which is shown when they
+     * must.
+     */
+    bool is_late = membership->generation < oracle->newest || oracle->newcomer_lost;
     const uint8_t *agreed = NULL;
-    for (uint32_t i = 0; i < oracle->nodes && agreed == NULL; i++) {
-        if (quorum_holds(oracle, disks, disks[i]->platter, begin_lsn, lsn)) {
-            agreed = disks[i]->platter;
+    for (uint32_t i = 0; i < membership->count && agreed == NULL; i++) {
+        const uint8_t *platter = disks[membership->members[i] - 1]->platter;
+        if (quorum_holds(membership, is_late, disks, platter, begin_lsn, lsn)) {
+            agreed = platter;
         }
     }
     if (agreed == NULL) {

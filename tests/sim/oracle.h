@@ -17,9 +17,10 @@
 struct oracle {
     char violation[VIOLATION_MAX]; /* empty: none so far */
     uint8_t wal[WAL_SIZE];
-    uint32_t nodes; /* how many safekeepers there are */
     lsn_t commit_lsn;
-    uint16_t link; /* of the last committed record */
+    generation_t newest; /* of the memberships that were written down */
+    bool newcomer_lost;  /* a new member lost its disk */
+    uint16_t link;       /* of the last committed record */
     uint32_t winners_count;
     struct {
         term_t term;
@@ -35,12 +36,12 @@ struct oracle {
     } commits[COMMITS_MAX];
 };
 
-void oracle_init(struct oracle *oracle, uint32_t nodes);
+void oracle_init(struct oracle *oracle);
 void oracle_fail(struct oracle *oracle, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* A proposer was elected: alone in its term, with everything that older terms committed. */
 void oracle_on_won(
-    struct oracle *oracle, const struct proposer *proposer, const struct disk *donor);
+    struct oracle *oracle, const struct proposer *proposer, const uint8_t *donor_wal);
 
 /* Its Postgres wrote more. */
 void oracle_on_written(struct oracle *oracle, term_t term, const uint8_t *wal, lsn_t end_lsn);
@@ -50,12 +51,22 @@ void oracle_on_written(struct oracle *oracle, term_t term, const uint8_t *wal, l
 void oracle_on_acknowledged(
     struct oracle *oracle, const struct disk *disk, term_t term, lsn_t begin_lsn, lsn_t lsn);
 
-/* A proposer says that WAL from begin_lsn to lsn is committed: it is on a quorum of platters. */
+/*
+ * A proposer says that WAL from begin_lsn to lsn is committed: it is on the platters of a quorum of
+ * its membership.
+ */
 void oracle_on_committed(
     struct oracle *oracle,
     term_t term,
     lsn_t begin_lsn,
     lsn_t lsn,
+    const struct membership *membership,
+    const struct disk *const disks[NODES_MAX]);
+
+/* A change of the membership ends: whatever is committed is on a quorum of the new one. */
+void oracle_on_finished(
+    struct oracle *oracle,
+    const struct membership *membership,
     const struct disk *const disks[NODES_MAX]);
 
 /* A safekeeper releases WAL to pageservers: the very bytes that were committed. */

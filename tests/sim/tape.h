@@ -16,12 +16,13 @@
 #include "common/base/prng.h"
 
 #define TAPE_STREAMS(X)                                                                            \
-    X(SWARM, swarm, 0)            /* which kinds of trouble, how many nodes, how slow */           \
-    X(NET, net, 0x6e6574)         /* latencies, resets */                                          \
-    X(DISK, disk, 0x6469736b)     /* how long a write takes */                                     \
-    X(CRASH, crash, 0x6372617368) /* when, who, and what of the unsynced is left */                \
-    X(WORK, work, 0x776f726b)     /* what the computes write, and how long they live */            \
-    X(ROT, rot, 0x726f74)         /* what is damaged at rest, and what of it can be told */
+    X(SWARM, swarm, 0)                /* which kinds of trouble, how many nodes, how slow */       \
+    X(NET, net, 0x6e6574)             /* latencies, resets */                                      \
+    X(DISK, disk, 0x6469736b)         /* how long a write takes */                                 \
+    X(CRASH, crash, 0x6372617368)     /* when, who, and what of the unsynced is left */            \
+    X(WORK, work, 0x776f726b)         /* what the computes write, and how long they live */        \
+    X(ROT, rot, 0x726f74)             /* what is damaged at rest, and what of it can be told */    \
+    X(CHANGE, change, 0x6368616e6765) /* what control does with the membership, and when */
 
 enum tape_stream {
 #define X(NAME, name, salt) TAPE_##NAME,

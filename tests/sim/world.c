@@ -4,12 +4,18 @@
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "safekeeper/consensus/term_history.h"
+#include "tests/sim/changer.h"
 #include "tests/sim/compute.h"
 #include "tests/sim/network.h"
 #include "tests/sim/node.h"
 #include "tests/sim/schedule.h"
 
 #define HEAL_US 4000000u
+
+static uint32_t node_count(const struct world *world)
+{
+    return world->climate.nodes + world->climate.spares;
+}
 
 static void heal(struct world *world)
 {
@@ -19,7 +25,7 @@ static void heal(struct world *world)
     for (uint32_t c = 0; c < COMPUTES; c++) {
         compute_kill(world, c);
     }
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
+    for (uint32_t n = 0; n < node_count(world); n++) {
         if (world->nodes[n].up && world->nodes[n].acceptor.phase == ACCEPTOR_FAILED) {
             node_crash(world, n);
         }
@@ -28,6 +34,7 @@ static void heal(struct world *world)
     world->climate.window_max = 4096;
     world->climate.read_max = WAL_SIZE;
     world->climate.inflight_max = 4096;
+    changer_heal(world);
     compute_start(world, 0);
 }
 
@@ -39,12 +46,53 @@ static bool is_healed(const struct world *world)
         compute->wal_lsn != compute->generated_lsn || lsn != compute->wal_lsn) {
         return false;
     }
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
-        if (world->nodes[n].acceptor.state.commit_lsn != lsn) {
+    /* Who lost its disk is lost, as a member too, until somebody replaces it. */
+    const struct membership *newest = changer_newest(world);
+    for (uint32_t i = 0; i < newest->count; i++) {
+        const struct node *node = &world->nodes[newest->members[i] - 1];
+        if (node->exists && (node->acceptor.state.commit_lsn != lsn ||
+                             node->acceptor.state.generation != newest->generation)) {
             return false;
         }
     }
-    return true;
+    return !membership_is_joint(newest);
+}
+
+/*
+ * One member lost its disk, and another one may have lost what it had acknowledged: together they
+ * may have been a quorum, so nobody can be elected, and that is right.
+ */
+static bool is_beyond_repair(const struct world *world)
+{
+    const struct membership *newest = changer_newest(world);
+    bool is_suspect = false;
+    for (uint32_t i = 0; i < newest->count; i++) {
+        const struct node *node = &world->nodes[newest->members[i] - 1];
+        is_suspect = is_suspect || (node->exists && acceptor_is_suspect(&node->acceptor));
+    }
+    return world->oracle.newcomer_lost && is_suspect &&
+           world->now_us > world->climate.chaos_us + HEAL_US / 2;
+}
+
+/*
+ * Only who can be missed: somebody who is no member, or, once, a newcomer to a set that stands the
+ * loss of one. Nobody who voted in the set that decides.
+ */
+static void wipe_somebody(struct world *world)
+{
+    const struct membership *newest = changer_newest(world);
+    uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CHANGE, node_count(world));
+    uint32_t i = membership_index(newest, n + 1);
+    bool is_member = i < newest->count;
+    bool is_newcomer = is_member && membership_is_joint(newest) &&
+                       (newest->old_set & 1u << i) == 0 &&
+                       __builtin_popcount(newest->new_set) >= 3 && !world->oracle.newcomer_lost &&
+                       world->rotten == 0;
+    if (!world->healing && world->nodes[n].exists && (!is_member || is_newcomer)) {
+        MARK("sim.node.wiped");
+        world->oracle.newcomer_lost = world->oracle.newcomer_lost || is_newcomer;
+        node_wipe(world, n);
+    }
 }
 
 /* Trouble within `span_us`; a tape that is used up plans none. */
@@ -111,7 +159,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         break;
     case EV_CRASH:
         if (!world->healing) {
-            uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CRASH, world->climate.nodes);
+            uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CRASH, node_count(world));
             node_crash(world, n);
             schedule_add(
                 world, tape_below(&world->tape, TAPE_CRASH, 10000),
@@ -122,7 +170,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         }
         break;
     case EV_RESTART:
-        if (!node->up) {
+        if (node->exists && !node->up) {
             node_restart(world, event->node);
         }
         break;
@@ -161,6 +209,11 @@ static void dispatch(struct world *world, const struct sim_event *event)
         }
         break;
     case EV_HEAL: heal(world); break;
+    case EV_CHANGER: changer_on_tick(world, event); break;
+    case EV_NOTE: node_on_note(world, event); break;
+    case EV_REPORT: changer_on_note(world, event); break;
+    case EV_LEARN: compute_on_learn(world, event); break;
+    case EV_WIPE: wipe_somebody(world); break;
     }
 }
 
@@ -177,7 +230,7 @@ static void put_to_sleep(struct node *node, bool sleeps)
     }
     for (term_t term = 1; term <= TERM_HISTORY_MAX; term++) {
         term_history_push(&state->history, term, WAL_START);
-        state->term = term;
+        state->term = MAX_OF(state->term, term);
     }
 }
 
@@ -191,19 +244,30 @@ static void begin(struct world *world, FILE *chart_file)
     world->pending = world->conns_count = world->arena_used = 0;
     climate_draw(&world->climate, &world->tape);
     climate_calm(&world->climate, world->tape.calm);
-    oracle_init(&world->oracle, world->climate.nodes);
-    for (uint32_t n = 0; n < world->climate.nodes; n++) {
+    oracle_init(&world->oracle);
+    changer_begin(world);
+    for (uint32_t n = 0; n < NODES_MAX; n++) {
         struct node *node = &world->nodes[n];
-        disk_init(&node->disk);
-        node->disk.slots[1].valid = true;
-        acceptor_state_init(&node->disk.slots[1].state, GENERATION, WAL_START);
+        world->disks[n] = &node->disk;
+        node->exists = node->up = false;
+        node->votes_count = 0;
+        for (uint32_t i = 0; i < VOTES_MAX; i++) {
+            node->votes[i].term = node->votes[i].lsn = 0;
+        }
+        node->incarnation = node->folder = node->deleted = 0;
+        disk_bury(&node->disk);
+        disk_bury(&node->disk); /* nothing is left of an earlier schedule */
+        node_format(node, GENERATION);
+        if (n >= world->climate.nodes) {
+            continue;
+        }
+        if (world->climate.many_terms) {
+            node->disk.slots[1].state.term = UINT32_MAX - 3;
+        }
         if (world->climate.sleeper) {
             put_to_sleep(node, n == world->climate.nodes - 1);
         }
-        node->up = false;
-        node->incarnation = 0;
-        node->promised = node->acked_term = 0;
-        node->acked_record_lsn = node->released_lsn = node->matched_lsn = WAL_START;
+        node->exists = true;
         node_restart(world, n);
     }
     for (uint32_t c = 0; c < COMPUTES; c++) {
@@ -229,6 +293,9 @@ static void begin(struct world *world, FILE *chart_file)
     schedule_add(
         world, world->climate.chaos_us / 2,
         (struct sim_event){.kind = EV_PERSIST_WANTED, .node = world->climate.persist_node});
+    for (int i = 0; world->climate.wipes && i < 4; i++) { /* until it meets somebody */
+        plan(world, TAPE_CHANGE, world->climate.chaos_us, (struct sim_event){.kind = EV_WIPE});
+    }
     schedule_add(world, world->climate.chaos_us, (struct sim_event){.kind = EV_HEAL});
 }
 
@@ -241,7 +308,7 @@ const char *world_run(struct world *world, FILE *chart_file)
         dispatch(world, &event);
         world->digest = hash64(&event.order, sizeof(event.order), world->digest + event.at_us);
         world->steps++;
-        healed = world->healing && is_healed(world);
+        healed = world->healing && (is_healed(world) || is_beyond_repair(world));
         if (!healed && (world->steps > world->steps_max ||
                         world->now_us > world->climate.chaos_us + HEAL_US)) {
             oracle_fail(
@@ -251,8 +318,11 @@ const char *world_run(struct world *world, FILE *chart_file)
                 world->steps);
         }
     }
-    for (uint32_t a = 0; a < world->climate.nodes; a++) {
-        for (uint32_t b = a + 1; b < world->climate.nodes; b++) {
+    for (uint32_t a = 0; a < node_count(world); a++) {
+        for (uint32_t b = a + 1; b < node_count(world); b++) {
+            if (!world->nodes[a].exists || !world->nodes[b].exists) {
+                continue;
+            }
             struct node *x = &world->nodes[a], *y = &world->nodes[b];
             oracle_check_logs_match(&world->oracle, &x->acceptor, &x->disk, &y->acceptor, &y->disk);
         }

@@ -10,13 +10,15 @@
 
 #include <stdio.h>
 
+#include "tests/sim/changer.h"
 #include "tests/sim/climate.h"
 #include "tests/sim/oracle.h"
 
-#define GENERATION 1 /* of the membership */
+#define GENERATION 1 /* of the first membership */
 /* Room that faults must leave in the WAL, so that something can be committed after healing. */
 #define WAL_RESERVE 1024
 #define CONNS_MAX   2048
+#define VOTES_MAX   4
 #define EVENTS_MAX  4096
 #define ARENA_SIZE  (32 * MIB)
 #define STEPS_MAX   60000 /* of a schedule; then nothing gets on any more */
@@ -40,6 +42,11 @@ enum event_kind {
     EV_KILL,
     EV_START,
     EV_HEAL,
+    EV_CHANGER, /* control looks what is to be done */
+    EV_NOTE,    /* of control reaches a safekeeper */
+    EV_REPORT,  /* of a safekeeper reaches control */
+    EV_LEARN,   /* a walproposer learns of a membership */
+    EV_WIPE,    /* somebody who is no member yet, or no more, loses its disk */
 };
 
 struct sim_event {
@@ -50,6 +57,7 @@ struct sim_event {
     uint32_t incarnation; /* of whom the event is for: an older one is dead */
     union {
         term_t hello_term;
+        generation_t generation; /* to learn */
         struct {
             uint32_t offset, size; /* of a frame in the arena */
         } frame;
@@ -60,19 +68,31 @@ struct conn {
     uint32_t node, compute;
     uint32_t node_incarnation, compute_incarnation;
     bool client_closed, server_closed;
+    generation_t hello_generation;                /* 0: not connected yet */
+    generation_t generation;                      /* of the last message to the safekeeper */
     uint64_t last_to_node_us, last_to_compute_us; /* a connection delivers in order */
 };
 
 struct node {
     struct acceptor acceptor;
     struct disk disk;
+    bool exists; /* it has the timeline */
     bool up;
     uint32_t incarnation;
+    uint32_t folder;        /* grows when the disk is lost */
+    generation_t deleted;   /* the tombstone; 0: none */
+    bool owes_report;       /* as soon as everything is on disk */
     term_t promised;        /* by a granted vote or an adopted history */
     lsn_t acked_record_lsn; /* in `acked_term` */
     term_t acked_term;
     lsn_t matched_lsn; /* its log is compared with that of acked_term's winner up to here */
     lsn_t released_lsn;
+    uint32_t votes_count;
+    struct {
+        term_t term;
+        lsn_t lsn;
+        uint8_t wal[WAL_SIZE];
+    } votes[VOTES_MAX]; /* answered; a proposer may win long after its donor went on */
 };
 
 struct compute {
@@ -105,6 +125,8 @@ struct world {
     uint32_t conns_count;
     struct conn conns[CONNS_MAX];
     struct node nodes[NODES_MAX];
+    const struct disk *disks[NODES_MAX]; /* of the nodes */
+    struct changer changer;
     struct compute computes[COMPUTES];
     struct oracle oracle;
     struct buf scratch;

@@ -125,6 +125,31 @@ START_TEST(test_the_new_set_must_have_the_log_and_the_promises_of_the_old_one)
 }
 END_TEST
 
+START_TEST(test_what_a_member_may_have_lost_must_be_in_the_new_set)
+{
+    struct membership joint = joint_of_three();
+    struct change_report reports[MEMBERS_MAX] = {
+        [0] = report(5, 5, 100), [1] = report(5, 5, 100), [3] = report(5, 5, 100)};
+    ck_assert_int_eq(change_judge(&joint, reports).verdict, CHANGE_MAY_FINISH);
+    reports[1].suspect_term = 5;
+    reports[1].suspect_lsn = 200;
+    ck_assert_int_eq(change_judge(&joint, reports).verdict, CHANGE_WAIT_NEW);
+    reports[0] = reports[3] = report(6, 6, 100); /* a later term was elected knowing of it */
+    ck_assert_int_eq(change_judge(&joint, reports).verdict, CHANGE_MAY_FINISH);
+}
+END_TEST
+
+/* Two of the old set are a majority of the new one; the newcomer must exist all the same. */
+START_TEST(test_a_change_does_not_end_before_every_newcomer_has_answered)
+{
+    struct membership joint = joint_of_three();
+    struct change_report reports[MEMBERS_MAX] = {[0] = report(5, 5, 100), [1] = report(5, 5, 100)};
+    ck_assert_int_eq(change_judge(&joint, reports).verdict, CHANGE_WAIT_NEW);
+    reports[3] = report(0, 0, 0);
+    ck_assert_int_eq(change_judge(&joint, reports).verdict, CHANGE_MAY_FINISH);
+}
+END_TEST
+
 /* ---- an acceptor ---- */
 
 static struct acceptor acceptor;
@@ -469,6 +494,8 @@ UNIT_MAIN(
     test_a_change_that_is_none_or_too_big_does_not_begin,
     test_a_change_waits_for_a_majority_of_the_old_set,
     test_the_new_set_must_have_the_log_and_the_promises_of_the_old_one,
+    test_what_a_member_may_have_lost_must_be_in_the_new_set,
+    test_a_change_does_not_end_before_every_newcomer_has_answered,
     test_a_new_membership_ends_what_the_old_one_led,
     test_wal_that_reaches_the_disk_after_the_change_is_not_acknowledged,
     test_a_vote_that_was_pending_is_not_granted_under_another_membership,
