@@ -135,14 +135,17 @@ static void start_round(struct mirror *mirror)
 
 static void publish(struct mirror *mirror)
 {
+    struct mirrors_user *user = mirror->mirrors->options.user;
     mirror->sequence = mirror->round.sequence;
     for (size_t i = 0; i < mirror->round.position_count; i++) {
         struct timeline *tl = tenant_find_member(mirror->tenant, mirror->positions[i].timeline);
-        if (tl != NULL) {
+        if (tl != NULL && timeline_remote_lsn(tl) < mirror->positions[i].lsn) {
             timeline_set_remote_lsn(tl, mirror->positions[i].lsn);
+            if (user->on_timeline_uploaded != NULL) {
+                user->on_timeline_uploaded(user, tl);
+            }
         }
     }
-    mirror->mirrors->options.user->on_uploaded(mirror->mirrors->options.user, mirror->tenant);
     tenant_uploaded(mirror->tenant);
 }
 

@@ -24,8 +24,8 @@ struct mirrors;
 struct mirror;
 
 struct mirrors_user {
-    /* remote_lsn of its timelines has moved. */
-    void (*on_uploaded)(struct mirrors_user *user, struct tenant *tenant);
+    /* Its remote_lsn has moved. May be NULL. */
+    void (*on_timeline_uploaded)(struct mirrors_user *user, struct timeline *tl);
 };
 
 struct mirrors_options {

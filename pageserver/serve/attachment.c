@@ -47,6 +47,7 @@ struct activity {
     struct wal_receiver *receiver; /* NULL: it ends */
     bool ingest_running, is_ending;
     struct timer end_timer;
+    struct list_link link;
 };
 
 /* Until the ancestors have what the timeline builds on. */
@@ -180,9 +181,11 @@ static void on_end_timer(struct timer *timer)
         return;
     }
     ASSERT(!activity->ingest_running);
+    list_remove(&activity->link);
     wal_ingest_destroy(activity->ingest);
     mem_free(activity);
     attachment->activity = NULL;
+    timeline_rest(attachment->timeline);
     if (attachment->stopping) {
         free_when_over(attachment);
     } else {
@@ -233,6 +236,7 @@ static void start_activity(struct attachment *attachment)
     activity->ingest_running = true;
     activity->receiver_user.on_idle = on_idle;
     attachment->activity = activity;
+    list_push_back(&attachment->server->activities, &activity->link);
     activity->receiver = wal_receiver_create(&(struct wal_receiver_options){
         .loop = options->loop,
         .timeline = attachment->timeline,
@@ -449,21 +453,26 @@ const char *attachment_import_error(const struct attachment *attachment)
     return has_failed ? attachment->import->error.text : NULL;
 }
 
-void attachment_flushed(struct server *server, struct tenant *tenant)
+void attachment_moved(struct timeline *tl)
 {
-    LIST_FOR_EACH(&server->attachments, link)
+    struct attachment *attachment = attachment_find(tl);
+    if (attachment == NULL) {
+        return;
+    }
+    feed_watch_moved(&attachment->watch);
+    if (attachment->activity != NULL && attachment->activity->receiver != NULL) {
+        wal_receiver_advanced(attachment->activity->receiver);
+    }
+}
+
+/* The memory is everybody's, whoever's flush gave it back. */
+void attachments_room(struct server *server)
+{
+    LIST_FOR_EACH(&server->activities, link)
     {
-        struct attachment *attachment = CONTAINER_OF(link, struct attachment, link);
-        struct activity *activity = attachment->activity;
-        bool is_active = activity != NULL && activity->receiver != NULL;
-        if (timeline_tenant(attachment->timeline) == tenant) {
-            feed_watch_moved(&attachment->watch);
-            if (is_active) {
-                wal_receiver_advanced(activity->receiver);
-            }
-        }
-        if (is_active) {
-            wal_ingest_room(activity->ingest); /* the memory is everybody's */
+        struct activity *activity = CONTAINER_OF(link, struct activity, link);
+        if (activity->receiver != NULL) {
+            wal_ingest_room(activity->ingest);
         }
     }
 }

@@ -178,7 +178,11 @@ static err_t body_safekeepers(
 }
 
 static err_t body_timeline(
-    const struct doc *body, struct timeline_id id, struct timeline_info *info, struct errmsg *msg)
+    const struct doc *body,
+    struct timeline_id id,
+    struct timeline_texts *texts,
+    struct timeline_info *info,
+    struct errmsg *msg)
 {
     uint64_t pg_version, membership = 0;
     const char *system_id, *text = NULL;
@@ -194,7 +198,8 @@ static err_t body_timeline(
     TRY(parse_u64(system_id, 1, UINT64_MAX, &info->system_id, msg));
     TRY(doc_opt_u64(body, "membership_generation", &membership, msg));
     info->membership_generation = (generation_t)MIN_OF(membership, (uint64_t)UINT32_MAX);
-    TRY(body_safekeepers(body, info->safekeepers, msg));
+    TRY(body_safekeepers(body, texts->safekeepers, msg));
+    info->safekeepers = texts->safekeepers;
     TRY(doc_opt_str(body, "parent", &text, msg));
     if (text != NULL) {
         TRY(timeline_id_parse(text, &info->parent, msg));
@@ -202,7 +207,8 @@ static err_t body_timeline(
     } else {
         TRY(doc_get_lsn(body, "start_lsn", &info->start_lsn, msg));
         TRY(doc_get_str(body, "bootstrap_object", &text, msg));
-        TRY(str_copy(info->bootstrap_object, sizeof(info->bootstrap_object), text, msg));
+        TRY(str_copy(texts->bootstrap_object, sizeof(texts->bootstrap_object), text, msg));
+        info->bootstrap_object = texts->bootstrap_object;
     }
     if (timeline_id_equal(info->parent, id)) {
         return err_set(msg, ERR_INVALID, "parent: a timeline is not its own parent");
@@ -402,6 +408,7 @@ static void handle_put_timeline(struct http_context *context, struct http_reques
     struct tenant *tenant;
     struct timeline_id id;
     struct doc *body;
+    struct timeline_texts texts;
     struct timeline_info info = {0};
     err_t err = management_find_tenant(server, http, &tenant, &msg);
     if (err == ERR_OK) {
@@ -414,7 +421,7 @@ static void handle_put_timeline(struct http_context *context, struct http_reques
         err = http_request_json(http, &body, &msg);
     }
     if (err == ERR_OK) {
-        err = body_timeline(body, id, &info, &msg);
+        err = body_timeline(body, id, &texts, &info, &msg);
     }
     if (err == ERR_OK && info.generation != tenant_generation(tenant)) {
         err = err_set(

@@ -31,9 +31,15 @@ static void on_timeline_gone(struct tenants_user *user, struct timeline *tl)
     }
 }
 
+static void on_timeline_durable(struct tenants_user *user, struct timeline *tl)
+{
+    (void)user;
+    attachment_moved(tl);
+}
+
 static void on_flushed(struct tenants_user *user, struct tenant *tenant)
 {
-    attachment_flushed(CONTAINER_OF(user, struct server, tenants_user), tenant);
+    attachments_room(CONTAINER_OF(user, struct server, tenants_user));
     struct mirror *mirror = mirror_find(tenant);
     if (mirror != NULL) {
         mirror_flushed(mirror);
@@ -58,9 +64,10 @@ static void on_tenant_gone(struct tenants_user *user, struct tenant *tenant)
 }
 
 /* remote_lsn has moved: the safekeepers hear of it. */
-static void on_uploaded(struct mirrors_user *user, struct tenant *tenant)
+static void on_timeline_uploaded(struct mirrors_user *user, struct timeline *tl)
 {
-    attachment_flushed(CONTAINER_OF(user, struct server, mirrors_user), tenant);
+    (void)user;
+    attachment_moved(tl);
 }
 
 static err_t restore(
@@ -145,7 +152,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     const struct server_options *options = &server->options;
     TRY(load_incarnation(server, msg));
     TRY(objstore_open(options->object_store, &server->objects, msg));
-    server->mirrors_user.on_uploaded = on_uploaded;
+    server->mirrors_user.on_timeline_uploaded = on_timeline_uploaded;
     server->mirrors = mirrors_create(&(struct mirrors_options){
         .loop = options->loop,
         .executor = server->uploads,
@@ -184,6 +191,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     server->tenants_user = (struct tenants_user){
         .on_timeline = on_timeline,
         .on_timeline_gone = on_timeline_gone,
+        .on_timeline_durable = on_timeline_durable,
         .on_flushed = on_flushed,
         .on_tenant = on_tenant,
         .on_tenant_gone = on_tenant_gone,
@@ -212,6 +220,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
 {
     *server = (struct server){.options = *options};
     list_init(&server->attachments);
+    list_init(&server->activities);
     list_init(&server->connections);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
     TRY(executor_create(options->loop, 1, &server->copier, msg));

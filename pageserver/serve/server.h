@@ -59,6 +59,7 @@ struct server {
     struct listener_user listener_user;
     struct feeds *feeds;
     struct list attachments;
+    struct list activities; /* of those attachments that ingest */
     struct list connections;
     struct timer lag_timer, stop_timer;
     bool stopping;
@@ -80,7 +81,8 @@ struct attachment *attachment_find(const struct timeline *tl); /* NULL: none */
 /* "sk 2", "idle", or why there is none. */
 void attachment_describe_feed(const struct attachment *attachment, char *to, size_t to_size);
 const char *attachment_import_error(const struct attachment *attachment); /* NULL: none */
-void attachment_flushed(struct server *server, struct tenant *tenant);
+void attachment_moved(struct timeline *tl);      /* durable_lsn or remote_lsn has */
+void attachments_room(struct server *server);    /* a flush gave memory back */
 void attachments_observe(struct server *server); /* metrics: lag */
 
 /* page_conn.c: one framed connection of a compute. */

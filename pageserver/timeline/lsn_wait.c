@@ -25,7 +25,7 @@ static err_t outcome(const struct timeline *tl, lsn_t lsn)
     if (timeline_has_lsn(tl, lsn)) {
         return ERR_OK;
     }
-    return tl->failure[0] != '\0' ? ERR_FAILED : ERR_BUSY;
+    return tl->failure != NULL ? ERR_FAILED : ERR_BUSY;
 }
 
 static void on_timer(struct timer *timer)

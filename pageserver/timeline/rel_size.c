@@ -3,7 +3,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 
-#define CAPACITY_MIN 64
+#define CAPACITY_MIN 8
 
 struct rel_size_entry {
     bool used;

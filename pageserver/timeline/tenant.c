@@ -4,6 +4,7 @@
 #include "common/base/checksum.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
+#include "pageserver/timeline/shared_text.h"
 #include "pageserver/timeline/tenant_private.h"
 
 METRIC_GAUGE(timeline_count, "pageserver_timelines", "timelines, without those being deleted");
@@ -180,6 +181,7 @@ void tenant_remove_member(struct tenant *tenant, struct timeline *tl)
     }
     *link = tl->next_in_bucket;
     list_remove(&tl->member_link);
+    list_remove(&tl->advanced_link);
     tenant->member_count--;
     if (tl->parent != NULL) {
         tl->parent->child_count--;
@@ -197,12 +199,24 @@ void tenant_drop_members(struct tenant *tenant)
     }
 }
 
+void tenant_note_advanced(struct tenant *tenant, struct timeline *tl)
+{
+    bool is_member = list_link_is_in(&tl->member_link);
+    if (is_member && !list_link_is_in(&tl->advanced_link)) {
+        list_push_back(&tenant->advanced, &tl->advanced_link);
+    }
+}
+
 /* -- requests -- */
 
 void tenant_request_finish(struct tenant_request *request, err_t result)
 {
     list_remove(&request->link);
     buf_deinit(&request->row);
+    if (request->holds_texts) {
+        shared_text_unref(request->info.bootstrap_object);
+        shared_text_unref(request->info.safekeepers);
+    }
     if (request->tenant != NULL && list_link_is_in(&request->hold.link)) {
         history_release(request->tenant->history, &request->hold);
     }
@@ -230,6 +244,7 @@ void tenant_request_begin(
     request->tenant = tenant;
     request->msg.text[0] = '\0';
     request->created = false;
+    request->holds_texts = false;
     request->timeline = NULL;
     request->loaded = NULL;
     request->row = (struct buf){0};

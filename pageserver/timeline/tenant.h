@@ -31,7 +31,9 @@ struct tenants_user {
     void (*on_timeline)(struct tenants_user *user, struct timeline *tl);
     /* It is being deleted: stop what was started; timeline_read_end() says when that is done. */
     void (*on_timeline_gone)(struct tenants_user *user, struct timeline *tl);
-    /* A flush moved durable_lsn of the tenant's timelines, and gave memory back. */
+    /* A flush moved its durable_lsn. May be NULL. */
+    void (*on_timeline_durable)(struct tenants_user *user, struct timeline *tl);
+    /* ... of all that had WAL to make durable, and gave memory back. */
     void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
     /*
      * The tenant is there, or has a newer generation; it is going: let go of it (tenant_release).
@@ -132,6 +134,7 @@ struct tenant_request {
     struct tenant_id tenant_id;
     generation_t generation;
     struct timeline_info info;
+    bool holds_texts; /* of `info` */
     struct ingest_position position;
     struct loaded_timelines *loaded;
     struct buf row;

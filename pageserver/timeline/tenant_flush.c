@@ -31,17 +31,31 @@ static err_t flush(struct job *job)
     return page_store_flush(tenant->store, &job->msg);
 }
 
+/* However many timelines the tenant has: only those that were written to. */
+static void tell_durable(struct tenant *tenant)
+{
+    struct tenants_user *user = tenant->tenants->options.user;
+    LIST_FOR_EACH(&tenant->advanced, link)
+    {
+        struct timeline *tl = CONTAINER_OF(link, struct timeline, advanced_link);
+        timeline_flush_succeeded(tl);
+        tenant_tell_durable(tenant, tl);
+        if (tl->durable_lsn == tl->position.lsn) {
+            list_remove(&tl->advanced_link);
+        }
+        if (user->on_timeline_durable != NULL) {
+            user->on_timeline_durable(user, tl);
+        }
+    }
+}
+
 static void on_flushed(struct job *job)
 {
     struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
     tenant->flushing = false;
     if (job->result == ERR_OK) {
         tenant->dirty_since = page_store_open_bytes(tenant->store) > 0 ? clock_mono() : 0;
-        LIST_FOR_EACH(&tenant->members, link)
-        {
-            timeline_flush_succeeded(timeline_of_member(link));
-        }
-        tenant_tell_durable(tenant);
+        tell_durable(tenant);
         tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
     } else if (job->result == ERR_BUSY) {
         tenant->retry_at = clock_mono() + RETRY_MS * NS_PER_MS;
@@ -59,9 +73,9 @@ static void start_flush(struct tenant *tenant)
 {
     tenant->flushing = true;
     tenant->flushing_bytes = page_store_open_bytes(tenant->store);
-    LIST_FOR_EACH(&tenant->members, link)
+    LIST_FOR_EACH(&tenant->advanced, link)
     {
-        timeline_flush_begins(timeline_of_member(link));
+        timeline_flush_begins(CONTAINER_OF(link, struct timeline, advanced_link));
     }
     tenant->flush_job = (struct job){.run = flush, .done = on_flushed};
     executor_submit(tenant->tenants->options.executor, &tenant->flush_job);

@@ -35,13 +35,9 @@ void tenant_forget_timeline(struct tenant *tenant, struct timeline *tl)
     }
 }
 
-void tenant_tell_durable(struct tenant *tenant)
+void tenant_tell_durable(struct tenant *tenant, const struct timeline *tl)
 {
-    LIST_FOR_EACH(&tenant->members, link)
-    {
-        struct timeline *tl = CONTAINER_OF(link, struct timeline, member_link);
-        history_set_durable(tenant->history, tl->in_history, tl->durable_lsn);
-    }
+    history_set_durable(tenant->history, tl->in_history, tl->durable_lsn);
 }
 
 /* -- rounds -- */

@@ -74,6 +74,7 @@ static struct tenant *tenant_create(
     tenant->bucket_count = BUCKETS_MIN;
     tenant->buckets = MEM_ARRAY(struct timeline *, tenant->bucket_count);
     list_init(&tenant->members);
+    list_init(&tenant->advanced);
     list_init(&tenant->requests);
     list_init(&tenant->erasures);
     return tenant;
@@ -106,13 +107,15 @@ static err_t read_u32(
 
 /* The rows of a store, and how far each timeline's WAL is in it: read before anything is made. */
 struct loaded_timeline {
-    struct timeline_info info;
+    uint32_t number;
+    size_t row_begin, row_end;       /* in `rows` */
     struct ingest_position position; /* LSN 0: none */
 };
 
 struct loaded_timelines {
     struct loaded_timeline *items;
-    size_t count;
+    size_t count, capacity;
+    struct buf rows;
     uint32_t next_number;
 };
 
@@ -120,6 +123,7 @@ static void loaded_destroy(struct loaded_timelines *loaded)
 {
     if (loaded != NULL) {
         mem_free(loaded->items);
+        buf_deinit(&loaded->rows);
         mem_free(loaded);
     }
 }
@@ -127,22 +131,45 @@ static void loaded_destroy(struct loaded_timelines *loaded)
 static err_t load_row(uint32_t id, struct bytes value, void *context, struct errmsg *msg)
 {
     struct loaded_timelines *loaded = context;
-    struct timeline_info info;
-    TRY(timeline_info_decode(id, value, &info, msg));
-    loaded->items = mem_realloc(loaded->items, (loaded->count + 1) * sizeof(loaded->items[0]));
-    loaded->items[loaded->count++] = (struct loaded_timeline){.info = info};
+    (void)msg;
+    if (loaded->count == loaded->capacity) {
+        loaded->capacity = MAX_OF((size_t)16, 2 * loaded->capacity);
+        loaded->items =
+            mem_realloc(loaded->items, loaded->capacity * sizeof(struct loaded_timeline));
+    }
+    size_t begin = loaded->rows.size;
+    buf_append(&loaded->rows, value.data, value.size);
+    loaded->items[loaded->count++] =
+        (struct loaded_timeline){.number = id, .row_begin = begin, .row_end = begin + value.size};
     return ERR_OK;
 }
 
-static err_t load_position(
-    struct page_store *store, struct loaded_timeline *item, struct errmsg *msg)
+static err_t decode_loaded(
+    const struct loaded_timelines *loaded,
+    const struct loaded_timeline *item,
+    struct timeline_texts *texts,
+    struct timeline_info *ret_info,
+    struct errmsg *msg)
 {
-    bool is_root = timeline_id_is_none(item->info.parent);
-    if (item->info.state != TIMELINE_ACTIVE && item->info.state != TIMELINE_TOMBSTONE) {
+    struct bytes row =
+        bytes_of(loaded->rows.data + item->row_begin, item->row_end - item->row_begin);
+    return timeline_info_decode(item->number, row, texts, ret_info, msg);
+}
+
+static err_t load_position(
+    struct page_store *store,
+    const struct loaded_timelines *loaded,
+    struct loaded_timeline *item,
+    struct errmsg *msg)
+{
+    struct timeline_texts texts;
+    struct timeline_info info;
+    TRY(decode_loaded(loaded, item, &texts, &info, msg));
+    if (info.state != TIMELINE_ACTIVE && info.state != TIMELINE_TOMBSTONE) {
         return ERR_OK;
     }
-    err_t err = page_store_position(store, item->info.number, &item->position, msg);
-    return err == ERR_NOT_FOUND && !is_root ? ERR_OK : err;
+    err_t err = page_store_position(store, info.number, &item->position, msg);
+    return err == ERR_NOT_FOUND && !timeline_id_is_none(info.parent) ? ERR_OK : err;
 }
 
 /* Blocking: at start or on a worker. */
@@ -156,7 +183,7 @@ static err_t load_timelines(
         err = page_store_meta_list(store, META_TIMELINE, load_row, loaded, msg);
     }
     for (size_t i = 0; i < loaded->count && err == ERR_OK; i++) {
-        err = load_position(store, &loaded->items[i], msg);
+        err = load_position(store, loaded, &loaded->items[i], msg);
     }
     if (err != ERR_OK) {
         loaded_destroy(loaded);
@@ -168,9 +195,15 @@ static err_t load_timelines(
 
 /* Parents have smaller numbers than their children, so the order of numbers is a good one. */
 static err_t make_timeline(
-    struct tenant *tenant, const struct loaded_timeline *item, struct errmsg *msg)
+    struct tenant *tenant,
+    const struct loaded_timelines *loaded,
+    const struct loaded_timeline *item,
+    struct errmsg *msg)
 {
-    const struct timeline_info *info = &item->info;
+    struct timeline_texts texts;
+    struct timeline_info row;
+    TRY(decode_loaded(loaded, item, &texts, &row, msg));
+    const struct timeline_info *info = &row;
     if (info->state == TIMELINE_DELETING) {
         tenant_start_erasing(tenant, info->number, NULL);
         return ERR_OK;
@@ -186,8 +219,7 @@ static err_t make_timeline(
         }
         position.lsn = MAX_OF(position.lsn, info->start_lsn);
     }
-    struct timeline *tl =
-        timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
+    struct timeline *tl = timeline_create(tenant, info, parent, position);
     tenant_add_member(tenant, tl);
     tenant_know_timeline(tenant, tl);
     tenant->next_number = MAX_OF(tenant->next_number, info->number + 1);
@@ -199,7 +231,7 @@ static err_t make_timelines(
 {
     tenant->next_number = MAX_OF(tenant->next_number, loaded->next_number);
     for (size_t i = 0; i < loaded->count; i++) {
-        TRY(make_timeline(tenant, &loaded->items[i], msg));
+        TRY(make_timeline(tenant, loaded, &loaded->items[i], msg));
     }
     return ERR_OK;
 }

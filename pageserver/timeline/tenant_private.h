@@ -17,6 +17,7 @@ struct tenant {
     struct history *history;
     struct lane lane;                        /* rows and erasures, in order */
     struct list members, requests, erasures; /* members: struct timeline, parents first */
+    struct list advanced;                    /* members with WAL that is not durable yet */
     struct timeline **buckets;               /* of members, by id; a power of two */
     size_t member_count, bucket_count;
     uint32_t next_number;
@@ -65,6 +66,7 @@ static inline struct timeline *timeline_of_member(struct list_link *link)
 void tenant_add_member(struct tenant *tenant, struct timeline *tl);    /* takes over a reference */
 void tenant_remove_member(struct tenant *tenant, struct timeline *tl); /* ... and gives it back */
 void tenant_drop_members(struct tenant *tenant);
+void tenant_note_advanced(struct tenant *tenant, struct timeline *tl);
 
 /* -- tenant_timelines.c -- */
 
@@ -91,6 +93,6 @@ void tenants_flush_largest(struct tenants *tenants);
 
 void tenant_know_timeline(struct tenant *tenant, struct timeline *tl); /* to its history */
 void tenant_forget_timeline(struct tenant *tenant, struct timeline *tl);
-void tenant_tell_durable(struct tenant *tenant);
+void tenant_tell_durable(struct tenant *tenant, const struct timeline *tl);
 void tenants_stop_collecting(struct tenants *tenants); /* rewriting ends soon, none begins */
 void tenant_collect_if_due(struct tenant *tenant, mono_ns_t now);

@@ -1,5 +1,6 @@
 /* Timelines of a tenant: creating them, and the end of an import. */
 #include "common/base/assert.h"
+#include "pageserver/timeline/shared_text.h"
 #include "pageserver/timeline/tenant_private.h"
 
 #define TIMELINES_MAX 250000 /* of one tenant */
@@ -43,8 +44,7 @@ static void on_new_row(struct job *job)
     struct timeline *parent = is_root ? NULL : tenant_find_member(tenant, info->parent);
     ASSERT(is_root || parent != NULL); /* a request that needs it keeps it from being deleted */
     struct ingest_position position = {.lsn = is_root ? 0 : info->start_lsn};
-    struct timeline *tl =
-        timeline_create(tenant, tenant->store, &tenant->log, info, parent, position);
+    struct timeline *tl = timeline_create(tenant, info, parent, position);
     tenant_add_member(tenant, tl);
     tenant_know_timeline(tenant, tl);
     log_info(
@@ -77,6 +77,15 @@ static bool same_history(const struct timeline_info *a, const struct timeline_in
     return timeline_id_equal(a->parent, b->parent) && a->pg_version == b->pg_version &&
            a->system_id == b->system_id && a->start_lsn == b->start_lsn &&
            strcmp(a->bootstrap_object, b->bootstrap_object) == 0;
+}
+
+/* Its texts may go as soon as the request has begun. */
+static void hold_info(struct tenant_request *request, const struct timeline_info *info)
+{
+    request->info = *info;
+    request->info.bootstrap_object = shared_text_ref(info->bootstrap_object);
+    request->info.safekeepers = shared_text_ref(info->safekeepers);
+    request->holds_texts = true;
 }
 
 /* A repeated PUT: the same again, or news about generation and safekeepers. */
@@ -114,7 +123,6 @@ static void put_existing(
         tenant_request_answer(request, ERR_OK);
         return;
     }
-    request->info = *info;
     request->info.number = have->number;
     request->info.parent_number = have->parent_number;
     request->info.state = have->state;
@@ -161,14 +169,14 @@ void tenant_put_timeline(
     bool under_way = tenant_is_changing(tenant, info->id);
     struct timeline *tl = tenant_find_timeline(tenant, info->id);
     tenant_request_begin(request, tenant->tenants, tenant);
-    request->info = *info;
+    hold_info(request, info);
     if (under_way) {
         tenant_request_answer(
             request, err_set(&request->msg, ERR_BUSY, "the timeline is being changed"));
         return;
     }
     if (tl != NULL) {
-        put_existing(request, tl, info);
+        put_existing(request, tl, &request->info);
         return;
     }
     uint32_t parent_number;
@@ -194,7 +202,7 @@ static void on_import_finished(struct job *job)
         timeline_advance(tl, request->position);
         timeline_flush_begins(tl);
         timeline_flush_succeeded(tl);
-        tenant_tell_durable(request->tenant);
+        tenant_tell_durable(request->tenant, tl);
         timeline_set_state(tl, TIMELINE_ACTIVE);
         log_info(timeline_log(tl), "imported at " LSN_FMT, LSN_ARGS(request->position.lsn));
     }

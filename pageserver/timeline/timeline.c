@@ -4,10 +4,15 @@
 #include "common/base/mem.h"
 #include "common/base/str.h"
 #include "pageserver/timeline/history.h"
-#include "pageserver/timeline/tenant.h"
-#include "pageserver/timeline/timeline_private.h"
+#include "pageserver/timeline/shared_text.h"
+#include "pageserver/timeline/tenant_private.h"
 
 WIRE_DEFINE(timeline_row, TIMELINE_ROW_FIELDS)
+
+struct parent_wait {
+    struct timeline *timeline; /* that waits */
+    struct lsn_wait wait;
+};
 
 void timeline_info_encode(const struct timeline_info *info, struct buf *to)
 {
@@ -43,7 +48,11 @@ static err_t copy_text(char to[TIMELINE_TEXT_MAX], struct bytes from, struct err
 }
 
 err_t timeline_info_decode(
-    uint32_t number, struct bytes bytes, struct timeline_info *ret_info, struct errmsg *msg)
+    uint32_t number,
+    struct bytes bytes,
+    struct timeline_texts *texts,
+    struct timeline_info *ret_info,
+    struct errmsg *msg)
 {
     struct timeline_row row;
     struct reader in = reader_of(bytes);
@@ -64,8 +73,10 @@ err_t timeline_info_decode(
         .generation = row.generation,
         .membership_generation = row.membership_generation,
     };
-    TRY(copy_text(info.bootstrap_object, row.bootstrap_object, msg));
-    TRY(copy_text(info.safekeepers, row.safekeepers, msg));
+    TRY(copy_text(texts->bootstrap_object, row.bootstrap_object, msg));
+    TRY(copy_text(texts->safekeepers, row.safekeepers, msg));
+    info.bootstrap_object = texts->bootstrap_object;
+    info.safekeepers = texts->safekeepers;
     *ret_info = info;
     return ERR_OK;
 }
@@ -97,7 +108,10 @@ static struct page_path *make_path(const struct timeline_info *info, const struc
 
 static void on_parent_reached(struct lsn_wait *wait, err_t result)
 {
-    struct timeline *tl = CONTAINER_OF(wait, struct timeline, parent_wait);
+    struct parent_wait *parent_wait = CONTAINER_OF(wait, struct parent_wait, wait);
+    struct timeline *tl = parent_wait->timeline;
+    tl->parent_wait = NULL;
+    mem_free(parent_wait);
     if (result == ERR_OK) {
         tl->ancestors_ready = true;
         timeline_wake_waiters(tl);
@@ -113,8 +127,11 @@ static void watch_parent(struct timeline *tl)
         tl->ancestors_ready = true;
         return;
     }
+    tl->parent_wait = MEM_NEW(struct parent_wait);
+    tl->parent_wait->timeline = tl;
     lsn_wait_start(
-        &tl->parent_wait, tl->parent, tl->info.start_lsn, LSN_WAIT_FOREVER, on_parent_reached);
+        &tl->parent_wait->wait, tl->parent, tl->info.start_lsn, LSN_WAIT_FOREVER,
+        on_parent_reached);
 }
 
 static uint64_t next_uid(void)
@@ -125,8 +142,6 @@ static uint64_t next_uid(void)
 
 struct timeline *timeline_create(
     struct tenant *tenant,
-    struct page_store *store,
-    const struct log *tenant_log,
     const struct timeline_info *info,
     struct timeline *parent,
     struct ingest_position position)
@@ -134,9 +149,11 @@ struct timeline *timeline_create(
     struct timeline *tl = MEM_NEW(struct timeline);
     tl->references = 1;
     tl->tenant = tenant;
+    tl->tenant_id = tenant_id(tenant);
     tl->loop = tenant_loop(tenant);
-    tl->store = store;
     tl->info = *info;
+    tl->info.bootstrap_object = shared_text_ref(info->bootstrap_object);
+    tl->info.safekeepers = shared_text_ref(info->safekeepers);
     tl->parent = parent == NULL ? NULL : timeline_ref(parent);
     tl->path = make_path(info, parent);
     tl->uid = next_uid();
@@ -144,7 +161,6 @@ struct timeline *timeline_create(
     tl->position = position;
     tl->durable_lsn = position.lsn;
     list_init(&tl->waiters);
-    log_name(&tl->log, "timeline %s of %s", timeline_id_text(info->id).text, tenant_log->name);
     watch_parent(tl);
     return tl;
 }
@@ -163,7 +179,12 @@ void timeline_unref(struct timeline *tl)
     }
     ASSERT(list_is_empty(&tl->waiters)); /* each waiter holds a reference */
     ASSERT(tl->readers == 0);
-    lsn_wait_cancel(&tl->parent_wait);
+    if (tl->parent_wait != NULL) {
+        lsn_wait_cancel(&tl->parent_wait->wait); /* frees it */
+    }
+    shared_text_unref(tl->info.bootstrap_object);
+    shared_text_unref(tl->info.safekeepers);
+    mem_free(tl->failure);
     timeline_unref(tl->parent);
     rel_size_cache_deinit(&tl->sizes);
     mem_free(tl->path);
@@ -179,7 +200,12 @@ void timeline_update_info(struct timeline *tl, const struct timeline_info *info)
 {
     ASSERT(info->number == tl->info.number);
     ASSERT(info->start_lsn == tl->info.start_lsn);
+    struct timeline_info old = tl->info;
     tl->info = *info;
+    tl->info.bootstrap_object = shared_text_ref(info->bootstrap_object);
+    tl->info.safekeepers = shared_text_ref(info->safekeepers);
+    shared_text_unref(old.bootstrap_object);
+    shared_text_unref(old.safekeepers);
     timeline_wake_waiters(tl);
 }
 
@@ -201,7 +227,11 @@ struct timeline_user *timeline_user(const struct timeline *tl)
 
 const struct log *timeline_log(const struct timeline *tl)
 {
-    return &tl->log;
+    static _Thread_local struct log log;
+    log_name(
+        &log, "timeline %s of tenant %s", timeline_id_text(tl->info.id).text,
+        tenant_id_text(tl->tenant_id).text);
+    return &log;
 }
 
 struct tenant *timeline_tenant(const struct timeline *tl)
@@ -231,7 +261,7 @@ void timeline_forget_pages(struct timeline *tl)
 
 struct page_store *timeline_store(const struct timeline *tl)
 {
-    return tl->store;
+    return tenant_store(tl->tenant);
 }
 
 const struct page_path *timeline_path(const struct timeline *tl)
@@ -322,6 +352,7 @@ void timeline_advance(struct timeline *tl, struct ingest_position position)
     ASSERT(position.lsn >= tl->position.lsn);
     tl->position = position;
     timeline_saw_commit_lsn(tl, position.lsn);
+    tenant_note_advanced(tl->tenant, tl);
     timeline_wake_waiters(tl);
 }
 
@@ -337,18 +368,17 @@ void timeline_flush_succeeded(struct timeline *tl)
 
 void timeline_fail(struct timeline *tl, const char *why)
 {
-    if (tl->failure[0] == '\0') {
-        err_ignore(
-            str_copy(tl->failure, sizeof(tl->failure), why[0] == '\0' ? "unknown" : why, NULL),
-            "texts are errmsg texts: they fit");
-        log_error(&tl->log, "ingest stopped at " LSN_FMT ": %s", LSN_ARGS(tl->position.lsn), why);
+    if (tl->failure == NULL) {
+        tl->failure = mem_strdup(why[0] == '\0' ? "unknown" : why);
+        log_error(
+            timeline_log(tl), "ingest stopped at " LSN_FMT ": %s", LSN_ARGS(tl->position.lsn), why);
         timeline_wake_waiters(tl);
     }
 }
 
 const char *timeline_failure(const struct timeline *tl)
 {
-    return tl->failure[0] == '\0' ? NULL : tl->failure;
+    return tl->failure;
 }
 
 bool timeline_is_ready(const struct timeline *tl)
@@ -383,6 +413,11 @@ void timeline_read_end(struct timeline *tl)
 bool timeline_has_readers(const struct timeline *tl)
 {
     return tl->readers > 0;
+}
+
+void timeline_rest(struct timeline *tl)
+{
+    rel_size_cache_clear(&tl->sizes);
 }
 
 bool timeline_cached_size(

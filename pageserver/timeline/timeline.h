@@ -48,7 +48,10 @@ WIRE_DECLARE(timeline_row, TIMELINE_ROW_FIELDS);
 
 #define TIMELINE_TEXT_MAX 1024 /* of bootstrap_object and of safekeepers */
 
-/* The row in memory, with texts of its own. */
+/*
+ * The row in memory. Texts are those of who made it: shared_text.h for a timeline's own, a buffer
+ * after decoding. NULL counts as empty when a timeline is made of it.
+ */
 struct timeline_info {
     enum timeline_state state;
     struct timeline_id id, parent;
@@ -57,19 +60,24 @@ struct timeline_info {
     uint64_t system_id;
     lsn_t start_lsn;
     generation_t generation, membership_generation;
-    char bootstrap_object[TIMELINE_TEXT_MAX];
-    char safekeepers[TIMELINE_TEXT_MAX];
+    const char *bootstrap_object, *safekeepers;
 };
 
 void timeline_info_encode(const struct timeline_info *info, struct buf *to);
+struct timeline_texts {
+    char bootstrap_object[TIMELINE_TEXT_MAX], safekeepers[TIMELINE_TEXT_MAX];
+};
+/* The texts of *ret_info are in `texts`. */
 NODISCARD err_t timeline_info_decode(
-    uint32_t number, struct bytes row, struct timeline_info *ret_info, struct errmsg *msg);
+    uint32_t number,
+    struct bytes row,
+    struct timeline_texts *texts,
+    struct timeline_info *ret_info,
+    struct errmsg *msg);
 
 /* `parent` is NULL for a root. The timeline starts with `position`, all of it durable. */
 struct timeline *timeline_create(
     struct tenant *tenant,
-    struct page_store *store,
-    const struct log *tenant_log,
     const struct timeline_info *info,
     struct timeline *parent,
     struct ingest_position position);
@@ -86,7 +94,8 @@ struct timeline_user {
 void timeline_set_user(struct timeline *tl, struct timeline_user *user);
 struct timeline_user *timeline_user(const struct timeline *tl);
 
-const struct log *timeline_log(const struct timeline *tl); /* [any] */
+/* [any] A name for one line of log: good until the next call on the same thread. */
+const struct log *timeline_log(const struct timeline *tl);
 struct tenant *timeline_tenant(const struct timeline *tl);
 struct timeline *timeline_parent(const struct timeline *tl); /* NULL: a root */
 uint32_t timeline_number(const struct timeline *tl);         /* [any] */
@@ -139,6 +148,8 @@ NODISCARD err_t timeline_read_begin(struct timeline *tl, struct errmsg *msg);
 void timeline_work_begin(struct timeline *tl);
 void timeline_read_end(struct timeline *tl);
 bool timeline_has_readers(const struct timeline *tl);
+
+void timeline_rest(struct timeline *tl); /* nobody writes to it: caches give their memory back */
 
 /* Sizes of forks as of last_record_lsn. A miss says nothing. */
 bool timeline_cached_size(

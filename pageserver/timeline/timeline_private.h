@@ -8,11 +8,10 @@
 
 struct timeline {
     unsigned references;
-    struct tenant *tenant;
-    struct timeline_user *user;
+    struct tenant *tenant; /* may go before us, once we are deleted */
+    struct tenant_id tenant_id;
     struct loop *loop;
-    struct page_store *store;
-    struct log log;
+    struct timeline_user *user;
     struct timeline_info info;
     struct timeline *parent;
     struct page_path *path;
@@ -21,13 +20,14 @@ struct timeline {
 
     struct ingest_position position;
     lsn_t durable_lsn, flushing_lsn, commit_lsn, remote_lsn;
-    char failure[sizeof(((struct errmsg *)NULL)->text)]; /* empty: none */
+    char *failure; /* NULL: none */
     unsigned readers;
     struct list waiters;
     struct rel_size_cache sizes;
 
     /* The tenant's: it finds its timelines by id and knows who has children. */
     struct list_link member_link;
+    struct list_link advanced_link; /* until all of it is durable */
     struct timeline *next_in_bucket;
     unsigned child_count;
     bool is_being_buried;
@@ -35,7 +35,7 @@ struct timeline {
     struct history_timeline *in_history;
 
     bool ancestors_ready;
-    struct lsn_wait parent_wait; /* until the parent has ingested start_lsn */
+    struct parent_wait *parent_wait; /* until the parent has ingested start_lsn */
 };
 
 /* Finish every wait whose end has come. */

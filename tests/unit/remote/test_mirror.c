@@ -87,10 +87,10 @@ static void on_flush(struct tenants_user *given, struct tenant *tenant)
     }
 }
 
-static void on_uploaded(struct mirrors_user *given, struct tenant *tenant)
+static void on_timeline_uploaded(struct mirrors_user *given, struct timeline *tl)
 {
     ck_assert_ptr_eq(given, &user);
-    ck_assert_ptr_eq(tenant, the_tenant());
+    ck_assert_ptr_eq(timeline_tenant(tl), the_tenant());
 }
 
 static void begin(void)
@@ -107,7 +107,7 @@ static void begin(void)
     http_server_add_routes(control, routes, ARRAY_LEN(routes), &context);
     (void)snprintf(
         control_url, sizeof(control_url), "http://127.0.0.1:%u", http_server_port(control));
-    user = (struct mirrors_user){.on_uploaded = on_uploaded};
+    user = (struct mirrors_user){.on_timeline_uploaded = on_timeline_uploaded};
     mirrors = mirrors_create(&(struct mirrors_options){
         .loop = fixture.loop,
         .executor = fixture.executor,

@@ -173,9 +173,7 @@ static inline struct timeline_info info_of(uint8_t id, uint8_t parent, lsn_t sta
         .membership_generation = 1,
         .safekeepers = "1@127.0.0.1:1",
     };
-    if (parent == 0) {
-        (void)snprintf(info.bootstrap_object, sizeof(info.bootstrap_object), "object");
-    }
+    info.bootstrap_object = parent == 0 ? "object" : "";
     return info;
 }
 

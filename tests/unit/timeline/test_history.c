@@ -87,6 +87,40 @@ static void begin_with_commits(wall_us_t now, int count)
     ck_assert_uint_eq(timeline_durable_lsn(find(1)), START_LSN + (lsn_t)count * 100);
 }
 
+/* -- flushes -- */
+
+static unsigned told_durable[4]; /* by number */
+
+static void on_timeline_durable(struct tenants_user *user, struct timeline *tl)
+{
+    (void)user;
+    ck_assert_uint_lt(timeline_number(tl), ARRAY_LEN(told_durable));
+    told_durable[timeline_number(tl)]++;
+}
+
+START_TEST(test_a_flush_tells_only_of_what_was_written)
+{
+    fixture_flush_bytes = 1;
+    begin_with_commits(clock_wall(), 1);
+    fixture.user.on_timeline_durable = on_timeline_durable;
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 100), ERR_OK);
+    ck_assert_int_eq(put_timeline_(3, 1, START_LSN + 100), ERR_OK);
+    memset(told_durable, 0, sizeof(told_durable));
+    for (lsn_t lsn = START_LSN + 200; lsn <= START_LSN + 300; lsn += 100) {
+        unsigned before = told_durable[2];
+        write_record(find(2), lsn, 0);
+        tenant_written(the_tenant());
+        fixture_settle();
+        ck_assert_uint_eq(timeline_durable_lsn(find(2)), lsn);
+        ck_assert_uint_gt(told_durable[2], before);
+    }
+    ck_assert_uint_eq(told_durable[1], 0);
+    ck_assert_uint_eq(told_durable[3], 0);
+    ck_assert_uint_eq(timeline_durable_lsn(find(3)), START_LSN + 100);
+    fixture_end();
+}
+END_TEST
+
 /* -- the window -- */
 
 START_TEST(test_the_window_begins_with_the_first_commit_after_its_time)
@@ -292,6 +326,7 @@ END_TEST
 
 UNIT_MAIN(
     "history",
+    test_a_flush_tells_only_of_what_was_written,
     test_the_window_begins_with_the_first_commit_after_its_time,
     test_reads_and_branches_below_the_cutoff_are_refused_also_after_a_restart,
     test_the_cutoff_stays_within_what_is_durable,

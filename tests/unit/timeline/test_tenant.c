@@ -56,7 +56,7 @@ START_TEST(test_newer_membership_replaces_the_safekeepers)
 {
     fixture_begin_with_root();
     struct timeline_info info = info_of(1, 0, START_LSN);
-    (void)snprintf(info.safekeepers, sizeof(info.safekeepers), "2@127.0.0.1:2");
+    info.safekeepers = "2@127.0.0.1:2";
     ck_assert_int_eq(put_info(&info), ERR_EXISTS);
     info.membership_generation = 2;
     ck_assert_int_eq(put_info(&info), ERR_OK);

@@ -131,19 +131,21 @@ END_TEST
 START_TEST(test_row_survives_encoding)
 {
     struct timeline_info info = info_of(9, 4, START_LSN + 8), decoded;
+    struct timeline_texts texts;
     struct buf row = {0};
     info.state = TIMELINE_ACTIVE;
     info.number = 12;
     info.parent_number = 3;
     timeline_info_encode(&info, &row);
-    ck_assert_ok(timeline_info_decode(12, buf_view(&row), &decoded, &msg), &msg);
+    ck_assert_ok(timeline_info_decode(12, buf_view(&row), &texts, &decoded, &msg), &msg);
     ck_assert_uint_eq(decoded.parent_number, 3);
     ck_assert_uint_eq(decoded.start_lsn, START_LSN + 8);
     ck_assert_str_eq(decoded.safekeepers, info.safekeepers);
     ck_assert(timeline_id_equal(decoded.parent, info.parent));
     for (size_t size = 0; size < row.size; size++) {
         ck_assert_int_eq(
-            timeline_info_decode(12, bytes_of(row.data, size), &decoded, &msg), ERR_CORRUPT);
+            timeline_info_decode(12, bytes_of(row.data, size), &texts, &decoded, &msg),
+            ERR_CORRUPT);
     }
     buf_deinit(&row);
 }
