@@ -239,6 +239,7 @@ err_t control_file_save(
     for (unsigned copy = 0; copy < (is_promise ? 2 : 1); copy++) {
         TRY(write_slot(file, file->sequence + 1, state, msg));
         file->sequence++;
+        file->is_slot_bad = false;
     }
     return ERR_OK;
 }
@@ -303,6 +304,7 @@ err_t control_file_load(
     }
     if (!slots[0].valid || !slots[1].valid) {
         MARK("control_file.load.one_slot_bad");
+        file->is_slot_bad = true;
     }
     const struct loaded_slot *newest = &slots[0];
     if (!slots[0].valid || (slots[1].valid && slots[1].sequence > slots[0].sequence)) {

@@ -42,6 +42,7 @@ struct control_state {
 struct control_file {
     char dir[PATH_SIZE];
     uint64_t sequence; /* of the newest slot on disk */
+    bool is_slot_bad;  /* the other one; the next save makes it whole */
 };
 
 /* Write both slots into `dir`, which exists and holds none, and sync the folder. */
@@ -53,7 +54,7 @@ NODISCARD err_t control_file_create(
 
 /*
  * ERR_NOT_FOUND: no slot. ERR_CORRUPT: no valid slot, or it belongs to another timeline. A single
- * bad slot is repaired by the next save.
+ * bad slot is only noted in `file`.
  */
 NODISCARD err_t control_file_load(
     struct control_file *file,

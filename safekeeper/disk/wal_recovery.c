@@ -18,6 +18,11 @@ struct recovery {
     lsn_t certified_lsn; /* the log must reach at least this far */
     lsn_t suspect_lsn;   /* end of records behind the end that may have been acknowledged */
     struct wal_witness *witness;
+    struct wal_damage_list *damage;
+    struct sidecar_group torn; /* the last group, if it does not match */
+    char torn_path[PATH_SIZE];
+    struct errmsg first_damage;
+    bool is_damaged;
     uint64_t last_sequence; /* of the segments so far */
     uint64_t truncate_sequence;
     bool is_end_found; /* whatever comes behind must be without a record */
@@ -45,6 +50,43 @@ static err_t group_matches(
     return ERR_OK;
 }
 
+static void note_damage(struct recovery *recovery, const struct sidecar_group *group)
+{
+    struct wal_damage_list *list = recovery->damage;
+    if (list != NULL && list->count < WAL_DAMAGE_MAX) {
+        list->items[list->count++] = (struct wal_damage){
+            .begin_lsn = group->begin_lsn,
+            .end_lsn = group->end_lsn,
+            .wal_crc = group->wal_crc,
+        };
+    }
+}
+
+/* ERR_OK: the caller has a list, and wants to know of what is damaged behind, too. */
+static err_t note_certified_damage(
+    struct recovery *recovery,
+    const struct sidecar_group *group,
+    const char *path,
+    struct errmsg *msg)
+{
+    MARK("wal_recovery.certified_damage");
+    err_t err = err_set(
+        msg, ERR_CORRUPT,
+        "%s: checksum of " LSN_FMT ".." LSN_FMT ", which was durable, does not match", path,
+        LSN_ARGS(group->begin_lsn), LSN_ARGS(group->end_lsn));
+    if (recovery->damage == NULL) {
+        return err;
+    }
+    if (!recovery->is_damaged) {
+        recovery->is_damaged = true;
+        recovery->first_damage = *msg;
+    }
+    note_damage(recovery, group);
+    recovery->end_lsn = group->end_lsn;
+    recovery->store->record_lsn = group->record_lsn;
+    return ERR_OK;
+}
+
 static err_t verify_groups(
     struct recovery *recovery,
     struct sidecar_log *log,
@@ -63,20 +105,34 @@ static err_t verify_groups(
         }
         /* The certified_lsn of the caller is judged at the end, when all segments were seen. */
         if (group->is_certified || i + 1 < log->count) {
-            MARK("wal_recovery.certified_damage");
-            return err_set(
-                msg, ERR_CORRUPT,
-                "%s: checksum of " LSN_FMT ".." LSN_FMT ", which was durable, does not match", path,
-                LSN_ARGS(group->begin_lsn), LSN_ARGS(group->end_lsn));
+            TRY(note_certified_damage(recovery, group, path, msg));
+            continue;
         }
         MARK("wal_recovery.torn_group");
         recovery->is_end_found = true;
+        recovery->torn = *group;
+        TRY(str_copy(recovery->torn_path, sizeof(recovery->torn_path), path, msg));
         recovery->suspect_lsn = group->record_lsn;
         log->count--;
         log->slots--;
         log->last_sequence--;
     }
     return ERR_OK;
+}
+
+/* The last group of a segment looked torn; a record of the next segment proves that it was not. */
+static err_t judge_torn_group(
+    struct recovery *recovery, const struct sidecar_log *log, struct errmsg *msg)
+{
+    bool is_proven = recovery->is_end_found && log->count > 0 &&
+                     log->groups[0].begin_lsn == recovery->torn.end_lsn &&
+                     log->first_sequence == recovery->last_sequence + 2;
+    if (!is_proven || recovery->damage == NULL) {
+        return ERR_OK;
+    }
+    recovery->is_end_found = false;
+    recovery->last_sequence++;
+    return note_certified_damage(recovery, &recovery->torn, recovery->torn_path, msg);
 }
 
 static err_t check_order(
@@ -146,7 +202,10 @@ static err_t recover_segment(struct recovery *recovery, uint64_t segment, struct
     if (log.last_sequence == 0 || is_leftover(recovery, &log)) {
         goto out; /* nothing that counts; the segments before it hold the end */
     }
-    err = check_order(recovery, &log, sidecar_path, msg);
+    err = judge_torn_group(recovery, &log, msg);
+    if (err == ERR_OK) {
+        err = check_order(recovery, &log, sidecar_path, msg);
+    }
     if (err != ERR_OK) {
         goto out;
     }
@@ -203,8 +262,15 @@ static err_t settle(struct recovery *recovery, struct errmsg *msg)
 {
     struct wal_store *store = recovery->store;
     lsn_t end_lsn = MAX_OF(recovery->end_lsn, store->files.start_lsn);
+    if (recovery->is_damaged) {
+        *msg = recovery->first_damage;
+        return ERR_CORRUPT;
+    }
     if (end_lsn < MAX_OF(recovery->certified_lsn, store->commit_lsn)) {
         MARK("wal_recovery.shorter_than_certified");
+        if (recovery->torn.end_lsn > end_lsn) { /* so it was durable */
+            note_damage(recovery, &recovery->torn);
+        }
         return err_set(
             msg, ERR_CORRUPT, "%s: the log ends at " LSN_FMT ", but was durable up to " LSN_FMT,
             store->files.dir, LSN_ARGS(end_lsn),
@@ -231,8 +297,12 @@ err_t wal_store_recover(
         .store = store,
         .certified_lsn = options->certified_lsn,
         .witness = options->witness,
+        .damage = options->damage,
         .end_lsn = wal_files_first_lsn(&store->files),
     };
+    if (recovery.damage != NULL) {
+        recovery.damage->count = 0;
+    }
     store->record_lsn = store->files.start_lsn;
     store->end_segment = wal_files_end_segment(&store->files, store->files.start_lsn);
     store->end_slots = 0;

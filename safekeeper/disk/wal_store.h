@@ -35,6 +35,17 @@ struct wal_witness {
         struct wal_witness *witness, lsn_t record_lsn, lsn_t end_lsn, struct errmsg *msg);
 };
 
+/* Groups whose bytes do not match their records, although they were durable: see wal_repair.h. */
+#define WAL_DAMAGE_MAX 256
+struct wal_damage {
+    lsn_t begin_lsn, end_lsn;
+    uint32_t wal_crc;
+};
+struct wal_damage_list {
+    size_t count; /* there may be more when it is full */
+    struct wal_damage items[WAL_DAMAGE_MAX];
+};
+
 struct wal_store_options {
     const char *dir; /* of the segments; created when missing */
     struct tenant_id tenant;
@@ -42,8 +53,9 @@ struct wal_store_options {
     lsn_t start_lsn; /* of the timeline; a record end */
     uint64_t system_id;
     uint32_t segment_size;
-    lsn_t certified_lsn;         /* known from elsewhere to have been durable; 0: nothing */
-    struct wal_witness *witness; /* of wal_store_open; NULL: nobody wants to know */
+    lsn_t certified_lsn;            /* known from elsewhere to have been durable; 0: nothing */
+    struct wal_witness *witness;    /* of wal_store_open; NULL: nobody wants to know */
+    struct wal_damage_list *damage; /* of wal_store_open: filled when it is ERR_CORRUPT; or NULL */
 };
 
 /* Verify everything, cut a torn end, leave zeros behind the end. [worker] */

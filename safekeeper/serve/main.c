@@ -17,6 +17,8 @@
     X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
     X(ms, full_disk_retry, "500ms", RESTART,                                                       \
       "how often a write is repeated while there is no space")                                     \
+    X(ms, repair_retry, "5s", RESTART,                                                             \
+      "how often the other members are asked for WAL that is damaged here")                        \
     X(ms, feed_status_interval, "1s", RESTART, "how often a pageserver hears of us")               \
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")
 
@@ -37,6 +39,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .certify_ms = conf.certify_delay,
         .idle_ms = conf.idle_timeout,
         .retry_ms = conf.full_disk_retry,
+        .repair_retry_ms = conf.repair_retry,
         .feed_status_ms = conf.feed_status_interval,
         .pending_bytes_max = conf.pending_wal_max,
     };

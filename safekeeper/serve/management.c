@@ -95,6 +95,9 @@ static struct doc *describe(const struct timeline *tl)
     (void)doc_set_tenant(body, "tenant", timeline_tenant(tl));
     (void)doc_set_timeline(body, "timeline", timeline_id(tl));
     (void)doc_set_str(body, "storage", timeline_storage_text(tl));
+    if (timeline_repair_text(tl)[0] != '\0') {
+        (void)doc_set_str(body, "repair", timeline_repair_text(tl));
+    }
     if (timeline_state(tl) == TIMELINE_OPENING) {
         return body; /* a worker has the rest */
     }

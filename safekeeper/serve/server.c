@@ -98,6 +98,8 @@ err_t server_start(
         .listener_user = {.on_accept = on_accept},
         .timelines = timeline_set_create(),
     };
+    server->env.node_id = options->node_id;
+    server->env.secret = options->secret;
     list_init(&server->connections);
     list_init(&server->operations);
     TRY(node_file_load(env->data_dir, options->node_id, server->incarnation, msg));
@@ -181,8 +183,9 @@ void server_not_ready(const struct server *server, struct buf *reasons)
             opening++;
         } else if (timeline_state(tl) == TIMELINE_FAILED) {
             buf_printf(
-                reasons, "timeline %s: %s\n", timeline_id_text(timeline_id(tl)).text,
-                timeline_storage_text(tl));
+                reasons, "timeline %s: %s%s%s\n", timeline_id_text(timeline_id(tl)).text,
+                timeline_storage_text(tl), timeline_repair_text(tl)[0] != '\0' ? "; repair: " : "",
+                timeline_repair_text(tl));
         }
     }
     if (opening > 0) {

@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/io/file.h"
+#include "safekeeper/timeline/repair.h"
 
 METRIC_COUNTER(append_count, "safekeeper_appends_total", "append messages received");
 METRIC_COUNTER(append_bytes, "safekeeper_append_bytes_total", "WAL bytes received");
@@ -36,6 +37,7 @@ void timeline_unref(struct timeline *tl)
     metric_add(&count, -1);
     disk_deinit(tl);
     wal_tail_deinit(&tl->tail);
+    mem_free(tl->damage);
     mem_free(tl);
 }
 
@@ -151,9 +153,14 @@ static err_t run_open(struct job *job)
     } else {
         TRY(control_file_load(&tl->control_file, tl->dir, tl->tenant, tl->id, &tl->control, msg));
         TRY(check_params(&tl->control, msg));
+        if (tl->control_file.is_slot_bad) { /* before the other one follows */
+            log_warn(&tl->log, "one slot of the control file was damaged and is written anew");
+            TRY(control_file_save(&tl->control_file, &tl->control, /* is_promise */ false, msg));
+        }
     }
     struct wal_store_options options = timeline_store_options(tl);
     options.witness = &tl->witness;
+    options.damage = tl->damage;
     return wal_store_open(&options, &tl->disk.store, msg);
 }
 
@@ -180,6 +187,7 @@ static void finish_open(struct timeline *tl, err_t err, struct errmsg *msg)
         return;
     }
     timeline_update_storage_text(tl);
+    repair_on_opened(tl);
     log_info(
         &tl->log, "%s at " LSN_FMT ", term %" PRIu64, tl->is_created ? "created" : "opened",
         LSN_ARGS(tl->acceptor.flush_lsn), tl->acceptor.state.term);
@@ -193,6 +201,18 @@ void timeline_open_again(struct timeline *tl)
     tl->open_job.done = on_open_done;
     timeline_job_begun(tl);
     executor_submit(tl->env->executor, &tl->open_job);
+}
+
+void timeline_verify_again(struct timeline *tl)
+{
+    ASSERT(tl->state == TIMELINE_FAILED && tl->jobs == 0);
+    ASSERT(list_is_empty(&tl->peers) && list_is_empty(&tl->feeds));
+    disk_reset(tl);
+    tl->state = TIMELINE_OPENING;
+    tl->failure = ERR_OK;
+    tl->is_created = false;
+    timeline_update_storage_text(tl);
+    timeline_open_again(tl);
 }
 
 /* A want of space or of file descriptors ends by itself; a creation is answered with it instead. */
@@ -300,6 +320,7 @@ void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg)
         acceptor_step(&tl->acceptor, &event, &actions);
     }
     refuse_all(tl, ERR_FAILED, &reason);
+    repair_on_failed(tl, err);
 }
 
 void timeline_close(struct timeline *tl, struct timeline_closing *closing)
@@ -313,6 +334,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing)
     }
     tl->state = TIMELINE_CLOSED;
     tl->closing = closing;
+    repair_stop(tl);
     timer_stop(&tl->disk.retry);
     timer_stop(&tl->disk.certify);
     timer_stop(&tl->disk.idle);
@@ -348,6 +370,11 @@ struct timeline_id timeline_id(const struct timeline *tl)
 const char *timeline_storage_text(const struct timeline *tl)
 {
     return tl->storage_text;
+}
+
+const char *timeline_repair_text(const struct timeline *tl)
+{
+    return tl->repair_text;
 }
 
 const struct control_state *timeline_control(const struct timeline *tl)

@@ -29,6 +29,9 @@ struct timeline_env {
     uint64_t certify_ms; /* without a write: the last group is proven by a record; 0: when idle */
     uint64_t idle_ms;    /* without a write: files are closed, memory is given back */
     uint64_t retry_ms;   /* after a full disk */
+    uint64_t repair_retry_ms; /* when no member had what is damaged here */
+    node_id_t node_id;        /* of this safekeeper, and what it shows to the others */
+    const char *secret;
     uint64_t feed_status_ms;  /* how often an idle feed hears of us */
     size_t pending_bytes_max; /* WAL that waits for the disk, for each timeline */
 };
@@ -66,6 +69,8 @@ enum timeline_state timeline_state(const struct timeline *tl);
 NODISCARD err_t timeline_failure(const struct timeline *tl); /* why it is FAILED */
 /* "ok", "opening", "full: why", "failed: why" */
 const char *timeline_storage_text(const struct timeline *tl);
+const char *timeline_repair_text(
+    const struct timeline *tl); /* what is done about a failure, or "" */
 const struct control_state *timeline_control(const struct timeline *tl);
 const struct acceptor *timeline_acceptor(const struct timeline *tl); /* NULL unless it is open */
 const char *timeline_dir(const struct timeline *tl);

@@ -570,6 +570,22 @@ void disk_stop(struct timeline *tl)
     }
 }
 
+void disk_reset(struct timeline *tl)
+{
+    struct timeline_disk *disk = &tl->disk;
+    ASSERT(tl->jobs == 0 && list_is_empty(&disk->blocks) && disk->halves_running == 0);
+    if (disk->writing != NULL) {
+        disk->pending_bytes -= disk->writing->wal.size;
+        give_block(tl, disk->writing);
+        disk->writing = NULL;
+    }
+    disk->op = DISK_IDLE;
+    disk->is_waiting_for_space = false;
+    wal_store_close(disk->store);
+    disk->store = NULL;
+    wal_tail_deinit(&tl->tail);
+}
+
 void disk_init(struct timeline *tl)
 {
     list_init(&tl->disk.blocks);

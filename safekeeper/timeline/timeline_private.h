@@ -84,6 +84,10 @@ struct timeline {
     bool has_acceptor;
     uint64_t promised_hash; /* of the promises that are on disk, to tell new ones */
 
+    struct repair *repair;          /* NULL: none is under way */
+    struct wal_damage_list *damage; /* what the last look found */
+    char repair_text[240];
+
     struct job open_job;
     struct wal_witness witness; /* of the start: what the log may have lost */
     bool is_created;
@@ -100,7 +104,8 @@ struct timeline {
 };
 
 /* timeline.c */
-void timeline_open_again(struct timeline *tl); /* while it is OPENING and no job runs */
+void timeline_open_again(struct timeline *tl);   /* while it is OPENING and no job runs */
+void timeline_verify_again(struct timeline *tl); /* FAILED, and no job runs: OPENING */
 void timeline_step(struct timeline *tl, const struct acceptor_event *event);
 void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg);
 void timeline_job_begun(struct timeline *tl);
@@ -124,6 +129,7 @@ void disk_rest(struct timeline *tl);
 bool disk_is_settled(const struct timeline *tl); /* nothing queued, nothing running */
 void disk_stop(struct timeline *tl);             /* forget what is queued */
 bool disk_is_full(const struct timeline *tl);
+void disk_reset(struct timeline *tl); /* FAILED, and no job runs: as if it had never been opened */
 
 /* feed.c: feeds, and whoever else wants to hear of it */
 void feeds_on_commit(struct timeline *tl);

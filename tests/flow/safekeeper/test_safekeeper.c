@@ -813,6 +813,10 @@ START_TEST(test_damaged_promise_is_not_forgotten)
     ck_assert_uint_eq(leader.vote.term, 5);
     client_close(&leader.client);
     rig_kill(&rig);
+    rig_flip(rig_path(&rig, _i == 0 ? "control.1" : "control.0"), 94); /* the first one is whole */
+    rig_start(&rig);
+    rig_wait_storage(&rig, "ok");
+    rig_kill(&rig);
     rig_flip(rig_path(&rig, "control.0"), 94);
     rig_flip(rig_path(&rig, "control.1"), 95);
     rig_start(&rig);

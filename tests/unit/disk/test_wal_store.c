@@ -6,8 +6,10 @@
 
 #include "common/base/fault.h"
 #include "common/base/mark.h"
+#include "common/base/mem.h"
 #include "common/io/file.h"
 #include "common/pg/wal_page.h"
+#include "safekeeper/disk/wal_repair.h"
 
 static struct errmsg msg;
 
@@ -231,6 +233,94 @@ START_TEST(test_flipped_bit_in_a_certified_group_is_refused)
     lab_flip(lab_path(first_end, ""), first_end % LAB_SEGMENT_SIZE - 1);
     ck_assert_int_eq(lab_try_open(LSN_NONE, &msg), ERR_CORRUPT);
     ck_assert_uint_gt(mark_hits("wal_recovery.certified_damage"), 0);
+}
+END_TEST
+
+/* The store's damage is put back by bytes that the sidecar proves, and by no others. */
+static void repair_all(unsigned salt)
+{
+    struct wal_damage_list list = {0};
+    struct wal_store_options options = lab_options();
+    struct wal_store *store = NULL;
+    options.damage = &list;
+    ck_assert_int_eq(wal_store_open(&options, &store, &msg), ERR_CORRUPT);
+    ck_assert_uint_gt(list.count, 0);
+    for (size_t i = 0; i < list.count; i++) {
+        lsn_t begin_lsn = wal_repair_begin_lsn(&options, &list.items[i]);
+        size_t size = (size_t)(list.items[i].end_lsn - begin_lsn);
+        uint8_t *wal = mem_alloc(size);
+        lab_fill(wal, begin_lsn, size, salt + 1);
+        ck_assert_int_eq(
+            wal_repair_put(&options, &list.items[i], bytes_of(wal, size), &msg), ERR_CORRUPT);
+        lab_fill(wal, begin_lsn, size, salt);
+        ck_assert_ok(wal_repair_put(&options, &list.items[i], bytes_of(wal, size), &msg), &msg);
+        mem_free(wal);
+    }
+}
+
+START_TEST(test_damaged_groups_are_put_back)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 1000, 1);
+    lab_append(store, 70000, 1);
+    fill_to_segment_end(store, 1);
+    lsn_t boundary = wal_store_flush_lsn(store);
+    lab_append(store, 500, 1);
+    ck_assert_ok(wal_store_truncate(store, boundary + 304, &msg), &msg);
+    lab_append(store, 500, 1);
+    lab_append(store, 500, 1);
+    lsn_t end_lsn = wal_store_flush_lsn(store);
+    wal_store_close(store);
+    lab_flip(lab_path(LAB_START_LSN, ""), 3); /* before the start: the first group covers it */
+    lab_flip(lab_path(LAB_START_LSN, ""), (LAB_START_LSN + 50000) % LAB_SEGMENT_SIZE);
+    lab_flip(lab_path(boundary, ""), 303); /* what a truncation left */
+
+    repair_all(1);
+    store = lab_open();
+    ck_assert_uint_eq(wal_store_flush_lsn(store), end_lsn);
+    wal_store_close(store);
+    lab_assert_bytes(LAB_START_LSN, end_lsn, 1);
+}
+END_TEST
+
+START_TEST(test_lost_segment_file_is_put_back)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    fill_to_segment_end(store, 1);
+    fill_to_segment_end(store, 1);
+    lab_append(store, 10, 1);
+    lsn_t end_lsn = wal_store_flush_lsn(store);
+    wal_store_close(store);
+    ck_assert_ok(file_remove(lab_path(LAB_START_LSN + LAB_SEGMENT_SIZE, ""), &msg), &msg);
+    repair_all(1);
+    ck_assert_ok(lab_try_open(end_lsn, &msg), &msg);
+    lab_assert_bytes(LAB_START_LSN, end_lsn, 1);
+}
+END_TEST
+
+/* Unproven by a record, but known to be committed: it was durable, and can be put back. */
+START_TEST(test_last_group_that_was_committed_is_put_back)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    lab_append(store, 1000, 1);
+    lab_append(store, 1000, 1);
+    lsn_t end_lsn = wal_store_flush_lsn(store);
+    wal_store_close(store);
+    lab_flip(lab_path(end_lsn, ""), end_lsn % LAB_SEGMENT_SIZE - 10);
+    struct wal_damage_list list = {0};
+    struct wal_store_options options = lab_options();
+    options.damage = &list;
+    options.certified_lsn = end_lsn;
+    ck_assert_int_eq(wal_store_open(&options, &store, &msg), ERR_CORRUPT);
+    ck_assert_uint_eq(list.count, 1);
+    ck_assert_uint_eq(list.items[0].end_lsn, end_lsn);
+    uint8_t wal[1000];
+    lab_fill(wal, end_lsn - 1000, sizeof(wal), 1);
+    ck_assert_ok(wal_repair_put(&options, &list.items[0], bytes_of(wal, 1000), &msg), &msg);
+    ck_assert_ok(lab_try_open(end_lsn, &msg), &msg);
 }
 END_TEST
 
@@ -680,6 +770,9 @@ int main(void)
     tcase_add_test(tcase, test_unreadable_first_record_of_a_segment_is_suspect);
     tcase_add_test(tcase, test_log_that_ends_between_groups_is_not_suspect);
     tcase_add_test(tcase, test_flipped_bit_in_a_certified_group_is_refused);
+    tcase_add_test(tcase, test_damaged_groups_are_put_back);
+    tcase_add_test(tcase, test_lost_segment_file_is_put_back);
+    tcase_add_test(tcase, test_last_group_that_was_committed_is_put_back);
     tcase_add_test(tcase, test_flipped_bit_before_the_start_is_refused);
     tcase_add_loop_test(tcase, test_last_group_is_proven_by_a_record_of_its_own, 0, 2);
     tcase_add_test(tcase, test_rest_keeps_commit_lsn_and_writing_goes_on);

@@ -1,0 +1,24 @@
+/*
+ * repair.h - a timeline whose WAL is damaged gets it back from the other members, without a
+ * compute.
+ *
+ * It begins when the timeline failed with ERR_CORRUPT and its control file, which knows the
+ * members, is whole. The log is verified again to learn which groups are damaged; each is read from
+ * a member that has it committed, and put back if its bytes have the checksum that was noted here
+ * when they were written (safekeeper/disk/wal_repair.h). When the log verifies, the timeline is
+ * open. Until then it is out of service: it does not vote and acknowledges nothing.
+ *
+ * What cannot be repaired like that stays out of service and says why: a damaged sidecar, WAL that
+ * no member knows to be committed (asked again now and then), a damaged control file.
+ * Threads: loop only.
+ */
+#pragma once
+
+#include "safekeeper/timeline/timeline.h"
+
+struct repair;
+
+/* The timeline has failed; begins, or goes on after it was verified again. */
+void repair_on_failed(struct timeline *tl, err_t err);
+void repair_on_opened(struct timeline *tl); /* the end, when there was one */
+void repair_stop(struct timeline *tl);      /* the timeline is being closed */

@@ -1,0 +1,196 @@
+/* A safekeeper whose WAL is damaged gets it back from the other one, with no compute anywhere. */
+#include "tests/flow/safekeeper/rig.h"
+
+#include <stdio.h>
+
+#include "common/base/mem.h"
+#include "common/io/file.h"
+
+static struct rig rigs[2];
+static struct leader leaders[2];
+static struct errmsg msg;
+
+static void timeline_path(const char *suffix, char *to, size_t size)
+{
+    (void)snprintf(
+        to, size, "/v1/tenants/%s/timelines/%s%s", tenant_id_text(rig_tenant).text,
+        timeline_id_text(rig_timeline).text, suffix);
+}
+
+/* Also tells one that runs where the other one listens now. */
+static unsigned create_on(struct rig *rig)
+{
+    char path[200], body[900];
+    timeline_path("", path, sizeof(path));
+    (void)snprintf(
+        body, sizeof(body),
+        "{\"start_lsn\":\"" LSN_FMT "\",\"pg_version\":170011,\"system_id\":\"%" PRIu64
+        "\",\"segment_size\":%u,\"membership\":{\"generation\":%d,\"members\":["
+        "{\"id\":1,\"host\":\"127.0.0.1\",\"port\":%u,\"http_host\":\"127.0.0.1\",\"http_port\":1},"
+        "{\"id\":2,\"host\":\"127.0.0.1\",\"port\":%u,\"http_host\":\"127.0.0.1\",\"http_port\":2}"
+        "]}}",
+        LSN_ARGS(RIG_START_LSN), (uint64_t)RIG_SYSTEM_ID, (uint32_t)(1 * MIB), RIG_GENERATION,
+        rigs[0].port, rigs[1].port);
+    return rig_http(rig, "PUT", path, body, NULL);
+}
+
+static void given_two(void)
+{
+    for (int i = 0; i < 2; i++) {
+        rig_init(&rigs[i]);
+        rigs[i].extra[0] = i == 0 ? "--node_id=1" : "--node_id=2";
+        rigs[i].extra[1] = "--repair_retry=20ms";
+        rig_start(&rigs[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(create_on(&rigs[i]), 201);
+        leader_begin(&leaders[i], &rigs[i], 1);
+    }
+}
+
+/* Each has the same bytes: those of term 1. */
+static void when_both_commit(size_t size)
+{
+    for (int i = 0; i < 2; i++) {
+        leader_commit(&leaders[i], size);
+    }
+}
+
+static void when_leaders_leave(void)
+{
+    client_close(&leaders[0].client);
+    client_close(&leaders[1].client);
+}
+
+static void assert_same_digest(lsn_t begin_lsn, lsn_t end_lsn)
+{
+    char path[300], name[100], crcs[2][12];
+    (void)snprintf(
+        name, sizeof(name), "/digest?from=" LSN_FMT "&to=" LSN_FMT, LSN_ARGS(begin_lsn),
+        LSN_ARGS(end_lsn));
+    timeline_path(name, path, sizeof(path));
+    for (int i = 0; i < 2; i++) {
+        struct doc *body = NULL;
+        const char *crc = NULL;
+        ck_assert_uint_eq(rig_http(&rigs[i], "GET", path, NULL, &body), 200);
+        ck_assert_ok(doc_get_str(body, "crc", &crc, &msg), &msg);
+        (void)snprintf(crcs[i], sizeof(crcs[i]), "%s", crc);
+        doc_unref(body);
+    }
+    ck_assert_str_eq(crcs[0], crcs[1]);
+}
+
+static void deinit_two(void)
+{
+    rig_deinit(&rigs[0]);
+    rig_deinit(&rigs[1]);
+}
+
+START_TEST(test_damage_that_a_start_finds_is_repaired)
+{
+    given_two();
+    for (int i = 0; i < 20; i++) {
+        when_both_commit(WAL_APPEND_MAX);
+    }
+    lsn_t end_lsn = leaders[0].last.commit_lsn;
+    when_leaders_leave();
+    rig_stop(&rigs[0]); /* its last group is proven */
+    rig_flip(rig_path(&rigs[0], "wal/000000010000000000000030"), RIG_START_LSN % (1 * MIB) + 70);
+    rig_flip(rig_path(&rigs[0], "wal/000000010000000000000031"), 5000);
+    ck_assert_ok(file_remove(rig_path(&rigs[0], "wal/000000010000000000000032"), &msg), &msg);
+    rig_start(&rigs[0]);
+    rig_wait_storage(&rigs[0], "ok");
+    ck_assert_uint_eq(rig_http(&rigs[0], "GET", "/readyz", NULL, NULL), 200);
+    ck_assert_uint_ge(rig_lsn(&rigs[0], "flush_lsn"), end_lsn);
+    assert_same_digest(RIG_START_LSN, rig_lsn(&rigs[0], "commit_lsn"));
+    deinit_two();
+}
+END_TEST
+
+/* No start needed: a reader stumbles over it, and later everything is well again. */
+START_TEST(test_damage_that_a_reader_finds_is_repaired)
+{
+    given_two();
+    for (int i = 0; i < 20; i++) {
+        when_both_commit(WAL_APPEND_MAX);
+    }
+    lsn_t end_lsn = leaders[0].last.commit_lsn;
+    when_leaders_leave();
+    rig_flip(rig_path(&rigs[0], "wal/000000010000000000000031"), 5000);
+    char path[300], name[100];
+    (void)snprintf(
+        name, sizeof(name), "/digest?from=" LSN_FMT "&to=" LSN_FMT, LSN_ARGS(RIG_START_LSN),
+        LSN_ARGS(end_lsn));
+    timeline_path(name, path, sizeof(path));
+    ck_assert_uint_eq(rig_http(&rigs[0], "GET", path, NULL, NULL), 500);
+    rig_wait_storage(&rigs[0], "ok");
+    assert_same_digest(RIG_START_LSN, rig_lsn(&rigs[0], "commit_lsn"));
+    leader_begin(&leaders[0], &rigs[0], 2); /* and it votes, and takes WAL */
+    leader_commit(&leaders[0], 800);
+    client_close(&leaders[0].client);
+    deinit_two();
+}
+END_TEST
+
+/* The other one is away first, then back: until then no vote, and it says so. */
+START_TEST(test_repair_waits_for_a_member_that_has_it)
+{
+    given_two();
+    when_both_commit(4000);
+    when_both_commit(4000);
+    lsn_t end_lsn = leaders[0].last.commit_lsn;
+    when_leaders_leave();
+    rig_stop(&rigs[1]);
+    rig_stop(&rigs[0]);
+    rig_flip(rig_path(&rigs[0], "wal/000000010000000000000030"), RIG_START_LSN % (1 * MIB) + 70);
+    rig_start(&rigs[0]);
+    const char *text = "";
+    struct doc *status = NULL;
+    do {
+        doc_unref(status);
+        status = rig_status(&rigs[0], rig_timeline);
+        ck_assert_ok(doc_opt_str(status, "repair", &text, &msg), &msg);
+    } while (strstr(text, "no member has") == NULL);
+    doc_unref(status);
+    struct hello hello = client_hello(HELLO_ROLE_PROPOSER);
+    struct client client;
+    client_connect(&client, &rigs[0]);
+    err_t err = client_say_hello(&client, &hello);
+    ck_assert(err == ERR_FAILED || err == ERR_NOT_FOUND); /* while it looks again */
+    client_close(&client);
+    char port[32];
+    (void)snprintf(port, sizeof(port), "--listen_port=%u", rigs[1].port);
+    rigs[1].extra[2] = port; /* the later one of two counts */
+    rig_start(&rigs[1]);
+    rig_wait_storage(&rigs[0], "ok");
+    assert_same_digest(RIG_START_LSN, end_lsn);
+    deinit_two();
+}
+END_TEST
+
+/* A promise was lost with the control file: nobody can repair that, and it is said. */
+START_TEST(test_a_lost_control_file_is_for_the_membership)
+{
+    given_two();
+    when_both_commit(4000);
+    when_leaders_leave();
+    rig_kill(&rigs[0]);
+    rig_flip(rig_path(&rigs[0], "control.0"), 94);
+    rig_flip(rig_path(&rigs[0], "control.1"), 95);
+    rig_start(&rigs[0]);
+    rig_wait_storage(&rigs[0], "failed");
+    struct doc *status = rig_status(&rigs[0], rig_timeline);
+    const char *text = "";
+    ck_assert_ok(doc_get_str(status, "repair", &text, &msg), &msg);
+    ck_assert_ptr_nonnull(strstr(text, "newer generation"));
+    doc_unref(status);
+    deinit_two();
+}
+END_TEST
+
+UNIT_MAIN(
+    "repair",
+    test_damage_that_a_start_finds_is_repaired,
+    test_damage_that_a_reader_finds_is_repaired,
+    test_repair_waits_for_a_member_that_has_it,
+    test_a_lost_control_file_is_for_the_membership);
