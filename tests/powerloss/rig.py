@@ -22,16 +22,27 @@ def lsn_text(number):
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
+def place_of(cluster, branch):
+    """The tenant that the branch's timeline belongs to, as its pageserver lists it, and the timeline's id."""
+    timeline = branch.get()["timeline_id"]
+    tenants = http("GET", f"{cluster.pageserver.http_url}/v1/status")["tenants"]
+    return next(t for t in tenants if timeline in [row["timeline"] for row in t["timelines"]]), timeline
+
+
 class LossyCluster(Cluster):
     def __init__(self, build, names="strict"):
         super().__init__(build)
-        self.disks = {}
+        self.disks, self.running = {}, False
         try:
             for name in [*SAFEKEEPERS, PAGESERVER]:
                 self.disks[name] = lossy_disk.Disk(self.build, self.data / name, names)
         except Exception:
             self.down()
             raise
+
+    def up(self):
+        self.running = True
+        return super().up()
 
     def down(self, evidence=False):
         self.cli("local", "down", check=False)
@@ -61,17 +72,6 @@ class LossyCluster(Cluster):
     def cut(self, name, seed):
         """The power is cut on a node whose process is gone."""
         self.disks[name].command(f"cut {seed}")
-
-
-@contextlib.contextmanager
-def lossy_cluster(build, names="strict"):
-    cluster = LossyCluster(build, names)
-    evidence = True
-    try:
-        yield cluster.up()
-        evidence = False
-    finally:
-        cluster.down(evidence)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import time
 
 from cluster import http, wait_for
 from ledger import Ledger
-from rig import SAFEKEEPERS, lsn_text, lsn_value
+from rig import SAFEKEEPERS, lsn_text, lsn_value, place_of
 
 DIGEST_BYTES = 4 << 20  # of WAL that is compared after each cut; at the end all of it
 
@@ -25,14 +25,15 @@ def make_plan(seed, count):
 class Benchmark:
     """pgbench for as long as it is wanted, again when its connections are gone."""
 
-    def __init__(self, branch):
+    def __init__(self, branch, rate=None):
         self.branch, self.wanted, self.runs, self.process = branch, True, 0, None
+        self.limit = ["-R", str(rate)] if rate else []
         branch.pgbench("-i", "-s", "1", "-q")
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
-        command = [str(self.branch.cluster.postgres / "bin/pgbench"), "-n", "-c", "2", "-T", "3600", self.branch.uri()]
+        command = [str(self.branch.cluster.postgres / "bin/pgbench"), "-n", "-c", "2", *self.limit, "-T", "3600", self.branch.uri()]
         while self.wanted:
             self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.runs += 1
@@ -50,13 +51,12 @@ class Benchmark:
 
 
 class Safekeepers:
-    def __init__(self, cluster, branch, seed, with_pgbench):
+    def __init__(self, cluster, branch, seed, with_pgbench=True):
         self.cluster, self.branch = cluster, branch
         self.violations = []
         self.deaths_at_change = self.deaths = 0
-        status = http("GET", f"{cluster.pageserver.http_url}/v1/status")
-        tenant = status["tenants"][-1]
-        self.path = f"/v1/tenants/{tenant['tenant']}/timelines/{tenant['timelines'][0]['timeline']}"
+        tenant, timeline = place_of(cluster, branch)
+        self.path = f"/v1/tenants/{tenant['tenant']}/timelines/{timeline}"
         uri = branch.uri()
         self.ledger = Ledger(lambda: uri, 3, seed)
         self.ledger.create(branch.connect)
@@ -148,11 +148,11 @@ class Safekeepers:
         return commit - lsn_value(states[0]["start_lsn"])
 
 
-def run(cluster, branch, seed, count, with_pgbench):
+def run(cluster, branch, seed, count):
     """Returns one line that says what happened; raises when an acknowledged commit or a node is not as it was."""
     begin = time.monotonic()
     plan = make_plan(seed, count)
-    safekeepers = Safekeepers(cluster, branch, seed, with_pgbench)
+    safekeepers = Safekeepers(cluster, branch, seed)
     for number, step in enumerate(plan):
         safekeepers.strike(step)
         if safekeepers.violations:
@@ -172,7 +172,7 @@ def run(cluster, branch, seed, count, with_pgbench):
 
 def lying_disk_is_noticed(cluster, branch, seed):
     """A disk that answers syncs and keeps nothing: the node that comes back must not go unnoticed."""
-    safekeepers = Safekeepers(cluster, branch, seed, False)
+    safekeepers = Safekeepers(cluster, branch, seed, with_pgbench=False)
     target = SAFEKEEPERS[0]
     cluster.disks[target].command("lie on")
     safekeepers.wait_for_commits()

@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE.parent / "chaos"))
 
 import lossy_disk # noqa: E402
 import mount_checks # noqa: E402
+import pageserver # noqa: E402
 import rig # noqa: E402
 import safekeepers # noqa: E402
 from cluster import ROOT # noqa: E402
@@ -69,19 +70,55 @@ def row_without_a_sync_is_noticed(args):
         assert code == 1, f"exit code {code}: {output}"
 
 
-def safekeepers_keep_what_was_acknowledged(args):
-    with rig.lossy_cluster(args.build) as cluster:
-        branch = cluster.create_project("safekeepers").main()
-        print("   " + safekeepers.run(cluster, branch, args.seed, 100 if args.full else 6, True), flush=True)
-        safekeepers.lying_disk_is_noticed(cluster, cluster.create_project("lies").main(), args.seed)
+class SharedCluster:
+    """One cluster for the checks of daemons, started by the first; made anew after a check that failed."""
+
+    def __init__(self, args):
+        self.args, self.cluster = args, None
+
+    def check(self, function):
+        if self.cluster is None:
+            self.cluster = rig.LossyCluster(self.args.build)
+        try:
+            if not self.cluster.running:
+                self.cluster.up()
+            function(self.args, self.cluster)
+        except Exception:
+            self.down(evidence=True)
+            raise
+
+    def down(self, evidence=False):
+        if self.cluster is not None:
+            self.cluster.down(evidence)
+            self.cluster = None
 
 
-def checks_of(args):
+def pageserver_comes_back_in_a_state_that_it_had(args, cluster):
+    project = cluster.create_project("pageserver")
+    benchmark = safekeepers.Benchmark(project.main(), rate=100)
+    print("   " + pageserver.run(cluster, project, args.seed, 200 if args.full else 5), flush=True)
+    benchmark.stop()
+
+
+def safekeepers_keep_what_was_acknowledged(args, cluster):
+    branch = cluster.create_project("safekeepers").main()
+    print("   " + safekeepers.run(cluster, branch, args.seed, 100 if args.full else 6), flush=True)
+
+
+def lying_disks_are_noticed(args, cluster):
+    """The last: what a cluster is worth afterwards nobody knows."""
+    project = cluster.create_project("lies")
+    safekeepers.lying_disk_is_noticed(cluster, project.main(), args.seed)
+    pageserver.lying_disk_is_noticed(cluster, project, args.seed)
+
+
+def checks_of(args, shared):
     for check in mount_checks.CHECKS:
         yield "lossyfs_" + check.__name__.removeprefix("check_"), functools.partial(mount_check, check, args)
-    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed,
-                  safekeepers_keep_what_was_acknowledged):
+    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed):
         yield check.__name__, functools.partial(check, args)
+    for check in (pageserver_comes_back_in_a_state_that_it_had, safekeepers_keep_what_was_acknowledged, lying_disks_are_noticed):
+        yield check.__name__, functools.partial(shared.check, check)
 
 
 def main():
@@ -97,7 +134,8 @@ def main():
     if why:
         print(f"FAILED powerloss: {why}", flush=True)
         return 1
-    for name, check in checks_of(args):
+    shared = SharedCluster(args)
+    for name, check in checks_of(args, shared):
         if args.names and not any(word in name for word in args.names):
             continue
         begin = time.monotonic()
@@ -107,6 +145,7 @@ def main():
         except Exception: # noqa: BLE001 - any failure is a failed check
             traceback.print_exc(file=sys.stdout)
             print(f"FAILED {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+    shared.down()
     return 0
 
 
