@@ -28,6 +28,7 @@ METRIC_COUNTER(
 
 #define FILE_BYTES_MAX     (64 * MIB)
 #define FILE_BYTES_MIN     (4 * MIB)  /* a timeline gets a file of its own behind so much */
+#define LEARNED_AT_ONCE    32         /* pages, by a filter */
 #define IMPORT_CHUNK_BYTES (16 * MIB) /* sorted in memory, then a file */
 
 /* -- files -- */
@@ -106,30 +107,33 @@ static err_t put_version(
 {
     uint8_t key_bytes[PAGE_KEY_SIZE];
     page_key_encode(timeline, key, version->lsn, key_bytes);
-    struct bytes value = layer_version_value(version);
-    struct buf *room = &files->value;
-    buf_clear(room);
-    buf_append(room, &version->tag, sizeof(version->tag));
-    if (version->tag == VALUE_DELTA || version->tag == VALUE_INIT) {
-        buf_append(room, &version->block_index, sizeof(version->block_index));
-    }
-    buf_append(room, value.data, value.size);
-    return put(files, key_bytes, buf_view(room), msg);
+    return put(files, key_bytes, layer_version_stored(version, &files->value), msg);
 }
 
+/* So few at a time that the writer hardly waits, so many that it seldom does. */
+static void learn_pages(
+    struct timeline_layers *layers, struct layer_page *const *pages, size_t count)
+{
+    for (size_t i = 0; i < count && layers->filter != NULL;) {
+        (void)pthread_mutex_lock(&layers->writing);
+        for (size_t end = MIN_OF(i + LEARNED_AT_ONCE, count); i < end; i++) {
+            key_filter_add(layers->filter, pages[i]->key);
+        }
+        (void)pthread_mutex_unlock(&layers->writing);
+    }
+}
+
+/* Versions lie in the order of their LSNs, far from each other: the next one is fetched early. */
 static err_t put_page(
     struct layer_files *files,
     struct timeline_layers *layers,
     const struct layer_page *page,
     struct errmsg *msg)
 {
-    if (layers->filter != NULL) {
-        (void)pthread_mutex_lock(&layers->writing);
-        key_filter_add(layers->filter, page->key);
-        (void)pthread_mutex_unlock(&layers->writing);
-    }
-    for (const struct layer_version *version = layer_page_at(page, UINT64_MAX); version != NULL;
-         version = layer_version_older(version)) {
+    for (const struct layer_version *version = layer_page_at(page, UINT64_MAX), *older;
+         version != NULL; version = older) {
+        older = layer_version_older(version);
+        layer_version_prefetch(older);
         TRY(put_version(files, layers->timeline, page->key, version, msg));
     }
     bool is_full = files->file != NULL && kv_file_size(files->file) >= FILE_BYTES_MAX;
@@ -152,8 +156,11 @@ err_t layer_files_add(
     }
     size_t count = 0;
     struct layer_page **pages = open_layer_sort(layer, &count);
+    learn_pages(layers, pages, count);
     err_t err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        __builtin_prefetch(pages[MIN_OF(i + 4, count - 1)]);
+        layer_version_prefetch(layer_page_at(pages[MIN_OF(i + 1, count - 1)], UINT64_MAX));
         err = put_page(files, layers, pages[i], msg);
     }
     mem_free(pages);

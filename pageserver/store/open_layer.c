@@ -243,6 +243,8 @@ static struct layer_version *make_version(
     version->tag = tag;
     version->block_index = block_index;
     version->is_shared = is_shared;
+    version->head[0] = is_record(tag) ? tag : 0;
+    version->head[1] = is_record(tag) ? block_index : tag;
     if (is_shared) {
         memcpy(version->bytes, &layer->record.kept, sizeof(layer->record.kept));
         return version;
@@ -266,6 +268,20 @@ struct bytes layer_version_value(const struct layer_version *version)
         memcpy(&data, version->bytes, sizeof(data));
     }
     return bytes_of(data, version->size);
+}
+
+struct bytes layer_version_stored(const struct layer_version *version, struct buf *room)
+{
+    size_t head = is_record(version->tag) ? 2 : 1;
+    const uint8_t *begin = version->head + sizeof(version->head) - head;
+    if (!version->is_shared) {
+        return bytes_of(begin, head + version->size);
+    }
+    struct bytes value = layer_version_value(version);
+    buf_clear(room);
+    buf_append(room, begin, head);
+    buf_append(room, value.data, value.size);
+    return buf_view(room);
 }
 
 /*
@@ -324,6 +340,17 @@ static void link_version(
     struct open_layer *layer, struct layer_page *page, struct layer_version *version)
 {
     struct layer_version *_Atomic *link = &page->newest;
+    if (version->lsn > page->newest_lsn) { /* without a look at the others, far in memory */
+        atomic_store_explicit(
+            &version->older, atomic_load_explicit(link, memory_order_relaxed),
+            memory_order_relaxed);
+        atomic_store_explicit(link, version, memory_order_release);
+        page->newest_lsn = version->lsn;
+        if (++page->unmarked >= MARK_EVERY) {
+            add_mark(layer, page, version);
+        }
+        return;
+    }
     const struct layer_mark *above = mark_above(page, version->lsn);
     if (above != NULL) {
         link = &atomic_load_explicit(&above->version, memory_order_relaxed)->older;
@@ -334,7 +361,6 @@ static void link_version(
         next = atomic_load_explicit(link, memory_order_relaxed);
     }
     bool replaces = next != NULL && next->lsn == version->lsn;
-    bool is_newest = link == &page->newest;
     if (replaces) {
         next = atomic_load_explicit(&next->older, memory_order_relaxed);
     }
@@ -342,8 +368,6 @@ static void link_version(
     atomic_store_explicit(link, version, memory_order_release);
     if (replaces) {
         move_mark(page, version);
-    } else if (is_newest && ++page->unmarked >= MARK_EVERY) {
-        add_mark(layer, page, version);
     }
 }
 
@@ -358,6 +382,7 @@ static void add_page(
     struct layer_page *page = take(layer, sizeof(struct layer_page));
     page->key = key;
     page->next = NULL;
+    page->newest_lsn = version->lsn;
     page->unmarked = 1;
     atomic_init(&page->marks, NULL);
     atomic_init(&page->newest, version);
@@ -411,20 +436,33 @@ const struct layer_version *layer_page_at(const struct layer_page *page, lsn_t l
 
 /* -- key order -- */
 
-static int compare_u32(uint32_t a, uint32_t b)
+/* A copy of the key: to compare pages where they lie is a miss of the cache each time. */
+struct sorted_page {
+    uint64_t place, relation;
+    uint64_t block;
+    struct layer_page *page;
+};
+
+static struct sorted_page sorted_page_of(struct layer_page *page)
 {
-    return a < b ? -1 : a > b;
+    return (struct sorted_page){
+        .place = (uint64_t)page->key.spc << 32 | page->key.db,
+        .relation = (uint64_t)page->key.rel << 8 | page->key.fork,
+        .block = page->key.block,
+        .page = page,
+    };
 }
 
 static int compare_pages(const void *left, const void *right)
 {
-    const struct page_key *a = &(*(struct layer_page *const *)left)->key;
-    const struct page_key *b = &(*(struct layer_page *const *)right)->key;
-    int order = compare_u32(a->spc, b->spc);
-    order = order != 0 ? order : compare_u32(a->db, b->db);
-    order = order != 0 ? order : compare_u32(a->rel, b->rel);
-    order = order != 0 ? order : compare_u32(a->fork, b->fork);
-    return order != 0 ? order : compare_u32(a->block, b->block);
+    const struct sorted_page *a = left, *b = right;
+    if (a->place != b->place) {
+        return a->place < b->place ? -1 : 1;
+    }
+    if (a->relation != b->relation) {
+        return a->relation < b->relation ? -1 : 1;
+    }
+    return a->block < b->block ? -1 : a->block > b->block;
 }
 
 err_t open_layer_visit(
@@ -446,17 +484,22 @@ err_t open_layer_visit(
 
 struct layer_page **open_layer_sort(const struct open_layer *layer, size_t *ret_count)
 {
-    struct layer_page **pages = MEM_ARRAY(struct layer_page *, layer->page_count + 1);
+    struct sorted_page *sorted = MEM_ARRAY(struct sorted_page, layer->page_count + 1);
     const struct table *table = atomic_load_explicit(&layer->table, memory_order_acquire);
     size_t count = 0;
     for (size_t i = 0; i <= table->mask; i++) {
         struct layer_page *page = atomic_load_explicit(&table->slots[i].page, memory_order_relaxed);
         if (page != NULL) {
-            pages[count++] = page;
+            sorted[count++] = sorted_page_of(page);
         }
     }
     ASSERT(count == layer->page_count);
-    qsort(pages, count, sizeof(pages[0]), compare_pages);
+    qsort(sorted, count, sizeof(sorted[0]), compare_pages);
+    struct layer_page **pages = MEM_ARRAY(struct layer_page *, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        pages[i] = sorted[i].page;
+    }
+    mem_free(sorted);
     *ret_count = count;
     return pages;
 }

@@ -27,6 +27,7 @@ struct layer_version {
     uint32_t size; /* of the value */
     uint8_t tag, block_index;
     bool is_shared;
+    uint8_t head[2]; /* what stands before the value in a file, see layer_version_stored() */
     uint8_t bytes[]; /* the value; shared: where another version of this layer has it */
 };
 
@@ -43,7 +44,8 @@ struct layer_page {
     struct layer_version *_Atomic newest; /* never NULL */
     struct layer_page *next;              /* in the list of what is no page of a relation */
     struct layer_mark *_Atomic marks;     /* the newest; NULL while there are few versions */
-    uint32_t unmarked;                    /* the writer's: newest versions without a mark */
+    lsn_t newest_lsn;                     /* the writer's, as the next */
+    uint32_t unmarked;                    /* newest versions without a mark */
 };
 
 struct open_layer *open_layer_create(void);
@@ -77,6 +79,17 @@ static inline const struct layer_version *layer_version_older(const struct layer
     return atomic_load_explicit(&version->older, memory_order_acquire);
 }
 struct bytes layer_version_value(const struct layer_version *version);
+/* Tag, block index if there is one, and value, as a file has them; `room` is used when they do not
+ * lie together. */
+struct bytes layer_version_stored(const struct layer_version *version, struct buf *room);
+/* It is about to be read. */
+static inline void layer_version_prefetch(const struct layer_version *version)
+{
+    if (version != NULL) {
+        __builtin_prefetch(version);
+        __builtin_prefetch((const uint8_t *)version + 64);
+    }
+}
 
 /* Sizes of forks and keys of KEY_SPC_STATE, in no order: first, then ->next. */
 const struct layer_page *open_layer_states(const struct open_layer *layer);
