@@ -87,7 +87,8 @@ def main():
     getpage_twin = [sys.executable, "tests/oracle/getpage_twin.py", "--build", str(args.build)]
     python_suites = {  # the commands of each
         "store": [[sys.executable, "tests/objstore/run.py", "--build", str(args.build)]],
-        "mutants": [[sys.executable, "tests/sim/mutants.py"]],
+        "mutants": [[sys.executable, "tests/sim/mutants.py"],
+                    [sys.executable, "tests/unit/disk/plants.py", "--build", str(args.build)]],
         "redo": [[sys.executable, "tools/redocheck", "--build", str(args.build)], getpage_twin],
         "redo-full": [[sys.executable, "tools/redocheck", "--all", "--build", str(args.build)]],
         "planted": [[sys.executable, "tests/oracle/planted.py", "--build", str(args.build)]],
