@@ -30,6 +30,28 @@ void put_term_history(struct writer *out, struct term_history value);
 struct term_history get_term_history(struct reader *in);
 void print_term_history(struct buf *to, const char *name, struct term_history value);
 
+/* Who votes on a timeline, and where they listen. */
+#define MEMBER_HOST_SIZE 64
+#define MEMBER_LIST_MAX  16
+
+struct member_entry {
+    node_id_t id;
+    bool is_old, is_new; /* joint: in which sets; neither: no change is under way */
+    char host[MEMBER_HOST_SIZE];
+    uint16_t port;
+};
+
+struct member_list {
+    uint32_t count;
+    struct member_entry items[MEMBER_LIST_MAX];
+};
+
+typedef struct member_list member_list_t;
+size_t size_member_list(struct member_list value);
+void put_member_list(struct writer *out, struct member_list value);
+struct member_list get_member_list(struct reader *in);
+void print_member_list(struct buf *to, const char *name, struct member_list value);
+
 #define WAL_APPEND_MAX (128 * KIB) /* WAL bytes in one append or read_wal_reply */
 
 #define VOTE_REQUEST_FIELDS(X)                                                                     \
@@ -86,6 +108,14 @@ void print_term_history(struct buf *to, const char *name, struct term_history va
     X(u64, flush_lsn)                                                                              \
     X(bytes, wal)
 
+/*
+ * Said before a proposer of an older membership is refused: it goes on under this one. Names a
+ * generation that is on the safekeeper's disk, or is about to be.
+ */
+#define MEMBERSHIP_NOTICE_FIELDS(X)                                                                \
+    X(u32, generation)                                                                             \
+    X(member_list, members)
+
 WIRE_DECLARE(vote_request, VOTE_REQUEST_FIELDS);
 WIRE_DECLARE(vote_reply, VOTE_REPLY_FIELDS);
 WIRE_DECLARE(elected, ELECTED_FIELDS);
@@ -93,3 +123,4 @@ WIRE_DECLARE(append, APPEND_FIELDS);
 WIRE_DECLARE(append_reply, APPEND_REPLY_FIELDS);
 WIRE_DECLARE(read_wal, READ_WAL_FIELDS);
 WIRE_DECLARE(read_wal_reply, READ_WAL_REPLY_FIELDS);
+WIRE_DECLARE(membership_notice, MEMBERSHIP_NOTICE_FIELDS);

@@ -26,6 +26,7 @@ static void on_open(struct link_user *user)
 {
     struct safekeeper_link *safekeeper = safekeeper_of(user);
     const struct walproposer_options *options = &safekeeper->walproposer->options;
+    const struct proposer *core = &safekeeper->walproposer->core;
     struct hello hello = {
         .protocol_min = PROTOCOL_VERSION_MIN,
         .protocol_max = PROTOCOL_VERSION_MAX,
@@ -35,7 +36,7 @@ static void on_open(struct link_user *user)
         .shard_count = 1,
         .pg_version = options->pg_version,
         .system_id = options->system_id,
-        .generation = options->generation,
+        .generation = core->options.membership.generation,
         .node_id = safekeeper->walproposer->proposer_id,
         .connection_epoch = safekeeper->connection,
         .token = bytes_of_str(options->token),
@@ -47,13 +48,14 @@ static void on_hello_reply(struct safekeeper_link *safekeeper, const struct hell
 {
     struct walproposer *walproposer = safekeeper->walproposer;
     struct errmsg *error = &safekeeper->last_error;
+    generation_t generation = walproposer->core.options.membership.generation;
     if (reply->node_id != safekeeper->id || reply->channel == 0 ||
-        reply->generation != walproposer->options.generation) {
+        reply->generation != generation) {
         err_t err = err_set(
             error, ERR_INVALID,
             "it is safekeeper %" PRIu64 " in generation %" PRIu32 ", expected %" PRIu64
             " in generation %" PRIu32,
-            reply->node_id, reply->generation, safekeeper->id, walproposer->options.generation);
+            reply->node_id, reply->generation, safekeeper->id, generation);
         err_ignore(err, "on_closed logs the text");
         link_abort(safekeeper->link_user.link);
         return;
@@ -101,7 +103,7 @@ static lsn_t find_record_end(
 {
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
         const struct proposer_peer *peer = &walproposer->core.peers[i];
-        struct safekeeper_link *target = &walproposer->safekeepers[i];
+        struct safekeeper_link *target = walproposer->safekeepers[i];
         if (peer->read_id != id || reply->begin_lsn != peer->sent_lsn) {
             continue;
         }
@@ -208,9 +210,21 @@ static err_t take_channel_frame(struct safekeeper_link *safekeeper, const struct
     return ERR_INVALID;
 }
 
+/* Said on any channel, also when hello is refused. This link may be retired afterwards. */
+static err_t take_membership(struct safekeeper_link *safekeeper, struct reader *in)
+{
+    struct membership_notice notice;
+    TRY(membership_notice_decode(&notice, in));
+    walproposer_learn(safekeeper->walproposer, notice.generation, &notice.members);
+    return ERR_OK;
+}
+
 static err_t take_frame(struct safekeeper_link *safekeeper, const struct frame *frame)
 {
     struct reader in = reader_of(frame->payload);
+    if (frame->type == FRAME_MEMBERSHIP) {
+        return take_membership(safekeeper, &in);
+    }
     if (frame->type == FRAME_ERROR) {
         struct error_reply error;
         TRY(error_reply_decode(&error, &in));
@@ -233,7 +247,7 @@ static err_t take_frame(struct safekeeper_link *safekeeper, const struct frame *
 static void on_frame(struct link_user *user, const struct frame *frame)
 {
     struct safekeeper_link *safekeeper = safekeeper_of(user);
-    if (safekeeper->walproposer->ended) {
+    if (safekeeper->walproposer->ended || safekeeper->is_retired) {
         return;
     }
     err_t err = take_frame(safekeeper, frame);
@@ -262,6 +276,10 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     bool was_up = safekeeper->channel != 0;
     safekeeper->channel = 0;
     drop_reader(safekeeper);
+    if (safekeeper->is_retired) {
+        safekeeper_link_destroy(safekeeper);
+        return;
+    }
     if (walproposer->ended) {
         return;
     }
@@ -342,8 +360,32 @@ void safekeeper_link_stop(struct safekeeper_link *safekeeper)
     }
 }
 
+void safekeeper_link_destroy(struct safekeeper_link *safekeeper)
+{
+    if (safekeeper != NULL) {
+        timer_stop(&safekeeper->timer);
+        list_remove(&safekeeper->in_retired);
+        drop_reader(safekeeper);
+        mem_free(safekeeper);
+    }
+}
+
+void safekeeper_link_retire(struct safekeeper_link *safekeeper)
+{
+    safekeeper->is_retired = true;
+    timer_stop(&safekeeper->timer);
+    if (safekeeper->link_user.link == NULL) {
+        safekeeper_link_destroy(safekeeper);
+        return;
+    }
+    list_push_back(&safekeeper->walproposer->retired, &safekeeper->in_retired);
+    link_abort(safekeeper->link_user.link);
+}
+
+/* ---- who they are ---- */
+
 /* "1@127.0.0.1:7411" */
-static err_t parse_one(struct safekeeper_link *safekeeper, char *text, struct errmsg *msg)
+static err_t parse_one(char *text, struct member_entry *entry, struct errmsg *msg)
 {
     char *at = strchr(text, '@');
     char *colon = strrchr(text, ':');
@@ -352,27 +394,69 @@ static err_t parse_one(struct safekeeper_link *safekeeper, char *text, struct er
         return err_set(msg, ERR_INVALID, "\"%.80s\": expected ID@HOST:PORT", text);
     }
     *at = *colon = '\0';
-    TRY(parse_u64(text, 1, UINT64_MAX, &safekeeper->id, msg));
+    TRY(parse_u64(text, 1, UINT64_MAX, &entry->id, msg));
     TRY(parse_u64(colon + 1, 1, UINT16_MAX, &port, msg));
-    safekeeper->port = (uint16_t)port;
-    return str_copy(safekeeper->host, sizeof(safekeeper->host), at + 1, msg);
+    entry->port = (uint16_t)port;
+    return str_copy(entry->host, sizeof(entry->host), at + 1, msg);
 }
 
-err_t safekeeper_link_parse(
-    struct walproposer *walproposer, const char *safekeepers, struct errmsg *msg)
+err_t safekeeper_list_parse(
+    const char *safekeepers, struct member_list *ret_list, struct errmsg *msg)
 {
     char text[512];
+    struct member_list list = {0};
     TRY(str_copy(text, sizeof(text), safekeepers, msg));
     char *rest = text;
     for (char *item = strsep(&rest, ","); item != NULL; item = strsep(&rest, ",")) {
-        if (walproposer->safekeepers_count == MEMBERS_MAX) {
+        if (list.count == MEMBERS_MAX) {
             return err_set(msg, ERR_INVALID, "more than %d safekeepers", MEMBERS_MAX);
         }
-        uint32_t index = walproposer->safekeepers_count++;
-        struct safekeeper_link *safekeeper = &walproposer->safekeepers[index];
+        TRY(parse_one(item, &list.items[list.count++], msg));
+    }
+    *ret_list = list;
+    return ERR_OK;
+}
+
+static err_t membership_of(
+    generation_t generation,
+    const struct member_list *list,
+    struct membership *ret_membership,
+    struct errmsg *msg)
+{
+    struct membership membership = {.generation = generation, .count = list->count};
+    if (list->count > MEMBERS_MAX) {
+        return err_set(msg, ERR_INVALID, "more than %d safekeepers", MEMBERS_MAX);
+    }
+    for (uint32_t i = 0; i < list->count; i++) {
+        membership.members[i] = list->items[i].id;
+        membership.old_set |= (uint32_t)list->items[i].is_old << i;
+        membership.new_set |= (uint32_t)list->items[i].is_new << i;
+    }
+    TRY(membership_check(&membership, msg));
+    *ret_membership = membership;
+    return ERR_OK;
+}
+
+err_t safekeeper_links_of(
+    struct walproposer *walproposer,
+    generation_t generation,
+    const struct member_list *list,
+    struct membership *ret_membership,
+    struct errmsg *msg)
+{
+    TRY(membership_of(generation, list, ret_membership, msg));
+    for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
+        safekeeper_link_retire(walproposer->safekeepers[i]);
+    }
+    walproposer->safekeepers_count = list->count;
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct safekeeper_link *safekeeper = MEM_NEW(struct safekeeper_link);
+        walproposer->safekeepers[i] = safekeeper;
         safekeeper->walproposer = walproposer;
-        safekeeper->index = index;
-        TRY(parse_one(safekeeper, item, msg));
+        safekeeper->index = i;
+        safekeeper->id = list->items[i].id;
+        safekeeper->port = list->items[i].port;
+        memcpy(safekeeper->host, list->items[i].host, sizeof(list->items[i].host));
     }
     return ERR_OK;
 }

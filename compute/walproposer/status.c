@@ -49,6 +49,8 @@ struct doc *walproposer_status(const struct walproposer *walproposer)
     (void)doc_set_str(doc, "state", proposer_phase_name(core->phase));
     (void)doc_set_bool(doc, "ready", core->ready);
     (void)doc_set_int(doc, "generation", core->options.membership.generation);
+    (void)doc_set_bool(doc, "joint", membership_is_joint(&core->options.membership));
+    (void)doc_set_int(doc, "memberships_learned", (int64_t)walproposer->memberships);
     (void)doc_set_int(doc, "term", (int64_t)core->term);
     (void)doc_set_int(doc, "highest_term_seen", (int64_t)core->term_max);
     (void)doc_set_lsn(doc, "term_start_lsn", core->term_start_lsn);
@@ -59,7 +61,7 @@ struct doc *walproposer_status(const struct walproposer *walproposer)
     (void)doc_set_int(doc, "quorum_silent_ms", (int64_t)(clock_mono() / NS_PER_MS - followed_ms));
     (void)doc_set_bool(doc, "back_pressure", core->ready && !proposer_wants_wal(core));
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        (void)doc_push(safekeepers, safekeeper_status(&walproposer->safekeepers[i]));
+        (void)doc_push(safekeepers, safekeeper_status(walproposer->safekeepers[i]));
     }
     (void)doc_set(doc, "safekeepers", safekeepers);
     (void)doc_set(doc, "postgres", source_status(&walproposer->source));

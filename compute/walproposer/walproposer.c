@@ -155,7 +155,7 @@ static void send_read_wal(struct safekeeper_link *safekeeper, const struct propo
 /* A frame for the safekeeper that the action names. */
 static void send_message(struct walproposer *walproposer, const struct proposer_action *action)
 {
-    struct safekeeper_link *safekeeper = &walproposer->safekeepers[action->peer];
+    struct safekeeper_link *safekeeper = walproposer->safekeepers[action->peer];
     if (action->kind == PROPOSER_SEND_VOTE_REQUEST) {
         send_vote_request(safekeeper, action);
     } else if (action->kind == PROPOSER_SEND_ELECTED) {
@@ -184,7 +184,7 @@ static void do_action(struct walproposer *walproposer, const struct proposer_act
     case PROPOSER_SEND_APPEND:
     case PROPOSER_SEND_READ_WAL: send_message(walproposer, action); break;
     case PROPOSER_CLOSE:
-        safekeeper_link_restart(&walproposer->safekeepers[action->peer], action->why);
+        safekeeper_link_restart(walproposer->safekeepers[action->peer], action->why);
         break;
     case PROPOSER_READY: on_ready(walproposer, action->lsn); break;
     case PROPOSER_SYNCED:
@@ -329,7 +329,7 @@ uint64_t walproposer_followed_ms(const struct walproposer *walproposer)
 {
     uint64_t times[MEMBERS_MAX];
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        times[i] = walproposer->safekeepers[i].followed_ms;
+        times[i] = walproposer->safekeepers[i]->followed_ms;
     }
     uint64_t quorum_ms = membership_quorum_lsn(&walproposer->core.options.membership, times);
     return MAX_OF(quorum_ms, walproposer->started_ms);
@@ -369,11 +369,36 @@ static void on_tick(struct timer *timer)
     walproposer_feed(walproposer, &event);
 }
 
+/* Postgres goes on: the core keeps its term and asks the new members where they are. */
+void walproposer_learn(
+    struct walproposer *walproposer, generation_t generation, const struct member_list *list)
+{
+    struct membership membership;
+    struct errmsg msg;
+    uint64_t followed_ms = walproposer_followed_ms(walproposer);
+    if (generation <= walproposer->core.options.membership.generation) {
+        return;
+    }
+    if (safekeeper_links_of(walproposer, generation, list, &membership, &msg) != ERR_OK) {
+        log_error(&walproposer->log, "told of a membership that is none: %s", msg.text);
+        return;
+    }
+    walproposer->memberships++;
+    walproposer->started_ms = followed_ms; /* what the old quorum said stays said */
+    log_info(
+        &walproposer->log, "membership generation %" PRIu32 ": %" PRIu32 " safekeepers%s",
+        generation, membership.count, membership_is_joint(&membership) ? ", joint" : "");
+    struct proposer_event event = {.kind = PROPOSER_MEMBERSHIP_CHANGED, .membership = &membership};
+    walproposer_feed(walproposer, &event);
+    for (uint32_t i = 0; i < walproposer->safekeepers_count && !walproposer->ended; i++) {
+        safekeeper_link_start(walproposer->safekeepers[i]);
+    }
+}
+
 static err_t init_core(struct walproposer *walproposer, struct errmsg *msg)
 {
     const struct walproposer_options *options = &walproposer->options;
     struct proposer_options core = {
-        .membership = {.generation = options->generation},
         .proposer_id = walproposer->proposer_id,
         .sync = options->sync,
         .election_timeout_ms = options->election_timeout_ms,
@@ -382,12 +407,9 @@ static err_t init_core(struct walproposer *walproposer, struct errmsg *msg)
         .window_max = options->window_max,
         .inflight_max = options->inflight_max,
     };
-    TRY(safekeeper_link_parse(walproposer, options->safekeepers, msg));
-    core.membership.count = walproposer->safekeepers_count;
-    for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        core.membership.members[i] = walproposer->safekeepers[i].id;
-    }
-    TRY(membership_check(&core.membership, msg));
+    struct member_list list;
+    TRY(safekeeper_list_parse(options->safekeepers, &list, msg));
+    TRY(safekeeper_links_of(walproposer, options->generation, &list, &core.membership, msg));
     proposer_init(&walproposer->core, &core);
     return ERR_OK;
 }
@@ -405,6 +427,7 @@ err_t walproposer_start(
     walproposer->cut_off.on_fire = on_cut_off;
     walproposer->started_ms = clock_mono() / NS_PER_MS;
     walproposer->source_user.callbacks = &source_callbacks;
+    list_init(&walproposer->retired);
     log_name(&walproposer->log, "timeline %s", timeline_id_text(options->timeline).text);
     prng_init(&walproposer->prng, options->random_seed);
     prng_secure(&walproposer->proposer_id, sizeof(walproposer->proposer_id));
@@ -423,7 +446,7 @@ err_t walproposer_start(
     }
     *ret_walproposer = walproposer;
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        safekeeper_link_start(&walproposer->safekeepers[i]);
+        safekeeper_link_start(walproposer->safekeepers[i]);
     }
     watch_quorum(walproposer);
     return ERR_OK;
@@ -436,7 +459,7 @@ void walproposer_stop(struct walproposer *walproposer)
     timer_stop(&walproposer->cut_off);
     wal_source_stop(&walproposer->source);
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        safekeeper_link_stop(&walproposer->safekeepers[i]);
+        safekeeper_link_stop(walproposer->safekeepers[i]);
     }
 }
 
@@ -446,7 +469,11 @@ void walproposer_destroy(struct walproposer *walproposer)
         return;
     }
     for (uint32_t i = 0; i < walproposer->safekeepers_count; i++) {
-        wal_reader_destroy(walproposer->safekeepers[i].repair_reader);
+        safekeeper_link_destroy(walproposer->safekeepers[i]);
+    }
+    for (struct list_link *link = list_pop_front(&walproposer->retired); link != NULL;
+         link = list_pop_front(&walproposer->retired)) {
+        safekeeper_link_destroy(CONTAINER_OF(link, struct safekeeper_link, in_retired));
     }
     wal_reader_destroy(walproposer->reader);
     wal_window_deinit(&walproposer->window);

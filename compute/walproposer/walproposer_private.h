@@ -11,7 +11,9 @@ struct safekeeper_link {
     struct link_user link_user;
     struct timer timer; /* the next attempt, or the time limit of the hello */
     struct walproposer *walproposer;
-    uint32_t index; /* in the membership */
+    uint32_t index;  /* in the membership */
+    bool is_retired; /* of an older membership: it only waits for its last callback */
+    struct list_link in_retired;
     node_id_t id;
     char host[256];
     uint16_t port;
@@ -37,7 +39,9 @@ struct walproposer {
     struct timer cut_off; /* fires when the quorum may have been silent for too long */
     uint64_t started_ms;
     uint32_t safekeepers_count;
-    struct safekeeper_link safekeepers[MEMBERS_MAX];
+    struct safekeeper_link *safekeepers[MEMBERS_MAX]; /* as in the core's membership */
+    struct list retired;
+    uint64_t memberships; /* that it has learned */
     uint64_t last_connection;
     struct wal_window window;
     struct wal_reader *reader; /* of our own WAL: where records end */
@@ -55,8 +59,27 @@ void walproposer_feed(struct walproposer *walproposer, struct proposer_event *ev
 /* Until when a quorum certainly followed our term; at least the time of our start. */
 uint64_t walproposer_followed_ms(const struct walproposer *walproposer);
 
+/*
+ * The members of `list` become safekeepers[], with links that are not started yet; ERR_INVALID: it
+ * is no membership, nothing has changed.
+ */
+NODISCARD err_t safekeeper_links_of(
+    struct walproposer *walproposer,
+    generation_t generation,
+    const struct member_list *list,
+    struct membership *ret_membership,
+    struct errmsg *msg);
+
+/* Nothing comes from it any more; its memory stays until its link is gone. */
+void safekeeper_link_retire(struct safekeeper_link *safekeeper);
+void safekeeper_link_destroy(struct safekeeper_link *safekeeper);
+
+/* A safekeeper says that others vote now. */
+void walproposer_learn(
+    struct walproposer *walproposer, generation_t generation, const struct member_list *list);
+
 NODISCARD err_t
-safekeeper_link_parse(struct walproposer *walproposer, const char *safekeepers, struct errmsg *msg);
+safekeeper_list_parse(const char *safekeepers, struct member_list *ret_list, struct errmsg *msg);
 void safekeeper_link_start(struct safekeeper_link *safekeeper);
 void safekeeper_link_stop(struct safekeeper_link *safekeeper);
 /* The core wants a new connection. */

@@ -7,8 +7,8 @@
 #include "safekeeper/disk/settle.h"
 
 #define SLOT_MAGIC       0x43424E41u /* "ANBC" */
-#define SLOT_VERSION     2
-#define SLOT_VERSION_MIN 1 /* without a suspicion */
+#define SLOT_VERSION     3           /* 2: a membership is one set */
+#define SLOT_VERSION_MIN 1           /* without a suspicion */
 #define SLOT_HEADER_SIZE 16
 #define SLOT_SIZE        (16 * KIB) /* of the file; the image is shorter */
 
@@ -36,7 +36,9 @@
     X(u32, member_count)                                                                           \
     X(bytes, members)                                                                              \
     X(u64, suspect_lsn)                                                                            \
-    X(u64, suspect_term)
+    X(u64, suspect_term)                                                                           \
+    X(u32, old_set)                                                                                \
+    X(u32, new_set)
 
 struct member_row {
     MEMBER_FIELDS(WIRE_FIELD)
@@ -122,6 +124,8 @@ static void encode(const struct control_state *state, uint64_t sequence, struct 
         .members = buf_view(&members),
         .suspect_lsn = state->acceptor.suspect_lsn,
         .suspect_term = state->acceptor.suspect_term,
+        .old_set = state->membership.old_set,
+        .new_set = state->membership.new_set,
     };
     size_t size = control_slot_size(&slot);
     ASSERT(SLOT_HEADER_SIZE + size <= SLOT_SIZE);
@@ -160,8 +164,12 @@ static err_t decode(
     struct control_slot slot;
     struct buf fields = {0};
     buf_append(&fields, header.next, size);
-    if (version == 1) { /* it ends before the suspicion: there is none */
-        memset(buf_extend(&fields, 2 * sizeof(uint64_t)), 0, 2 * sizeof(uint64_t));
+    /* What was added later is not there: no suspicion, no joint membership. */
+    size_t missing = version == 1   ? 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t)
+                     : version == 2 ? 2 * sizeof(uint32_t)
+                                    : 0;
+    if (missing > 0) {
+        memset(buf_extend(&fields, missing), 0, missing);
     }
     struct reader body = reader_of(buf_view(&fields));
     *state = (struct control_state){0};
@@ -185,6 +193,8 @@ static err_t decode(
     state->acceptor.history = slot.history;
     state->acceptor.suspect_lsn = slot.suspect_lsn;
     state->acceptor.suspect_term = slot.suspect_term;
+    state->membership.old_set = slot.old_set;
+    state->membership.new_set = slot.new_set;
     *ret_sequence = slot.slot_sequence;
     return ERR_OK;
 }

@@ -15,7 +15,7 @@
 #include "safekeeper/consensus/acceptor.h"
 #include "safekeeper/consensus/membership.h"
 
-#define CONTROL_HOST_SIZE 64
+#define CONTROL_HOST_SIZE MEMBER_HOST_SIZE
 
 /* Where a member of the membership listens; parallel to membership.members. */
 struct member_address {

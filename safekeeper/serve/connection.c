@@ -347,6 +347,12 @@ static void begin_status(struct channel *channel)
         &conn->server->env, conn->server->timelines, conn->as_link_user.link, channel->number);
 }
 
+static bool is_of_older_membership(const struct channel *channel)
+{
+    return channel->role == HELLO_ROLE_PROPOSER && timeline_state(channel->tl) == TIMELINE_OPEN &&
+           channel->hello.generation < timeline_control(channel->tl)->membership.generation;
+}
+
 /* The timeline is no longer opening: accept or refuse. */
 static void finish_hello(struct channel *channel)
 {
@@ -357,6 +363,9 @@ static void finish_hello(struct channel *channel)
     if (err != ERR_OK) {
         err = err_wrap(&msg, err, "timeline %s", timeline_id_text(timeline_id(channel->tl)).text);
         uint64_t request_id = channel->hello_id;
+        if (is_of_older_membership(channel)) {
+            timeline_send_membership(channel->tl, conn->as_link_user.link, 0);
+        }
         channel_destroy(channel, false);
         refuse_hello(conn, request_id, err, &msg);
         return;

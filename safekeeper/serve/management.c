@@ -8,6 +8,7 @@
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/io/file.h"
+#include "safekeeper/consensus/change.h"
 #include "safekeeper/disk/tombstone.h"
 #include "safekeeper/timeline/feed.h"
 
@@ -44,10 +45,16 @@ static struct doc *describe_membership(const struct control_state *control)
         (void)doc_set_int(member, "port", address->port);
         (void)doc_set_str(member, "http_host", address->http_host);
         (void)doc_set_int(member, "http_port", address->http_port);
+        bool is_old = (control->membership.old_set & 1u << i) != 0;
+        bool is_new = (control->membership.new_set & 1u << i) != 0;
+        if (is_old != is_new) {
+            (void)doc_set_str(member, "set", is_old ? "old" : "new");
+        }
         (void)doc_push(members, member);
     }
     struct doc *membership = doc_object();
     (void)doc_set_int(membership, "generation", control->membership.generation);
+    (void)doc_set_bool(membership, "joint", membership_is_joint(&control->membership));
     return doc_set(membership, "members", members);
 }
 
@@ -83,6 +90,22 @@ static struct doc *describe_feeds(const struct timeline *tl)
         (void)doc_push(feeds, feed);
     }
     return feeds;
+}
+
+/* For who changes the membership; absent while something is on its way to the disk. */
+static void describe_report(const struct timeline *tl, struct doc *body)
+{
+    struct change_report report;
+    if (!timeline_report(tl, &report)) {
+        return;
+    }
+    struct doc *doc = doc_set_int(doc_object(), "generation", report.generation);
+    (void)doc_set_int(doc, "term", (int64_t)report.term);
+    (void)doc_set_int(doc, "log_term", (int64_t)report.log_term);
+    (void)doc_set_lsn(doc, "record_lsn", report.record_lsn);
+    (void)doc_set_int(doc, "suspect_term", (int64_t)report.suspect_term);
+    (void)doc_set_lsn(doc, "suspect_lsn", report.suspect_lsn);
+    (void)doc_set(body, "report", doc);
 }
 
 /* Positions are absent while the log is not verified: nobody may take them for the truth. */
@@ -123,6 +146,7 @@ static struct doc *describe(const struct timeline *tl)
     }
     struct timeline_feedback feedback = timeline_newest_feedback(tl);
     (void)doc_set(body, "feedback", describe_feedback(&feedback));
+    describe_report(tl, body);
     return doc_set(body, "feeds", describe_feeds(tl));
 }
 
@@ -176,7 +200,9 @@ struct operation {
     char tenant_dir[PATH_SIZE];
     struct control_state wanted; /* creation */
     generation_t generation;     /* deletion: from here on; also read from a tombstone */
-    struct timeline *tl;         /* borrowed from the set, which keeps it as long as we run */
+    term_t term;                 /* to promise with a membership; 0: none */
+    struct timeline_report_waiter report_waiter;
+    struct timeline *tl; /* borrowed from the set, which keeps it as long as we run */
     struct timeline_waiter waiter;
     struct timeline_closing closing;
     struct job job;
@@ -274,6 +300,22 @@ static err_t take_port(const struct doc *member, const char *key, uint16_t *to, 
     return ERR_OK;
 }
 
+/* "old", "new": only there. */
+static err_t take_set(const char *set, uint32_t index, struct membership *sets, struct errmsg *msg)
+{
+    if (set == NULL) {
+        return ERR_OK;
+    }
+    if (strcmp(set, "old") == 0) {
+        sets->old_set |= 1u << index;
+    } else if (strcmp(set, "new") == 0) {
+        sets->new_set |= 1u << index;
+    } else {
+        return err_set(msg, ERR_INVALID, "set \"%.20s\": expected old or new", set);
+    }
+    return ERR_OK;
+}
+
 static err_t take_membership(struct doc *body, struct control_state *to, struct errmsg *msg)
 {
     struct doc *membership = NULL;
@@ -290,15 +332,41 @@ static err_t take_membership(struct doc *body, struct control_state *to, struct 
     }
     to->membership.generation = (generation_t)generation;
     to->membership.count = (uint32_t)doc_count(members);
+    struct membership sets = {0};
     for (uint32_t i = 0; i < to->membership.count; i++) {
         const struct doc *member = doc_at(members, i);
+        const char *set = NULL;
         TRY(doc_get_u64(member, "id", &to->membership.members[i], msg));
+        TRY(doc_opt_str(member, "set", &set, msg));
+        TRY(take_set(set, i, &sets, msg));
         TRY(take_host(member, "host", to->addresses[i].host, msg));
         TRY(take_port(member, "port", &to->addresses[i].port, msg));
         TRY(take_host(member, "http_host", to->addresses[i].http_host, msg));
         TRY(take_port(member, "http_port", &to->addresses[i].http_port, msg));
     }
+    /* Who names no set is in both, if there are two. */
+    if (sets.old_set != 0 || sets.new_set != 0) {
+        uint32_t everyone = (1u << to->membership.count) - 1;
+        to->membership.old_set = everyone & ~sets.new_set;
+        to->membership.new_set = everyone & ~sets.old_set;
+    }
     return membership_check(&to->membership, msg);
+}
+
+/*
+ * Who creates a timeline says for which disk, if it knows: another one may have held it before, and
+ * an empty timeline must not be taken for that.
+ */
+static err_t check_incarnation(const struct operation *op, struct doc *body, struct errmsg *msg)
+{
+    const char *incarnation = NULL;
+    TRY(doc_opt_str(body, "incarnation", &incarnation, msg));
+    if (incarnation != NULL && strcmp(incarnation, op->server->incarnation) != 0) {
+        return err_set(
+            msg, ERR_STALE, "this is disk %s, the timeline is for disk %.40s",
+            op->server->incarnation, incarnation);
+    }
+    return ERR_OK;
 }
 
 static err_t take_wanted(struct operation *op, struct errmsg *msg)
@@ -314,6 +382,7 @@ static err_t take_wanted(struct operation *op, struct errmsg *msg)
     TRY(doc_get_str(body, "system_id", &system_id, msg));
     TRY(doc_opt_u64(body, "segment_size", &segment_size, msg));
     TRY(take_membership(body, wanted, msg));
+    TRY(check_incarnation(op, body, msg));
     wanted->params.tenant = op->tenant;
     wanted->params.timeline = op->id;
     TRY(parse_u64(system_id, 0, UINT64_MAX, &wanted->params.system_id, msg));
@@ -334,40 +403,65 @@ static err_t take_wanted(struct operation *op, struct errmsg *msg)
     return ERR_OK;
 }
 
-/* Everything but the addresses, which may change with a restart of a member. */
+/* What never changes; a membership does. */
 static bool is_same(const struct control_state *a, const struct control_state *b)
 {
     return a->params.system_id == b->params.system_id &&
            a->params.pg_version == b->params.pg_version &&
            a->params.segment_size == b->params.segment_size &&
-           a->acceptor.start_lsn == b->acceptor.start_lsn &&
-           a->membership.generation == b->membership.generation &&
-           a->membership.count == b->membership.count &&
-           memcmp(
-               a->membership.members, b->membership.members,
-               a->membership.count * sizeof(a->membership.members[0])) == 0;
+           a->acceptor.start_lsn == b->acceptor.start_lsn;
+}
+
+static void on_report(struct timeline_report_waiter *waiter)
+{
+    struct operation *op = CONTAINER_OF(waiter, struct operation, report_waiter);
+    struct errmsg msg;
+    if (timeline_state(op->tl) == TIMELINE_OPEN) {
+        finish_with_status(op, 200);
+        return;
+    }
+    err_t err = err_set(&msg, ERR_FAILED, "storage: %s", timeline_storage_text(op->tl));
+    finish_with_error(op, err, &msg);
+}
+
+/* Answered when all of it is on disk: the answer is a promise. */
+static void set_membership(struct operation *op)
+{
+    struct errmsg msg;
+    err_t err = timeline_set_membership(
+        op->tl, &op->wanted.membership, op->wanted.addresses, op->term, &msg);
+    if (err != ERR_OK) {
+        finish_with_error(op, err, &msg);
+        return;
+    }
+    op->report_waiter.on_report = on_report;
+    timeline_wait_report(op->tl, &op->report_waiter);
+}
+
+static err_t check_existing(const struct operation *op, struct errmsg *msg)
+{
+    switch (timeline_state(op->tl)) {
+    case TIMELINE_OPEN: return ERR_OK;
+    case TIMELINE_FAILED:
+        return err_set(msg, ERR_FAILED, "storage: %s", timeline_storage_text(op->tl));
+    case TIMELINE_OPENING:
+    case TIMELINE_CLOSED: break;
+    }
+    return err_set(msg, ERR_BUSY, "the timeline is being deleted");
 }
 
 static void answer_existing(struct operation *op)
 {
     struct errmsg msg;
-    err_t err = ERR_OK;
-    const struct control_state *control = timeline_control(op->tl);
-    if (timeline_state(op->tl) == TIMELINE_CLOSED) {
-        err = err_set(&msg, ERR_BUSY, "the timeline is being deleted");
-    } else if (timeline_state(op->tl) == TIMELINE_FAILED) {
-        err = err_set(&msg, ERR_FAILED, "storage: %s", timeline_storage_text(op->tl));
-    } else if (!is_same(control, &op->wanted)) {
+    err_t err = check_existing(op, &msg);
+    if (err == ERR_OK && !is_same(timeline_control(op->tl), &op->wanted)) {
         err = err_set(&msg, ERR_EXISTS, "the timeline exists with other parameters");
     }
     if (err != ERR_OK) {
         finish_with_error(op, err, &msg);
         return;
     }
-    if (memcmp(control->addresses, op->wanted.addresses, sizeof(control->addresses)) != 0) {
-        timeline_set_addresses(op->tl, op->wanted.addresses);
-    }
-    finish_with_status(op, 200);
+    set_membership(op);
 }
 
 static void on_existing_ready(struct timeline_waiter *waiter)
@@ -492,6 +586,53 @@ static void on_put_timeline(struct http_context *context, struct http_request *r
         timeline_wait_ready(op->tl, &op->waiter);
     } else {
         answer_existing(op);
+    }
+}
+
+/* ---- membership: of a timeline that is here; nothing is created ---- */
+
+static void answer_membership(struct operation *op)
+{
+    struct errmsg msg;
+    err_t err = check_existing(op, &msg);
+    if (err != ERR_OK) {
+        finish_with_error(op, err, &msg);
+        return;
+    }
+    set_membership(op);
+}
+
+static void on_member_ready(struct timeline_waiter *waiter)
+{
+    answer_membership(CONTAINER_OF(waiter, struct operation, waiter));
+}
+
+static err_t take_new_membership(struct operation *op, struct errmsg *msg)
+{
+    struct doc *body = NULL;
+    TRY(http_request_json(op->request, &body, msg));
+    TRY(take_membership(body, &op->wanted, msg));
+    return doc_opt_u64(body, "term", &op->term, msg);
+}
+
+static void on_put_membership(struct http_context *context, struct http_request *request)
+{
+    struct operation *op = operation_create(server_of(context), request, true);
+    struct errmsg msg;
+    if (op == NULL) {
+        return;
+    }
+    err_t err = take_new_membership(op, &msg);
+    if (err == ERR_OK && op->tl == NULL) {
+        err = err_set(&msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(op->id).text);
+    }
+    if (err != ERR_OK) {
+        finish_with_error(op, err, &msg);
+    } else if (timeline_state(op->tl) == TIMELINE_OPENING) {
+        op->waiter.on_ready = on_member_ready;
+        timeline_wait_ready(op->tl, &op->waiter);
+    } else {
+        answer_membership(op);
     }
 }
 
@@ -703,6 +844,8 @@ static const struct http_route routes[] = {
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}", on_get_timeline, "positions", false},
     {"DELETE", "/v1/tenants/{tenant}/timelines/{timeline}", on_delete_timeline,
      "delete, ?generation=N", false},
+    {"PUT", "/v1/tenants/{tenant}/timelines/{timeline}/membership", on_put_membership,
+     "who votes: {membership, term}; answered when it is on disk, with positions", false},
     {"POST", "/v1/tenants/{tenant}/timelines/{timeline}/reopen", on_post_reopen,
      "open and verify again what is out of service", false},
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", on_get_digest,

@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/io/file.h"
+#include "safekeeper/consensus/change.h"
 #include "safekeeper/timeline/repair.h"
 
 METRIC_COUNTER(append_count, "safekeeper_appends_total", "append messages received");
@@ -240,6 +241,31 @@ static void on_close_posted(struct loop_task *task)
     timeline_job_ended(tl);
 }
 
+static void on_report_posted(struct loop_task *task)
+{
+    struct timeline *tl = CONTAINER_OF(task, struct timeline, report_task);
+    struct change_report report;
+    tl->is_report_posted = false;
+    while (!list_is_empty(&tl->report_waiters) &&
+           (tl->state != TIMELINE_OPEN || timeline_report(tl, &report))) {
+        struct list_link *link = list_pop_front(&tl->report_waiters);
+        struct timeline_report_waiter *waiter =
+            CONTAINER_OF(link, struct timeline_report_waiter, link);
+        waiter->on_report(waiter);
+    }
+    timeline_job_ended(tl);
+}
+
+/* Somebody waits for a report, and something has happened: look at the end of the turn. */
+static void look_for_report(struct timeline *tl)
+{
+    if (!list_is_empty(&tl->report_waiters) && !tl->is_report_posted) {
+        tl->is_report_posted = true;
+        timeline_job_begun(tl);
+        loop_post(tl->env->loop, &tl->report_task);
+    }
+}
+
 struct timeline *timeline_start(
     const struct timeline_env *env,
     struct tenant_id tenant,
@@ -252,6 +278,7 @@ struct timeline *timeline_start(
     tl->tenant = tenant;
     tl->id = id;
     tl->close_task.run = on_close_posted;
+    tl->report_task.run = on_report_posted;
     tl->witness.on_suspect = on_suspect;
     log_name(
         &tl->log, "timeline %.8s of %.8s", timeline_id_text(id).text, tenant_id_text(tenant).text);
@@ -263,6 +290,7 @@ struct timeline *timeline_start(
     list_init(&tl->feeds);
     list_init(&tl->watches);
     list_init(&tl->waiters);
+    list_init(&tl->report_waiters);
     disk_init(tl);
     timeline_update_storage_text(tl);
     if (create != NULL) {
@@ -319,6 +347,7 @@ void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg)
         struct acceptor_event event = {.kind = ACCEPTOR_STORAGE_FAILED};
         acceptor_step(&tl->acceptor, &event, &actions);
     }
+    look_for_report(tl);
     refuse_all(tl, ERR_FAILED, &reason);
     repair_on_failed(tl, err);
 }
@@ -338,6 +367,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing)
     timer_stop(&tl->disk.retry);
     timer_stop(&tl->disk.certify);
     timer_stop(&tl->disk.idle);
+    look_for_report(tl);
     refuse_all(tl, err, &msg);
     (void)snprintf(tl->storage_text, sizeof(tl->storage_text), "closed");
     /* on_closed never comes from inside */
@@ -400,6 +430,90 @@ void timeline_set_addresses(struct timeline *tl, const struct member_address *ad
     }
 }
 
+/* ---- membership ---- */
+
+void timeline_send_membership(const struct timeline *tl, struct link *link, uint32_t channel)
+{
+    const struct control_state *control = &tl->control;
+    struct membership_notice notice = {
+        .generation = control->membership.generation,
+        .members = {.count = control->membership.count},
+    };
+    for (uint32_t i = 0; i < control->membership.count; i++) {
+        struct member_entry *entry = &notice.members.items[i];
+        entry->id = control->membership.members[i];
+        entry->is_old = (control->membership.old_set & 1u << i) != 0;
+        entry->is_new = (control->membership.new_set & 1u << i) != 0;
+        entry->port = control->addresses[i].port;
+        memcpy(entry->host, control->addresses[i].host, sizeof(entry->host));
+    }
+    LINK_SEND(link, membership_notice, &notice, .type = FRAME_MEMBERSHIP, .channel = channel);
+}
+
+bool timeline_report(const struct timeline *tl, struct change_report *ret_report)
+{
+    return tl->state == TIMELINE_OPEN && acceptor_report(&tl->acceptor, ret_report);
+}
+
+void timeline_wait_report(struct timeline *tl, struct timeline_report_waiter *waiter)
+{
+    list_push_back(&tl->report_waiters, &waiter->link);
+    look_for_report(tl);
+}
+
+/* Whoever is connected said the old generation in its hello. */
+static void refuse_older(struct timeline *tl, generation_t old)
+{
+    struct errmsg msg;
+    err_t err = err_set(
+        &msg, ERR_STALE, "membership generation %u, this safekeeper has %u", old,
+        tl->control.membership.generation);
+    LIST_FOR_EACH(&tl->peers, link)
+    {
+        struct timeline_peer *peer = CONTAINER_OF(link, struct timeline_peer, in_timeline);
+        timeline_send_membership(tl, peer->link, peer->channel);
+        refuse_peer(peer, err, &msg);
+    }
+}
+
+err_t timeline_set_membership(
+    struct timeline *tl,
+    const struct membership *membership,
+    const struct member_address *addresses,
+    term_t term,
+    struct errmsg *msg)
+{
+    const struct membership old = tl->control.membership;
+    ASSERT(tl->state == TIMELINE_OPEN);
+    if (membership->generation < old.generation) {
+        return err_set(
+            msg, ERR_STALE, "membership generation %u, this safekeeper has %u",
+            membership->generation, old.generation);
+    }
+    bool is_newer = membership->generation > old.generation;
+    if (!is_newer && !membership_equal(membership, &old)) {
+        return err_set(
+            msg, ERR_EXISTS, "generation %u has other members here", membership->generation);
+    }
+    bool has_moved = memcmp(tl->control.addresses, addresses, sizeof(tl->control.addresses)) != 0;
+    tl->control.membership = *membership;
+    memcpy(tl->control.addresses, addresses, sizeof(tl->control.addresses));
+    struct acceptor_event event = {
+        .kind = ACCEPTOR_MEMBERSHIP_CHANGED,
+        .membership = {.generation = membership->generation, .term = term},
+    };
+    timeline_step(tl, &event);
+    if (is_newer && tl->state == TIMELINE_OPEN) {
+        log_info(
+            &tl->log, "membership generation %u: %u members%s", membership->generation,
+            membership->count, membership_is_joint(membership) ? ", joint" : "");
+        refuse_older(tl, old.generation);
+    } else if (has_moved && tl->state == TIMELINE_OPEN) {
+        disk_persist_addresses(tl);
+    }
+    return ERR_OK;
+}
+
 /* ---- consensus ---- */
 
 void timeline_attach_peer(struct timeline *tl, struct timeline_peer *peer)
@@ -457,6 +571,12 @@ static void send_refusal(struct timeline *tl, const struct acceptor_action *acti
     if (peer != NULL) {
         struct errmsg msg;
         err_t err = err_set(&msg, action->refuse.err, "%s", action->refuse.why);
+        if (action->refuse.generation != 0) {
+            err = err_wrap(
+                &msg, err, "generation %u, this safekeeper has %u", action->refuse.generation,
+                tl->acceptor.state.generation);
+            timeline_send_membership(tl, peer->link, peer->channel);
+        }
         log_info(&tl->log, "refused proposer at %s: %s", link_peer(peer->link), msg.text);
         refuse_peer(peer, err, &msg);
     }
@@ -496,6 +616,7 @@ void timeline_step(struct timeline *tl, const struct acceptor_event *event)
     for (size_t i = 0; i < actions.count; i++) {
         act(tl, &actions.items[i], event);
     }
+    look_for_report(tl);
 }
 
 /* Back-pressure: the proposer that fills the queue is not read from until half of it is gone. */

@@ -78,6 +78,32 @@ const char *timeline_dir(const struct timeline *tl);
 /* Write new addresses of the same members; they are no promise. */
 void timeline_set_addresses(struct timeline *tl, const struct member_address *addresses);
 
+/*
+ * Who votes from now on, while OPEN: a newer generation than the one it has (ERR_STALE for an older
+ * one, ERR_EXISTS for other members under the same one). Proposers of the old one are refused, and
+ * learn of this one. `term`: promise at least that; 0: as it is. See docs/design/membership.md.
+ */
+NODISCARD err_t timeline_set_membership(
+    struct timeline *tl,
+    const struct membership *membership,
+    const struct member_address *addresses,
+    term_t term,
+    struct errmsg *msg);
+
+/* What acceptor_report() says; false: not now. */
+struct change_report;
+bool timeline_report(const struct timeline *tl, struct change_report *ret_report);
+
+/* Called once when there is a report, or the timeline is not OPEN any more; not from inside. */
+struct timeline_report_waiter {
+    void (*on_report)(struct timeline_report_waiter *waiter);
+    struct list_link link;
+};
+void timeline_wait_report(struct timeline *tl, struct timeline_report_waiter *waiter);
+
+/* Tell who asks under an older membership how to go on. */
+void timeline_send_membership(const struct timeline *tl, struct link *link, uint32_t channel);
+
 /* Called once when the timeline is no longer OPENING. */
 struct timeline_waiter {
     void (*on_ready)(struct timeline_waiter *waiter);

@@ -92,6 +92,9 @@ struct timeline {
     struct wal_witness witness; /* of the start: what the log may have lost */
     bool is_created;
     struct list waiters;
+    struct list report_waiters;
+    struct loop_task report_task;
+    bool is_report_posted;
     struct timeline_closing *closing;
     struct loop_task close_task;
 

@@ -23,6 +23,7 @@ from cluster import http, wait_for  # noqa: E402
 
 TENANT, TIMELINE = "11" * 16, "22" * 16
 KEEPERS = (1, 2, 3)
+SPARES = (4, 5, 6)  # members after a change
 CHECKPOINT_SIZE = 120  # a shutdown checkpoint record, aligned
 
 
@@ -51,10 +52,12 @@ class Rig:
         self.bin = postgres / "bin"
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="anabranch-wal-", dir=os.environ.get("ANABRANCH_TEST_DIR", "/tmp")))
         self.dir.chmod(0o777)
-        ports = free_ports(2 * len(KEEPERS) + 2)
-        self.framed = dict(zip(KEEPERS, ports[0:3]))
-        self.http = dict(zip(KEEPERS, ports[3:6]))
-        self.postgres_port, self.status_port = ports[6:8]
+        everybody = KEEPERS + SPARES
+        ports = free_ports(2 * len(everybody) + 2)
+        self.framed = dict(zip(everybody, ports[0:6]))
+        self.http = dict(zip(everybody, ports[6:12]))
+        self.postgres_port, self.status_port = ports[12:14]
+        self.members = KEEPERS
         self.processes = {}
         self.log = open(self.dir / "log", "ab")
 
@@ -80,13 +83,45 @@ class Rig:
     def keeper_url(self, number):
         return f"http://127.0.0.1:{self.http[number]}/v1/tenants/{TENANT}/timelines/{TIMELINE}"
 
-    def create_timeline(self):
-        members = [{"id": n, "host": "127.0.0.1", "port": self.framed[n], "http_host": "127.0.0.1",
-                    "http_port": self.http[n]} for n in KEEPERS]
-        for number in KEEPERS:
+    def membership(self, generation, old, new=None):
+        """One set, or a joint one when there is `new`."""
+        members = []
+        for n in sorted({*old, *(new or old)}):
+            member = {"id": n, "host": "127.0.0.1", "port": self.framed[n], "http_host": "127.0.0.1",
+                      "http_port": self.http[n]}
+            if new is not None and (n in old) != (n in new):
+                member["set"] = "old" if n in old else "new"
+            members.append(member)
+        return {"generation": generation, "members": members}
+
+    def create_timeline(self, numbers=KEEPERS, membership=None):
+        for number in numbers:
             http("PUT", self.keeper_url(number),
                  {"start_lsn": self.start_lsn, "pg_version": 170000, "system_id": self.system_id,
-                  "segment_size": 16 << 20, "membership": {"generation": 1, "members": members}})
+                  "segment_size": 16 << 20, "membership": membership or self.membership(1, KEEPERS)})
+
+    def tell(self, number, membership, term=0):
+        """The answer is about what is on its disk."""
+        return http("PUT", self.keeper_url(number) + "/membership", {"membership": membership, "term": term})["report"]
+
+    def change_members(self, new, generation):
+        """What control does, without its catalog: docs/design/membership.md."""
+        old, joint = self.members, self.membership(generation, self.members, new)
+        self.create_timeline([n for n in new if n not in old], joint)
+        reports = {n: self.tell(n, joint) for n in old}
+        term = max(r["term"] for r in reports.values())
+        end = max((r["log_term"], lsn_number(r["record_lsn"])) for r in reports.values())
+
+        def copied():
+            said = [self.tell(n, joint, term) for n in new]
+            return all((r["log_term"], lsn_number(r["record_lsn"])) >= end for r in said)
+        wait_for("the new members to have everything", copied)
+        final = self.membership(generation + 1, new)
+        for number in new:
+            self.tell(number, final)
+        for number in set(old) - set(new):
+            http("DELETE", f"{self.keeper_url(number)}?generation={generation + 1}")
+        self.members = new
 
     def signal(self, name, number):
         self.processes[name].send_signal(number)
@@ -162,7 +197,7 @@ class Rig:
             return status["commit_lsn"] if same else None
         commit_lsn = wait_for("the safekeepers to be equal", settled)
         digests = {json.dumps(http("GET", f"{self.keeper_url(n)}/digest?from={self.start_lsn}&to={commit_lsn}"))
-                   for n in KEEPERS}
+                   for n in self.members}
         assert len(digests) == 1, f"digests differ: {digests}"
 
     def up(self):
@@ -303,6 +338,51 @@ def test_a_log_that_has_moved_on_wants_a_new_base_backup(rig):
     rig.processes["walproposer"].wait(15)
     rig.start_proposer(f"--start_lsn={rig.start_lsn}")
     assert rig.processes["walproposer"].wait(15) == 4
+
+
+def test_a_safekeeper_is_replaced_while_postgres_writes(rig):
+    rig.running()
+    for number in SPARES:
+        rig.start_keeper(number)
+    writing = rig.sql_in_background(insert(30))
+    rig.change_members((1, 2, 4), generation=2)
+    assert writing.wait(60) == 0
+    rig.kill(3)
+    rig.sql(insert(1, "y"))
+    status = rig.status()
+    assert (status["generation"], status["joint"], status["term"]) == (3, False, 1), status
+    assert [k["id"] for k in status["safekeepers"]] == [1, 2, 4]
+    rig.check_equal()
+
+
+def test_all_safekeepers_are_replaced_while_postgres_writes(rig):
+    rig.running()
+    for number in SPARES:
+        rig.start_keeper(number)
+    writing = rig.sql_in_background(insert(30))
+    rig.change_members(SPARES, generation=2)
+    rig.change_members((4, 5, 1), generation=4)  # a removed one comes back, empty
+    assert writing.wait(60) == 0
+    rig.sql(insert(1, "y"))
+    assert rig.status()["generation"] == 5
+    rig.check_equal()
+    assert rig.sql("select count(*) from t") == str(31 * 900)
+
+
+def test_an_old_membership_elects_nobody_and_learns_the_new_one(rig):
+    rig.running()
+    rig.start_keeper(4)
+    rig.sql(insert(1))
+    rig.change_members((1, 2, 4), generation=2)
+    rig.stop_postgres()
+    rig.kill("walproposer")
+    assert lsn_number(rig.sync()) > lsn_number(rig.start_lsn)  # told generation 1 and safekeeper 3
+    late = rig.membership(1, KEEPERS)
+    try:
+        rig.tell(1, late)
+        raise AssertionError("an older membership is taken")
+    except Exception as refused:
+        assert "generation 1" in str(refused), refused
 
 
 def main():

@@ -159,17 +159,24 @@ START_TEST(test_suspicion_comes_back)
 }
 END_TEST
 
-/* Version 1 is version 2 without its last two numbers. */
-START_TEST(test_file_of_version_1_has_no_suspicion)
+/* Version 2 is version 3 without the sets of a joint membership, version 1 without suspicion too.
+ */
+START_TEST(test_older_versions_are_read)
 {
+    uint32_t older = _i == 0 ? 1 : 2, without = _i == 0 ? 24 : 8;
     given_control_file();
+    state.acceptor.suspect_lsn = 0x16B4000;
+    state.membership.old_set = 3;
+    state.membership.new_set = 6;
     promise_term(7);
+    load();
+    ck_assert(membership_equal(&loaded.membership, &state.membership));
     for (unsigned i = 0; i < 2; i++) {
         struct buf image = {0};
         ck_assert_ok(file_read_all(slot(i), 16 * KIB, &image, &msg), &msg);
-        uint32_t size, version = htole32(1);
+        uint32_t size, version = htole32(older);
         memcpy(&size, image.data + 8, sizeof(size));
-        size = htole32(le32toh(size) - 16);
+        size = htole32(le32toh(size) - without);
         memcpy(image.data + 4, &version, sizeof(version));
         memcpy(image.data + 8, &size, sizeof(size));
         uint32_t crc = htole32(crc32c(crc32c(0, image.data, 12), image.data + 16, le32toh(size)));
@@ -180,7 +187,8 @@ START_TEST(test_file_of_version_1_has_no_suspicion)
     load();
     ck_assert_uint_eq(loaded.acceptor.term, 7);
     ck_assert_uint_eq(loaded.membership.members[2], 9);
-    ck_assert_uint_eq(loaded.acceptor.suspect_lsn, LSN_NONE);
+    ck_assert_uint_eq(loaded.acceptor.suspect_lsn, older == 1 ? LSN_NONE : 0x16B4000);
+    ck_assert(!membership_is_joint(&loaded.membership));
 }
 END_TEST
 
@@ -215,7 +223,7 @@ int main(void)
     tcase_add_test(tcase, test_no_file_is_not_found);
     tcase_add_test(tcase, test_save_that_found_no_space_is_repeated);
     tcase_add_test(tcase, test_suspicion_comes_back);
-    tcase_add_test(tcase, test_file_of_version_1_has_no_suspicion);
+    tcase_add_loop_test(tcase, test_older_versions_are_read, 0, 2);
     tcase_add_test(tcase, test_tombstone_remembers_its_generation);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

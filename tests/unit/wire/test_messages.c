@@ -53,6 +53,15 @@ static timeline_t sample_timeline(unsigned n)
     return (timeline_t){.bytes = {0x3F, (uint8_t)n}};
 }
 
+static member_list_t sample_member_list(unsigned n)
+{
+    return (member_list_t){
+        .count = 2,
+        .items = {
+            {.id = 1 + n, .is_old = true, .is_new = true, .host = "127.0.0.1", .port = 7411},
+            {.id = 2, .is_new = true, .host = "keeper.example", .port = 7412}}};
+}
+
 static term_history_t sample_term_history(unsigned n)
 {
     return (term_history_t){.count = 2, .items = {{.term = 1 + n, .lsn = 0x100}, {7 + n, 0x100}}};
@@ -106,6 +115,7 @@ struct message {
     X(append_reply, APPEND_REPLY_FIELDS, FRAME_APPEND_REPLY)                                       \
     X(read_wal, READ_WAL_FIELDS, FRAME_READ_WAL)                                                   \
     X(read_wal_reply, READ_WAL_REPLY_FIELDS, FRAME_READ_WAL_REPLY)                                 \
+    X(membership_notice, MEMBERSHIP_NOTICE_FIELDS, FRAME_MEMBERSHIP)                               \
     X(feed_start, FEED_START_FIELDS, FRAME_FEED_START)                                             \
     X(feed_wal, FEED_WAL_FIELDS, FRAME_FEED_WAL)                                                   \
     X(feed_status, FEED_STATUS_FIELDS, FRAME_FEED_STATUS)                                          \
