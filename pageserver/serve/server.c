@@ -10,6 +10,8 @@
 #define OBSERVE_MS 1000
 #define STOP_MS    10
 
+#define ROW_THREADS 2 /* they wait for fdatasync most of the time */
+
 /* Reads that wait in front of a worker: enough to keep it busy while the loop does something else.
  */
 #define JOBS_PER_THREAD 2
@@ -201,6 +203,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     struct tenants_options tenants = {
         .loop = options->loop,
         .executor = server->background,
+        .rows = server->rows,
         .data_dir = options->data_dir,
         .store =
             {
@@ -223,6 +226,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     list_init(&server->activities);
     list_init(&server->connections);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
+    TRY(executor_create(options->loop, ROW_THREADS, &server->rows, msg));
     TRY(executor_create(options->loop, 1, &server->copier, msg));
     TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
     TRY(http_client_create(options->loop, &server->http_client, msg));
@@ -265,6 +269,7 @@ static void on_stop_timer(struct timer *timer)
     http_client_destroy(server->http_client);
     executor_destroy(server->uploads);
     executor_destroy(server->background);
+    executor_destroy(server->rows);
     executor_destroy(server->copier);
     turns_destroy(server->turns);
     page_cache_destroy(server->cache);

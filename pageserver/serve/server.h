@@ -43,6 +43,7 @@ struct server {
     struct server_options options;
     char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
     struct executor *background;    /* ingest, flushes: they never keep a request waiting */
+    struct executor *rows;          /* rows of timelines: a branch waits for nobody's ingest */
     struct executor *copier;        /* one thread: bootstrap images, CREATE DATABASE by file copy */
     struct executor *uploads;       /* rounds of the mirrors: they wait for the object store */
     struct objstore *objects;

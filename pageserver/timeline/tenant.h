@@ -58,6 +58,7 @@ struct tenants_user {
 struct tenants_options {
     struct loop *loop;
     struct executor *executor;
+    struct executor *rows; /* rows never wait for ingest and flushes; NULL: the same */
     const char *data_dir;
     struct page_store_options store;
     uint64_t flush_bytes;  /* flush a tenant when so much was written ... */

@@ -70,7 +70,8 @@ static struct tenant *tenant_create(
     tenant->history = history;
     tenant->next_number = 1;
     log_name(&tenant->log, "tenant %s", tenant_id_text(id).text);
-    lane_init(&tenant->lane, tenants->options.executor);
+    const struct tenants_options *options = &tenants->options;
+    lane_init(&tenant->lane, options->rows == NULL ? options->executor : options->rows);
     tenant->bucket_count = BUCKETS_MIN;
     tenant->buckets = MEM_ARRAY(struct timeline *, tenant->bucket_count);
     list_init(&tenant->members);

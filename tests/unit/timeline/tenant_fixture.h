@@ -17,7 +17,7 @@
 static struct {
     char folder[64];
     struct loop *loop;
-    struct executor *executor;
+    struct executor *executor, *rows;
     struct tenants *tenants;
     struct tenants_user user;
     unsigned timelines_seen, timelines_gone;
@@ -60,6 +60,7 @@ static inline void fixture_open_tenants(void)
     struct tenants_options options = {
         .loop = fixture.loop,
         .executor = fixture.executor,
+        .rows = fixture.rows,
         .data_dir = fixture.folder,
         .flush_bytes = fixture_flush_bytes,
         .flush_age_ms = 3600 * 1000,
@@ -75,6 +76,7 @@ static inline void fixture_begin(void)
     ck_assert_ptr_nonnull(mkdtemp(fixture.folder));
     ck_assert_ok(loop_create(&fixture.loop, &msg), &msg);
     ck_assert_ok(executor_create(fixture.loop, 2, &fixture.executor, &msg), &msg);
+    ck_assert_ok(executor_create(fixture.loop, 1, &fixture.rows, &msg), &msg);
     fixture_open_tenants();
 }
 
@@ -107,6 +109,7 @@ static inline void fixture_end(void)
     fixture_settle();
     tenants_close(fixture.tenants);
     executor_destroy(fixture.executor);
+    executor_destroy(fixture.rows);
     loop_destroy(fixture.loop);
     ck_assert_ok(dir_remove(fixture.folder, &msg), &msg);
 }

@@ -1,5 +1,7 @@
 #include "pageserver/timeline/tenant.h"
 
+#include <semaphore.h>
+
 #include "common/base/fault.h"
 #include "tests/unit/timeline/tenant_fixture.h"
 
@@ -49,6 +51,51 @@ START_TEST(test_putting_a_timeline_again_is_the_same)
     ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 8), ERR_EXISTS);
     ck_assert_int_eq(put_timeline_(2, 0, START_LSN), ERR_EXISTS);
     fixture_end();
+}
+END_TEST
+
+/* Ingest pieces and compactions take as long as they take. */
+struct busy_job {
+    struct job job;
+    sem_t *begun, *end;
+};
+
+static err_t be_busy(struct job *job)
+{
+    struct busy_job *busy = CONTAINER_OF(job, struct busy_job, job);
+    (void)sem_post(busy->begun);
+    while (sem_wait(busy->end) != 0) {
+    }
+    return ERR_OK;
+}
+
+static void on_busy_done(struct job *job)
+{
+    (void)job;
+}
+
+START_TEST(test_a_branch_waits_for_no_other_work)
+{
+    fixture_begin_with_root();
+    struct busy_job busy[2]; /* as many as there are threads */
+    sem_t begun, end;
+    ck_assert_int_eq(sem_init(&begun, 0, 0), 0);
+    ck_assert_int_eq(sem_init(&end, 0, 0), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        busy[i] = (struct busy_job){
+            .job = {.run = be_busy, .done = on_busy_done}, .begun = &begun, .end = &end};
+        executor_submit(fixture.executor, &busy[i].job);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        while (sem_wait(&begun) != 0) {
+        }
+    }
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    (void)sem_post(&end);
+    (void)sem_post(&end);
+    fixture_end();
+    (void)sem_destroy(&begun);
+    (void)sem_destroy(&end);
 }
 END_TEST
 
@@ -223,6 +270,7 @@ UNIT_MAIN(
     test_timelines_are_there_after_a_restart,
     test_root_that_was_not_imported_is_still_importing_after_a_restart,
     test_putting_a_timeline_again_is_the_same,
+    test_a_branch_waits_for_no_other_work,
     test_newer_membership_replaces_the_safekeepers,
     test_branch_needs_a_parent_and_an_lsn_of_its_history,
     test_parent_with_children_is_not_deleted,
