@@ -97,6 +97,8 @@ NODISCARD err_t
 kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg);
 /* Files that every read has to look into until compaction has merged them. */
 uint64_t kv_level0_files(struct kv *kv);
+/* A number that is another one when the set of sorted files is. */
+uint64_t kv_files_stamp(struct kv *kv);
 
 /* A consistent copy of the store in a new folder of the same file system, by hard links. */
 NODISCARD err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg);
@@ -107,6 +109,8 @@ kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errms
 /* Bytes on disk in [begin, end), approximate. */
 uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);
 
-/* Rewrite all files now, through the filter; others read and write meanwhile. */
+/*
+ * Rewrite all files now, through the filter as it is at the call; others read and write meanwhile.
+ */
 NODISCARD err_t kv_compact(struct kv *kv, struct errmsg *msg);
 void kv_stop_compacting(struct kv *kv); /* kv_compact() ends soon, now and later */

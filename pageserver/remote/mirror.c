@@ -29,7 +29,8 @@ struct mirror {
     struct log log;
     struct uploader *uploader;
     enum mirror_state state;
-    bool dirty; /* flushed since the last round began */
+    bool dirty;             /* flushed since the last round began */
+    unsigned rounds_wanted; /* besides, so that what was rewritten leaves the object store */
     bool stopping;
     bool replaced;           /* by the owner of a later generation */
     generation_t generation; /* of the round under way, or of the last one */
@@ -124,6 +125,7 @@ static void submit(struct mirror *mirror, enum mirror_state state, err_t (*run)(
 static void start_round(struct mirror *mirror)
 {
     mirror->dirty = false;
+    mirror->rounds_wanted -= mirror->rounds_wanted > 0 ? 1 : 0;
     mirror->generation = tenant_generation(mirror->tenant);
     mirror->round = (struct upload_round){
         .store = tenant_store(mirror->tenant),
@@ -219,7 +221,7 @@ static void rest(struct mirror *mirror)
         return;
     }
     bool retries = mirror->failures > 0;
-    if (mirror->replaced || (!mirror->dirty && !retries)) {
+    if (mirror->replaced || (!mirror->dirty && !retries && mirror->rounds_wanted == 0)) {
         return;
     }
     uint64_t pause = mirror->mirrors->options.interval_ms;
@@ -371,14 +373,26 @@ void mirror_start(struct mirrors *mirrors, struct tenant *tenant)
     mirror_flushed(mirror); /* what an earlier process has not uploaded */
 }
 
-void mirror_flushed(struct mirror *mirror)
+/* There is something to do: soon, unless it is being done or waits already. */
+static void wake(struct mirror *mirror)
 {
-    mirror->dirty = true;
     if (mirror->state == MIRROR_IDLE && !mirror->stopping && !mirror->replaced &&
         !timer_is_started(&mirror->timer)) {
         timer_start(
             mirror->mirrors->options.loop, &mirror->timer, mirror->mirrors->options.interval_ms);
     }
+}
+
+void mirror_flushed(struct mirror *mirror)
+{
+    mirror->dirty = true;
+    wake(mirror);
+}
+
+void mirror_rewritten(struct mirror *mirror)
+{
+    mirror->rounds_wanted = 2;
+    wake(mirror);
 }
 
 void mirror_stop(struct mirror *mirror)

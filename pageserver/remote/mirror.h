@@ -3,11 +3,12 @@
  * control has allowed, scrubbing.
  *
  * One mirror a tenant, made when the tenant is there, quiet while nothing is flushed. A round
- * begins `interval_ms` after the flush that made it necessary. When its index is put, remote_lsn of
- * the tenant's timelines moves (timeline_set_remote_lsn) and the user is told. Then control is
- * asked whether the generation is still the newest, and only then the doomed objects are deleted. A
- * store or control that does not answer is asked again, with growing pauses; nothing is lost
- * meanwhile. ERR_STALE, another owner, ends the rounds until a newer generation is attached.
+ * begins `interval_ms` after the flush that made it necessary, or after files were rewritten. When
+ * its index is put, remote_lsn of the tenant's timelines moves (timeline_set_remote_lsn) and the
+ * user is told. Then control is asked whether the generation is still the newest, and only then the
+ * doomed objects are deleted. A store or control that does not answer is asked again, with growing
+ * pauses; nothing is lost meanwhile. ERR_STALE, another owner, ends the rounds until a newer
+ * generation is attached.
  *
  * Threads: loop only; the rounds run on `executor`, one at a time for a tenant.
  */
@@ -49,6 +50,11 @@ void mirrors_destroy(struct mirrors *mirrors); /* all mirrors are stopped */
 void mirror_start(struct mirrors *mirrors, struct tenant *tenant);
 struct mirror *mirror_find(const struct tenant *tenant); /* NULL: it has none */
 void mirror_flushed(struct mirror *mirror);              /* there is something new to upload */
+/*
+ * Files were rewritten, and maybe nothing new comes: what they replaced is up there until two
+ * indexes do without it, so two rounds begin, and the object store holds no more than the disk.
+ */
+void mirror_rewritten(struct mirror *mirror);
 /* No round begins any more; the mirror lets go of the tenant once the one under way has ended. */
 void mirror_stop(struct mirror *mirror);
 void mirrors_stop_all(struct mirrors *mirrors);

@@ -48,6 +48,15 @@ static void on_flushed(struct tenants_user *user, struct tenant *tenant)
     }
 }
 
+static void on_rewritten(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) {
+        mirror_rewritten(mirror);
+    }
+}
+
 static void on_tenant(struct tenants_user *user, struct tenant *tenant)
 {
     struct server *server = CONTAINER_OF(user, struct server, tenants_user);
@@ -195,6 +204,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .on_timeline_gone = on_timeline_gone,
         .on_timeline_durable = on_timeline_durable,
         .on_flushed = on_flushed,
+        .on_rewritten = on_rewritten,
         .on_tenant = on_tenant,
         .on_tenant_gone = on_tenant_gone,
         .restore = restore,

@@ -376,6 +376,11 @@ err_t page_store_compact(struct page_store *store, struct errmsg *msg)
     return kv_compact(store->kv, msg);
 }
 
+uint64_t page_store_files_stamp(struct page_store *store)
+{
+    return kv_files_stamp(store->kv);
+}
+
 void page_store_stop_compacting(struct page_store *store)
 {
     kv_stop_compacting(store->kv);

@@ -121,6 +121,8 @@ NODISCARD err_t page_store_position(
 NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
 /* Rewrite what is on disk without what the gc source does not keep; others work meanwhile. */
 NODISCARD err_t page_store_compact(struct page_store *store, struct errmsg *msg);
+/* A number that is another one when the set of sorted files is: flushes and compactions. */
+uint64_t page_store_files_stamp(struct page_store *store);
 void page_store_stop_compacting(struct page_store *store); /* now and for good */
 uint64_t page_store_size(struct page_store *store);        /* of all timelines, on disk */
 uint64_t page_store_size_of(struct page_store *store, uint32_t timeline); /* approximate */

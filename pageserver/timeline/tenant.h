@@ -35,6 +35,9 @@ struct tenants_user {
     void (*on_timeline_durable)(struct tenants_user *user, struct timeline *tl);
     /* ... of all that had WAL to make durable, and gave memory back. */
     void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
+    /* Files were written anew since this was said last: a copy of the store elsewhere holds what is
+     * not needed any more. At the end of a round of GC. May be NULL. */
+    void (*on_rewritten)(struct tenants_user *user, struct tenant *tenant);
     /*
      * The tenant is there, or has a newer generation; it is going: let go of it (tenant_release).
      * Either may be NULL.

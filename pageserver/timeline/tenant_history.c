@@ -53,7 +53,21 @@ static err_t run_round(struct tenant *tenant, struct errmsg *msg)
 
 static err_t collect(struct job *job)
 {
-    return run_round(CONTAINER_OF(job, struct tenant, gc_job), &job->msg);
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, gc_job);
+    TRY(run_round(tenant, &job->msg));
+    tenant->files_stamp = page_store_files_stamp(tenant->store);
+    return ERR_OK;
+}
+
+static void tell_rewritten(struct tenant *tenant)
+{
+    struct tenants_user *user = tenant->tenants->options.user;
+    bool is_first = tenant->files_stamp_told == 0; /* who serves it has looked at its start */
+    bool is_told = tenant->files_stamp_told == tenant->files_stamp;
+    tenant->files_stamp_told = tenant->files_stamp;
+    if (!is_first && !is_told && user->on_rewritten != NULL) {
+        user->on_rewritten(user, tenant);
+    }
 }
 
 static void on_collected(struct job *job)
@@ -62,6 +76,8 @@ static void on_collected(struct job *job)
     tenant->collecting = false;
     if (job->result != ERR_OK) {
         log_warn(&tenant->log, "gc: %s; the next round tries again", job->msg.text);
+    } else {
+        tell_rewritten(tenant);
     }
 }
 
@@ -163,6 +179,16 @@ static err_t compact(struct job *job)
     return ERR_OK;
 }
 
+static void on_compacted(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenants_user *user = request->tenants->options.user;
+    if (job->result == ERR_OK && user->on_rewritten != NULL) {
+        user->on_rewritten(user, request->tenant);
+    }
+    on_done(job);
+}
+
 /* Not in the lane: rows and flushes go on meanwhile. */
 static void on_round_done(struct job *job)
 {
@@ -171,7 +197,7 @@ static void on_round_done(struct job *job)
         on_done(job);
         return;
     }
-    request->job = (struct job){.run = compact, .done = on_done};
+    request->job = (struct job){.run = compact, .done = on_compacted};
     executor_submit(request->tenants->options.executor, &request->job);
 }
 

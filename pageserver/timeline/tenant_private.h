@@ -36,7 +36,8 @@ struct tenant {
 
     struct job gc_job;
     bool collecting;
-    mono_ns_t gc_at; /* the next round; 0: as soon as possible */
+    mono_ns_t gc_at;                        /* the next round; 0: as soon as possible */
+    uint64_t files_stamp, files_stamp_told; /* at the last round; when on_rewritten was called */
     struct list_link link;
 };
 

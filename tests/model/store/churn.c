@@ -10,10 +10,8 @@
  * an LSN that its parent keeps; how much less would do for reads alone is printed. Exit code: 0 so
  * it is, 1 not, 2 usage.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -21,10 +19,8 @@
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/base/prng.h"
-#include "common/base/str.h"
 #include "common/io/file.h"
-#include "common/kv/kv.h"
-#include "tests/model/store/least.h"
+#include "tests/model/store/space.h"
 #include "tests/model/store/subject.h"
 
 enum {
@@ -438,124 +434,21 @@ static void remember_positions(void)
     }
 }
 
-/* What was found beside what is needed. */
-struct verdict {
-    uint64_t least, found;                        /* bytes of keys and values */
-    uint64_t superfluous_size;                    /* of these: sizes of forks, */
-    uint64_t superfluous_state, superfluous_page; /* states, and pages */
-    size_t missing;
-};
-
-static void count_superfluous(struct verdict *verdict, const struct least_version *version)
-{
-    bool is_state = version->key.spc == KEY_SPC_STATE && version->key.db < STATE_CLOG;
-    *(version->key.block == KEY_BLOCK_SIZE ? &verdict->superfluous_size
-      : is_state                           ? &verdict->superfluous_state
-                                           : &verdict->superfluous_page) += version->bytes;
-}
-
-static void count_missing(struct verdict *verdict, const struct least_version *version)
-{
-    verdict->missing += version->is_needed ? 1 : 0;
-    if (version->is_needed && verdict->missing < 10) {
-        printf(
-            "missing: timeline %" PRIu32 " %s at %" PRIx64 "\n", version->timeline,
-            page_key_text(version->key).text, version->lsn);
-    }
-}
-
-/* Both in the order of keys: what lies in the store against all that was ever written. What is
- * needed goes into `copy` as well. */
-static void compare(struct kv *kv, struct kv_file *copy, struct verdict *verdict)
-{
-    struct kv_iter *iter = kv_iter_create(kv, false);
-    size_t at = 0;
-    for (kv_iter_seek(iter, bytes_of("", 0)); kv_iter_valid(iter); kv_iter_next(iter)) {
-        struct least_version found = {.lsn = 0};
-        struct bytes key = kv_iter_key(iter), value = kv_iter_value(iter);
-        must(page_key_decode(key, &found.timeline, &found.key, &found.lsn));
-        if (found.timeline == TIMELINE_NUMBER_META) {
-            continue;
-        }
-        least_version_set_value(&found, value);
-        verdict->found += found.bytes;
-        while (at < churn.count && least_version_order(&churn.versions[at], &found) < 0) {
-            count_missing(verdict, &churn.versions[at++]);
-        }
-        bool is_known = at < churn.count && least_version_order(&churn.versions[at], &found) == 0;
-        if (is_known && churn.versions[at].is_needed) {
-            ASSERT(churn.versions[at].bytes == found.bytes);
-            must(kv_file_put(copy, key, value, &msg));
-        } else {
-            count_superfluous(verdict, &found);
-        }
-        at += is_known ? 1 : 0;
-    }
-    must(kv_iter_error(iter, &msg));
-    while (at < churn.count) {
-        count_missing(verdict, &churn.versions[at++]);
-    }
-    kv_iter_destroy(iter);
-}
-
-static uint64_t sorted_bytes;
-
-static err_t add_file(const char *name, void *context, struct errmsg *ret_msg)
-{
-    char path[PATH_SIZE];
-    struct stat info;
-    TRY(str_format(path, sizeof(path), ret_msg, "%s/%s", (const char *)context, name));
-    if (str_ends_with(name, ".sst") && stat(path, &info) == 0) {
-        sorted_bytes += (uint64_t)info.st_size;
-    }
-    return ERR_OK;
-}
-
-static uint64_t disk_bytes(char *folder)
-{
-    sorted_bytes = 0;
-    must(dir_list(folder, add_file, folder, &msg));
-    return sorted_bytes;
-}
-
-static void take_in(struct kv *kv, struct kv_file *file, const char *path)
-{
-    must(kv_file_finish(file, &msg));
-    kv_file_destroy(file);
-    must(kv_ingest(kv, &path, 1, &msg));
-    must(kv_compact(kv, &msg));
-}
-
 static bool judge(void)
 {
-    struct kv_options options = {.prefix_size = PAGE_KEY_PREFIX_SIZE};
-    struct kv *kv = NULL, *least = NULL;
-    struct kv_file *file = NULL;
-    struct verdict verdict = {.least = 0};
-    char least_folder[96], path[128];
-    remember_positions();
+    struct space space;
     size_t timelines;
+    remember_positions();
     uint64_t read_only = mark(false, &timelines);
-    verdict.least = mark(true, &timelines);
-    (void)snprintf(least_folder, sizeof(least_folder), "%s.least", churn.folder);
-    (void)snprintf(path, sizeof(path), "%s/least", churn.folder);
-    must(kv_open(churn.folder, &options, &kv, &msg));
-    must(kv_open(least_folder, &options, &least, &msg));
-    must(kv_file_create(least, path, &file, &msg));
-    compare(kv, file, &verdict);
-    take_in(least, file, path);
-    kv_close(kv);
-    kv_close(least);
-    uint64_t disk = disk_bytes(churn.folder), disk_least = disk_bytes(least_folder);
+    uint64_t least = mark(true, &timelines);
+    space_measure(churn.folder, churn.versions, churn.count, &space);
+    ASSERT(space.least + space.missing_bytes == least);
     printf(
-        "%zu timelines, %" PRIu64 " bytes of versions written; kept %" PRIu64 ", least %" PRIu64
-        " (reads alone: %" PRIu64 "); superfluous: pages %" PRIu64 ", sizes %" PRIu64
-        ", states %" PRIu64 "; on disk %" PRIu64 ", least %" PRIu64 "; missing: %zu\n",
-        timelines, churn.written, verdict.found, verdict.least, read_only, verdict.superfluous_page,
-        verdict.superfluous_size, verdict.superfluous_state, disk, disk_least, verdict.missing);
-    must(dir_remove(least_folder, &msg));
-    return verdict.missing == 0 && verdict.found == verdict.least &&
-           disk * 100 <= disk_least * DISK_PERCENT_MAX;
+        "%zu timelines, %" PRIu64 " bytes of versions written; reads alone need %" PRIu64 "\n",
+        timelines, churn.written, read_only);
+    space_print(&space);
+    return space.missing == 0 && space.found == space.least &&
+           space.disk * 100 <= space.disk_least * DISK_PERCENT_MAX;
 }
 
 /* -- a run -- */

@@ -1,6 +1,7 @@
 #include "common/kv/kv.h"
 
 #include <check.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -387,6 +388,75 @@ START_TEST(test_a_compaction_leaves_out_what_the_filter_drops)
 }
 END_TEST
 
+/* What counts is the rule of the moment at which a pass begins. */
+static struct {
+    struct kv_filter filter;
+    struct kv *kv;
+    _Atomic int rule;     /* 1: everything goes */
+    _Atomic int begun;    /* passes */
+    _Atomic int go_on_at; /* the first pass goes on when level 0 has so many files; 0: not yet */
+} ruled;
+
+struct ruled_pass {
+    struct kv_filter_pass pass;
+    int rule;
+};
+
+static bool drops_by_rule(struct kv_filter_pass *pass, struct bytes key, struct bytes value)
+{
+    (void)key;
+    (void)value;
+    return ((struct ruled_pass *)(void *)pass)->rule == 1;
+}
+
+static void end_ruled(struct kv_filter_pass *pass)
+{
+    free(pass);
+}
+
+static struct kv_filter_pass *begin_ruled(struct kv_filter *filter)
+{
+    (void)filter;
+    struct ruled_pass *pass = malloc(sizeof(*pass));
+    ck_assert_ptr_nonnull(pass);
+    pass->pass = (struct kv_filter_pass){.drops = drops_by_rule, .end = end_ruled};
+    pass->rule = ruled.rule;
+    if (ruled.begun++ == 0) {
+        while (ruled.go_on_at == 0 || kv_level0_files(ruled.kv) < (uint64_t)ruled.go_on_at) {
+            (void)sched_yield();
+        }
+    }
+    return &pass->pass;
+}
+
+static void put_and_flush(int number)
+{
+    char key[16];
+    (void)snprintf(key, sizeof(key), "keys%d", number);
+    ck_assert_int_eq(kv_put(store, text("keys"), text("value"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_put(store, text(key), text("value"), &msg), ERR_OK);
+    ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
+}
+
+START_TEST(test_a_compaction_also_filters_what_another_one_is_writing)
+{
+    struct kv_options options = {.prefix_size = PREFIX, .filter = &ruled.filter};
+    kv_close(store);
+    ruled.filter.begin = begin_ruled;
+    ck_assert_int_eq(kv_open(path, &options, &store, &msg), ERR_OK);
+    ruled.kv = store;
+    for (int i = 0; ruled.begun == 0; i++) { /* until the store compacts by itself */
+        put_and_flush(i);
+    }
+    ruled.rule = 1;
+    /* The one that we ask for begins by writing what is in memory to level 0, beside the others. */
+    ck_assert_int_eq(kv_put(store, text("zzzz"), text("value"), &msg), ERR_OK);
+    ruled.go_on_at = (int)kv_level0_files(store) + 1;
+    ck_assert_int_eq(kv_compact(store, &msg), ERR_OK);
+    ck_assert_ptr_null(value_of("keys"));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tcase = tcase_create("kv");
@@ -407,6 +477,7 @@ int main(void)
     tcase_add_test(tcase, test_checkpoint_is_a_store_of_its_own);
     tcase_add_test(tcase, test_second_open_of_one_folder_is_busy);
     tcase_add_test(tcase, test_a_compaction_leaves_out_what_the_filter_drops);
+    tcase_add_test(tcase, test_a_compaction_also_filters_what_another_one_is_writing);
     TCase *crash = tcase_create("crash");
     tcase_add_checked_fixture(crash, make_folder, teardown);
     tcase_add_test(crash, test_crash_keeps_synced_and_flushed_and_loses_volatile);

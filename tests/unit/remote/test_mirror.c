@@ -213,6 +213,40 @@ START_TEST(test_an_owner_that_control_has_replaced_deletes_nothing)
 }
 END_TEST
 
+static err_t count_object(const struct objstore_entry *entry, void *count, struct errmsg *why)
+{
+    (void)entry;
+    (void)why;
+    ++*(size_t *)count;
+    return ERR_OK;
+}
+
+START_TEST(test_the_object_store_holds_no_more_than_the_disk_once_files_were_rewritten)
+{
+    struct index_id id = {.generation = 1};
+    struct remote_index index;
+    struct remote_name prefix = remote_data_prefix(tenant_number(1));
+    size_t objects_found = 0;
+    confirms_at_once = true;
+    begin();
+    for (lsn_t lsn = START_LSN + 100; lsn < START_LSN + 400; lsn += 100) {
+        write_and_flush(find(1), lsn);
+        run_until(is_at_rest);
+    }
+    ck_assert_ok(page_store_compact(tenant_store(the_tenant()), &msg), &msg);
+    mirror_rewritten(mirror_find(the_tenant()));
+    run_until(is_at_rest);
+    id.sequence = status_now().sequence;
+    ck_assert_ok(index_load(objects, tenant_number(1), id, &index, &msg), &msg);
+    struct objstore_query query = {.prefix = prefix.text};
+    ck_assert_ok(objstore_list(objects, &query, count_object, &objects_found, &msg), &msg);
+    ck_assert_uint_gt(index.file_count, 0);
+    ck_assert_uint_eq(objects_found, index.file_count);
+    remote_index_deinit(&index);
+    end();
+}
+END_TEST
+
 /* -- tombstones -- */
 
 static lsn_t uploaded_lsn(uint64_t sequence, uint8_t id)
@@ -261,4 +295,5 @@ UNIT_MAIN(
     "mirror",
     test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
     test_an_owner_that_control_has_replaced_deletes_nothing,
+    test_the_object_store_holds_no_more_than_the_disk_once_files_were_rewritten,
     test_a_deleted_parent_takes_wal_until_its_childs_begin_is_uploaded);

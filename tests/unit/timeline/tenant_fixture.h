@@ -20,7 +20,7 @@ static struct {
     struct executor *executor, *rows;
     struct tenants *tenants;
     struct tenants_user user;
-    unsigned timelines_seen, timelines_gone;
+    unsigned timelines_seen, timelines_gone, rewritten;
     err_t result;
     bool done;
 } fixture;
@@ -46,9 +46,17 @@ static inline void fixture_on_flushed(struct tenants_user *user, struct tenant *
     (void)tenant;
 }
 
+static inline void fixture_on_rewritten(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    (void)tenant;
+    fixture.rewritten++;
+}
+
 /* A test may set them before it begins. */
 static uint64_t fixture_flush_bytes = 1 * MIB;
 static size_t fixture_layers_bytes = 64 * MIB;
+static uint64_t fixture_gc_period_ms;
 
 static inline void fixture_open_tenants(void)
 {
@@ -56,6 +64,7 @@ static inline void fixture_open_tenants(void)
         .on_timeline = fixture_on_timeline,
         .on_timeline_gone = fixture_on_gone,
         .on_flushed = fixture_on_flushed,
+        .on_rewritten = fixture_on_rewritten,
     };
     struct tenants_options options = {
         .loop = fixture.loop,
@@ -65,6 +74,7 @@ static inline void fixture_open_tenants(void)
         .flush_bytes = fixture_flush_bytes,
         .flush_age_ms = 3600 * 1000,
         .layers_bytes = fixture_layers_bytes,
+        .gc_period_ms = fixture_gc_period_ms,
         .user = &fixture.user,
     };
     ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);

@@ -241,6 +241,30 @@ START_TEST(test_leases_of_a_deleted_timeline_are_gone)
 }
 END_TEST
 
+/* -- files that were written anew -- */
+
+START_TEST(test_a_compaction_on_request_is_told)
+{
+    begin_with_commits(clock_wall(), 3);
+    ck_assert_uint_eq(fixture.rewritten, 0);
+    ck_assert_int_eq(collect(), ERR_OK);
+    ck_assert_uint_eq(fixture.rewritten, 1);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_a_round_of_gc_tells_that_files_were_rewritten)
+{
+    fixture_gc_period_ms = 1;
+    begin_with_commits(clock_wall(), 3);
+    while (fixture.rewritten == 0) { /* the first round only looks */
+        ck_assert_ok(page_store_compact(timeline_store(find(1)), &msg), &msg);
+        fixture_settle();
+    }
+    fixture_end();
+}
+END_TEST
+
 /* -- tombstones -- */
 
 static size_t known_timelines(void)
@@ -333,6 +357,8 @@ UNIT_MAIN(
     test_a_lease_keeps_its_lsn_until_it_ends,
     test_a_lease_is_no_part_of_the_window,
     test_leases_of_a_deleted_timeline_are_gone,
+    test_a_compaction_on_request_is_told,
+    test_a_round_of_gc_tells_that_files_were_rewritten,
     test_a_deleted_parent_is_gone_for_users_and_there_for_its_children,
     test_a_deleted_parent_goes_on_until_the_branch_lsn_is_in_the_object_store,
     test_a_chain_of_deleted_parents_goes_with_the_last_child);
