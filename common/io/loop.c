@@ -66,7 +66,9 @@ static void on_wakeup(uv_async_t *handle)
 
 static void on_before_poll(uv_prepare_t *handle)
 {
-    links_end_turn(CONTAINER_OF(handle, struct loop, before_poll));
+    struct loop *loop = CONTAINER_OF(handle, struct loop, before_poll);
+    loop->turn++;
+    links_end_turn(loop);
 }
 
 static void on_after_poll(uv_check_t *handle)
@@ -123,6 +125,11 @@ void loop_stop(struct loop *loop)
     loop->stop_asked = true;
     (void)pthread_mutex_unlock(&loop->lock);
     (void)uv_async_send(&loop->wakeup);
+}
+
+uint64_t loop_turn(const struct loop *loop)
+{
+    return loop->turn;
 }
 
 void loop_post(struct loop *loop, struct loop_task *task)

@@ -17,6 +17,8 @@ void loop_destroy(struct loop *loop); /* after loop_run returned; closes what is
 void loop_run(struct loop *loop);  /* until loop_stop() */
 void loop_stop(struct loop *loop); /* [any] */
 
+uint64_t loop_turn(const struct loop *loop); /* how often it has gone to look at the sockets */
+
 /* Run task->run on the loop's thread soon, in the order of posting. [any] */
 struct loop_task {
     void (*run)(struct loop_task *task);

@@ -35,6 +35,8 @@ struct loop {
     struct list dirty_links; /* links with something to do at the end of the turn */
     struct list children;
 
+    uint64_t turn; /* how often it has gone to look at the sockets */
+
     /* Guards the rest: the only part that other threads touch. */
     pthread_mutex_t lock;
     struct list posted;

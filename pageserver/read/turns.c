@@ -24,7 +24,8 @@ struct turn_share {
     struct turns *turns;
     struct tenant_id tenant;
     unsigned members;
-    unsigned taken; /* in this turn */
+    unsigned taken; /* in turn `taken_in` */
+    uint64_t taken_in;
     mono_ns_t taken_at;
     struct list waiting; /* turn_wait: connections */
     struct list jobs;    /* turn_job.job.link: not with the executor yet */
@@ -150,7 +151,6 @@ static void on_turn(struct loop_task *task)
     LIST_FOR_EACH(&turns->shares, link)
     {
         struct turn_share *share = CONTAINER_OF(link, struct turn_share, link);
-        share->taken = 0;
         serve_waiting(share);
         some_wait = some_wait || !list_is_empty(&share->waiting);
     }
@@ -161,11 +161,11 @@ static void on_turn(struct loop_task *task)
 
 bool turn_take(struct turn_share *share)
 {
-    struct turns *turns = share->turns;
     mono_ns_t now = clock_mono();
-    share->taken++;
+    uint64_t turn = loop_turn(share->turns->loop);
+    share->taken = share->taken_in == turn ? share->taken + 1 : 1;
+    share->taken_in = turn;
     share->taken_at = now;
-    want_turn(turns);
     if (share->taken < TAKEN_MAX_BESIDE) {
         return true;
     }

@@ -73,6 +73,27 @@ START_TEST(test_a_tenant_beside_another_gets_less_of_a_turn)
 }
 END_TEST
 
+static void on_task(struct loop_task *task)
+{
+    (void)task;
+    loop_stop(loop);
+}
+
+START_TEST(test_the_next_turn_of_the_loop_begins_to_count_anew)
+{
+    begin();
+    struct turn_share *share = turns_join(turns, tenant(1));
+    unsigned first = takes_until_held(share, 100000);
+    ck_assert(!turn_take(share));
+    struct loop_task task = {.run = on_task};
+    loop_post(loop, &task);
+    loop_run(loop);
+    ck_assert_uint_eq(takes_until_held(share, 100000), first);
+    turns_leave(share);
+    end();
+}
+END_TEST
+
 struct waiter {
     struct turn_wait wait;
     unsigned *order; /* where the next one notes itself */
@@ -164,5 +185,6 @@ UNIT_MAIN(
     "turns",
     test_shares_of_one_tenant_are_one,
     test_a_tenant_beside_another_gets_less_of_a_turn,
+    test_the_next_turn_of_the_loop_begins_to_count_anew,
     test_connections_go_on_in_the_order_in_which_they_were_held,
     test_a_job_waits_for_one_round_of_others_not_for_all_their_jobs);
