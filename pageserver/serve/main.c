@@ -18,7 +18,7 @@
       "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
     X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
-    X(u64, image_after_records, "32", RESTART,                                                     \
+    X(u64, image_after_records, "64", RESTART,                                                     \
       "a page gets an image when so many records lie on the last one: no read applies more")       \
     X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")                \

@@ -1,7 +1,9 @@
-"""WAL ingest: CPU time from WAL bytes to versions on disk, compaction included, against RocksDB's part of it alone.
+"""WAL ingest: CPU time from WAL bytes to versions on disk, compaction included, against RocksDB's part of it alone; what
+was written for it; and one page that is updated a million times.
 
-tests/bench/store_bench.c runs both over the same records, one after the other, several rounds: the median of the
-ratios counts. The peer writes the same keys and values, sorted, as files and ingests them: no WAL is read or decoded.
+tests/bench/store_bench.c runs ingest and peer over the same records, one after the other, several rounds: the median of
+the ratios counts. The peer writes the same keys and values, sorted, as files and ingests them: no WAL is read or decoded,
+no image is made. tests/bench/store_hot_page.c is the page.
 """
 import json
 import pathlib
@@ -9,29 +11,56 @@ import statistics
 import subprocess
 import tempfile
 
-ROUNDS, WAL_MIB, IMAGES = 3, 128, 32
+ROUNDS, WAL_MIB, IMAGES, UPDATES = 3, 256, 64, 1_000_000
 
 
-def measure(build, shape, images):
+def run_program(build, name, *args):
     with tempfile.TemporaryDirectory(prefix="anabranch-store-bench-") as folder:
-        done = subprocess.run([str(pathlib.Path(build) / "tests/bench/store_bench"), folder, shape, str(WAL_MIB),
-                               str(images)], check=True, capture_output=True, text=True)
+        done = subprocess.run([str(pathlib.Path(build) / "tests/bench" / name), folder, *map(str, args)], check=True,
+                              capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(build, emit):
+def ingest(build, emit):
     for shape, target_records, target_mb in (("small", 200_000, None), ("mix", None, 90)):
         rounds = {images: [] for images in (0, IMAGES)}
         for _ in range(ROUNDS):
             for images, results in rounds.items():
-                results.append(measure(build, shape, images))
+                results.append(run_program(build, "store_bench", shape, WAL_MIB, images))
         for images, results in rounds.items():
+            one = results[0]
             cpu = statistics.median(r["ingest_cpu_s"] for r in results)
             peer = statistics.median(r["files_cpu_s"] for r in results)
-            ratio = statistics.median(r["ingest_cpu_s"] / r["files_cpu_s"] for r in results)
+            of_peer = statistics.median(r["files_cpu_s"] / r["ingest_cpu_s"] for r in results)
             name = f"ingest of {shape}, " + (f"an image after {images} records" if images else "no images")
-            for amount, unit, target in ((results[0]["records"], "records/s for one core", target_records),
-                                         (results[0]["wal_bytes"] / 1e6, "MB/s for one core", target_mb)):
+            for amount, unit, target in ((one["records"], "records/s for one core", target_records),
+                                         (one["wal_bytes"] / 1e6, "MB/s for one core", target_mb)):
                 value = amount / cpu
-                emit(name, value, unit, "sorted files alone, no decoding, no images", amount / peer, ratio,
+                emit(name, value, unit, "sorted files alone, no decoding, no images", amount / peer, of_peer,
                      "none" if target is None else f">= {target}", target is None or value >= target)
+            if not images:
+                emit(f"{name}: of sorted files alone", of_peer, "x", "the same CPU", 1, of_peer, ">= 0.8", of_peer >= 0.8)
+            written = statistics.median(r["ingest_written"] for r in results) / one["version_bytes"]
+            files = statistics.median(r["files_written"] for r in results) / one["version_bytes"]
+            emit(f"{name}: written", written, "x of the records' versions", "sorted files alone", files, written / files,
+                 "<= 2.5", written <= 2.5)
+
+
+def hot_page(build, emit):
+    result = run_program(build, "store_hot_page", UPDATES, IMAGES)
+    name = f"one page updated {UPDATES} times"
+    for where, text in (("in_layers", "the newest in layers"), ("flushed", "all flushed and compacted")):
+        reads = result[where]
+        emit(f"{name}: read at a random LSN, {text}, p50", reads["p50_us"], "us", "its CPU, us", reads["cpu_p50_us"],
+             reads["p50_us"] / reads["cpu_p50_us"], "none", True)
+        emit(f"{name}: read at a random LSN, {text}, p99", reads["p99_us"], "us", "its CPU, us", reads["cpu_p99_us"],
+             reads["p99_us"] / reads["cpu_p99_us"], "<= 5 ms", reads["p99_us"] <= 5000)
+    emit(f"{name}: ingest", UPDATES / result["ingest_cpu_s"], "records/s for one core", "none", 0, 0, "none", True)
+    for what in ("written", "disk"):
+        amount = result[f"{what}_bytes"] / result["wal_bytes"]
+        emit(f"{name}: {what}", amount, "x of its WAL", "none", 0, 0, "none", True)
+
+
+def run(build, emit):
+    hot_page(build, emit)
+    ingest(build, emit)
