@@ -87,6 +87,7 @@ def main():
     getpage_twin = [sys.executable, "tests/oracle/getpage_twin.py", "--build", str(args.build)]
     python_suites = {  # the commands of each
         "store": [[sys.executable, "tests/objstore/run.py", "--build", str(args.build)]],
+        "models": [[sys.executable, "tests/model/spin/run.py"]],
         "mutants": [[sys.executable, "tests/sim/mutants.py"],
                     [sys.executable, "tests/unit/disk/plants.py", "--build", str(args.build)]],
         "redo": [[sys.executable, "tools/redocheck", "--build", str(args.build)], getpage_twin],

@@ -20,6 +20,7 @@ PACKAGES_ALL=(
     clang libclang-rt-14-dev clang-format clang-tidy                       # second compiler, lint
     libfuse3-dev fuse3                                                     # lossyfs: power loss
 )
+PACKAGES_MODELS=(spin) # what only the suite `models` needs
 # What only the suites `store` and `e2e` need: Swift, as the S3 server that the tests start (a library, no service).
 PACKAGES_STORE=(python3-swift openssl)
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Check the models of the protocols with spin, and that each planted mistake is found.
+
+    tests/model/spin/run.py [--long] [--list] [NAME ...]
+
+A run is a model with bounds: it must hold in every state. A mutant of it is the same model with one mistake (a macro):
+spin must find a violation. Small bounds by default (the suite `models` of ./tools/test); --long has the bounds
+recorded in docs/design/models.md. NAME: only runs and mutants whose name begins so. Prints one line each, then
+`N passed, N failed`.
+"""
+import argparse
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# name: (model, macros, macros with --long, depth)
+RUNS = {
+    "remote": ("remote.pml", "SEQS=2", "SEQS=3", 100_000),
+    "history-reader": ("history.pml", "READER", "READER LSNS=4", 100_000),
+    "history-branch": ("history.pml", "BRANCH", "BRANCH LSNS=4", 100_000),
+    "history-lease": ("history.pml", "LEASE", "LEASE LSNS=4", 100_000),
+}
+
+# run: {macro: the mistake; its number among the planted bugs, where it has one}
+MUTANTS = {
+    "remote": {
+        "FORGET_UNCONFIRMED": "33: safekeepers forget WAL before control has confirmed the generation",
+        "INDEX_FIRST": "43: the index is put before an object that it names",
+        "DELETE_UNCONFIRMED": "44: objects are deleted before the generation is confirmed",
+        "REISSUE": "45: control issues a generation again",
+        "CONFIRM_EARLY": "the generation is confirmed before the index is put",
+    },
+    "history-reader": {
+        "CHECK_ONCE": "a read does not check the cutoff again after it has collected",
+        "PUBLISH_FIRST": "a cutoff is published before it is durable",
+        "UNPUBLISHED": "a compaction uses a cutoff before it is published",
+    },
+    "history-branch": {
+        "NO_BRANCH": "41: a compaction ignores the branch point",
+        "VALIDATE_FIRST": "42: a branch validates its LSN before it holds it",
+        "NO_HOLD": "a compaction ignores holds",
+        "HOLD_ENDS_EARLY": "the hold ends before the branch is registered",
+    },
+    "history-lease": {
+        "NO_LEASE": "41: a compaction ignores leases",
+        "LEASE_VALIDATES_FIRST": "42: a lease validates its LSN before it is registered",
+        "ANSWER_FIRST": "a lease is answered before it is durable",
+        "FORGET_LEASE_FIRST": "a lease is forgotten before its row is gone",
+    },
+}
+
+
+def check(model, macros, depth):
+    """(violated, states, CPU seconds); raises when spin or the compiler fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [f"-D{macro}" for macro in macros.split()]
+        subprocess.run(["spin", *flags, "-a", str(HERE / model)], cwd=folder, check=True, capture_output=True)
+        subprocess.run(["gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=6000", "-o", "pan", "pan.c"],
+                       cwd=folder, check=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        run = subprocess.run(["./pan", f"-m{depth}", "-w22"], cwd=folder, capture_output=True, text=True)
+        cpu_s = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    errors = re.search(r"errors: (\d+)", run.stdout)
+    states = re.search(r"([\d.e+]+) states, stored", run.stdout)
+    incomplete = re.search(r"max search depth too small|out of memory|pan: reached -DMEMLIM|pan:\d+: invalid end state", run.stdout)
+    if not errors or not states or (incomplete and errors.group(1) == "0"):
+        raise RuntimeError((run.stdout + run.stderr)[-1500:])
+    violation = re.search(r"pan:\d+: (.*) \(at depth", run.stdout)
+    return violation.group(1) if errors.group(1) != "0" and violation else None, int(float(states.group(1))), cpu_s
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args()
+    cases = []
+    for name, (model, short, long, depth) in RUNS.items():
+        cases.append((name, model, long if args.long else short, depth, None))
+        cases += [(f"{name}/{macro}", model, f"{short} {macro}", depth, what)
+                  for macro, what in MUTANTS[name].items()]
+    cases = [case for case in cases if not args.names or any(case[0].startswith(name) for name in args.names)]
+    if args.list:
+        print("\n".join(f"{name:40} {what or macros}" for name, _, macros, _, what in cases))
+        return 0
+    failed = 0
+    for name, model, macros, depth, mistake in cases:
+        try:
+            violation, states, cpu_s = check(model, macros, depth)
+            good = (violation is not None) == (mistake is not None)
+            said = violation or ("no violation" if mistake is None else f"NOT FOUND: {mistake}")
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            good, said, states, cpu_s = False, str(error), 0, 0.0
+        failed += not good
+        # Not "ok NAME": whoever adds suites up takes the last line.
+        print(f"{'good' if good else 'BAD '} {name:40} {states:>10} states {cpu_s:6.1f} s  {said}", flush=True)
+    print(f"{len(cases) - failed} passed, {failed} failed")
+    return 1 if failed or not cases else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
