@@ -135,10 +135,14 @@ static void start_round(struct mirror *mirror)
     submit(mirror, MIRROR_ROUND, run_round);
 }
 
+/*
+ * Safekeepers may forget WAL below these positions, and a deleted parent may go. Not before control
+ * has confirmed the generation: the successor of an owner that was replaced may have restored from
+ * the index before, and needs the WAL from there on (tests/model/spin/remote.pml).
+ */
 static void publish(struct mirror *mirror)
 {
     struct mirrors_user *user = mirror->mirrors->options.user;
-    mirror->sequence = mirror->round.sequence;
     for (size_t i = 0; i < mirror->round.position_count; i++) {
         struct timeline *tl = tenant_find_member(mirror->tenant, mirror->positions[i].timeline);
         if (tl != NULL && timeline_remote_lsn(tl) < mirror->positions[i].lsn) {
@@ -289,15 +293,19 @@ static void advance(struct mirror *mirror, err_t result, const struct errmsg *ms
     mirror->error[0] = '\0';
     switch (mirror->state) {
     case MIRROR_ROUND:
-        publish(mirror);
-        if (mirror->counted_doomed > 0 && mirror->url[0] != '\0' && !mirror->stopping) {
-            ask_control(mirror);
-        } else {
+        mirror->sequence = mirror->round.sequence;
+        if (mirror->url[0] == '\0') {
+            publish(mirror); /* nobody replaces anybody here, and nothing is deleted */
             rest(mirror);
+        } else if (mirror->stopping) {
+            rest(mirror);
+        } else {
+            ask_control(mirror);
         }
         break;
     case MIRROR_CONFIRM:
-        if (mirror->stopping) {
+        publish(mirror);
+        if (mirror->stopping || mirror->counted_doomed == 0) {
             rest(mirror);
         } else {
             submit(mirror, MIRROR_DELETE, run_delete);

@@ -4,8 +4,8 @@
  *
  * One mirror a tenant, made when the tenant is there, quiet while nothing is flushed. A round
  * begins `interval_ms` after the flush that made it necessary, or after files were rewritten. When
- * its index is put, remote_lsn of the tenant's timelines moves (timeline_set_remote_lsn) and the
- * user is told. Then control is asked whether the generation is still the newest, and only then the
+ * its index is put, control is asked whether the generation is still the newest. Only then
+ * remote_lsn of the tenant's timelines moves (timeline_set_remote_lsn), the user is told, and the
  * doomed objects are deleted. A store or control that does not answer is asked again, with growing
  * pauses; nothing is lost meanwhile. ERR_STALE, another owner, ends the rounds until a newer
  * generation is attached.

@@ -13,8 +13,8 @@ static struct objstore *objects;
 static struct http_client *client;
 static struct http_server *control;
 static struct http_context context;
-static struct http_request *question; /* of the mirror, not answered yet */
-static bool confirms_at_once;
+static struct http_request *question;           /* of the mirror, not answered yet */
+static bool confirms_at_once, confirms_nothing; /* neither: what dooms nothing, at once */
 static struct mirrors *mirrors;
 static struct mirrors_user user;
 static struct timer watch;
@@ -74,7 +74,7 @@ static void on_question(struct http_context *given, struct http_request *request
     ck_assert_ptr_eq(given, &context);
     ck_assert_ptr_null(question);
     question = request;
-    if (confirms_at_once) {
+    if (confirms_at_once || (!confirms_nothing && status_now().doomed == 0)) {
         answer(true);
     }
 }
@@ -247,6 +247,42 @@ START_TEST(test_the_object_store_holds_no_more_than_the_disk_once_files_were_rew
 }
 END_TEST
 
+/* -- positions -- */
+
+static void upload_unconfirmed(lsn_t lsn)
+{
+    confirms_nothing = true;
+    write_and_flush(find(1), lsn);
+    run_until(is_asked_or_at_rest);
+}
+
+START_TEST(test_a_position_counts_once_control_has_confirmed_the_generation)
+{
+    begin();
+    upload_unconfirmed(START_LSN + 100);
+    ck_assert_uint_lt(timeline_remote_lsn(find(1)), START_LSN + 100); /* not before the answer */
+    ck_assert_ptr_nonnull(question);
+    answer(true);
+    run_until(is_at_rest);
+    ck_assert_uint_eq(timeline_remote_lsn(find(1)), START_LSN + 100);
+    end();
+}
+END_TEST
+
+/* Its successor may have restored from the index before, and needs the WAL from there on. */
+START_TEST(test_the_position_of_an_owner_that_control_has_replaced_does_not_count)
+{
+    begin();
+    lsn_t before_lsn = timeline_remote_lsn(find(1));
+    upload_unconfirmed(START_LSN + 100);
+    ck_assert_ptr_nonnull(question);
+    answer(false);
+    run_until(is_at_rest);
+    ck_assert_uint_eq(timeline_remote_lsn(find(1)), before_lsn);
+    end();
+}
+END_TEST
+
 /* -- tombstones -- */
 
 static lsn_t uploaded_lsn(uint64_t sequence, uint8_t id)
@@ -296,4 +332,6 @@ UNIT_MAIN(
     test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
     test_an_owner_that_control_has_replaced_deletes_nothing,
     test_the_object_store_holds_no_more_than_the_disk_once_files_were_rewritten,
+    test_a_position_counts_once_control_has_confirmed_the_generation,
+    test_the_position_of_an_owner_that_control_has_replaced_does_not_count,
     test_a_deleted_parent_takes_wal_until_its_childs_begin_is_uploaded);
