@@ -30,6 +30,7 @@ struct kv {
     rocksdb_flushoptions_t *flush;
     rocksdb_ingestexternalfileoptions_t *ingest;
     char *path;
+    _Atomic bool has_stopped; /* see kv_ingest() */
 };
 
 struct kv_batch {
@@ -88,6 +89,43 @@ static err_t take_error(const struct kv *kv, char *text, struct errmsg *msg)
     err = err_set(msg, err, "store %s: %s", kv->path, text);
     rocksdb_free(text);
     return err;
+}
+
+static uint64_t background_errors(const struct kv *kv)
+{
+    uint64_t errors = 0;
+    return rocksdb_property_int(kv->db, "rocksdb.background-errors", &errors) == 0 ? errors : 0;
+}
+
+/* Why RocksDB takes no writes now; NULL: it does. To be freed. */
+static char *why_stopped(struct kv *kv)
+{
+    char *text = NULL;
+    rocksdb_writebatch_t *nothing = rocksdb_writebatch_create();
+    rocksdb_write(kv->db, kv->write_volatile, nothing, &text);
+    rocksdb_writebatch_destroy(nothing);
+    return text;
+}
+
+/* A failed compaction does not stop it; a failed flush of the memtable or of the manifest does. */
+static void look_whether_stopped(struct kv *kv)
+{
+    if (background_errors(kv) == 0 || kv->has_stopped) {
+        return;
+    }
+    char *text = why_stopped(kv);
+    if (text != NULL) {
+        kv->has_stopped = true;
+        rocksdb_free(text);
+    }
+}
+
+static err_t take_write_error(struct kv *kv, char *text, struct errmsg *msg)
+{
+    if (text != NULL) {
+        look_whether_stopped(kv);
+    }
+    return take_error(kv, text, msg);
 }
 
 static void set_table_options(rocksdb_options_t *options, size_t prefix_size)
@@ -289,21 +327,21 @@ err_t kv_write(
     rocksdb_write(
         kv->db, durability == KV_SYNCED ? kv->write_synced : kv->write_volatile, batch->writes,
         &text);
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }
 
 err_t kv_put(struct kv *kv, struct bytes key, struct bytes value, struct errmsg *msg)
 {
     char *text = NULL;
     rocksdb_put(kv->db, kv->write_synced, chars(key), key.size, chars(value), value.size, &text);
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }
 
 err_t kv_delete(struct kv *kv, struct bytes key, struct errmsg *msg)
 {
     char *text = NULL;
     rocksdb_delete(kv->db, kv->write_synced, chars(key), key.size, &text);
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }
 
 err_t kv_get(struct kv *kv, struct bytes key, struct buf *to, struct errmsg *msg)
@@ -328,7 +366,7 @@ err_t kv_flush(struct kv *kv, struct errmsg *msg)
 {
     char *text = NULL;
     rocksdb_flush(kv->db, kv->flush, &text);
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }
 
 static struct kv_iter *create_iter(struct kv *kv, const rocksdb_readoptions_t *options)
@@ -425,9 +463,10 @@ err_t kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct
     return ERR_OK;
 }
 
-/* The call itself cannot fail; what went wrong in the background the store remembers. */
+/* The call itself cannot fail; what went wrong in the background the store counts. */
 err_t kv_compact(struct kv *kv, struct errmsg *msg)
 {
+    uint64_t before = background_errors(kv);
     rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
     rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
     /* A compaction that is at work began with an older rule; what it writes is passed over, because
@@ -442,8 +481,8 @@ err_t kv_compact(struct kv *kv, struct errmsg *msg)
         rocksdb_compact_range_opt(kv->db, options, NULL, 0, NULL, 0);
     }
     rocksdb_compactoptions_destroy(options);
-    uint64_t errors = 0;
-    if (rocksdb_property_int(kv->db, "rocksdb.background-errors", &errors) == 0 && errors > 0) {
+    uint64_t errors = background_errors(kv) - before;
+    if (errors > 0) {
         return err_set(msg, ERR_IO, "store %s: %" PRIu64 " background errors", kv->path, errors);
     }
     return ERR_OK;
@@ -527,11 +566,24 @@ void kv_file_destroy(struct kv_file *file)
     }
 }
 
+/*
+ * RocksDB 7.8 does not forget that it has stopped: the write path goes on after its recovery, but
+ * an ingest takes the number 0 for its files (an assertion in Debian's build).
+ */
 err_t kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg)
 {
     char *text = NULL;
+    if (kv->has_stopped) {
+        text = why_stopped(kv);
+        return text != NULL ? take_error(kv, text, msg)
+                            : err_set(
+                                  msg, ERR_FAILED,
+                                  "store %s: a background write failed and RocksDB has recovered "
+                                  "since; it takes files only when it is opened again",
+                                  kv->path);
+    }
     rocksdb_ingest_external_file(kv->db, paths, count, kv->ingest, &text);
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }
 
 uint64_t kv_level0_files(struct kv *kv)
@@ -570,5 +622,5 @@ err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg)
     if (checkpoint != NULL) {
         rocksdb_checkpoint_object_destroy(checkpoint);
     }
-    return take_error(kv, text, msg);
+    return take_write_error(kv, text, msg);
 }

@@ -92,6 +92,9 @@ void kv_file_destroy(struct kv_file *file); /* NULL is fine; the file stays wher
 /*
  * The files become part of the store, all or none, durable when it returns; they are moved. What
  * they hold is newer than everything that was there. Their key ranges must not overlap each other.
+ *
+ * When a background write has failed and stopped the store (a full disk under a memtable's flush),
+ * each call says why until RocksDB has recovered, and from then on ERR_FAILED: open it again.
  */
 NODISCARD err_t
 kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg);
