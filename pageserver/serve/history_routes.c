@@ -9,6 +9,7 @@
 #include "common/base/parse.h"
 #include "common/base/str.h"
 #include "common/pg/pg_version.h"
+#include "common/pg/wal_reader.h"
 #include "pageserver/serve/management_private.h"
 #include "pageserver/timeline/gc_round.h"
 #include "pageserver/timeline/tenant_size.h"
@@ -167,6 +168,7 @@ static err_t body_lease(struct http_request *http, struct history_lease *lease, 
     TRY(lease_name(http, lease->name, msg));
     TRY(http_request_json(http, &body, msg));
     TRY(doc_get_lsn(body, "lsn", &lease->lsn, msg));
+    lease->lsn = lsn_canonical(lease->lsn, SEGMENT_SIZE); /* as reads do with what they are asked */
     TRY(doc_opt_u64(body, "seconds", &seconds, msg));
     if (seconds > SECONDS_MAX) {
         return err_set(

@@ -20,8 +20,6 @@
 #include "pageserver/read/relation_list.h"
 #include "pageserver/serve/management_private.h"
 
-#define SEGMENT_SIZE (16 * MIB)
-
 static struct management management; /* one server a process */
 
 struct server *management_server(struct http_context *context)

@@ -8,6 +8,8 @@
 #include "pageserver/read/digest.h"
 #include "pageserver/serve/server.h"
 
+#define SEGMENT_SIZE (16 * MIB)
+
 struct management {
     struct http_context http;
     struct server *server;

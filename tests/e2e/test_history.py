@@ -126,6 +126,25 @@ def test_history_is_as_it_was_after_the_pageserver_was_killed(cluster):
     assert main.value("SELECT count(*) FROM t") == "2000"
 
 
+def test_a_lease_keeps_the_record_end_that_a_read_of_its_lsn_reads(cluster):
+    project = cluster.create_project("history-header")
+    main = project.main()
+    with main.connect() as db:
+        db.query("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i")
+        later = db.value("SELECT pg_current_wal_insert_lsn()")
+    url = storage(cluster, main)
+    wait_for("ingest", lambda: position(http("GET", url)["last_record_lsn"]) >= position(later))
+    boundary = position(later) // 8192 * 8192 # a page header of WAL follows
+    typed = f"{boundary >> 32:X}/{(boundary & 0xFFFFFFFF) + 11:X}"
+    answer = http("PUT", f"{url}/leases/typed", {"lsn": typed, "seconds": 0})
+    assert position(answer["lsn"]) == boundary, answer
+    digest = http("GET", f"{url}/digest?lsn={typed}")
+    set_window(project, main, 0)
+    collect_up_to(cluster, main, later)
+    assert http("GET", f"{url}/digest?lsn={typed}") == digest
+    assert http("PUT", f"{url}/leases/typed", {"lsn": typed, "seconds": 0}) == answer # the same again
+
+
 def test_a_time_leads_to_an_lsn_and_an_lsn_to_its_time(cluster):
     main = cluster.create_project("history-time").main()
     with main.connect() as db:
