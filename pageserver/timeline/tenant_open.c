@@ -322,7 +322,8 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
 /* Half of a restore or of an upload: of no use to this process. */
 static bool is_leftover(const char *name)
 {
-    return str_ends_with(name, ".downloading") || str_ends_with(name, ".checkpoint");
+    return str_ends_with(name, ".downloading") || str_ends_with(name, ".checkpoint") ||
+           str_ends_with(name, ".checkpoint.tmp"); /* while RocksDB makes it */
 }
 
 /* "TENANT.deleted" */

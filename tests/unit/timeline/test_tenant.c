@@ -3,6 +3,7 @@
 #include <semaphore.h>
 
 #include "common/base/fault.h"
+#include "common/io/file.h"
 #include "tests/unit/timeline/tenant_fixture.h"
 
 START_TEST(test_attaching_again_is_the_same_and_older_generations_are_stale)
@@ -14,6 +15,28 @@ START_TEST(test_attaching_again_is_the_same_and_older_generations_are_stale)
     ck_assert_int_eq(attach(1, 6), ERR_OK);
     fixture_reopen();
     ck_assert_uint_eq(tenant_generation(the_tenant()), 6);
+    fixture_end();
+}
+END_TEST
+
+/* Links to files that the store has deleted since would keep their space for ever. */
+START_TEST(test_what_an_upload_or_restore_left_half_done_goes_at_the_start)
+{
+    static const char *const suffixes[] = {".downloading", ".checkpoint", ".checkpoint.tmp"};
+    char paths[ARRAY_LEN(suffixes)][PATH_SIZE];
+    fixture_begin();
+    ck_assert_int_eq(attach(1, 1), ERR_OK);
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        (void)snprintf(
+            paths[i], sizeof(paths[i]), "%s/tenants/%s%s", fixture.folder,
+            tenant_id_text(tenant_id(the_tenant())).text, suffixes[i]);
+        ck_assert_ok(dir_create(paths[i], &msg), &msg);
+    }
+    fixture_reopen();
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        ck_assert_msg(!file_exists(paths[i]), "%s is still there", paths[i]);
+    }
+    ck_assert_uint_eq(tenant_generation(the_tenant()), 1);
     fixture_end();
 }
 END_TEST
@@ -267,6 +290,7 @@ UNIT_MAIN(
     test_row_does_not_wait_for_a_flush,
     test_largest_tenant_is_flushed_when_layers_take_too_much,
     test_attaching_again_is_the_same_and_older_generations_are_stale,
+    test_what_an_upload_or_restore_left_half_done_goes_at_the_start,
     test_timelines_are_there_after_a_restart,
     test_root_that_was_not_imported_is_still_importing_after_a_restart,
     test_putting_a_timeline_again_is_the_same,
