@@ -22,6 +22,8 @@ from rig import PAGESERVER, SAFEKEEPERS, lsn_text, lsn_value, place_of, stopped
 SETTINGS = ["--flush_size=256KB", "--flush_age=300ms", "--upload_interval=500ms", "--gc_period=1s", "--image_after_records=8",
             "--layers_memory=32MB", "--page_cache=8MB", "--block_cache=32MB"]
 LEASES_MAX = 20
+FAULTS = ["fail sync EIO 1 *.sst", "fail sync EIO 1 *.log", "fail sync EIO 1 */MANIFEST*", "fail write ENOSPC 1 *.sst",
+          "fail write EIO 1 *.log", "fail read EIO 3 *.sst"]
 
 
 class Daemon:
@@ -65,6 +67,7 @@ class Operator(threading.Thread):
         self.run_of, self.rng = run, random.Random(f"operator {run.seed}")
         self.branches, self.leases, self.unknown = {}, {}, set()
         self.durable = 0 # the highest position that was reported as durable
+        self.acknowledged = 0
         self.numbers = itertools.count(1)
         self.ended = threading.Event()
         self.pause = threading.Lock()
@@ -104,6 +107,7 @@ class Operator(threading.Thread):
         answer = http("PUT", f"{run.tenant_url}/timelines/{name}", run.branch_body(lsn))
         self.branches[name] = answer["start_lsn"]
         self.unknown.discard(name)
+        self.acknowledged += 1
 
     def make_lease(self, lsn):
         name = f"lease-{next(self.numbers)}"
@@ -115,6 +119,7 @@ class Operator(threading.Thread):
             raise
         self.leases[name] = answer["lsn"]
         self.unknown.discard(name)
+        self.acknowledged += 1
 
     def drop_lease(self, name):
         self.unknown.add(name)
@@ -131,7 +136,7 @@ class Run:
         project.api("PATCH", "", {"project": {"history_retention_seconds": 1}})
         tenant, timeline = place_of(cluster, project.main())
         self.tenant, self.timeline, self.generation = tenant["tenant"], timeline, tenant["generation"]
-        cluster.pageserver.kill()
+        cluster.kill(PAGESERVER)
         self.subject = Daemon(cluster, cluster.data / PAGESERVER, SETTINGS, cluster.data / f"conf/{PAGESERVER}.conf")
         # It has acknowledged a tenant and its first timeline, and nothing else has synced a folder since.
         cluster.disks[PAGESERVER].command("cut 1 0")
@@ -195,25 +200,42 @@ class Run:
         with contextlib.suppress(TimeoutError):
             wait_for("its last change", lambda: not self.subject.alive(), 3, 0.005)
         self.deaths_at_change += not self.subject.alive()
-        with self.operator.pause: # what it was asking for has failed by now
-            disk.command("kill 0 2")
+        with_cut = self.rng.random() < 0.5
+        self.cuts += with_cut
+        self.fall(f"cut {self.seed * 1000000 + number}" if with_cut else "kill 0 2")
+
+    def fall(self, command):
+        """It ends, if it has not yet, the disk does as told, and what comes back is judged."""
+        with self.operator.pause: # what the operator was asking for has been answered or has failed
             self.subject.kill()
-            if self.rng.random() < 0.5:
-                self.cuts += 1
-                disk.command(f"cut {self.seed * 1000000 + number}")
+            self.cluster.disks[PAGESERVER].command(command)
             with self.silence():
                 self.subject.start()
                 found = self.look()
         self.compare(found)
 
-    def wait_for_life(self):
-        """Something new is in memory and on disk."""
-        begin = self.operator.durable
-        made = len(self.operator.branches) + len(self.operator.leases)
-        wait_for("positions move", lambda: self.operator.broken or self.operator.durable > begin
-                 and len(self.operator.branches) + len(self.operator.leases) != made, 60, 0.01)
+    def life(self):
+        """Two numbers that move when something new is on disk, and when something new was acknowledged."""
         if self.operator.broken:
             raise self.operator.broken
+        return self.operator.durable, self.operator.acknowledged
+
+    def wait_for_life(self):
+        begin = self.life()
+        wait_for("positions move", lambda: all(now > then for now, then in zip(self.life(), begin)), 60, 0.01)
+
+    def what_it_says(self):
+        """"goes on", or what it gives as the reason why not."""
+        begin = self.life()
+
+        def answer():
+            if all(now > then for now, then in zip(self.life(), begin)):
+                return "goes on"
+            try:
+                http("GET", self.subject.url.removesuffix("/v1") + "/readyz", raw=True)
+            except ApiError as error:
+                return str(error)[:170]
+        return wait_for("it goes on or says why not", answer, 60, 0.02)
 
     def look(self):
         """What is there, before anything can come: [(timeline, lsn, digest)] to compare with the witness."""
@@ -275,6 +297,17 @@ class Run:
             if digest != expected:
                 self.violations.append(f"timeline {name} at {lsn_text(lsn)} has {digest}, the one that never fell {expected}")
 
+    # -- calls that fail --
+
+    def suffer(self, fault):
+        """It is told of a failure, a failed sync loses what it was about; then it ends, with a power cut."""
+        disk = self.cluster.disks[PAGESERVER]
+        self.wait_for_life()
+        disk.command(fault)
+        wait_for(f"{fault}: it bites", lambda: disk.status()["failures_left"] == 0, 60, 0.01)
+        print(f"   {fault}: {self.what_it_says()}", flush=True)
+        self.fall(f"cut {self.seed}")
+
     # -- the end --
 
     def finish(self):
@@ -282,7 +315,7 @@ class Run:
         self.operator.ended.set()
         self.operator.join(60)
         remote = wait_for("uploads go on", self.uploaded, 60)
-        scrub = http("POST", f"{self.tenant_url}/remote/scrub")
+        scrub = wait_for("no upload is in its way", lambda: http("POST", f"{self.tenant_url}/remote/scrub"))
         if scrub["dangling"]:
             self.violations.append(f"the object store lacks what its index names: {scrub}")
         self.subject.kill()
@@ -309,7 +342,7 @@ class Run:
         shutil.rmtree(self.witness_folder, ignore_errors=True)
 
 
-def run(cluster, project, seed, count):
+def run(cluster, project, seed, count, faults):
     """One line that says what happened; raises when something came back that is no state from before."""
     begin = time.monotonic()
     checked = Run(cluster, project, seed)
@@ -318,6 +351,9 @@ def run(cluster, project, seed, count):
             checked.strike(number)
             if checked.violations:
                 raise AssertionError(f"death {number}: {checked.violations[:5]}")
+        for fault in faults:
+            checked.suffer(fault)
+            assert not checked.violations, (fault, checked.violations[:5])
         checked.finish()
         assert not checked.violations, checked.violations[:10]
     finally:

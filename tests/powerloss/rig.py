@@ -29,6 +29,17 @@ def place_of(cluster, branch):
     return next(t for t in tenants if timeline in [row["timeline"] for row in t["timelines"]]), timeline
 
 
+def wait_until_gone(pid):
+    """A killed process holds its locks and ports until its last thread has ended, longer than it counts as alive."""
+    def gone():
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0] == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+    wait_for(f"process {pid} ends", gone, 20, 0.01)
+
+
 class LossyCluster(Cluster):
     def __init__(self, build, names="strict"):
         super().__init__(build)
@@ -66,8 +77,14 @@ class LossyCluster(Cluster):
             wait_for("its last change", lambda: not process.alive(), wait_s, 0.01)
         at_change = not process.alive()
         self.disks[name].command("kill 0 2")
-        process.kill()
+        self.kill(name)
         return at_change
+
+    def kill(self, name):
+        pid = self.process(name).pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
 
     def cut(self, name, seed):
         """The power is cut on a node whose process is gone."""

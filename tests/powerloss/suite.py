@@ -70,6 +70,13 @@ def row_without_a_sync_is_noticed(args):
         assert code == 1, f"exit code {code}: {output}"
 
 
+def store_says_when_its_disk_was_full(args):
+    with tempfile.TemporaryDirectory(prefix="lossy-") as folder, lossy_disk.mounted(args.build, folder):
+        done = subprocess.run([args.build / "tests/powerloss/kv_full", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True)
+        assert done.returncode == 0, f"exit code {done.returncode}:\n{done.stdout}"
+
+
 class SharedCluster:
     """One cluster for the checks of daemons, started by the first; made anew after a check that failed."""
 
@@ -96,7 +103,8 @@ class SharedCluster:
 def pageserver_comes_back_in_a_state_that_it_had(args, cluster):
     project = cluster.create_project("pageserver")
     benchmark = safekeepers.Benchmark(project.main(), rate=100)
-    print("   " + pageserver.run(cluster, project, args.seed, 200 if args.full else 5), flush=True)
+    deaths, faults = (200, pageserver.FAULTS) if args.full else (5, pageserver.FAULTS[:2])
+    print("   " + pageserver.run(cluster, project, args.seed, deaths, faults), flush=True)
     benchmark.stop()
 
 
@@ -115,7 +123,8 @@ def lying_disks_are_noticed(args, cluster):
 def checks_of(args, shared):
     for check in mount_checks.CHECKS:
         yield "lossyfs_" + check.__name__.removeprefix("check_"), functools.partial(mount_check, check, args)
-    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed):
+    for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed,
+                  store_says_when_its_disk_was_full):
         yield check.__name__, functools.partial(check, args)
     for check in (pageserver_comes_back_in_a_state_that_it_had, safekeepers_keep_what_was_acknowledged, lying_disks_are_noticed):
         yield check.__name__, functools.partial(shared.check, check)

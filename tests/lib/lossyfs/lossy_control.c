@@ -160,6 +160,10 @@ err_t lossy_control_run(struct lossy_control *control, const char *line, struct 
 void lossy_control_status(struct lossy_control *control, struct buf *to)
 {
     size_t dirty = 0;
+    uint64_t failures = 0;
+    for (size_t i = 0; i < LOSSY_FAILURES_MAX; i++) {
+        failures += control->failures[i].count;
+    }
     LIST_FOR_EACH(&control->tree->inodes, link)
     {
         dirty += CONTAINER_OF(link, struct lossy_inode, link)->file.change_count;
@@ -169,10 +173,11 @@ void lossy_control_status(struct lossy_control *control, struct buf *to)
         to,
         "{\"unsynced\": %zu, \"unsynced_names\": %zu, \"changes\": %" PRIu64 ", \"syncs\": %" PRIu64
         ", \"cuts\": %" PRIu64 ", \"kept\": %zu, \"torn\": %zu, \"lost\": %zu, "
-        "\"names_kept\": %zu, \"names_lost\": %zu, \"bytes\": %zu}\n",
+        "\"names_kept\": %zu, \"names_lost\": %zu, \"bytes\": %zu, \"failures_left\": %" PRIu64
+        "}\n",
         dirty, control->tree->change_count, control->changes, control->syncs, control->cuts,
         cut->kept, cut->torn, cut->lost, cut->names_kept, cut->names_lost,
-        lossy_tree_pages(control->tree) * LOSSY_PAGE_SIZE);
+        lossy_tree_pages(control->tree) * LOSSY_PAGE_SIZE, failures);
 }
 
 /* -- what calls meet -- */
