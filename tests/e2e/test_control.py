@@ -126,6 +126,16 @@ def test_pageserver_with_a_new_disk_serves_running_computes(fresh_cluster):
         raise AssertionError("a name is no tenant id")
     except ApiError as error:
         assert error.status == 400 and "tenants[0]" in error.body["message"], error
+    # A control that knows only what is in its catalog issues the next one, not the same again.
+    fresh_cluster.control.kill()
+    fresh_cluster.control.start()
+    pageserver.kill()
+    shutil.rmtree(pageserver.folder)
+    pageserver.start()
+    url = f"{pageserver.http_url}/v1/tenants/{tenant}"
+    again = wait_for("it is attached again", lambda: http("GET", url)["generation"], 60)
+    assert again == 3, again
+    assert valid(1, 3) == [True] and valid(1, 2) == [False]
 
 
 def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):

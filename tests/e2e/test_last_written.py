@@ -1,0 +1,45 @@
+"""Pages that leave the buffer pool come back as they left, however far behind the pageserver is."""
+import urllib.request
+
+import pq
+from cluster import wait_for
+
+EVICT = """SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg_buffercache
+           WHERE relfilenode IN (pg_relation_filenode('t'), pg_relation_filenode('t_pkey'))"""
+
+
+def arm(process, spec):
+    request = urllib.request.Request(process.http_url + "/faults", data=spec.encode(), method="PUT")
+    with urllib.request.urlopen(request, timeout=30):
+        pass
+
+
+def count_by(db, scan):
+    """By the table's pages, or by the index and the visibility map."""
+    db.query(f"SET enable_seqscan = {'on' if scan == 'seq' else 'off'}; SET enable_bitmapscan = off;"
+             f"SET enable_indexonlyscan = {'off' if scan == 'seq' else 'on'}; SET enable_indexscan = off")
+    return db.value("SELECT count(*) FROM t WHERE i > 0")
+
+
+def test_a_page_comes_back_as_it_left_while_ingest_is_slow(cluster):
+    main = cluster.create_project("slow-ingest").main()
+    uri = wait_for("it runs", lambda: main.compute().get("superuser_uri"))
+    with pq.connect(uri) as db:
+        db.query("CREATE EXTENSION pg_buffercache; CREATE TABLE t (i int PRIMARY KEY, v int)")
+        db.query("INSERT INTO t SELECT i, 0 FROM generate_series(1, 20000) i")
+        db.query("VACUUM t")
+        assert int(db.value(EVICT)) > 0
+        assert count_by(db, "index only") == "20000"
+        assert int(db.value(EVICT)) > 0
+        try:
+            arm(cluster.pageserver, "wal_ingest.piece=pause:1500")
+            db.query("DELETE FROM t WHERE i % 100 = 0") # clears bits of the map
+            assert int(db.value(EVICT)) > 0
+            counted = count_by(db, "index only")
+            assert counted == "19800", counted
+            db.query("DELETE FROM t WHERE i % 100 = 1")
+            assert int(db.value(EVICT)) > 0
+            counted = count_by(db, "seq")
+            assert counted == "19600", counted
+        finally:
+            arm(cluster.pageserver, "")
