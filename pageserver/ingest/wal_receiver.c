@@ -91,8 +91,9 @@ static size_t index_of(const struct wal_receiver *receiver, const struct feed_so
     return SAFEKEEPERS_MAX;
 }
 
-/* The one with the most WAL, if that is more than we have; SAFEKEEPERS_MAX: none. */
-static size_t best_source(const struct wal_receiver *receiver)
+/* Of all but `not_this`, the one with the most WAL, if that is more than we have; SAFEKEEPERS_MAX:
+ * none. */
+static size_t best_source(const struct wal_receiver *receiver, size_t not_this)
 {
     const struct feed_watch *watch = receiver->options.watch;
     mono_ns_t now = clock_mono();
@@ -100,7 +101,7 @@ static size_t best_source(const struct wal_receiver *receiver)
     lsn_t best_lsn = next_lsn(receiver);
     for (size_t i = 0; i < watch->set->count; i++) {
         lsn_t commit_lsn = watch->standings[i].commit_lsn;
-        if (feed_watch_can_use(watch, i) && receiver->penalty_until[i] <= now &&
+        if (i != not_this && feed_watch_can_use(watch, i) && receiver->penalty_until[i] <= now &&
             commit_lsn > best_lsn) {
             best = i;
             best_lsn = commit_lsn;
@@ -119,7 +120,7 @@ static void punish(struct wal_receiver *receiver, size_t index)
 static void open_best(struct wal_receiver *receiver)
 {
     struct timeline *tl = receiver->options.timeline;
-    size_t best = best_source(receiver);
+    size_t best = best_source(receiver, SAFEKEEPERS_MAX);
     if (best == SAFEKEEPERS_MAX || receiver->is_idle || timeline_failure(tl) != NULL) {
         return;
     }
@@ -134,9 +135,9 @@ static void open_best(struct wal_receiver *receiver)
 /* Another one has more, and from this one nothing came for too long, though there was room. */
 static void leave_if_stalled(struct wal_receiver *receiver)
 {
-    size_t index = index_of(receiver, receiver->channel.source), best = best_source(receiver);
-    if (best == SAFEKEEPERS_MAX || best == index ||
-        receiver->channel.window_lsn <= next_lsn(receiver)) {
+    size_t index = index_of(receiver, receiver->channel.source);
+    size_t best = best_source(receiver, index);
+    if (best == SAFEKEEPERS_MAX || receiver->channel.window_lsn <= next_lsn(receiver)) {
         return;
     }
     const struct feed_watch *watch = receiver->options.watch;
