@@ -131,12 +131,15 @@ class Safekeepers:
         if len(set(digests.values())) != 1:
             self.violations.append(f"safekeepers disagree on [{lsn_text(begin)}, {lsn_text(end)}): {digests}")
 
-    def judge(self):
-        """Every acknowledged commit, once; sums; all three the same bytes from the beginning on."""
+    def stop(self):
         if self.benchmark:
             self.benchmark.stop()
         if self.ledger.stop():
             self.violations.append("writers never came back")
+
+    def judge(self):
+        """Every acknowledged commit, once; sums; all three the same bytes from the beginning on."""
+        self.stop()
         self.branch.suspend()  # the new compute has nothing but what the safekeepers kept
         self.branch.start()
         with self.branch.connect() as db:
@@ -153,11 +156,14 @@ def run(cluster, branch, seed, count):
     begin = time.monotonic()
     plan = make_plan(seed, count)
     safekeepers = Safekeepers(cluster, branch, seed)
-    for number, step in enumerate(plan):
-        safekeepers.strike(step)
-        if safekeepers.violations:
-            raise AssertionError(f"cut {number} {step}: {safekeepers.violations[:5]}")
-    wal_bytes = safekeepers.judge()
+    try:
+        for number, step in enumerate(plan):
+            safekeepers.strike(step)
+            if safekeepers.violations:
+                raise AssertionError(f"cut {number} {step}: {safekeepers.violations[:5]}")
+        wal_bytes = safekeepers.judge()
+    finally:
+        safekeepers.stop()
     assert not safekeepers.violations, safekeepers.violations[:10]
     disks = [cluster.disks[name].status() for name in SAFEKEEPERS]
     lost, torn = (sum(disk[key] for disk in disks) for key in ("lost", "torn"))

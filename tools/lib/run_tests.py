@@ -3,7 +3,7 @@
 
 Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
 program; Python suites (redo, planted, e2e, powerloss, chaos, those with -full) print one line a test, `ok NAME` or
-`FAILED NAME`.
+`FAILED NAME`; one that cannot run here says `LEFT OUT` and why.
 The last line is `N passed, N failed`; the exit code is 1 when anything failed.
 """
 import argparse
@@ -62,19 +62,21 @@ def run_python(tally, suite, command):
     """A suite of our own: prints `ok NAME` and `FAILED NAME` lines, or a last line `N passed, N failed`."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                bufsize=1)
-    failed, passed = [], 0
+    failed, passed, left_out = [], 0, False
     for line in process.stdout:
         print(line, end="", flush=True)
         if line.startswith("ok "):
             passed += 1
         elif line.startswith("FAILED "):
             failed.append(f"{suite}: {line.split()[1]}")
+        elif line.startswith("LEFT OUT "):  # as a whole, with a reason
+            left_out = True
         elif total := re.match(r"(\d+) passed, (\d+) failed", line):
             passed += int(total.group(1))
             failed += [f"{suite}: {line.strip()}"] * int(total.group(2))
     if process.wait() != 0 and not failed:
         failed.append(f"{suite}: exit code {process.returncode}")
-    if passed + len(failed) == 0:
+    if passed + len(failed) == 0 and not left_out:
         failed.append(f"{suite}: ran nothing")
     tally.add(passed, failed)
 
