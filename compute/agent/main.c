@@ -123,15 +123,25 @@ static err_t add(const char *id, struct compute_spec *spec, struct errmsg *msg)
     return ERR_OK;
 }
 
-/* Roles and databases may change while it runs; everything else needs a new start. */
-static bool differs_only_in_contents(const struct compute_spec *a, const struct compute_spec *b)
+/*
+ * Roles and databases may change while it runs, and who its safekeepers are: its walproposer learns
+ * of a newer membership from them. Everything else needs a new start.
+ */
+static bool differs_only_in_what_may_change(
+    const struct compute_spec *a, const struct compute_spec *b)
 {
     static const char *const contents[] = {"roles", "databases", "superuser_password"};
+    static const char *const members[] = {"safekeepers", "membership_generation"};
     struct doc *first = doc_copy(a->body);
     struct doc *second = doc_copy(b->body);
     for (size_t i = 0; i < ARRAY_LEN(contents); i++) {
         doc_remove(first, contents[i]);
         doc_remove(second, contents[i]);
+    }
+    for (size_t i = 0;
+         i < ARRAY_LEN(members) && b->membership_generation > a->membership_generation; i++) {
+        doc_remove(first, members[i]);
+        doc_remove(second, members[i]);
     }
     bool same = doc_equal(first, second);
     doc_unref(first);
@@ -155,7 +165,8 @@ static err_t renew(struct compute *compute, struct compute_spec *spec, struct er
         compute_spec_destroy(spec);
         return ERR_OK;
     }
-    if (compute_is_running(compute) && differs_only_in_contents(compute_spec_of(compute), spec)) {
+    if (compute_is_running(compute) &&
+        differs_only_in_what_may_change(compute_spec_of(compute), spec)) {
         return compute_apply_spec(compute, spec)
                    ? ERR_OK
                    : err_set(msg, ERR_BUSY, "an earlier change of roles is under way");

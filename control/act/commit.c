@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "control/act/reconcile_private.h"
+#include "control/model/members.h"
 #include "control/model/name.h"
 
 #define COMMIT_OBJECTS_MAX                                                                         \
@@ -161,6 +162,12 @@ static bool branch_has_steps(const struct branch *branch)
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         running = running || branch->safekeeper_attempts[i].running;
     }
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
+        running = running || branch->member_attempts[i].running;
+    }
+    for (size_t i = 0; i < LEFT_MAX; i++) {
+        running = running || branch->left_attempts[i].running;
+    }
     return running;
 }
 
@@ -173,6 +180,32 @@ static void confirm_safekeepers(const struct branch *branch, struct branch_row *
             row->confirmed.ids[row->confirmed.count++] = id;
         }
     }
+}
+
+static void end_change(const struct committing *committing, struct branch *branch)
+{
+    struct branch_row row = branch->row;
+    if (!branch_end_change(branch, &row)) {
+        return; /* planned again with the next answer */
+    }
+    log_info(
+        NULL, "branch %s: membership generation %" PRIu64 ", %s", row.id, row.membership_generation,
+        branch->row.change_given_up ? "the change was given up" : "the change is done");
+    store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
+    end_operations(committing, &branch->running, STATUS_FINISHED, "");
+}
+
+static void forget_left(const struct committing *committing, struct branch *branch)
+{
+    struct branch_row row = branch->row;
+    row.left_safekeepers = (struct node_set){0};
+    for (size_t i = 0; i < branch->row.left_safekeepers.count; i++) {
+        if (branch->on_left[i] != SEEN_ABSENT) {
+            row.left_safekeepers.ids[row.left_safekeepers.count++] =
+                branch->row.left_safekeepers.ids[i];
+        }
+    }
+    store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
 }
 
 /* A branch that others hang on, or that is protected meanwhile, stays until that has changed. */
@@ -239,6 +272,10 @@ static void commit_branch(struct committing *committing, struct branch *branch)
         confirm_safekeepers(branch, &row);
         store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
         end_operations(committing, &branch->running, STATUS_FINISHED, "");
+    } else if (plan_has(&plan, PLAN_END_CHANGE)) {
+        end_change(committing, branch);
+    } else if (plan_has(&plan, PLAN_FORGET_LEFT)) {
+        forget_left(committing, branch);
     } else if (plan_has(&plan, PLAN_CONFIRM)) {
         struct branch_row row = branch->row;
         confirm_safekeepers(branch, &row);

@@ -325,7 +325,7 @@ static void on_polled(struct http_call *http)
     if (err == ERR_OK) {
         node->answered = true;
         node->polls++;
-        if (node->kind == NODE_PAGESERVER) {
+        if (node->kind != NODE_AGENT) {
             take_incarnation(node, body);
         }
     }

@@ -23,11 +23,11 @@ struct node {
     uint16_t port, http_port; /* of an agent only the HTTP port */
     bool reachable;           /* until a call got no answer */
     bool answered;            /* a poll since our start */
-    char incarnation[64];     /* pageserver: changes with its disk; "" before the first answer */
-    struct errmsg error;      /* of the last call that got no answer */
-    size_t steps_running;     /* of the reconciler: limited, see reconcile.c */
-    size_t lost;              /* timelines that a safekeeper held and lost, at the last poll */
-    uint64_t polls;           /* answered; stamps what they listed */
+    char incarnation[64]; /* not of an agent: changes with its disk; "" before the first answer */
+    struct errmsg error;  /* of the last call that got no answer */
+    size_t steps_running; /* of the reconciler: limited, see reconcile.c */
+    size_t lost;          /* timelines that a safekeeper held and lost, at the last poll */
+    uint64_t polls;       /* answered; stamps what they listed */
 
     struct nodes *nodes; /* private from here on */
     struct http_call poll;

@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "control/act/reconcile_private.h"
+#include "control/model/members.h"
 
 /* ---- timelines, as listed by a safekeeper or a pageserver ---- */
 
@@ -154,6 +155,9 @@ static void observe_timelines(
         FOR_EACH_BRANCH(project, branch)
         {
             compare_branch(&listing, branch);
+            if (branch_generation(&branch->row) > 1) {
+                work_branch(reconciler, branch); /* a change, or what is left of one */
+            }
         }
     }
     if (listing.lost != node->lost) {

@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "control/act/reconcile_private.h"
+#include "control/model/members.h"
 
 #define RETRY_TICK_MS      20
 #define RETRIES_PER_TICK   500 /* of each kind: the rest comes at the next tick */
@@ -210,6 +211,34 @@ void view_project(
     }
 }
 
+/* Generation 1 is what the timelines were created with: nobody has to be told. */
+static void view_members(const struct branch *branch, struct plan_branch_view *ret)
+{
+    struct membership membership = branch_membership(&branch->row);
+    struct change_judgement judged = {0};
+    uint64_t left[LEFT_MAX];
+    ret->left_count = branch_left(branch, left);
+    memcpy(ret->on_left, branch->on_left, sizeof(ret->on_left));
+    ret->is_changing = membership_is_joint(&membership);
+    ret->gives_up = branch->row.change_given_up;
+    ret->member_count = membership.count;
+    ret->pageserver_is_behind = branch->row.membership_generation > 1 &&
+                                branch->pageserver_generation != branch->row.membership_generation;
+    if (ret->is_changing) {
+        judged = branch_judge(branch);
+        ret->verdict = judged.verdict;
+    }
+    for (uint32_t i = 0; i < membership.count; i++) {
+        bool is_known =
+            membership.generation <= 1 || branch->reports[i].generation == membership.generation;
+        bool is_behind =
+            ret->is_changing && judged.verdict == CHANGE_WAIT_NEW && (judged.behind & 1u << i) != 0;
+        ret->is_newcomer[i] =
+            membership_is_newcomer(&membership, i) && !branch->reports[i].answered;
+        ret->is_due[i] = !is_known || is_behind;
+    }
+}
+
 void view_branch(const struct branch *branch, struct plan_branch_view *ret)
 {
     *ret = (struct plan_branch_view){
@@ -226,6 +255,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
         ret->on_safekeeper[i] = branch->on_safekeeper[i];
         ret->confirmed[i] = node_set_has(&branch->row.confirmed, branch->row.safekeepers.ids[i]);
     }
+    view_members(branch, ret);
     if (branch_is_live(branch)) {
         return; /* the rest is only asked when it goes */
     }
@@ -269,6 +299,12 @@ static struct attempt *attempt_of(const struct target *target, const struct plan
     }
     if (target->branch == NULL) {
         return &target->project->attempt;
+    }
+    if (step->kind == PLAN_JOIN_SAFEKEEPER || step->kind == PLAN_TELL_SAFEKEEPER) {
+        return &target->branch->member_attempts[step->safekeeper];
+    }
+    if (step->kind == PLAN_DELETE_LEFT) {
+        return &target->branch->left_attempts[step->safekeeper];
     }
     if (step->kind == PLAN_CREATE_ON_SAFEKEEPER || step->kind == PLAN_DELETE_ON_SAFEKEEPER) {
         return &target->branch->safekeeper_attempts[step->safekeeper];
@@ -337,6 +373,9 @@ static void start(
     }
     if (target->branch != NULL) {
         step->timeline = target->branch->row.timeline;
+        step->generation = branch_generation(&target->branch->row);
+        step->membership_generation = target->branch->row.membership_generation;
+        step->node_id = node->id;
     }
     attempt->running = true;
     reconciler->steps_running++;
@@ -354,6 +393,8 @@ static void run_plan(
         case PLAN_RENEW_GENERATION:
         case PLAN_GIVE_WAY:
         case PLAN_CONFIRM:
+        case PLAN_END_CHANGE:
+        case PLAN_FORGET_LEFT:
         case PLAN_COMMIT:
         case PLAN_PURGE: mark_for_commit(reconciler, target); break;
         case PLAN_ATTACH_TENANT:
@@ -362,6 +403,9 @@ static void run_plan(
         case PLAN_CREATE_ON_SAFEKEEPER:
         case PLAN_DELETE_ON_PAGESERVER:
         case PLAN_DELETE_ON_SAFEKEEPER:
+        case PLAN_JOIN_SAFEKEEPER:
+        case PLAN_TELL_SAFEKEEPER:
+        case PLAN_DELETE_LEFT:
         case PLAN_START_COMPUTE:
         case PLAN_STOP_COMPUTE:
         case PLAN_DELETE_COMPUTE:

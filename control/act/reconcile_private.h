@@ -46,9 +46,12 @@ struct step {
     enum plan_step_kind kind;
     unsigned safekeeper;
     struct attempt *attempt;
-    uint64_t wish;               /* of the endpoint when it started */
-    struct timeline_id timeline; /* of the branch when it started */
-    struct target target;        /* empty for the image */
+    uint64_t wish;                  /* of the endpoint when it started */
+    struct timeline_id timeline;    /* of the branch when it started */
+    uint64_t generation;            /* of its newest membership when it started */
+    uint64_t membership_generation; /* not of a joint one: what the pageserver is told */
+    uint64_t node_id;
+    struct target target; /* empty for the image */
 };
 
 /* reconcile.c */

@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "control/act/reconcile_private.h"
+#include "control/model/members.h"
 
 #define STEP_TIMEOUT_MS   20000
 #define IMAGE_TIMEOUT_MS  180000
@@ -20,12 +21,27 @@
 #define ASK_FAST_MS       20 /* a compute that is starting is asked so often .. */
 #define ASK_FAST_COUNT    50 /* .. for the first second, then */
 #define ASK_SLOW_MS       200
+#define TELL_AGAIN_MS     100 /* a new member that still copies */
 #define WAL_SEGMENT_SIZE  (16 * MIB)
 #define COMPUTE_STOP_MODE "fast"
 
 METRIC_COUNTER(steps_total, "control_steps_total", "steps sent to nodes");
 METRIC_COUNTER(
     steps_failed_total, "control_steps_failed_total", "steps that failed and are retried");
+
+static struct node *member_node(
+    struct reconciler *reconciler, const struct plan_step *planned, const struct branch *branch)
+{
+    uint64_t left[LEFT_MAX];
+    if (planned->kind == PLAN_DELETE_LEFT) {
+        size_t count = branch_left(branch, left);
+        ASSERT(planned->safekeeper < count);
+        return nodes_find(reconciler->nodes, NODE_SAFEKEEPER, left[planned->safekeeper]);
+    }
+    struct membership membership = branch_membership(&branch->row);
+    ASSERT(planned->safekeeper < membership.count);
+    return nodes_find(reconciler->nodes, NODE_SAFEKEEPER, membership.members[planned->safekeeper]);
+}
 
 struct node *step_node(
     struct reconciler *reconciler, const struct plan_step *planned, const struct target *target)
@@ -41,6 +57,9 @@ struct node *step_node(
         return nodes_find(
             reconciler->nodes, NODE_SAFEKEEPER,
             target->branch->row.safekeepers.ids[planned->safekeeper]);
+    case PLAN_JOIN_SAFEKEEPER:
+    case PLAN_TELL_SAFEKEEPER:
+    case PLAN_DELETE_LEFT: return member_node(reconciler, planned, target->branch);
     case PLAN_START_COMPUTE:
     case PLAN_STOP_COMPUTE:
     case PLAN_DELETE_COMPUTE:
@@ -50,6 +69,8 @@ struct node *step_node(
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
     case PLAN_CONFIRM:
+    case PLAN_END_CHANGE:
+    case PLAN_FORGET_LEFT:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -58,22 +79,25 @@ struct node *step_node(
 
 /* ---- bodies ---- */
 
-/* [{id, host, port}], with the HTTP address too when `with_http`. */
-static struct doc *safekeepers_doc(
-    struct reconciler *reconciler, const struct branch *branch, bool with_http)
+/* {id, host, port}, with the HTTP address too when `with_http`. */
+static struct doc *member_doc(struct reconciler *reconciler, uint64_t id, bool with_http)
+{
+    const struct node *node = nodes_find(reconciler->nodes, NODE_SAFEKEEPER, id);
+    struct doc *member = doc_set_int(doc_object(), "id", (int64_t)id);
+    doc_set_str(member, "host", node == NULL ? "" : node->host);
+    doc_set_int(member, "port", node == NULL ? 0 : node->port);
+    if (with_http) {
+        doc_set_str(member, "http_host", node == NULL ? "" : node->host);
+        doc_set_int(member, "http_port", node == NULL ? 0 : node->http_port);
+    }
+    return member;
+}
+
+static struct doc *safekeepers_doc(struct reconciler *reconciler, const struct branch *branch)
 {
     struct doc *array = doc_array();
     for (size_t i = 0; i < branch->row.safekeepers.count; i++) {
-        uint64_t id = branch->row.safekeepers.ids[i];
-        const struct node *node = nodes_find(reconciler->nodes, NODE_SAFEKEEPER, id);
-        struct doc *member = doc_set_int(doc_object(), "id", (int64_t)id);
-        doc_set_str(member, "host", node == NULL ? "" : node->host);
-        doc_set_int(member, "port", node == NULL ? 0 : node->port);
-        if (with_http) {
-            doc_set_str(member, "http_host", node == NULL ? "" : node->host);
-            doc_set_int(member, "http_port", node == NULL ? 0 : node->http_port);
-        }
-        doc_push(array, member);
+        doc_push(array, member_doc(reconciler, branch->row.safekeepers.ids[i], false));
     }
     return array;
 }
@@ -99,9 +123,26 @@ static struct doc *pageserver_timeline_body(
         doc_set_timeline(body, "parent", branch->parent->row.timeline);
         doc_set_lsn(body, "branch_lsn", branch->row.start_lsn);
     }
-    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, false));
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch));
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     return body;
+}
+
+static struct doc *membership_doc(struct reconciler *reconciler, const struct branch *branch)
+{
+    struct membership membership = branch_membership(&branch->row);
+    struct doc *members = doc_array();
+    for (uint32_t i = 0; i < membership.count; i++) {
+        struct doc *member = member_doc(reconciler, membership.members[i], true);
+        bool is_old = (membership.old_set & 1u << i) != 0;
+        bool is_new = (membership.new_set & 1u << i) != 0;
+        if (is_old != is_new) {
+            doc_set_str(member, "set", is_old ? "old" : "new");
+        }
+        doc_push(members, member);
+    }
+    struct doc *doc = doc_set_int(doc_object(), "generation", (int64_t)membership.generation);
+    return doc_set(doc, "members", members);
 }
 
 static struct doc *safekeeper_timeline_body(
@@ -111,10 +152,26 @@ static struct doc *safekeeper_timeline_body(
     doc_set_int(body, "pg_version", (int64_t)branch->project->row.pg_version);
     doc_set_str(body, "system_id", branch->project->row.system_id);
     doc_set_int(body, "segment_size", (int64_t)WAL_SEGMENT_SIZE);
-    struct doc *membership = doc_object();
-    doc_set_int(membership, "generation", (int64_t)branch->row.membership_generation);
-    doc_set(membership, "members", safekeepers_doc(reconciler, branch, true));
-    return doc_set(body, "membership", membership);
+    return doc_set(body, "membership", membership_doc(reconciler, branch));
+}
+
+/* For a newcomer: only on the disk that it had when the change began. */
+static struct doc *join_body(const struct step *step, const struct branch *branch)
+{
+    char id[24];
+    struct doc *body = safekeeper_timeline_body(step->reconciler, branch);
+    snprintf(id, sizeof id, "%" PRIu64, step->node_id);
+    const char *disk = doc_value_str(doc_get(branch->row.change_disks, id));
+    return disk == NULL ? body : doc_set_str(body, "incarnation", disk);
+}
+
+static struct doc *tell_body(const struct step *step, const struct branch *branch)
+{
+    struct doc *body = doc_object();
+    if (branch->row.change_generation != 0) {
+        doc_set_int(body, "term", (int64_t)branch_judge(branch).term);
+    }
+    return doc_set(body, "membership", membership_doc(step->reconciler, branch));
 }
 
 static struct doc *compute_body(struct reconciler *reconciler, const struct endpoint *endpoint)
@@ -129,7 +186,7 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
     doc_set_int(body, "pg_version", (int64_t)project->row.pg_version);
     doc_set_int(body, "port", (int64_t)endpoint->row.port);
     doc_set_str(body, "listen_host", reconciler->options.compute_listen_host);
-    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, false));
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch));
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     doc_set_int(body, "generation", (int64_t)project->row.generation);
     if (pageserver != NULL) {
@@ -160,6 +217,7 @@ static bool is_success(const struct step *step)
     case PLAN_DETACH_TENANT:
     case PLAN_DELETE_ON_PAGESERVER:
     case PLAN_DELETE_ON_SAFEKEEPER:
+    case PLAN_DELETE_LEFT:
     case PLAN_DELETE_COMPUTE:
     case PLAN_STOP_COMPUTE:
     case PLAN_ASK_COMPUTE:
@@ -168,10 +226,14 @@ static bool is_success(const struct step *step)
     case PLAN_ATTACH_TENANT:
     case PLAN_CREATE_ON_PAGESERVER:
     case PLAN_CREATE_ON_SAFEKEEPER:
+    case PLAN_JOIN_SAFEKEEPER:
+    case PLAN_TELL_SAFEKEEPER:
     case PLAN_MAKE_IMAGE:
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
     case PLAN_CONFIRM:
+    case PLAN_END_CHANGE:
+    case PLAN_FORGET_LEFT:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -217,6 +279,52 @@ static void forget_timelines(struct reconciler *reconciler, struct project *proj
     }
 }
 
+static err_t read_report(const struct doc *body, struct change_report *ret, struct errmsg *msg)
+{
+    const struct doc *report = doc_get(body, "report");
+    uint64_t generation = 0;
+    struct change_report said = {.answered = true};
+    TRY(doc_get_u64(report, "generation", &generation, msg));
+    TRY(doc_get_u64(report, "term", &said.term, msg));
+    TRY(doc_get_u64(report, "log_term", &said.log_term, msg));
+    TRY(doc_get_lsn(report, "record_lsn", &said.record_lsn, msg));
+    TRY(doc_get_u64(report, "suspect_term", &said.suspect_term, msg));
+    TRY(doc_get_lsn(report, "suspect_lsn", &said.suspect_lsn, msg));
+    said.generation = (generation_t)MIN_OF(generation, (uint64_t)UINT32_MAX);
+    *ret = said;
+    return ERR_OK;
+}
+
+/* The membership may have changed while the step ran: then the answer is about another one. */
+static void take_report(struct step *step)
+{
+    struct branch *branch = step->target.branch;
+    struct membership membership = branch_membership(&branch->row);
+    uint32_t index = membership_index(&membership, step->node_id);
+    struct change_report report;
+    struct errmsg msg;
+    if (index == membership.count || step->generation != membership.generation) {
+        return;
+    }
+    if (read_report(step->call.body, &report, &msg) != ERR_OK) {
+        step->attempt->next = clock_mono() + TELL_AGAIN_MS * NS_PER_MS; /* it has none just now */
+        return;
+    }
+    branch->reports[index] = report;
+    step->attempt->next = clock_mono() + TELL_AGAIN_MS * NS_PER_MS;
+}
+
+static void take_left(struct step *step)
+{
+    uint64_t left[LEFT_MAX];
+    size_t count = branch_left(step->target.branch, left);
+    for (size_t i = 0; i < count; i++) {
+        if (left[i] == step->node_id) {
+            step->target.branch->on_left[i] = SEEN_ABSENT;
+        }
+    }
+}
+
 static void take_answer(struct step *step)
 {
     struct reconciler *reconciler = step->reconciler;
@@ -224,7 +332,9 @@ static void take_answer(struct step *step)
     struct branch *branch = step->target.branch;
     bool is_timeline =
         step->kind == PLAN_CREATE_ON_PAGESERVER || step->kind == PLAN_DELETE_ON_PAGESERVER ||
-        step->kind == PLAN_CREATE_ON_SAFEKEEPER || step->kind == PLAN_DELETE_ON_SAFEKEEPER;
+        step->kind == PLAN_CREATE_ON_SAFEKEEPER || step->kind == PLAN_DELETE_ON_SAFEKEEPER ||
+        step->kind == PLAN_JOIN_SAFEKEEPER || step->kind == PLAN_TELL_SAFEKEEPER ||
+        step->kind == PLAN_DELETE_LEFT;
     ASSERT(IMPLIES(is_timeline, branch != NULL));
     switch (step->kind) {
     case PLAN_ATTACH_TENANT:
@@ -237,6 +347,7 @@ static void take_answer(struct step *step)
         break;
     case PLAN_CREATE_ON_PAGESERVER:
         branch->on_pageserver = SEEN_PRESENT;
+        branch->pageserver_generation = step->membership_generation;
         work_children(reconciler, branch);
         break;
     case PLAN_DELETE_ON_PAGESERVER:
@@ -247,6 +358,9 @@ static void take_answer(struct step *step)
         break;
     case PLAN_CREATE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT; break;
     case PLAN_DELETE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_ABSENT; break;
+    case PLAN_JOIN_SAFEKEEPER:
+    case PLAN_TELL_SAFEKEEPER: take_report(step); break;
+    case PLAN_DELETE_LEFT: take_left(step); break;
     case PLAN_START_COMPUTE:
     case PLAN_STOP_COMPUTE:
     case PLAN_DELETE_COMPUTE:
@@ -260,6 +374,8 @@ static void take_answer(struct step *step)
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
     case PLAN_CONFIRM:
+    case PLAN_END_CHANGE:
+    case PLAN_FORGET_LEFT:
     case PLAN_COMMIT:
     case PLAN_PURGE: break;
     }
@@ -377,12 +493,17 @@ static void make_storage_request(const struct step *step, struct request *ret)
         ret->body = pageserver_timeline_body(step->reconciler, branch);
     } else if (step->kind == PLAN_CREATE_ON_SAFEKEEPER) {
         ret->body = safekeeper_timeline_body(step->reconciler, branch);
+    } else if (step->kind == PLAN_JOIN_SAFEKEEPER) {
+        ret->body = join_body(step, branch);
+    } else if (step->kind == PLAN_TELL_SAFEKEEPER) {
+        buf_printf(&ret->path, "/membership");
+        ret->body = tell_body(step, branch);
     } else {
-        bool is_wal = step->kind == PLAN_DELETE_ON_SAFEKEEPER;
+        bool is_wal = step->kind != PLAN_DETACH_TENANT && step->kind != PLAN_DELETE_ON_PAGESERVER;
         ret->method = "DELETE";
         buf_printf(
             &ret->path, "?generation=%" PRIu64,
-            is_wal ? branch->row.membership_generation : project->row.generation);
+            is_wal ? branch_generation(&branch->row) : project->row.generation);
     }
 }
 

@@ -153,7 +153,9 @@ struct doc *new_role(const char *name); /* with a random password */
 struct doc *new_database(const char *name, const char *owner);
 struct doc *find_named(const struct doc *array, const char *name); /* {"name": NAME}; or NULL */
 
-extern const struct http_route project_routes[], branch_routes[], restore_routes[], role_routes[],
-    endpoint_routes[], operation_routes[], generation_routes[], other_routes[];
-extern const size_t project_route_count, branch_route_count, restore_route_count, role_route_count,
-    endpoint_route_count, operation_route_count, generation_route_count, other_route_count;
+extern const struct http_route project_routes[], branch_routes[], restore_routes[],
+    safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
+    other_routes[];
+extern const size_t project_route_count, branch_route_count, restore_route_count,
+    safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
+    generation_route_count, other_route_count;

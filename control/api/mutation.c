@@ -276,6 +276,7 @@ void api_add_routes(struct api *api, struct http_server *server)
     http_server_add_routes(server, project_routes, project_route_count, &api->http);
     http_server_add_routes(server, branch_routes, branch_route_count, &api->http);
     http_server_add_routes(server, restore_routes, restore_route_count, &api->http);
+    http_server_add_routes(server, safekeeper_routes, safekeeper_route_count, &api->http);
     http_server_add_routes(server, role_routes, role_route_count, &api->http);
     http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
     http_server_add_routes(server, operation_routes, operation_route_count, &api->http);

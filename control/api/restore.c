@@ -94,6 +94,10 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     row.state_changed_at = row.last_reset_at = clock_wall();
     row.membership_generation = 1;
     row.confirmed = (struct node_set){0};
+    row.change_generation = 0; /* a change that is under way goes on with the successor */
+    row.change_given_up = false;
+    row.next_safekeepers = row.left_safekeepers = (struct node_set){0};
+    row.change_disks = NULL;
     row.roles = source->row.roles; /* borrowed: mutation_put takes its own references */
     row.databases = source->row.databases;
     TRY(choose_safekeepers(mutation, &row.safekeepers, msg));

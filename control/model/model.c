@@ -1,6 +1,7 @@
 #include "control/model/model.h"
 
 #include "common/base/mem.h"
+#include "control/model/members.h"
 
 void model_init(struct model *model)
 {
@@ -103,11 +104,41 @@ static err_t change_timeline(
     branch->timeline_text = text;
     index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
     branch->on_pageserver = SEEN_UNKNOWN;
+    branch->pageserver_generation = 0;
+    memset(branch->reports, 0, sizeof(branch->reports));
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         branch->on_safekeeper[i] = SEEN_UNKNOWN;
         branch->missed[i] = 0;
     }
     return ERR_OK;
+}
+
+/* A step that is under way stays under way: it refers to its attempt. */
+static void try_at_once(struct attempt *attempts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        attempts[i].next = 0;
+        attempts[i].failures = 0;
+    }
+}
+
+/* Under another membership the old answers count for nothing, and indexes mean others. */
+static void change_members(struct branch *branch, const struct branch_row *row)
+{
+    if (branch_generation(&branch->row) == branch_generation(row)) {
+        return;
+    }
+    memset(branch->reports, 0, sizeof(branch->reports));
+    try_at_once(branch->member_attempts, MEMBERS_MAX);
+    for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
+        branch->on_safekeeper[i] = SEEN_UNKNOWN;
+        branch->missed[i] = 0;
+    }
+}
+
+static bool same_set(const struct node_set *a, const struct node_set *b)
+{
+    return a->count == b->count && memcmp(a->ids, b->ids, a->count * sizeof(a->ids[0])) == 0;
 }
 
 static err_t apply_branch(
@@ -126,6 +157,11 @@ static err_t apply_branch(
             {
                 endpoint->wish++;
             }
+        }
+        change_members(branch, row);
+        if (!same_set(&branch->row.left_safekeepers, &row->left_safekeepers)) {
+            memset(branch->on_left, 0, sizeof(branch->on_left));
+            try_at_once(branch->left_attempts, LEFT_MAX);
         }
         index_remove(&branch->project->names, &branch->by_name);
         row_unref(ROW_BRANCH, &branch->row);

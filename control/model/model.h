@@ -11,6 +11,7 @@
 #include "common/base/list.h"
 #include "control/model/index.h"
 #include "control/model/row.h"
+#include "safekeeper/consensus/change.h"
 
 enum seen { SEEN_UNKNOWN, SEEN_ABSENT, SEEN_PRESENT };
 
@@ -50,6 +51,9 @@ struct project {
     struct list_link in_work, in_retry, in_commit;
 };
 
+/* Former members, and the newcomers of a change that ends with its branch. */
+#define LEFT_MAX (2 * SAFEKEEPERS_MAX)
+
 struct branch {
     struct branch_row row;
     struct project *project;
@@ -65,6 +69,13 @@ struct branch {
         seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
     uint8_t missed[SAFEKEEPERS_MAX];    /* polls in a row that did not list it */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
+
+    /* What the members answered under the newest membership, by their index in it: members.h. */
+    struct change_report reports[MEMBERS_MAX];
+    struct attempt member_attempts[MEMBERS_MAX];
+    uint64_t pageserver_generation; /* of the membership that the pageserver was told; 0: ask */
+    enum seen on_left[LEFT_MAX];    /* parallel to branch_left() */
+    struct attempt left_attempts[LEFT_MAX];
     struct list_link in_work, in_retry, in_commit;
 };
 

@@ -9,8 +9,9 @@ const char *const branch_state_names[] = {"init", "ready", "deleting", "deleted"
 const char *const endpoint_type_names[] = {"read_write", "read_only", NULL};
 const char *const endpoint_wanted_names[] = {"active", "idle", "deleting", NULL};
 const char *const operation_action_names[] = {
-    "create_timeline", "create_branch", "start_compute", "suspend_compute",
-    "delete_timeline", "tenant_detach", "apply_config",  NULL};
+    "create_timeline", "create_branch",      "start_compute",
+    "suspend_compute", "delete_timeline",    "tenant_detach",
+    "apply_config",    "change_safekeepers", NULL};
 const char *const operation_status_names[] = {"running", "finished", "failed", "cancelled", NULL};
 
 enum field_type {

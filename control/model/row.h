@@ -42,6 +42,7 @@ enum operation_action {
     ACTION_DELETE_TIMELINE,
     ACTION_TENANT_DETACH,
     ACTION_APPLY_CONFIG,
+    ACTION_CHANGE_SAFEKEEPERS,
 };
 enum operation_status { STATUS_RUNNING, STATUS_FINISHED, STATUS_FAILED, STATUS_CANCELLED };
 
@@ -81,6 +82,9 @@ extern const char *const operation_status_names[];
 /*
  * start_lsn of a root is 0 until the bootstrap image is known. confirmed: the safekeepers that have
  * held the timeline; one that no longer does has lost WAL and votes, and is never filled again.
+ * change_generation: of the joint membership with next_safekeepers, 0: no change is under way;
+ * change_disks: {"ID": incarnation} of the newcomers when it began. left_safekeepers: who was a
+ * member and may still hold the timeline. See docs/design/membership.md.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -99,7 +103,12 @@ extern const char *const operation_status_names[];
     X(doc, databases, NULL)                                                                        \
     X(time, state_changed_at, NULL)                                                                \
     X(time, expires_at, NULL)                                                                      \
-    X(time, last_reset_at, NULL)
+    X(time, last_reset_at, NULL)                                                                   \
+    X(u64, change_generation, NULL)                                                                \
+    X(bool, change_given_up, NULL)                                                                 \
+    X(nodes, next_safekeepers, NULL)                                                               \
+    X(doc, change_disks, NULL)                                                                     \
+    X(nodes, left_safekeepers, NULL)
 
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \

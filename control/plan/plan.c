@@ -97,6 +97,46 @@ static void plan_safekeepers(const struct plan_branch_view *view, struct plan *p
 }
 
 /*
+ * The steps of docs/design/membership.md. The pageserver follows before the former members forget
+ * their WAL; a former member that is away holds nobody up.
+ */
+static void plan_members(const struct plan_branch_view *view, struct plan *plan)
+{
+    bool all_came = true;
+    for (size_t i = 0; i < view->member_count && view->is_changing; i++) {
+        if (view->is_newcomer[i]) {
+            all_came = false;
+            add_for_safekeeper(plan, PLAN_JOIN_SAFEKEEPER, i);
+        }
+    }
+    /* The first that is told ends what the old set alone could do: the new one must be there. */
+    for (size_t i = 0; i < view->member_count && all_came; i++) {
+        if (view->is_due[i]) {
+            add_for_safekeeper(plan, PLAN_TELL_SAFEKEEPER, i);
+        }
+    }
+    if (view->is_changing) {
+        if (view->gives_up || view->verdict == CHANGE_MAY_FINISH) {
+            add(plan, PLAN_END_CHANGE);
+        } else if (view->verdict == CHANGE_SUPERSEDED) {
+            plan->waits_for = "somebody to look: a safekeeper has a membership that is not ours";
+        }
+        return;
+    }
+    bool is_forgotten = false;
+    for (size_t i = 0; i < view->left_count && !view->pageserver_is_behind; i++) {
+        if (view->on_left[i] == SEEN_ABSENT) {
+            is_forgotten = true;
+        } else {
+            add_for_safekeeper(plan, PLAN_DELETE_LEFT, i);
+        }
+    }
+    if (is_forgotten) {
+        add(plan, PLAN_FORGET_LEFT);
+    }
+}
+
+/*
  * A root gets its safekeepers first, so that the pageserver can follow its WAL from the first byte.
  * A branch gets its pageserver row first: from then on its parent's history at the branch LSN is
  * held, and nobody writes to the branch before. Once it is ready, the order no longer matters and
@@ -111,7 +151,8 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
         plan->waits_for = "the bootstrap image";
         return;
     }
-    if (!on_pageserver && (ready || majority || !view->is_root)) {
+    bool has_news = ready && on_pageserver && !view->is_changing && view->pageserver_is_behind;
+    if (has_news || (!on_pageserver && (ready || majority || !view->is_root))) {
         if (view->tenant != SEEN_PRESENT) {
             plan->waits_for = "its tenant on the pageserver";
         } else if (view->parent != SEEN_PRESENT) {
@@ -120,8 +161,11 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
             add(plan, PLAN_CREATE_ON_PAGESERVER);
         }
     }
-    if (ready || view->is_root || on_pageserver) {
+    if (!view->is_changing && (ready || view->is_root || on_pageserver)) {
         plan_safekeepers(view, plan);
+    }
+    if (ready) {
+        plan_members(view, plan);
     }
     plan->reached = on_pageserver && majority;
     if (plan->reached && !ready) {
@@ -152,10 +196,17 @@ static void plan_leaving_branch(const struct plan_branch_view *view, struct plan
             add_for_safekeeper(plan, PLAN_DELETE_ON_SAFEKEEPER, i);
         }
     }
+    size_t left_over = 0;
+    for (size_t i = 0; i < view->left_count; i++) {
+        if (view->on_left[i] != SEEN_ABSENT) {
+            add_for_safekeeper(plan, PLAN_DELETE_LEFT, i);
+            left_over++;
+        }
+    }
     plan->reached = is_majority(gone, view->safekeeper_count);
     if (plan->reached && view->state == BRANCH_DELETING) {
         add(plan, PLAN_COMMIT);
-    } else if (gone == view->safekeeper_count && view->rows_left == 0) {
+    } else if (gone == view->safekeeper_count && left_over == 0 && view->rows_left == 0) {
         add(plan, PLAN_PURGE);
     }
 }

@@ -20,22 +20,27 @@ enum plan_step_kind {
     PLAN_CREATE_ON_SAFEKEEPER,
     PLAN_DELETE_ON_PAGESERVER,
     PLAN_DELETE_ON_SAFEKEEPER,
+    PLAN_JOIN_SAFEKEEPER, /* create the timeline on a newcomer, empty, under the joint membership */
+    PLAN_TELL_SAFEKEEPER, /* who votes, and what to promise */
+    PLAN_DELETE_LEFT,     /* on a safekeeper that was a member */
     PLAN_START_COMPUTE,
     PLAN_STOP_COMPUTE,
     PLAN_DELETE_COMPUTE,
     PLAN_ASK_COMPUTE, /* it is on its way: look again soon */
     PLAN_GIVE_WAY,    /* catalog: fenced by another writer, so it is no longer wanted */
     PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline */
+    PLAN_END_CHANGE,  /* catalog: the new set stands alone, or the change is given up */
+    PLAN_FORGET_LEFT, /* catalog: a former member has deleted the timeline */
     PLAN_COMMIT,      /* catalog: the goal is reached, say so durably */
     PLAN_PURGE,       /* catalog: nothing is left anywhere, drop the row */
 };
 
 struct plan_step {
     enum plan_step_kind kind;
-    unsigned safekeeper; /* index in the branch's safekeepers */
+    unsigned safekeeper; /* index in the branch's safekeepers, its members, or those that left */
 };
 
-#define PLAN_STEPS_MAX (3 + SAFEKEEPERS_MAX)
+#define PLAN_STEPS_MAX (5 + SAFEKEEPERS_MAX + MEMBERS_MAX + LEFT_MAX)
 
 struct plan {
     struct plan_step steps[PLAN_STEPS_MAX];
@@ -69,6 +74,16 @@ struct plan_branch_view {
     bool confirmed[SAFEKEEPERS_MAX]; /* it has held the timeline: durable knowledge */
     size_t safekeeper_count;
     size_t children_left; /* rows of children, in any state, that may be on the pageserver */
+    /* The newest membership: joint while `is_changing`. */
+    bool is_changing, gives_up;
+    enum change_verdict verdict; /* while it is */
+    size_t member_count;
+    bool is_newcomer[MEMBERS_MAX]; /* that has not answered yet */
+    bool is_due[MEMBERS_MAX];      /* has not answered, or must do more */
+    bool pageserver_is_behind;     /* it was not told the newest safekeepers */
+    enum seen on_left[LEFT_MAX];
+    size_t left_count; /* in the row: of a branch that goes also the newcomers */
+
     size_t endpoints_left;
     size_t rows_left; /* children and endpoints that still refer to the row */
 };

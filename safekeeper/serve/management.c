@@ -168,7 +168,8 @@ static void on_get_tenants(struct http_context *context, struct http_request *re
     for (size_t i = 0; i < timeline_set_count(server->timelines); i++) {
         (void)doc_push(timelines, describe(timeline_set_at(server->timelines, i)));
     }
-    http_respond_json(request, 200, doc_set(doc_object(), "timelines", timelines));
+    struct doc *body = doc_set_str(doc_object(), "incarnation", server->incarnation);
+    http_respond_json(request, 200, doc_set(body, "timelines", timelines));
 }
 
 static void on_get_timeline(struct http_context *context, struct http_request *request)

@@ -108,7 +108,8 @@ class Process:
 
 
 class Cluster:
-    def __init__(self, build, keep=None, object_store=None):
+    def __init__(self, build, keep=None, object_store=None, safekeepers=3):
+        self.safekeeper_count = safekeepers
         self.object_store = object_store # a URL; None: a folder of the cluster
         self.build = pathlib.Path(build).resolve()
         base = keep or tempfile.mkdtemp(prefix="anabranch-", dir=os.environ.get("ANABRANCH_TEST_DIR", "/tmp"))
@@ -135,7 +136,8 @@ class Cluster:
 
     def up(self):
         store = ["--object-store", self.object_store] if self.object_store else []
-        self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres), *store)
+        self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres),
+                 *(["--safekeepers", str(self.safekeeper_count)] if self.safekeeper_count != 3 else []), *store)
         return self
 
     def down(self):

@@ -5,7 +5,7 @@
 static const char *const with_value[] = {
     "api-key",  "api-url", "binaries", "branch",       "data",   "database",  "endpoint",
     "lsn",      "name",    "output",   "object-store", "parent", "port-base", "postgres",
-    "preserve", "project", "role",     "signal",       "source", "time"};
+    "preserve", "project", "role",     "safekeepers",  "signal", "source",    "time"};
 static const char *const without_value[] = {"delete",      "follow",  "force",     "help",
                                             "no-endpoint", "no-wait", "protected", "version"};
 

@@ -15,7 +15,6 @@
 
 #define CLUSTER_FILE_MAX (1 * MIB)
 #define HOST             "127.0.0.1"
-#define SAFEKEEPERS      3
 /* Ports relative to the base. */
 #define PORT_CONTROL          0
 #define PORT_SAFEKEEPER       10 /* + id: framed */
@@ -99,7 +98,9 @@ static err_t set_paths(struct cluster *cluster, struct process *process, struct 
 static void lay_out(struct cluster *cluster)
 {
     uint16_t base = cluster->port_base;
-    for (unsigned i = 0; i < SAFEKEEPERS; i++) {
+    unsigned safekeepers = cluster->safekeepers;
+    cluster->process_count = safekeepers + 3;
+    for (unsigned i = 0; i < safekeepers; i++) {
         struct process *safekeeper = &cluster->processes[i];
         safekeeper->kind = PROCESS_SAFEKEEPER;
         safekeeper->node_id = i + 1;
@@ -107,18 +108,18 @@ static void lay_out(struct cluster *cluster)
         safekeeper->http_port = (uint16_t)(base + PORT_SAFEKEEPER_HTTP + i + 1);
         snprintf(safekeeper->name, sizeof safekeeper->name, "safekeeper-%u", i + 1);
     }
-    cluster->processes[SAFEKEEPERS] = (struct process){
+    cluster->processes[safekeepers] = (struct process){
         .kind = PROCESS_PAGESERVER,
         .node_id = 1,
         .name = "pageserver-1",
         .listen_port = (uint16_t)(base + PORT_PAGESERVER),
         .http_port = (uint16_t)(base + PORT_PAGESERVER_HTTP)};
-    cluster->processes[SAFEKEEPERS + 1] = (struct process){
+    cluster->processes[safekeepers + 1] = (struct process){
         .kind = PROCESS_AGENT,
         .node_id = 1,
         .name = "compute-agent",
         .http_port = (uint16_t)(base + PORT_AGENT)};
-    cluster->processes[SAFEKEEPERS + 2] = (struct process){
+    cluster->processes[safekeepers + 2] = (struct process){
         .kind = PROCESS_CONTROL,
         .node_id = 1,
         .name = "control",
@@ -127,7 +128,7 @@ static void lay_out(struct cluster *cluster)
 
 err_t cluster_set_paths(struct cluster *cluster, struct errmsg *msg)
 {
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         TRY(set_paths(cluster, &cluster->processes[i], msg));
     }
     return ERR_OK;
@@ -151,7 +152,7 @@ static bool is_free(struct cluster *cluster, uint16_t base)
     bool all_free = true;
     cluster->port_base = base;
     lay_out(cluster);
-    for (size_t i = 0; i < CLUSTER_PROCESSES && all_free; i++) {
+    for (size_t i = 0; i < cluster->process_count && all_free; i++) {
         const struct process *process = &cluster->processes[i];
         all_free = can_bind(process->http_port) &&
                    (process->listen_port == 0 || can_bind(process->listen_port));
@@ -225,7 +226,7 @@ struct doc *cluster_doc(const struct cluster *cluster)
 {
     char url[80];
     struct doc *processes = doc_array();
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         const struct process *process = &cluster->processes[i];
         struct doc *row = doc_set_str(doc_object(), "name", process->name);
         doc_set_int(row, "pid", process->pid);
@@ -246,6 +247,7 @@ struct doc *cluster_doc(const struct cluster *cluster)
     doc_set_str(doc, "binaries", cluster->binaries);
     doc_set_str(doc, "postgres", cluster->postgres);
     doc_set_str(doc, "object_store", cluster->object_store);
+    doc_set_int(doc, "safekeepers", cluster->safekeepers);
     return doc_set(doc, "processes", processes);
 }
 
@@ -267,18 +269,23 @@ err_t cluster_save(const struct cluster *cluster, struct errmsg *msg)
 
 static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct errmsg *msg)
 {
-    uint64_t base = 0;
+    uint64_t base = 0, safekeepers = CLUSTER_SAFEKEEPERS_MIN;
     const char *binaries = NULL, *postgres = NULL, *object_store = "";
     struct doc *rows = NULL;
     TRY(doc_get_u64(doc, "port_base", &base, msg));
     TRY(doc_get_str(doc, "binaries", &binaries, msg));
     TRY(doc_get_str(doc, "postgres", &postgres, msg));
     TRY(doc_opt_str(doc, "object_store", &object_store, msg));
+    TRY(doc_opt_u64(doc, "safekeepers", &safekeepers, msg));
+    if (safekeepers < CLUSTER_SAFEKEEPERS_MIN || safekeepers > CLUSTER_SAFEKEEPERS_MAX) {
+        return err_set(msg, ERR_CORRUPT, "%" PRIu64 " safekeepers", safekeepers);
+    }
     TRY(doc_get_array(doc, "processes", &rows, msg));
     TRY(str_copy(cluster->binaries, sizeof cluster->binaries, binaries, msg));
     TRY(str_copy(cluster->postgres, sizeof cluster->postgres, postgres, msg));
     TRY(str_copy(cluster->object_store, sizeof cluster->object_store, object_store, msg));
     cluster->port_base = (uint16_t)base;
+    cluster->safekeepers = (unsigned)safekeepers;
     lay_out(cluster);
     TRY(cluster_set_paths(cluster, msg));
     for (size_t i = 0; i < doc_count(rows); i++) {
@@ -319,7 +326,7 @@ err_t cluster_load(struct cluster *cluster, struct errmsg *msg)
 
 struct process *cluster_process(struct cluster *cluster, const char *name)
 {
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         if (strcmp(cluster->processes[i].name, name) == 0) {
             return &cluster->processes[i];
         }
@@ -329,7 +336,7 @@ struct process *cluster_process(struct cluster *cluster, const char *name)
 
 struct process *cluster_process_of(struct cluster *cluster, enum process_kind kind)
 {
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         if (cluster->processes[i].kind == kind) {
             return &cluster->processes[i];
         }
@@ -342,7 +349,7 @@ struct process *cluster_process_of(struct cluster *cluster, enum process_kind ki
 static void print_control(const struct cluster *cluster, struct buf *to)
 {
     buf_printf(to, "safekeepers = \"");
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         const struct process *process = &cluster->processes[i];
         if (process->kind == PROCESS_SAFEKEEPER) {
             buf_printf(
@@ -415,7 +422,7 @@ err_t cluster_write_settings(const struct cluster *cluster, struct errmsg *msg)
         TRY(str_format(path, sizeof path, msg, "%.900s/%s", cluster->data_dir, folders[i]));
         TRY(dir_create(path, msg));
     }
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         TRY(write_settings(cluster, &cluster->processes[i], msg));
     }
     return ERR_OK;

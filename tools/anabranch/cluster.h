@@ -2,16 +2,18 @@
  * cluster.h - the processes of a local cluster: where they are, what runs, cluster.json.
  *
  * cluster.json in the data folder is the record: {data, api_url, port_base, binaries, postgres,
- * object_store, processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports never change
- * after the first `up`. Every command holds the lock file, so two never start or stop the same
- * process.
+ * object_store, safekeepers, processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports
+ * never change after the first `up`. Every command holds the lock file, so two never start or stop
+ * the same process.
  */
 #pragma once
 
 #include "common/base/str.h"
 #include "common/json/doc.h"
 
-#define CLUSTER_PROCESSES 6
+#define CLUSTER_SAFEKEEPERS_MIN 3 /* of a new cluster, unless --safekeepers says more */
+#define CLUSTER_SAFEKEEPERS_MAX 6
+#define CLUSTER_PROCESSES_MAX   (CLUSTER_SAFEKEEPERS_MAX + 3)
 
 enum process_kind { PROCESS_SAFEKEEPER, PROCESS_PAGESERVER, PROCESS_AGENT, PROCESS_CONTROL };
 
@@ -28,7 +30,9 @@ struct cluster {
     char data_dir[PATH_SIZE], binaries[PATH_SIZE], postgres[PATH_SIZE];
     char object_store[PATH_SIZE]; /* as set with --object-store; "": DATA/objects */
     uint16_t port_base;
-    struct process processes[CLUSTER_PROCESSES]; /* in the order of starting */
+    unsigned safekeepers;
+    size_t process_count;
+    struct process processes[CLUSTER_PROCESSES_MAX]; /* in the order of starting */
     int lock_fd;
 };
 
@@ -39,7 +43,7 @@ void cluster_unlock(struct cluster *cluster);
 bool cluster_exists(const struct cluster *cluster);
 /* From cluster.json; ERR_NOT_FOUND says to start one. */
 NODISCARD err_t cluster_load(struct cluster *cluster, struct errmsg *msg);
-/* A new one. port_base 0: free ports are looked for. */
+/* A new one, with `safekeepers` of them. port_base 0: free ports are looked for. */
 NODISCARD err_t cluster_create(
     struct cluster *cluster,
     const char *binaries,

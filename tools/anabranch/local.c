@@ -151,7 +151,12 @@ static err_t find_object_store(struct context *context, struct cluster *cluster,
 static err_t prepare(struct context *context, struct cluster *cluster, struct errmsg *msg)
 {
     const char *port_text = args_flag(context->args, "port-base");
-    uint64_t port_base = 0;
+    const char *safekeepers_text = args_flag(context->args, "safekeepers");
+    uint64_t port_base = 0, safekeepers = CLUSTER_SAFEKEEPERS_MIN;
+    if (safekeepers_text != NULL) {
+        TRY(parse_u64(
+            safekeepers_text, CLUSTER_SAFEKEEPERS_MIN, CLUSTER_SAFEKEEPERS_MAX, &safekeepers, msg));
+    }
     if (port_text != NULL) {
         TRY(parse_u64(port_text, 1024, 65000, &port_base, msg));
     }
@@ -163,6 +168,13 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
                 cluster->data_dir, (unsigned)cluster->port_base);
         }
         port_base = cluster->port_base;
+        if (safekeepers_text != NULL && safekeepers != cluster->safekeepers) {
+            return err_set(
+                msg, ERR_INVALID, "the cluster in %s has %u safekeepers, it stays as it is",
+                cluster->data_dir, cluster->safekeepers);
+        }
+    } else {
+        cluster->safekeepers = (unsigned)safekeepers;
     }
     TRY(find_folders(context, cluster, msg));
     TRY(find_object_store(context, cluster, msg));
@@ -190,7 +202,7 @@ static err_t up(struct context *context, struct cluster *cluster, struct errmsg 
     mono_ns_t began = clock_mono();
     size_t started = 0;
     TRY(prepare(context, cluster, msg));
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         struct process *process = &cluster->processes[i];
         if (!process_is_running(process)) {
             output_progress("starting %s\n", process->name);
@@ -199,7 +211,7 @@ static err_t up(struct context *context, struct cluster *cluster, struct errmsg 
             started++;
         }
     }
-    for (size_t i = 0; i < CLUSTER_PROCESSES; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         struct process *process = &cluster->processes[i];
         TRY(process_wait_ready(cluster, process, ready_timeout_ms(process), msg));
     }
@@ -210,8 +222,8 @@ static err_t up(struct context *context, struct cluster *cluster, struct errmsg 
         return ERR_OK;
     }
     printf(
-        "%zu of %d processes started in %.1f s; API http://127.0.0.1:%u/api/v2, data %s\n", started,
-        CLUSTER_PROCESSES, (double)(clock_mono() - began) / (double)NS_PER_S,
+        "%zu of %zu processes started in %.1f s; API http://127.0.0.1:%u/api/v2, data %s\n",
+        started, cluster->process_count, (double)(clock_mono() - began) / (double)NS_PER_S,
         (unsigned)cluster->port_base, cluster->data_dir);
     return ERR_OK;
 }
@@ -272,7 +284,7 @@ static err_t down(struct context *context, struct cluster *cluster, struct errms
     }
     process_stop(agent);
     process_end_strays(agent->dir);
-    for (size_t i = CLUSTER_PROCESSES; i > 0; i--) {
+    for (size_t i = cluster->process_count; i > 0; i--) {
         process_stop(&cluster->processes[i - 1]);
     }
     if (delete_data) {
@@ -345,7 +357,7 @@ static err_t named_process(
     if (*ret_process == NULL) {
         return err_set(
             msg, ERR_NOT_FOUND,
-            "no process \"%s\": expected safekeeper-1..3, pageserver-1, compute-agent or control",
+            "no process \"%s\": expected safekeeper-1..N, pageserver-1, compute-agent or control",
             name == NULL ? "" : name);
     }
     return ERR_OK;

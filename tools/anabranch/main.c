@@ -16,7 +16,8 @@ enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static const char help[] =
     "anabranch - branches of a Postgres, over REST and on this machine\n"
     "\n"
-    "  anabranch local up [--data DIR] [--port-base N] [--binaries DIR] [--postgres DIR]\n"
+    "  anabranch local up [--data DIR] [--port-base N] [--binaries DIR] [--postgres DIR] "
+    "[--safekeepers N]\n"
     "                     [--object-store dir:/path|s3://bucket/prefix?..]\n"
     "  anabranch local down [--delete] | status | url | restart NAME | kill NAME [--signal KILL]\n"
     "\n"

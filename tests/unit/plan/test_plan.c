@@ -358,6 +358,103 @@ START_TEST(test_port_is_the_first_free_one)
 }
 END_TEST
 
+/* ---- a change of the safekeepers ---- */
+
+/* From 0 1 2 to 0 1 3, nobody has answered. */
+static struct plan_branch_view changing_branch(void)
+{
+    struct plan_branch_view view = ready_branch();
+    view.is_changing = true;
+    view.member_count = 4;
+    view.is_newcomer[3] = true;
+    for (size_t i = 0; i < 4; i++) {
+        view.is_due[i] = true;
+    }
+    return view;
+}
+
+/* Who told the others first and died would leave them without a quorum of the new set. */
+START_TEST(test_a_change_creates_on_the_newcomer_and_then_tells_the_others)
+{
+    struct plan_branch_view view = changing_branch();
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(count_of(PLAN_TELL_SAFEKEEPER), 0);
+    ck_assert_uint_eq(count_of(PLAN_JOIN_SAFEKEEPER), 1);
+    ck_assert_uint_eq(plan.steps[0].safekeeper, 3);
+    ck_assert(!has(PLAN_END_CHANGE));
+    view.is_newcomer[3] = false; /* it is there; now it must copy */
+    view.verdict = CHANGE_WAIT_NEW;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(count_of(PLAN_TELL_SAFEKEEPER), 4);
+}
+END_TEST
+
+START_TEST(test_a_change_ends_when_it_may_or_is_given_up)
+{
+    struct plan_branch_view view = changing_branch();
+    view.verdict = CHANGE_MAY_FINISH;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_END_CHANGE));
+    view.verdict = CHANGE_WAIT_OLD;
+    view.gives_up = true;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_END_CHANGE));
+    view.gives_up = false;
+    view.verdict = CHANGE_SUPERSEDED;
+    plan_branch(&view, &plan);
+    ck_assert(!has(PLAN_END_CHANGE));
+    ck_assert_ptr_nonnull(plan.waits_for);
+}
+END_TEST
+
+/* A member that lost the timeline is told, and answers 404; it is never created there again. */
+START_TEST(test_a_change_creates_nothing_on_a_member)
+{
+    struct plan_branch_view view = changing_branch();
+    view.on_safekeeper[1] = SEEN_ABSENT;
+    view.confirmed[2] = false;
+    view.on_safekeeper[2] = SEEN_ABSENT;
+    plan_branch(&view, &plan);
+    ck_assert(!has(PLAN_CREATE_ON_SAFEKEEPER));
+}
+END_TEST
+
+START_TEST(test_a_former_member_forgets_after_the_pageserver_has_moved)
+{
+    struct plan_branch_view view = ready_branch();
+    view.left_count = 1;
+    view.on_left[0] = SEEN_UNKNOWN;
+    view.pageserver_is_behind = true;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_CREATE_ON_PAGESERVER) && !has(PLAN_DELETE_LEFT));
+    view.pageserver_is_behind = false;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_DELETE_LEFT) && !has(PLAN_FORGET_LEFT));
+    view.on_left[0] = SEEN_ABSENT;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_FORGET_LEFT) && !has(PLAN_DELETE_LEFT));
+}
+END_TEST
+
+START_TEST(test_a_branch_that_goes_leaves_nothing_on_former_members)
+{
+    struct plan_branch_view view = ready_branch();
+    view.state = BRANCH_DELETED;
+    view.on_pageserver = SEEN_ABSENT;
+    for (size_t i = 0; i < 3; i++) {
+        view.on_safekeeper[i] = SEEN_ABSENT;
+    }
+    view.left_count = 2;
+    view.on_left[0] = SEEN_ABSENT;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(count_of(PLAN_DELETE_LEFT), 1);
+    ck_assert(!has(PLAN_PURGE));
+    view.on_left[1] = SEEN_ABSENT;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_PURGE));
+}
+END_TEST
+
 UNIT_MAIN(
     "plan",
     test_root_waits_for_the_bootstrap_image,
@@ -381,4 +478,9 @@ UNIT_MAIN(
     test_compute_with_other_settings_is_deleted_first,
     test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone,
     test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it,
-    test_port_is_the_first_free_one);
+    test_port_is_the_first_free_one,
+    test_a_change_creates_on_the_newcomer_and_then_tells_the_others,
+    test_a_change_ends_when_it_may_or_is_given_up,
+    test_a_change_creates_nothing_on_a_member,
+    test_a_former_member_forgets_after_the_pageserver_has_moved,
+    test_a_branch_that_goes_leaves_nothing_on_former_members);

@@ -1,0 +1,109 @@
+"""A branch's safekeepers are others while its compute writes: every acknowledged commit is found, Postgres is not restarted."""
+from cluster import ApiError, Cluster, http, wait_for
+from test_failures import Ledger
+
+
+def commits(ledger, more, timeout_s=120):
+    before = ledger.count("ok")
+    wait_for(f"{more} more commits", lambda: ledger.count("ok") > before + more, timeout_s)
+
+
+class Change:
+    """One branch, its writers, and the API of its safekeepers."""
+
+    def __init__(self, cluster, seed):
+        self.cluster = cluster
+        self.branch = cluster.create_project("members").main()
+        self.path = f"/projects/{self.branch.project.id}/branches/{self.branch.id}/safekeepers"
+        uri = self.branch.uri()
+        self.ledger = Ledger(lambda: uri, 3, seed)
+        self.ledger.create(self.branch.connect)
+        self.ledger.start()
+        commits(self.ledger, 40)
+
+    def get(self):
+        return self.cluster.api("GET", self.path)
+
+    def ids(self):
+        return [k["id"] for k in self.get()["safekeepers"]]
+
+    def begin(self, **wish):
+        return self.cluster.api("POST", self.path, wish)
+
+    def settle(self):
+        wait_for("the change to end", lambda: not self.get()["changing"], 120)
+
+    def check(self):
+        """Writers go on, nothing is lost, and everybody who votes has the same WAL."""
+        commits(self.ledger, 40)
+        self.ledger.stop()
+        with self.branch.connect() as connection:
+            violations = self.ledger.judge(connection)
+        assert not violations, violations
+        self.agree()
+
+    def agree(self):
+        by_id = {n + 1: k for n, k in enumerate(self.cluster.safekeepers)}
+        members = [by_id[n] for n in self.ids()]
+
+        def rows():
+            found = []
+            for keeper in members:
+                found += [r for r in http("GET", keeper.http_url + "/v1/tenants")["timelines"]]
+            lsns = {r["commit_lsn"] for r in found}
+            return found if len(found) == len(members) and len(lsns) == 1 else None
+        row = wait_for("the members to have the same commit_lsn", rows)[0]
+        path = f"/v1/tenants/{row['tenant']}/timelines/{row['timeline']}"
+        digests = {http("GET", f"{k.http_url}{path}/digest?from={row['start_lsn']}&to={row['commit_lsn']}")["crc"]
+                   for k in members}
+        assert len(digests) == 1, digests
+
+
+def started_at(branch):
+    with branch.connect() as connection:
+        return connection.value("select pg_postmaster_start_time()")
+
+
+def test_membership_a_safekeeper_is_replaced_under_load(build):
+    """Five safekeepers, three members; then one more change with control killed in it, and one given up."""
+    cluster = Cluster(build, safekeepers=5).up()
+    try:
+        change = Change(cluster, 7)
+        before, old = started_at(change.branch), change.ids()
+        spare = [n for n in range(1, 6) if n not in old]
+        answer = change.begin(remove=[old[0]], add=[spare[0]])
+        change.settle()
+        assert change.ids() == [old[1], old[2], spare[0]], change.get()
+        change.branch.project.wait_operations(answer)
+        commits(change.ledger, 20)
+        wait_for("the former member to delete it", lambda: not change.get()["left"])
+
+        # The old one is needed for nothing, and one of the new set may be away.
+        cluster.safekeepers[old[0] - 1].kill()
+        cluster.safekeepers[old[1] - 1].kill()
+        commits(change.ledger, 20)
+        cluster.safekeepers[old[1] - 1].start()
+        cluster.safekeepers[old[0] - 1].start()
+
+        # Control dies in the middle; the row says how it goes on. All three at once, one of them was there before.
+        wait_for("control sees that it is back",
+                 lambda: change.begin(safekeepers=[old[0], spare[0], spare[1]]))
+        cluster.control.kill()
+        commits(change.ledger, 20)
+        cluster.control.start()
+        change.settle()
+        assert sorted(change.ids()) == sorted([old[0], spare[0], spare[1]])
+
+        # A newcomer that is not there keeps a change waiting; it is given up.
+        cluster.safekeepers[old[1] - 1].kill()
+        try:
+            change.begin(add=[old[1]])
+            change.cluster.api("DELETE", change.path + "/change")
+        except ApiError as refused:
+            assert refused.status == 503, refused
+        change.settle()
+        assert sorted(change.ids()) == sorted([old[0], spare[0], spare[1]])
+        assert started_at(change.branch) == before, "Postgres was restarted"
+        change.check()
+    finally:
+        cluster.down()
