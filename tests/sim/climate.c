@@ -134,6 +134,10 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_small_reads: climate->read_max = 4096; break;
     case CALM_small_windows: climate->window_max = climate->inflight_max = 4096; break;
     case CALM_half_the_time: climate->chaos_us /= 2; break;
+    case CALM_pauses: /* trouble.c */
+    case CALM_clocks:
+    case CALM_damage:
+    case CALM_frozen: break;
     case CALMS: break;
     }
 }

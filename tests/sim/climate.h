@@ -66,7 +66,11 @@ void climate_draw(struct climate *climate, struct tape *swarm);
     X(changes)                                                                                     \
     X(wipes)                                                                                       \
     X(small_windows)                                                                               \
-    X(half_the_time)
+    X(half_the_time)                                                                               \
+    X(pauses)                                                                                      \
+    X(clocks)                                                                                      \
+    X(damage)                                                                                      \
+    X(frozen)
 
 enum climate_calm {
 #define X(name) CALM_##name,

@@ -25,7 +25,7 @@ static void arm_tick(struct world *world, uint32_t c)
     if (deadline_ms == UINT64_MAX) {
         return;
     }
-    uint64_t at_us = MAX_OF(deadline_ms * 1000, world->now_us + 100);
+    uint64_t at_us = MAX_OF(trouble_true_us(world, c, deadline_ms), world->now_us + 100);
     if (compute->tick_us > world->now_us && compute->tick_us <= at_us) {
         return; /* an earlier one will look again */
     }
@@ -188,13 +188,25 @@ static void do_compute_action(struct world *world, uint32_t c, const struct prop
     }
 }
 
+/* Memory is bounded whatever the others do: the window, and what one flush of Postgres adds. */
+static void check_window(struct world *world, uint32_t c)
+{
+    const struct proposer *proposer = &world->computes[c].proposer;
+    size_t window = proposer->window_end_lsn - proposer->window_begin_lsn;
+    if (window > proposer->options.window_max + world->climate.chunk_max + RECORD_SIZE_MAX) {
+        oracle_fail(
+            &world->oracle, "memory: p%u keeps %zu bytes of WAL, the limit is %zu", c, window,
+            proposer->options.window_max);
+    }
+}
+
 static void feed(struct world *world, uint32_t c, struct proposer_event *event)
 {
     struct compute *compute = &world->computes[c];
     struct proposer_actions actions;
     enum proposer_phase before = compute->proposer.phase;
     term_t before_term = compute->proposer.term;
-    event->now_ms = world->now_us / 1000;
+    event->now_ms = trouble_clock_ms(world, c);
     event->entropy = tape_below(&world->tape, TAPE_NET, ENTROPY_SIDES);
     do {
         proposer_step(&compute->proposer, event, &actions);
@@ -218,6 +230,7 @@ static void feed(struct world *world, uint32_t c, struct proposer_event *event)
         }
         event->kind = PROPOSER_CONTINUE;
     } while (actions.more);
+    check_window(world, c);
     arm_tick(world, c);
     want_local_wal(world, c);
 }

@@ -259,18 +259,29 @@ const struct acceptor_state *disk_durable_state(const struct disk *disk)
     return best;
 }
 
+/* The end of the whole records on the platter, reading from where a start would. */
+static lsn_t find_end(const struct disk *disk, lsn_t lsn)
+{
+    for (size_t size; (size = record_size_at(disk->platter, lsn, WAL_LIMIT)) > 0; lsn += size) {
+        if (!record_is_intact(disk->platter + (lsn - WAL_START), size)) {
+            break;
+        }
+    }
+    return lsn;
+}
+
+lsn_t disk_end_lsn_now(const struct disk *disk)
+{
+    return find_end(disk, disk_durable_state(disk)->commit_lsn);
+}
+
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn)
 {
     const struct acceptor_state *state = disk_durable_state(disk);
     ASSERT(state != NULL);
     disk->state_slot = state == &disk->slots[0].state ? 1 : 0;
 
-    lsn_t lsn = state->commit_lsn;
-    for (size_t size; (size = record_size_at(disk->platter, lsn, WAL_LIMIT)) > 0; lsn += size) {
-        if (!record_is_intact(at(disk->platter, lsn), size)) {
-            break;
-        }
-    }
+    lsn_t lsn = find_end(disk, state->commit_lsn);
     if (disk->group_record_lsn > lsn) { /* noted durably before the cut */
         acceptor_state_suspect(
             &disk->slots[disk->state_slot ^ 1].state, lsn, disk->group_record_lsn);

@@ -102,5 +102,8 @@ bool disk_rot(struct disk *disk, struct tape *tape);
 /* Read state and WAL back as the driver of a safekeeper does. */
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn);
 
+/* Where the log would end if the power went now and took everything that is not synced. */
+lsn_t disk_end_lsn_now(const struct disk *disk);
+
 /* The state that would be read if the power went now. */
 const struct acceptor_state *disk_durable_state(const struct disk *disk);

@@ -74,7 +74,7 @@ SOURCES = [
     "common/wire/frame.c", "common/wire/hello_proto.c", "common/wire/wal_proto.c",
     "tests/sim/changer.c", "tests/sim/climate.c", "tests/sim/compute.c", "tests/sim/disk.c", "tests/sim/main.c",
     "tests/sim/network.c", "tests/sim/node.c", "tests/sim/oracle.c", "tests/sim/schedule.c",
-    "tests/sim/shrink.c", "tests/sim/tape.c", "tests/sim/trial.c", "tests/sim/world.c",
+    "tests/sim/shrink.c", "tests/sim/tape.c", "tests/sim/trial.c", "tests/sim/trouble.c", "tests/sim/world.c",
 ]
 MUTATED = [
     "safekeeper/consensus/acceptor.c", "safekeeper/consensus/change.c", "safekeeper/consensus/membership.c",

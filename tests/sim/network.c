@@ -1,6 +1,7 @@
 #include "tests/sim/network.h"
 
 #include "common/base/checksum.h"
+#include "common/base/mark.h"
 #include "tests/sim/node.h"
 #include "tests/sim/schedule.h"
 
@@ -54,6 +55,49 @@ void network_connect(struct world *world, uint32_t c, uint32_t n)
             .kind = EV_CONNECT, .conn = index, .node = n, .incarnation = compute->incarnation});
 }
 
+/* How long the two ends of a connection wait for a word. */
+#define IDLE_US 30000
+
+/* Something between the two is broken, and does not say so. */
+static void disturb(struct world *world, const struct sim_event *event)
+{
+    struct conn *conn = &world->conns[event->conn];
+    bool damages = tape_one_in(&world->tape, TAPE_FRAMES, world->trouble.damage_one_in);
+    bool silences = tape_one_in(&world->tape, TAPE_FRAMES, world->trouble.silence_one_in);
+    if (damages) {
+        uint64_t at = tape_below(&world->tape, TAPE_FRAMES, event->frame.size);
+        world->arena[event->frame.offset + at] ^=
+            (uint8_t)(1 + tape_below(&world->tape, TAPE_FRAMES, 255));
+    }
+    if (silences) {
+        MARK("sim.connection.silent");
+        schedule_chart(world, "connection %u falls silent", event->conn);
+    }
+    conn->damaged = conn->damaged || damages;
+    conn->silent = conn->silent || silences;
+    if (damages || silences) {
+        schedule_add(world, IDLE_US, (struct sim_event){.kind = EV_IDLE, .conn = event->conn});
+    }
+}
+
+/* At once, or in two pieces; in order behind whatever was sent before. */
+static void send_pieces(
+    struct world *world, struct sim_event event, uint64_t at_us, uint64_t *last_us)
+{
+    uint32_t size = event.frame.size;
+    if (!world->healing && tape_one_in(&world->tape, TAPE_FRAMES, world->trouble.split_one_in)) {
+        MARK("sim.frame.split");
+        event.frame.size = 1 + (uint32_t)tape_below(&world->tape, TAPE_FRAMES, size - 1);
+        schedule_add(world, at_us - world->now_us, event);
+        event.frame.offset += event.frame.size;
+        event.frame.size = size - event.frame.size;
+        event.frame.goes_on = true;
+        at_us += network_latency_us(world, event.compute, event.node);
+    }
+    *last_us = at_us;
+    schedule_add(world, at_us - world->now_us, event);
+}
+
 /* Queue what is in `scratch` on a connection; the network may break it instead. */
 void network_send(struct world *world, uint32_t index, bool to_node)
 {
@@ -83,20 +127,63 @@ void network_send(struct world *world, uint32_t index, bool to_node)
     uint64_t *last_us = to_node ? &conn->last_to_node_us : &conn->last_to_compute_us;
     uint64_t at_us = world->now_us + network_latency_us(world, conn->compute, conn->node);
     at_us = MAX_OF(at_us, *last_us);
-    *last_us = at_us;
-    schedule_add(world, at_us - world->now_us, event);
+    if (!world->healing) {
+        disturb(world, &event);
+    }
+    if (conn->silent) {
+        return;
+    }
+    send_pieces(world, event, at_us, last_us);
+}
+
+void network_on_idle(struct world *world, uint32_t index)
+{
+    schedule_chart(world, "connection %u was silent for too long", index);
+    world->conns[index].server_closed = true;
+    network_close(world, index, 0);
+}
+
+/* What has come of a frame. A rest without its begin, which was lost, is nothing. */
+static struct bytes take_bytes(struct world *world, const struct sim_event *event)
+{
+    struct conn *conn = &world->conns[event->conn];
+    uint32_t *offset = &conn->inbox[event->kind == EV_TO_NODE].offset;
+    uint32_t *size = &conn->inbox[event->kind == EV_TO_NODE].size;
+    if (!event->frame.goes_on) {
+        *offset = event->frame.offset;
+        *size = 0;
+    } else if (*size == 0 || *offset + *size != event->frame.offset) {
+        return bytes_of(NULL, 0);
+    }
+    *size += event->frame.size;
+    return bytes_of(world->arena + *offset, *size);
 }
 
 bool network_take_frame(struct world *world, const struct sim_event *event, struct frame *ret_frame)
 {
     size_t size = 0;
-    struct bytes bytes = bytes_of(world->arena + event->frame.offset, event->frame.size);
+    struct conn *conn = &world->conns[event->conn];
+    struct bytes bytes = take_bytes(world, event);
+    if (bytes.size == 0) {
+        return false;
+    }
     world->digest = hash64(bytes.data, bytes.size, world->digest + event->conn);
-    if (frame_parse(bytes, ret_frame, &size, NULL) != ERR_OK || size != bytes.size) {
+    err_t err = frame_parse(bytes, ret_frame, &size, NULL);
+    if (err != ERR_OK && conn->damaged) {
+        MARK("sim.frame.damaged");
+        schedule_chart(world, "connection %u brings damage", event->conn);
+        conn->server_closed = true;
+        network_close(world, event->conn, network_latency_us(world, conn->compute, conn->node));
+        return false;
+    }
+    if (err != ERR_OK || (size != 0 && size != bytes.size)) {
         oracle_fail(&world->oracle, "codec: a frame does not parse");
         return false;
     }
-    return true;
+    if (size > 0) {
+        conn->inbox[event->kind == EV_TO_NODE].size = 0;
+    }
+    return size > 0;
 }
 
 void network_on_connect(struct world *world, const struct sim_event *event)

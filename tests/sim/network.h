@@ -18,9 +18,15 @@ void network_close(struct world *world, uint32_t index, uint64_t delay_us);
 /* Queue the frame in world->scratch; the network may break the connection instead. */
 void network_send(struct world *world, uint32_t index, bool to_node);
 
-/* The frame of an event; false: it does not parse, which is a finding. */
+/*
+ * The frame that is complete with this event; false: there is none yet, or it was damaged and the
+ * connection is closed. One that does not parse for no reason is a finding.
+ */
 bool network_take_frame(
     struct world *world, const struct sim_event *event, struct frame *ret_frame);
+
+/* Nothing was heard on it for too long: both ends give it up. */
+void network_on_idle(struct world *world, uint32_t index);
 
 /* Decode and print; returns from the caller when it does not decode. */
 #define DECODE(type, frame, message)                                                               \

@@ -35,6 +35,12 @@ static void check_promise(struct world *world, uint32_t n, term_t term, lsn_t re
             &world->oracle, "disk honesty: s%u promises term %" PRIu64 " before it is durable", n,
             term);
     }
+    if (world->steps % 8 == 0 && durable != NULL && disk_end_lsn_now(&node->disk) < record_lsn) {
+        oracle_fail(
+            &world->oracle,
+            "disk honesty: s%u acknowledges +%" PRIu64 ", a start now would find +%" PRIu64, n,
+            record_lsn - WAL_START, disk_end_lsn_now(&node->disk) - WAL_START);
+    }
     if (node->disk.durable_lsn < record_lsn) {
         oracle_fail(
             &world->oracle, "disk honesty: s%u acknowledges +%" PRIu64 ", durable is +%" PRIu64, n,
@@ -425,6 +431,20 @@ void node_crash(struct world *world, uint32_t n)
     node->incarnation++;
 }
 
+/* The power may go during a start: a second one finds what the first one found. */
+static void check_recovery_again(
+    struct world *world, uint32_t n, const struct acceptor_state *state, lsn_t end_lsn)
+{
+    struct acceptor_state again;
+    lsn_t again_lsn = LSN_NONE;
+    disk_recover(&world->nodes[n].disk, &again, &again_lsn);
+    if (again_lsn != end_lsn || again.sequence != state->sequence || again.term != state->term ||
+        again.commit_lsn != state->commit_lsn || again.suspect_lsn != state->suspect_lsn ||
+        !term_history_equal(&again.history, &state->history)) {
+        oracle_fail(&world->oracle, "s%u recovers differently the second time", n);
+    }
+}
+
 void node_restart(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
@@ -435,6 +455,7 @@ void node_restart(struct world *world, uint32_t n)
     struct errmsg msg;
     lsn_t end_lsn = LSN_NONE;
     disk_recover(&node->disk, &state, &end_lsn);
+    check_recovery_again(world, n, &state, end_lsn);
     schedule_chart(
         world, "s%u restarts: term %" PRIu64 " log term %" PRIu64 " end +%" PRIu64, n, state.term,
         term_history_last_term(&state.history), end_lsn - WAL_START);

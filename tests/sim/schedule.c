@@ -7,20 +7,32 @@ static bool earlier(const struct sim_event *a, const struct sim_event *b)
     return a->at_us < b->at_us || (a->at_us == b->at_us && a->order < b->order);
 }
 
-void schedule_add(struct world *world, uint64_t delay_us, struct sim_event event)
+static void push(struct world *world, struct sim_event event)
 {
     if (world->pending == EVENTS_MAX) {
         oracle_fail(&world->oracle, "busy: %d events are waiting", EVENTS_MAX);
         return;
     }
-    event.at_us = world->now_us + delay_us;
-    event.order = world->order++;
     uint32_t hole = world->pending++;
     while (hole > 0 && earlier(&event, &world->heap[(hole - 1) / 2])) {
         world->heap[hole] = world->heap[(hole - 1) / 2];
         hole = (hole - 1) / 2;
     }
     world->heap[hole] = event;
+}
+
+void schedule_add(struct world *world, uint64_t delay_us, struct sim_event event)
+{
+    event.at_us = world->now_us + delay_us;
+    event.order = world->order++;
+    push(world, event);
+}
+
+void schedule_again(struct world *world, uint64_t at_us, const struct sim_event *event)
+{
+    struct sim_event later = *event;
+    later.at_us = at_us;
+    push(world, later);
 }
 
 struct sim_event schedule_next(struct world *world)

@@ -22,7 +22,10 @@
     X(CRASH, crash, 0x6372617368)     /* when, who, and what of the unsynced is left */            \
     X(WORK, work, 0x776f726b)         /* what the computes write, and how long they live */        \
     X(ROT, rot, 0x726f74)             /* what is damaged at rest, and what of it can be told */    \
-    X(CHANGE, change, 0x6368616e6765) /* what control does with the membership, and when */
+    X(CHANGE, change, 0x6368616e6765) /* what control does with the membership, and when */        \
+    X(PAUSE, pause, 0x7061757365)     /* who stands still, when and how long */                    \
+    X(CLOCK, clock, 0x636c6f636b)     /* how wrong clocks are */                                   \
+    X(FRAMES, frames, 0x6672616d6573) /* pieces and damage of what is sent */
 
 enum tape_stream {
 #define X(NAME, name, salt) TAPE_##NAME,

@@ -9,12 +9,25 @@
 #include "tests/sim/network.h"
 #include "tests/sim/node.h"
 #include "tests/sim/schedule.h"
+#include "tests/sim/trouble.h"
 
 #define HEAL_US 4000000u
 
 static uint32_t node_count(const struct world *world)
 {
     return world->climate.nodes + world->climate.spares;
+}
+
+static void restart_all(struct world *world)
+{
+    for (uint32_t n = 0; n < node_count(world); n++) {
+        if (world->nodes[n].up && world->nodes[n].acceptor.phase == ACCEPTOR_FAILED) {
+            node_crash(world, n);
+        }
+        if ((world->frozen >> n & 1) == 0) {
+            node_restart(world, n);
+        }
+    }
 }
 
 static void heal(struct world *world)
@@ -25,11 +38,10 @@ static void heal(struct world *world)
     for (uint32_t c = 0; c < COMPUTES; c++) {
         compute_kill(world, c);
     }
-    for (uint32_t n = 0; n < node_count(world); n++) {
-        if (world->nodes[n].up && world->nodes[n].acceptor.phase == ACCEPTOR_FAILED) {
-            node_crash(world, n);
-        }
-        node_restart(world, n);
+    trouble_freeze(world);
+    restart_all(world);
+    if (trouble_thaws(world)) {
+        restart_all(world);
     }
     world->climate.window_max = 4096;
     world->climate.read_max = WAL_SIZE;
@@ -50,8 +62,9 @@ static bool is_healed(const struct world *world)
     const struct membership *newest = changer_newest(world);
     for (uint32_t i = 0; i < newest->count; i++) {
         const struct node *node = &world->nodes[newest->members[i] - 1];
-        if (node->exists && (node->acceptor.state.commit_lsn != lsn ||
-                             node->acceptor.state.generation != newest->generation)) {
+        if (node->exists && (world->frozen >> (newest->members[i] - 1) & 1) == 0 &&
+            (node->acceptor.state.commit_lsn != lsn ||
+             node->acceptor.state.generation != newest->generation)) {
             return false;
         }
     }
@@ -170,7 +183,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         }
         break;
     case EV_RESTART:
-        if (node->exists && !node->up) {
+        if (node->exists && !node->up && (world->frozen >> event->node & 1) == 0) {
             node_restart(world, event->node);
         }
         break;
@@ -214,6 +227,9 @@ static void dispatch(struct world *world, const struct sim_event *event)
     case EV_REPORT: changer_on_note(world, event); break;
     case EV_LEARN: compute_on_learn(world, event); break;
     case EV_WIPE: wipe_somebody(world); break;
+    case EV_PAUSE: trouble_on_pause(world); break;
+    case EV_JUMP: trouble_on_jump(world); break;
+    case EV_IDLE: network_on_idle(world, event->conn); break;
     }
 }
 
@@ -244,6 +260,7 @@ static void begin(struct world *world, FILE *chart_file)
     world->pending = world->conns_count = world->arena_used = 0;
     climate_draw(&world->climate, &world->tape);
     climate_calm(&world->climate, world->tape.calm);
+    trouble_begin(world);
     oracle_init(&world->oracle);
     changer_begin(world);
     for (uint32_t n = 0; n < NODES_MAX; n++) {
@@ -303,8 +320,17 @@ const char *world_run(struct world *world, FILE *chart_file)
 {
     begin(world, chart_file);
     bool healed = false;
+    uint64_t moment_us = 0, at_once = 0;
     while (world->pending > 0 && !healed && world->oracle.violation[0] == '\0') {
         struct sim_event event = schedule_next(world);
+        if (trouble_puts_off(world, &event)) {
+            continue;
+        }
+        at_once = event.at_us == moment_us ? at_once + 1 : 0;
+        moment_us = event.at_us;
+        if (at_once > INSTANT_MAX) {
+            oracle_fail(&world->oracle, "busy: it does not come to rest in one moment");
+        }
         dispatch(world, &event);
         world->digest = hash64(&event.order, sizeof(event.order), world->digest + event.at_us);
         world->steps++;

@@ -13,6 +13,7 @@
 #include "tests/sim/changer.h"
 #include "tests/sim/climate.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/trouble.h"
 
 #define GENERATION 1 /* of the first membership */
 /* Room that faults must leave in the WAL, so that something can be committed after healing. */
@@ -21,6 +22,7 @@
 #define VOTES_MAX   4
 #define EVENTS_MAX  4096
 #define ARENA_SIZE  (32 * MIB)
+#define INSTANT_MAX 2000  /* events at one moment; more is a loop that burns CPU */
 #define STEPS_MAX   60000 /* of a schedule; then nothing gets on any more */
 
 enum event_kind {
@@ -46,6 +48,9 @@ enum event_kind {
     EV_NOTE,    /* of control reaches a safekeeper */
     EV_REPORT,  /* of a safekeeper reaches control */
     EV_LEARN,   /* a walproposer learns of a membership */
+    EV_PAUSE,   /* a process stands still for a while */
+    EV_JUMP,    /* the clock of a walproposer */
+    EV_IDLE,    /* nothing was heard on a connection for too long */
     EV_WIPE,    /* somebody who is no member yet, or no more, loses its disk */
 };
 
@@ -59,7 +64,8 @@ struct sim_event {
         term_t hello_term;
         generation_t generation; /* to learn */
         struct {
-            uint32_t offset, size; /* of a frame in the arena */
+            uint32_t offset, size; /* of a frame in the arena, or a piece of one */
+            bool goes_on;          /* not from its first byte on */
         } frame;
     };
 };
@@ -71,11 +77,17 @@ struct conn {
     generation_t hello_generation;                /* 0: not connected yet */
     generation_t generation;                      /* of the last message to the safekeeper */
     uint64_t last_to_node_us, last_to_compute_us; /* a connection delivers in order */
+    bool silent;                                  /* nothing arrives any more, and nobody is told */
+    bool damaged;                                 /* something on it was changed */
+    struct {
+        uint32_t offset, size; /* in the arena: what came of a frame so far */
+    } inbox[2];                /* to the walproposer, to the safekeeper */
 };
 
 struct node {
     struct acceptor acceptor;
     struct disk disk;
+    uint64_t paused_until_us;
     bool exists; /* it has the timeline */
     bool up;
     uint32_t incarnation;
@@ -102,6 +114,7 @@ struct compute {
     uint32_t conn[NODES_MAX]; /* index + 1; 0: none */
     lsn_t generated_lsn, wal_lsn, wal_record_lsn;
     lsn_t committed_lsn;
+    uint64_t paused_until_us;
     uint64_t tick_us; /* the earliest tick that is scheduled */
     uint64_t counter;
     uint16_t link; /* of the last generated record */
@@ -115,6 +128,9 @@ struct world {
     struct tape tape; /* every random decision */
     uint32_t rotten;  /* index + 1 of the safekeeper whose WAL was damaged last */
     struct climate climate;
+    struct trouble trouble;
+    struct clock_error clocks[COMPUTES];
+    uint32_t frozen; /* bits of safekeepers that are not healed */
     uint64_t now_us, order;
     bool healing;
     uint64_t steps, steps_max;
