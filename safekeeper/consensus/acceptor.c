@@ -64,14 +64,11 @@ static void persist(struct acceptor *acceptor, struct acceptor_actions *out)
     emit(out, ACCEPTOR_PERSIST_STATE, (struct acceptor_peer){0})->state = &acceptor->state;
 }
 
-static void send_vote(
-    struct acceptor *acceptor, struct acceptor_actions *out, struct acceptor_peer to, bool granted)
+void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply)
 {
-    ASSERT(MUTANT(1) || IMPLIES(granted, acceptor->durable_sequence >= acceptor->vote_sequence));
-    struct vote_reply *reply = &acceptor->vote_reply;
     reply->generation = acceptor->state.generation;
     reply->term = acceptor->state.term;
-    reply->granted = granted;
+    reply->granted = false;
     reply->flush_lsn = MUTANT(18) ? acceptor->write_lsn : acceptor->flush_lsn;
     reply->record_lsn = MUTANT(18) ? acceptor->received_record_lsn : acceptor->record_lsn;
     reply->commit_lsn = acceptor->state.commit_lsn;
@@ -83,7 +80,15 @@ static void send_vote(
     if (!MUTANT(13)) {
         term_history_clip(&reply->history, acceptor->record_lsn);
     }
-    emit(out, ACCEPTOR_SEND_VOTE, to)->vote = reply;
+}
+
+static void send_vote(
+    struct acceptor *acceptor, struct acceptor_actions *out, struct acceptor_peer to, bool granted)
+{
+    ASSERT(MUTANT(1) || IMPLIES(granted, acceptor->durable_sequence >= acceptor->vote_sequence));
+    acceptor_describe(acceptor, &acceptor->vote_reply);
+    acceptor->vote_reply.granted = granted;
+    emit(out, ACCEPTOR_SEND_VOTE, to)->vote = &acceptor->vote_reply;
 }
 
 static void send_appended(
@@ -212,6 +217,12 @@ static void on_vote_requested(
 
 static void follow(struct acceptor *acceptor, struct acceptor_actions *out)
 {
+    if (acceptor->is_catching_up) {
+        acceptor->phase = ACCEPTOR_CATCHING_UP;
+        acceptor->leader_commit_lsn = acceptor->catch_up_lsn;
+        (void)advance_commit(acceptor, out);
+        return;
+    }
     acceptor->phase = ACCEPTOR_FOLLOWING;
     acceptor->leader_commit_lsn = LSN_NONE;
     send_appended(acceptor, out, acceptor->leader); /* "stream" */
@@ -307,6 +318,7 @@ static void on_elected(
     }
     acceptor->state.term = elected->term;
     acceptor->vote_pending = false; /* decided without us */
+    acceptor->is_catching_up = false;
     acceptor->leader = from;
     acceptor->elected_history = elected->history;
     acceptor->phase = ACCEPTOR_TRUNCATING;
@@ -406,6 +418,88 @@ static void on_append_requested(
     }
 }
 
+/* ---- catching up ---- */
+
+static void end_catch_up(struct acceptor *acceptor)
+{
+    if (acceptor->phase == ACCEPTOR_CATCHING_UP && acceptor->record_lsn >= acceptor->catch_up_lsn) {
+        MARK("acceptor.catch_up.done");
+        acceptor->phase = ACCEPTOR_IDLE;
+    }
+}
+
+static bool may_catch_up(const struct acceptor *acceptor)
+{
+    /*
+     * Who was followed is gone, or who was read from in the middle of it. Should the leader be
+     * there all the same, its next append is refused, and it asks again.
+     */
+    bool is_left = acceptor->phase == ACCEPTOR_FOLLOWING || acceptor->phase == ACCEPTOR_CATCHING_UP;
+    bool is_quiet =
+        acceptor->phase == ACCEPTOR_IDLE || (is_left && acceptor->write_lsn == acceptor->flush_lsn);
+    return is_quiet && !acceptor->vote_pending && acceptor->wal_epoch_done == acceptor->wal_epoch;
+}
+
+static void on_peer_answered(
+    struct acceptor *acceptor,
+    const struct term_history *history,
+    lsn_t commit_lsn,
+    struct acceptor_actions *out)
+{
+    if (!may_catch_up(acceptor) || !term_history_is_valid(history) ||
+        history->items[history->count - 1].lsn > commit_lsn) {
+        MARK("acceptor.catch_up.not_now");
+        return;
+    }
+    struct term_history ours = acceptor->state.history;
+    term_history_clip(&ours, acceptor->record_lsn);
+    lsn_t common_lsn =
+        term_history_common_lsn(history, &ours, acceptor->record_lsn, acceptor->state.commit_lsn);
+    acceptor->leader = (struct acceptor_peer){0}; /* nobody */
+    acceptor->phase = ACCEPTOR_IDLE;
+    if (common_lsn >= commit_lsn) {
+        acceptor->leader_commit_lsn = commit_lsn; /* nothing to read, but it is news */
+        (void)advance_commit(acceptor, out);
+        return;
+    }
+    if (common_lsn < acceptor->state.commit_lsn) {
+        MARK("acceptor.catch_up.below_commit");
+        return; /* one of us is wrong about what is committed: nothing is cut for that */
+    }
+    MARK("acceptor.catch_up.begun");
+    acceptor->state.term = MAX_OF(acceptor->state.term, term_history_last_term(history));
+    acceptor->elected_history = *history;
+    acceptor->is_catching_up = true;
+    acceptor->catch_up_lsn = commit_lsn;
+    acceptor->phase = ACCEPTOR_TRUNCATING;
+    if (common_lsn < acceptor->write_lsn && !MUTANT(58)) {
+        MARK("acceptor.catch_up.truncated");
+        truncate_log(acceptor, common_lsn, out);
+    }
+    if (acceptor->wal_epoch_done == acceptor->wal_epoch || MUTANT(59)) {
+        adopt(acceptor, out);
+    }
+}
+
+/* Where its records end is known of the last one only: before, nothing of it is counted. */
+static void on_peer_wal(
+    struct acceptor *acceptor, lsn_t begin_lsn, struct bytes wal, struct acceptor_actions *out)
+{
+    if (acceptor->phase != ACCEPTOR_CATCHING_UP || begin_lsn != acceptor->write_lsn ||
+        wal.size == 0 || wal.size > acceptor->catch_up_lsn - begin_lsn) {
+        MARK("acceptor.catch_up.old");
+        return;
+    }
+    acceptor->write_lsn = begin_lsn + wal.size;
+    if (acceptor->write_lsn == acceptor->catch_up_lsn) {
+        remember_end(acceptor, acceptor->catch_up_lsn);
+    }
+    struct acceptor_action *action = emit(out, ACCEPTOR_WRITE_WAL, acceptor->leader);
+    action->write.begin_lsn = begin_lsn;
+    action->write.wal = wal;
+    action->write.epoch = acceptor->wal_epoch;
+}
+
 /* ---- the disk reports ---- */
 
 static void on_state_persisted(
@@ -446,6 +540,9 @@ static void on_wal_flushed(
     if (acceptor->phase == ACCEPTOR_FOLLOWING) {
         (void)advance_commit(acceptor, out);
         send_appended(acceptor, out, acceptor->leader);
+    } else if (acceptor->phase == ACCEPTOR_CATCHING_UP) {
+        (void)advance_commit(acceptor, out);
+        end_catch_up(acceptor);
     }
 }
 
@@ -469,8 +566,9 @@ static void on_wal_truncated(
 static void leave_membership(struct acceptor *acceptor, struct acceptor_actions *out)
 {
     generation_t old = acceptor->state.generation;
-    bool has_leader = acceptor->phase == ACCEPTOR_TRUNCATING ||
-                      acceptor->phase == ACCEPTOR_ADOPTING || acceptor->phase == ACCEPTOR_FOLLOWING;
+    bool is_led = acceptor->phase == ACCEPTOR_TRUNCATING || acceptor->phase == ACCEPTOR_ADOPTING;
+    bool has_leader =
+        (is_led && !acceptor->is_catching_up) || acceptor->phase == ACCEPTOR_FOLLOWING;
     if (has_leader && !MUTANT(130)) {
         MARK("acceptor.membership.led");
         refuse_generation(out, acceptor->leader, old, "the membership has changed");
@@ -610,6 +708,10 @@ static void on_disk_event(
         on_wal_truncated(acceptor, event->wal.epoch, out);
     } else if (event->kind == ACCEPTOR_MEMBERSHIP_CHANGED) {
         on_membership_changed(acceptor, event->membership.generation, event->membership.term, out);
+    } else if (event->kind == ACCEPTOR_PEER_ANSWERED) {
+        on_peer_answered(acceptor, event->peer.history, event->peer.commit_lsn, out);
+    } else if (event->kind == ACCEPTOR_PEER_WAL) {
+        on_peer_wal(acceptor, event->peer_wal.begin_lsn, event->peer_wal.wal, out);
     } else if (acceptor->commit_persist_lsn < acceptor->state.commit_lsn) {
         persist(acceptor, out);
     }
@@ -628,6 +730,8 @@ void acceptor_step(
     case ACCEPTOR_WAL_FLUSHED:
     case ACCEPTOR_WAL_TRUNCATED:
     case ACCEPTOR_MEMBERSHIP_CHANGED:
+    case ACCEPTOR_PEER_ANSWERED:
+    case ACCEPTOR_PEER_WAL:
     case ACCEPTOR_PERSIST_WANTED: on_disk_event(acceptor, event, out); break;
     case ACCEPTOR_STORAGE_FAILED:
         MARK("acceptor.storage.failed");
@@ -657,6 +761,7 @@ const char *acceptor_phase_name(enum acceptor_phase phase)
     case ACCEPTOR_TRUNCATING: return "truncating";
     case ACCEPTOR_ADOPTING: return "adopting";
     case ACCEPTOR_FOLLOWING: return "following";
+    case ACCEPTOR_CATCHING_UP: return "catching up";
     case ACCEPTOR_FAILED: return "failed";
     }
     return "unknown";

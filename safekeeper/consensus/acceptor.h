@@ -15,6 +15,11 @@
  * with both generations named. A newer one comes as MEMBERSHIP_CHANGED and ends what was going on
  * under the old one; it counts from when it is on disk, see acceptor_report().
  *
+ * While nobody leads, a log that has fallen behind is completed from another safekeeper:
+ * PEER_ANSWERED with what that one has committed. What is committed there is committed, so where
+ * the logs part ours is wrong and is cut, as for a winner; the history is adopted, then PEER_WAL
+ * brings the bytes. Any vote or winner ends it. It makes no promise but the term of what it takes.
+ *
  * Positions: write_lsn (handed to the disk) >= flush_lsn (on disk) >= record_lsn (end of the last
  * complete record on disk) >= commit_lsn. Bytes behind record_lsn are never committed; the next
  * elected proposer truncates them.
@@ -69,11 +74,12 @@ void acceptor_state_init(struct acceptor_state *state, generation_t generation, 
 void acceptor_state_suspect(struct acceptor_state *state, lsn_t record_lsn, lsn_t suspect_lsn);
 
 enum acceptor_phase {
-    ACCEPTOR_IDLE,       /* no proposer of this term was followed since the start or the vote */
-    ACCEPTOR_TRUNCATING, /* elected: the log is being cut to the winner's */
-    ACCEPTOR_ADOPTING,   /* elected: its history is being persisted */
-    ACCEPTOR_FOLLOWING,  /* appends are welcome */
-    ACCEPTOR_FAILED,     /* storage failed: everything is refused until re-opened and verified */
+    ACCEPTOR_IDLE,        /* no proposer of this term was followed since the start or the vote */
+    ACCEPTOR_TRUNCATING,  /* elected: the log is being cut to the winner's */
+    ACCEPTOR_ADOPTING,    /* elected: its history is being persisted */
+    ACCEPTOR_FOLLOWING,   /* appends are welcome */
+    ACCEPTOR_CATCHING_UP, /* nobody leads: committed WAL is read from another safekeeper */
+    ACCEPTOR_FAILED,      /* storage failed: everything is refused until re-opened and verified */
 };
 
 #define ACCEPTOR_ENDS_MAX 64 /* power of two */
@@ -97,7 +103,9 @@ struct acceptor {
     struct acceptor_peer leader;         /* valid from TRUNCATING to FOLLOWING */
     lsn_t leader_commit_lsn;             /* what it last said; we may not have those bytes yet */
     struct term_history elected_history; /* while TRUNCATING: to be adopted */
-    uint64_t adopt_sequence;             /* while ADOPTING: following begins when it is durable */
+    bool is_catching_up;     /* TRUNCATING and ADOPTING are for a catch-up, not for a leader */
+    lsn_t catch_up_lsn;      /* where it ends */
+    uint64_t adopt_sequence; /* while ADOPTING: following begins when it is durable */
 
     bool vote_pending; /* granted as soon as vote_sequence is durable */
     struct acceptor_peer vote_to;
@@ -115,6 +123,8 @@ enum acceptor_event_kind {
     ACCEPTOR_WAL_FLUSHED,        /* wal */
     ACCEPTOR_WAL_TRUNCATED,      /* wal */
     ACCEPTOR_MEMBERSHIP_CHANGED, /* membership */
+    ACCEPTOR_PEER_ANSWERED,      /* peer: what another safekeeper knows to be committed */
+    ACCEPTOR_PEER_WAL,           /* peer_wal, while CATCHING_UP */
     ACCEPTOR_PERSIST_WANTED, /* persist commit_lsn if it moved: now and then, and before a stop */
     ACCEPTOR_STORAGE_FAILED,
 };
@@ -132,6 +142,14 @@ struct acceptor_event {
             lsn_t lsn;
             uint64_t epoch;
         } wal;
+        struct {
+            const struct term_history *history; /* clipped to commit_lsn */
+            lsn_t commit_lsn;
+        } peer;
+        struct {
+            lsn_t begin_lsn;
+            struct bytes wal;
+        } peer_wal;
         struct {
             generation_t generation; /* an older one than ours changes nothing */
             term_t term;             /* promise at least this one, too; 0: as it is */
@@ -210,6 +228,9 @@ void acceptor_step(
  * proposer of `term` reads its donor, uncommitted bytes too: ERR_STALE once we promised another.
  */
 NODISCARD err_t acceptor_readable_lsn(const struct acceptor *acceptor, term_t term, lsn_t *ret_lsn);
+
+/* What a vote would say now, not granted: for another safekeeper that wants to catch up. */
+void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply);
 
 /*
  * Where this safekeeper stands, for who changes the membership. False: something of it is not on

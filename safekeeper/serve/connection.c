@@ -626,16 +626,41 @@ static err_t on_status_frame(struct channel *channel, const struct frame *frame)
     }
 }
 
+static err_t answer_peer(struct channel *channel, const struct frame *frame)
+{
+    struct link *link = channel->conn->as_link_user.link;
+    struct vote_reply reply;
+    lsn_t commit_lsn = LSN_NONE;
+    struct errmsg msg;
+    err_t err = timeline_readable_lsn(channel->tl, 0, &commit_lsn, &msg);
+    if (err != ERR_OK) {
+        link_send_error(link, channel->number, frame->request_id, err, &msg);
+        return ERR_OK;
+    }
+    acceptor_describe(timeline_acceptor(channel->tl), &reply);
+    LINK_SEND(
+        link, vote_reply, &reply, .type = FRAME_VOTE_REPLY, .channel = channel->number,
+        .request_id = frame->request_id);
+    return ERR_OK;
+}
+
 static err_t on_peer_frame(struct channel *channel, const struct frame *frame)
 {
     struct reader in = reader_of(frame->payload);
-    struct read_wal message;
-    if (frame->type != FRAME_READ_WAL) {
-        return ERR_UNSUPPORTED;
+    switch (frame->type) {
+    case FRAME_READ_WAL: {
+        struct read_wal message;
+        TRY(read_wal_decode(&message, &in));
+        on_read_wal(channel, frame, &message);
+        return ERR_OK;
     }
-    TRY(read_wal_decode(&message, &in));
-    on_read_wal(channel, frame, &message);
-    return ERR_OK;
+    case FRAME_VOTE_REQUEST: { /* of no term: it asks where we are */
+        struct vote_request question;
+        TRY(vote_request_decode(&question, &in));
+        return question.term == 0 ? answer_peer(channel, frame) : ERR_UNSUPPORTED;
+    }
+    default: return ERR_UNSUPPORTED;
+    }
 }
 
 /* ERR_CORRUPT: it cannot be decoded. ERR_UNSUPPORTED: not of this role. The channel may be gone. */

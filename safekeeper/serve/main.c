@@ -17,6 +17,8 @@
     X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
     X(ms, full_disk_retry, "500ms", RESTART,                                                       \
       "how often a write is repeated while there is no space")                                     \
+    X(ms, peer_check_interval, "10s", RESTART,                                                     \
+      "when nobody leads, how soon the other members are asked what is missed; then less often")   \
     X(ms, repair_retry, "5s", RESTART,                                                             \
       "how often the other members are asked for WAL that is damaged here")                        \
     X(ms, feed_status_interval, "1s", RESTART, "how often a pageserver hears of us")               \
@@ -39,6 +41,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .certify_ms = conf.certify_delay,
         .idle_ms = conf.idle_timeout,
         .retry_ms = conf.full_disk_retry,
+        .peer_check_ms = conf.peer_check_interval,
         .repair_retry_ms = conf.repair_retry,
         .feed_status_ms = conf.feed_status_interval,
         .pending_bytes_max = conf.pending_wal_max,

@@ -1,11 +1,13 @@
 #include "safekeeper/serve/server.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/io/file.h"
 #include "safekeeper/disk/tombstone.h"
 #include "safekeeper/serve/connection.h"
 #include "safekeeper/serve/management.h"
+#include "safekeeper/timeline/catch_up.h"
 
 #define SEND_QUEUE_MAX (4 * MIB) /* for each connection: what a feed may have on its way */
 
@@ -77,6 +79,22 @@ err_t server_scan(struct server *server, struct errmsg *msg)
     return dir_list(server->env.data_dir, visit_tenant, server, msg);
 }
 
+/* ---- what the timelines missed ---- */
+
+#define CATCH_UPS_AT_ONCE 16 /* that are begun in one go; the others are due the next time */
+
+static void on_peer_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, peer_timer);
+    mono_ns_t now = clock_mono();
+    unsigned begun = 0;
+    size_t count = timeline_set_count(server->timelines);
+    for (size_t i = 0; i < count && begun < CATCH_UPS_AT_ONCE; i++) {
+        begun += catch_up_if_due(timeline_set_at(server->timelines, i), now);
+    }
+    timer_start(server->env.loop, timer, server->env.peer_check_ms);
+}
+
 /* ---- start ---- */
 
 static struct link_user *on_accept(struct listener_user *user, struct link *link)
@@ -109,6 +127,10 @@ err_t server_start(
         env->loop, options->host, options->port, options->connections_max, &link_options,
         &server->listener_user, &server->listener, msg));
     management_add_routes(server, http);
+    server->peer_timer.on_fire = on_peer_timer;
+    if (env->peer_check_ms > 0) {
+        timer_start(env->loop, &server->peer_timer, env->peer_check_ms);
+    }
     log_info(
         NULL, "node %" PRIu64 " listens on port %u with %zu timelines", options->node_id,
         listener_port(server->listener), timeline_set_count(server->timelines));
@@ -145,6 +167,7 @@ static void on_timeline_closed(struct timeline_closing *closing)
 
 void server_stop(struct server *server, void (*on_stopped)(struct server *server))
 {
+    timer_stop(&server->peer_timer);
     server->is_stopping = true;
     server->on_stopped = on_stopped;
     listener_close(server->listener);

@@ -9,6 +9,7 @@
 
 #include "common/io/http_server.h"
 #include "common/io/listener.h"
+#include "common/io/timer.h"
 #include "safekeeper/serve/node_file.h"
 #include "safekeeper/timeline/timeline_set.h"
 
@@ -32,7 +33,8 @@ struct server {
     struct list connections;
     uint64_t last_connection; /* number of the newest proposer channel: never reused */
     struct http_context http;
-    struct list operations; /* of management: one at a time for each timeline */
+    struct timer peer_timer; /* timelines ask the other members */
+    struct list operations;  /* of management: one at a time for each timeline */
 
     bool is_stopping;
     size_t closing_left; /* timelines that still close; operations that still run */

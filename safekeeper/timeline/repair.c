@@ -6,16 +6,15 @@
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
-#include "common/wire/hello_proto.h"
 #include "safekeeper/disk/wal_repair.h"
+#include "safekeeper/timeline/peer_link.h"
 #include "safekeeper/timeline/timeline_private.h"
 
 METRIC_GAUGE(
     repairs_running, "safekeeper_wal_repairs_running", "timelines that are being repaired");
 METRIC_COUNTER(repairs_done, "safekeeper_wal_repairs_total", "timelines that were repaired");
 
-#define LINK_TIMEOUT_MS 5000 /* to connect, and without an answer */
-#define JOBS_WAIT_MS    10
+#define JOBS_WAIT_MS 10
 
 enum repair_state {
     REPAIR_WAITING,  /* for running jobs to end, or for the next attempt */
@@ -34,12 +33,8 @@ struct repair {
     struct buf wal;
     lsn_t next_lsn; /* of what is read next */
 
-    uint32_t member; /* index of who is asked */
-    uint32_t tries;  /* members asked for this damage */
-    uint32_t channel;
-    uint64_t request_id;
-    struct link_user link_user; /* link NULL: not connected */
-    struct errmsg trouble;      /* why the member that was asked last did not help */
+    uint32_t tries; /* members asked for this damage */
+    struct peer_link peer;
 
     struct job job;
     bool is_job_running;
@@ -47,7 +42,7 @@ struct repair {
 
 static void release_if_over(struct repair *repair)
 {
-    if (repair->is_over && repair->link_user.link == NULL && !repair->is_job_running) {
+    if (repair->is_over && !peer_link_is_open(&repair->peer) && !repair->is_job_running) {
         struct timeline *tl = repair->tl;
         buf_deinit(&repair->wal);
         mem_free(repair);
@@ -78,9 +73,7 @@ static void finish(struct repair *repair)
     tl->repair = NULL;
     metric_add(&repairs_running, -1);
     repair->is_over = true;
-    if (repair->link_user.link != NULL) {
-        link_abort(repair->link_user.link);
-    }
+    peer_link_abort(&repair->peer);
     release_if_over(repair);
 }
 
@@ -96,7 +89,7 @@ static void on_timer(struct timer *timer)
 {
     struct repair *repair = CONTAINER_OF(timer, struct repair, timer);
     ASSERT(repair->state == REPAIR_WAITING);
-    if (repair->tl->jobs > 0 || repair->link_user.link != NULL) {
+    if (repair->tl->jobs > 0 || peer_link_is_open(&repair->peer)) {
         timer_start(repair->tl->env->loop, timer, JOBS_WAIT_MS);
         return;
     }
@@ -116,8 +109,8 @@ static void ask_for_wal(struct repair *repair)
             (uint32_t)MIN_OF(damage_of(repair)->end_lsn - repair->next_lsn, (lsn_t)WAL_APPEND_MAX),
     };
     LINK_SEND(
-        repair->link_user.link, read_wal, &request, .type = FRAME_READ_WAL,
-        .channel = repair->channel, .request_id = ++repair->request_id);
+        repair->peer.user.link, read_wal, &request, .type = FRAME_READ_WAL,
+        .channel = repair->peer.channel, .request_id = ++repair->peer.request_id);
 }
 
 static void begin_damage(struct repair *repair)
@@ -143,14 +136,14 @@ static void on_put(struct job *job)
     if (repair->is_over) {
         release_if_over(repair);
     } else if (job->result == ERR_CORRUPT) {
-        repair->trouble = job->msg;
+        repair->peer.trouble = job->msg;
         ask_next_member(repair);
     } else if (job->result != ERR_OK) { /* our disk: nobody else can help */
         say(repair, "%s", job->msg.text);
         wait_and_look(repair, tl->env->repair_retry_ms);
     } else if (++repair->next < tl->damage->count) {
         begin_damage(repair);
-        if (repair->link_user.link != NULL) {
+        if (peer_link_is_open(&repair->peer)) {
             repair->tries = 1;
             ask_for_wal(repair);
         } else {
@@ -159,9 +152,7 @@ static void on_put(struct job *job)
         }
     } else {
         wait_and_look(repair, 1); /* verified again, from the files; there may be more */
-        if (repair->link_user.link != NULL) {
-            link_abort(repair->link_user.link);
-        }
+        peer_link_abort(&repair->peer);
     }
     timeline_job_ended(tl);
 }
@@ -172,7 +163,7 @@ static void on_wal(struct repair *repair, const struct read_wal_reply *reply)
     if (reply->begin_lsn != repair->next_lsn || reply->wal.size == 0 || reply->wal.size > left) {
         err_ignore(
             err_set(
-                &repair->trouble, ERR_RANGE, "WAL up to " LSN_FMT " is not committed there",
+                &repair->peer.trouble, ERR_RANGE, "WAL up to " LSN_FMT " is not committed there",
                 LSN_ARGS(damage_of(repair)->end_lsn)),
             "it is said when nobody helped");
         ask_next_member(repair);
@@ -192,105 +183,49 @@ static void on_wal(struct repair *repair, const struct read_wal_reply *reply)
     executor_submit(repair->tl->env->executor, &repair->job);
 }
 
-static struct repair *repair_of(struct link_user *user)
+static struct repair *repair_of(struct peer_link *peer)
 {
-    return CONTAINER_OF(user, struct repair, link_user);
+    return CONTAINER_OF(peer, struct repair, peer);
 }
 
-static void on_link_open(struct link_user *user)
+static void on_peer_ready(struct peer_link *peer)
 {
-    const struct timeline *tl = repair_of(user)->tl;
-    struct hello hello = {
-        .protocol_min = PROTOCOL_VERSION_MIN,
-        .protocol_max = PROTOCOL_VERSION_MAX,
-        .role = HELLO_ROLE_PEER,
-        .tenant = tl->tenant,
-        .timeline = tl->id,
-        .shard_count = 1,
-        .system_id = tl->control.params.system_id,
-        .node_id = tl->env->node_id,
-        .token = bytes_of_str(tl->env->secret),
-    };
-    LINK_SEND(user->link, hello, &hello, .type = FRAME_HELLO);
+    ask_for_wal(repair_of(peer));
 }
 
-static err_t take_frame(struct repair *repair, const struct frame *frame, struct errmsg *msg)
+static err_t on_peer_frame(struct peer_link *peer, const struct frame *frame, struct errmsg *msg)
 {
+    struct repair *repair = repair_of(peer);
     struct reader in = reader_of(frame->payload);
-    if (frame->type == FRAME_ERROR) {
-        struct error_reply error;
-        TRY(error_reply_decode(&error, &in));
-        return err_set(
-            msg, ERR_INVALID, "%.*s", (int)MIN_OF(error.message.size, (size_t)200),
-            (const char *)error.message.data);
-    }
-    if (frame->type == FRAME_HELLO_REPLY && repair->channel == 0) {
-        struct hello_reply reply;
-        TRY(hello_reply_decode(&reply, &in));
-        if (reply.node_id != repair->tl->control.membership.members[repair->member]) {
-            return err_set(msg, ERR_INVALID, "it is node %" PRIu64, reply.node_id);
-        }
-        repair->channel = reply.channel;
-        ask_for_wal(repair);
+    struct read_wal_reply reply;
+    if (repair->is_over) {
         return ERR_OK;
     }
-    if (frame->type == FRAME_READ_WAL_REPLY && frame->request_id == repair->request_id &&
-        repair->state == REPAIR_FETCHING) {
-        struct read_wal_reply reply;
-        TRY(read_wal_reply_decode(&reply, &in));
-        on_wal(repair, &reply);
-        return ERR_OK;
+    if (frame->type != FRAME_READ_WAL_REPLY || frame->request_id != peer->request_id ||
+        repair->state != REPAIR_FETCHING) {
+        return err_set(msg, ERR_INVALID, "%s was not asked for", frame_type_name(frame->type));
     }
-    return err_set(msg, ERR_INVALID, "%s was not asked for", frame_type_name(frame->type));
+    TRY(read_wal_reply_decode(&reply, &in));
+    on_wal(repair, &reply);
+    return ERR_OK;
 }
 
-static void on_link_frame(struct link_user *user, const struct frame *frame)
+static void on_peer_gone(struct peer_link *peer)
 {
-    struct repair *repair = repair_of(user);
-    struct errmsg msg = {0};
-    if (!repair->is_over && take_frame(repair, frame, &msg) != ERR_OK) {
-        repair->trouble = msg;
-        link_abort(user->link);
-    }
-}
-
-static void on_link_closed(struct link_user *user, err_t reason, const struct errmsg *msg)
-{
-    struct repair *repair = repair_of(user);
-    user->link = NULL;
-    repair->channel = 0;
+    struct repair *repair = repair_of(peer);
     if (repair->is_over) {
         release_if_over(repair);
     } else if (repair->state == REPAIR_FETCHING) {
-        if (reason != ERR_OK && repair->trouble.text[0] == '\0') {
-            repair->trouble = *msg;
-        }
         ask_next_member(repair);
     }
 }
 
-static const struct link_callbacks link_callbacks = {
-    .on_open = on_link_open,
-    .on_frame = on_link_frame,
-    .on_closed = on_link_closed,
-};
-
-static err_t connect_member(struct repair *repair)
+static err_t connect_member(struct repair *repair, uint32_t member)
 {
-    const struct timeline *tl = repair->tl;
-    const struct member_address *address = &tl->control.addresses[repair->member];
-    struct link_options options = {
-        .connect_timeout_ms = LINK_TIMEOUT_MS,
-        .idle_timeout_ms = LINK_TIMEOUT_MS,
-    };
-    repair->link_user.callbacks = &link_callbacks;
-    repair->trouble.text[0] = '\0';
     say(repair, "reads " LSN_FMT ".." LSN_FMT " from safekeeper %" PRIu64,
         LSN_ARGS(damage_of(repair)->begin_lsn), LSN_ARGS(damage_of(repair)->end_lsn),
-        tl->control.membership.members[repair->member]);
-    return link_connect(
-        tl->env->loop, address->host, address->port, &options, &repair->link_user,
-        &repair->trouble);
+        repair->tl->control.membership.members[member]);
+    return peer_link_connect(&repair->peer, member);
 }
 
 /* Whoever was asked could not help. */
@@ -298,24 +233,25 @@ static void ask_next_member(struct repair *repair)
 {
     const struct timeline *tl = repair->tl;
     const struct membership *membership = &tl->control.membership;
-    if (repair->link_user.link != NULL) { /* comes back when it is gone */
+    if (peer_link_is_open(&repair->peer)) { /* comes back when it is gone */
         repair->state = REPAIR_FETCHING;
-        link_abort(repair->link_user.link);
+        peer_link_abort(&repair->peer);
         return;
     }
     begin_damage(repair);
     while (repair->tries < membership->count) {
         repair->tries++;
-        repair->member = (repair->member + 1) % membership->count;
-        if (membership->members[repair->member] != tl->env->node_id &&
-            connect_member(repair) == ERR_OK) {
+        uint32_t member = (repair->peer.member + 1) % membership->count;
+        repair->peer.member = member;
+        if (membership->members[member] != tl->env->node_id &&
+            connect_member(repair, member) == ERR_OK) {
             return;
         }
     }
     MARK("repair.nobody_helps");
     say(repair, "no member has " LSN_FMT ".." LSN_FMT "; the last one: %s",
         LSN_ARGS(damage_of(repair)->begin_lsn), LSN_ARGS(damage_of(repair)->end_lsn),
-        repair->trouble.text);
+        repair->peer.trouble.text);
     wait_and_look(repair, tl->env->repair_retry_ms);
 }
 
@@ -330,7 +266,10 @@ static void forget_damage(struct timeline *tl)
 static void begin(struct timeline *tl)
 {
     struct repair *repair = MEM_NEW(struct repair);
-    repair->tl = timeline_ref(tl);
+    repair->tl = repair->peer.tl = timeline_ref(tl);
+    repair->peer.on_ready = on_peer_ready;
+    repair->peer.on_frame = on_peer_frame;
+    repair->peer.on_gone = on_peer_gone;
     repair->timer.on_fire = on_timer;
     tl->repair = repair;
     forget_damage(tl); /* of a repair that was given up */

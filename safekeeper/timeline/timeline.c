@@ -7,6 +7,7 @@
 #include "common/base/metric.h"
 #include "common/io/file.h"
 #include "safekeeper/consensus/change.h"
+#include "safekeeper/timeline/catch_up.h"
 #include "safekeeper/timeline/repair.h"
 
 METRIC_COUNTER(append_count, "safekeeper_appends_total", "append messages received");
@@ -189,6 +190,7 @@ static void finish_open(struct timeline *tl, err_t err, struct errmsg *msg)
     }
     timeline_update_storage_text(tl);
     repair_on_opened(tl);
+    catch_up_soon(tl);
     log_info(
         &tl->log, "%s at " LSN_FMT ", term %" PRIu64, tl->is_created ? "created" : "opened",
         LSN_ARGS(tl->acceptor.flush_lsn), tl->acceptor.state.term);
@@ -349,6 +351,7 @@ void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg)
     }
     look_for_report(tl);
     refuse_all(tl, ERR_FAILED, &reason);
+    catch_up_stop(tl);
     repair_on_failed(tl, err);
 }
 
@@ -363,6 +366,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing)
     }
     tl->state = TIMELINE_CLOSED;
     tl->closing = closing;
+    catch_up_stop(tl);
     repair_stop(tl);
     timer_stop(&tl->disk.retry);
     timer_stop(&tl->disk.certify);
@@ -524,8 +528,10 @@ void timeline_attach_peer(struct timeline *tl, struct timeline_peer *peer)
 
 void timeline_detach_peer(struct timeline *tl, struct timeline_peer *peer)
 {
-    (void)tl;
     list_remove(&peer->in_timeline);
+    if (list_is_empty(&tl->peers)) {
+        catch_up_soon(tl);
+    }
 }
 
 /* NULL: its connection is gone, and what is sent to it is dropped. */
@@ -591,9 +597,11 @@ static void act(
         disk_truncate(tl, action->truncate.lsn, action->truncate.epoch);
         break;
     case ACCEPTOR_WRITE_WAL:
-        ASSERT(event->kind == ACCEPTOR_APPEND_REQUESTED);
+        ASSERT(event->kind == ACCEPTOR_APPEND_REQUESTED || event->kind == ACCEPTOR_PEER_WAL);
         disk_write(
-            tl, action->write.begin_lsn, action->write.wal, event->append->record_lsn,
+            tl, action->write.begin_lsn, action->write.wal,
+            event->kind == ACCEPTOR_APPEND_REQUESTED ? event->append->record_lsn
+                                                     : tl->acceptor.received_record_lsn,
             action->write.epoch);
         break;
     case ACCEPTOR_SEND_VOTE: send_vote(tl, action); break;

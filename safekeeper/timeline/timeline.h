@@ -29,6 +29,7 @@ struct timeline_env {
     uint64_t certify_ms; /* without a write: the last group is proven by a record; 0: when idle */
     uint64_t idle_ms;    /* without a write: files are closed, memory is given back */
     uint64_t retry_ms;   /* after a full disk */
+    uint64_t peer_check_ms;   /* first interval between questions to the other members */
     uint64_t repair_retry_ms; /* when no member had what is damaged here */
     node_id_t node_id;        /* of this safekeeper, and what it shows to the others */
     const char *secret;

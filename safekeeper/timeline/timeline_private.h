@@ -84,6 +84,9 @@ struct timeline {
     bool has_acceptor;
     uint64_t promised_hash; /* of the promises that are on disk, to tell new ones */
 
+    struct catch_up *catch_up; /* NULL: none is under way */
+    mono_ns_t catch_up_at;     /* the next one */
+    uint8_t catch_up_backoff;
     struct repair *repair;          /* NULL: none is under way */
     struct wal_damage_list *damage; /* what the last look found */
     char repair_text[240];

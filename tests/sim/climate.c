@@ -80,6 +80,7 @@ void climate_draw(struct climate *climate, struct tape *swarm)
         }
         climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
     }
+    climate->peer_us = PICK(swarm, 0, 500, 3000);
 }
 
 static const char *const names[] = {
@@ -111,6 +112,7 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_resets: climate->reset_one_in = 0; break;
     case CALM_old_bytes: climate->old_bytes = false; break;
     case CALM_failures: climate->failure_one_in = 0; break;
+    case CALM_peers: climate->peer_us = 0; break;
     case CALM_rot: climate->rot_one_in = 0; break;
     case CALM_sleeper: climate->sleeper = false; break;
     case CALM_foreigner: climate->foreigner = false; break;

@@ -20,6 +20,7 @@ struct climate {
     size_t window_max, inflight_max;
     bool old_bytes;          /* what was sent on a connection that was reset still arrives */
     uint64_t failure_one_in; /* of the storage of one safekeeper, once */
+    uint64_t peer_us;        /* between two questions of safekeepers to each other; 0: none */
     uint64_t rot_one_in;     /* of crashes after which the last group is damaged */
     uint64_t sync_one_in;
     bool sleeper;     /* the last safekeeper has slept for as many terms as a history holds */
@@ -55,6 +56,7 @@ void climate_draw(struct climate *climate, struct tape *swarm);
     X(old_bytes)                                                                                   \
     X(failures)                                                                                    \
     X(rot)                                                                                         \
+    X(peers)                                                                                       \
     X(sleeper)                                                                                     \
     X(foreigner)                                                                                   \
     X(syncs)                                                                                       \

@@ -42,6 +42,8 @@ MUTANTS = {
     36: "terms are compared as if they had 32 bits",
     38: "a donor is read after it has promised a newer term",
     55: "a vote counts although what its log lost may have been acknowledged",
+    58: "a divergent tail is not cut before committed WAL is read from another safekeeper",
+    59: "the history of that WAL is adopted before the cut is durable",
     56: "a suspicion is forgotten when the first of the lost bytes is written again",
     # 30 and 31 again, elsewhere.
     130: "the generation of appends is not checked",

@@ -477,3 +477,80 @@ void node_restart(struct world *world, uint32_t n)
     node->released_lsn = state.commit_lsn;
     node->up = true;
 }
+
+/* ---- catching up ---- */
+
+static void ask_again_later(struct world *world, enum event_kind kind, uint32_t n)
+{
+    schedule_add(
+        world, 50 + tape_below(&world->tape, TAPE_PEER, 1000),
+        (struct sim_event){.kind = kind, .node = n, .incarnation = world->nodes[n].incarnation});
+}
+
+/* What it says may be old when it is heard; it stays true. */
+void node_on_peer_ask(struct world *world)
+{
+    uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_PEER, NODES_MAX);
+    uint32_t asked = (uint32_t)tape_below(&world->tape, TAPE_PEER, NODES_MAX);
+    struct node *node = &world->nodes[n];
+    const struct node *other = &world->nodes[asked];
+    if (!world->healing) {
+        schedule_add(
+            world, 1 + tape_below(&world->tape, TAPE_PEER, 2 * world->climate.peer_us),
+            (struct sim_event){.kind = EV_PEER_ASK});
+    }
+    if (n == asked || !node->up || !other->up || other->acceptor.phase == ACCEPTOR_FAILED) {
+        return;
+    }
+    node->asked = asked;
+    node->offered_commit_lsn = other->acceptor.state.commit_lsn;
+    node->offered = other->acceptor.state.history;
+    term_history_clip(&node->offered, node->offered_commit_lsn);
+    ask_again_later(world, EV_PEER_ANSWER, n);
+}
+
+static bool is_catching_up(const struct acceptor *acceptor)
+{
+    bool begins = acceptor->phase == ACCEPTOR_TRUNCATING || acceptor->phase == ACCEPTOR_ADOPTING;
+    return acceptor->phase == ACCEPTOR_CATCHING_UP || (begins && acceptor->is_catching_up);
+}
+
+void node_on_peer_answer(struct world *world, uint32_t n)
+{
+    struct node *node = &world->nodes[n];
+    struct acceptor_event event = {
+        .kind = ACCEPTOR_PEER_ANSWERED,
+        .peer = {.history = &node->offered, .commit_lsn = node->offered_commit_lsn},
+    };
+    node_feed(world, n, &event);
+    if (is_catching_up(&node->acceptor)) {
+        schedule_chart(
+            world, "s%u catches up with s%u to +%" PRIu64, n, node->asked,
+            node->acceptor.catch_up_lsn - WAL_START);
+        ask_again_later(world, EV_PEER_WAL, n);
+    }
+}
+
+void node_on_peer_wal(struct world *world, uint32_t n)
+{
+    struct node *node = &world->nodes[n];
+    const struct node *other = &world->nodes[node->asked];
+    if (!is_catching_up(&node->acceptor) || !other->up ||
+        other->acceptor.state.commit_lsn < node->acceptor.catch_up_lsn) {
+        return; /* ended, or its source is gone: another answer may begin it anew */
+    }
+    lsn_t begin_lsn = node->acceptor.write_lsn;
+    lsn_t left = node->acceptor.catch_up_lsn - begin_lsn;
+    if (node->acceptor.phase == ACCEPTOR_CATCHING_UP && left > 0) {
+        size_t size =
+            1 + tape_below(&world->tape, TAPE_PEER, MIN_OF(left, world->climate.read_max));
+        struct acceptor_event event = {
+            .kind = ACCEPTOR_PEER_WAL,
+            .peer_wal =
+                {.begin_lsn = begin_lsn,
+                 .wal = bytes_of(other->disk.cache + (begin_lsn - WAL_START), size)},
+        };
+        node_feed(world, n, &event);
+    }
+    ask_again_later(world, EV_PEER_WAL, n);
+}

@@ -18,3 +18,8 @@ void node_on_note(struct world *world, const struct sim_event *event);
 /* The hello on this connection has another generation than we. */
 void node_refuse_hello(struct world *world, uint32_t conn);
 void node_deliver(struct world *world, const struct sim_event *event);
+
+/* What safekeepers ask each other while nobody leads: what is committed, and the bytes of it. */
+void node_on_peer_ask(struct world *world);
+void node_on_peer_answer(struct world *world, uint32_t n);
+void node_on_peer_wal(struct world *world, uint32_t n);

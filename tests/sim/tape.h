@@ -21,6 +21,7 @@
     X(DISK, disk, 0x6469736b)         /* how long a write takes */                                 \
     X(CRASH, crash, 0x6372617368)     /* when, who, and what of the unsynced is left */            \
     X(WORK, work, 0x776f726b)         /* what the computes write, and how long they live */        \
+    X(PEER, peer, 0x70656572)         /* who asks whom for what it has missed */                   \
     X(ROT, rot, 0x726f74)             /* what is damaged at rest, and what of it can be told */    \
     X(CHANGE, change, 0x6368616e6765) /* what control does with the membership, and when */        \
     X(PAUSE, pause, 0x7061757365)     /* who stands still, when and how long */                    \

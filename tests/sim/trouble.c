@@ -111,6 +111,8 @@ static uint64_t paused_until_us(const struct world *world, const struct sim_even
     case EV_WAL_SYNCED:
     case EV_WAL_TRUNCATED:
     case EV_PERSIST_WANTED:
+    case EV_PEER_ANSWER:
+    case EV_PEER_WAL:
     case EV_NOTE: return world->nodes[event->node].paused_until_us;
     case EV_UP:
     case EV_DOWN:
@@ -127,6 +129,7 @@ static uint64_t paused_until_us(const struct world *world, const struct sim_even
     case EV_HEAL:
     case EV_CHANGER:
     case EV_REPORT:
+    case EV_PEER_ASK:
     case EV_WIPE:
     case EV_PAUSE:
     case EV_JUMP:

@@ -226,6 +226,17 @@ static void dispatch(struct world *world, const struct sim_event *event)
     case EV_NOTE: node_on_note(world, event); break;
     case EV_REPORT: changer_on_note(world, event); break;
     case EV_LEARN: compute_on_learn(world, event); break;
+    case EV_PEER_ASK: node_on_peer_ask(world); break;
+    case EV_PEER_ANSWER:
+        if (node_lives) {
+            node_on_peer_answer(world, event->node);
+        }
+        break;
+    case EV_PEER_WAL:
+        if (node_lives) {
+            node_on_peer_wal(world, event->node);
+        }
+        break;
     case EV_WIPE: wipe_somebody(world); break;
     case EV_PAUSE: trouble_on_pause(world); break;
     case EV_JUMP: trouble_on_jump(world); break;
@@ -312,6 +323,9 @@ static void begin(struct world *world, FILE *chart_file)
         (struct sim_event){.kind = EV_PERSIST_WANTED, .node = world->climate.persist_node});
     for (int i = 0; world->climate.wipes && i < 4; i++) { /* until it meets somebody */
         plan(world, TAPE_CHANGE, world->climate.chaos_us, (struct sim_event){.kind = EV_WIPE});
+    }
+    if (world->climate.peer_us > 0) {
+        schedule_add(world, world->climate.peer_us, (struct sim_event){.kind = EV_PEER_ASK});
     }
     schedule_add(world, world->climate.chaos_us, (struct sim_event){.kind = EV_HEAL});
 }

@@ -44,14 +44,17 @@ enum event_kind {
     EV_KILL,
     EV_START,
     EV_HEAL,
-    EV_CHANGER, /* control looks what is to be done */
-    EV_NOTE,    /* of control reaches a safekeeper */
-    EV_REPORT,  /* of a safekeeper reaches control */
-    EV_LEARN,   /* a walproposer learns of a membership */
-    EV_PAUSE,   /* a process stands still for a while */
-    EV_JUMP,    /* the clock of a walproposer */
-    EV_IDLE,    /* nothing was heard on a connection for too long */
-    EV_WIPE,    /* somebody who is no member yet, or no more, loses its disk */
+    EV_CHANGER,     /* control looks what is to be done */
+    EV_NOTE,        /* of control reaches a safekeeper */
+    EV_REPORT,      /* of a safekeeper reaches control */
+    EV_LEARN,       /* a walproposer learns of a membership */
+    EV_PAUSE,       /* a process stands still for a while */
+    EV_JUMP,        /* the clock of a walproposer */
+    EV_IDLE,        /* nothing was heard on a connection for too long */
+    EV_PEER_ASK,    /* somebody asks another one what it has committed */
+    EV_PEER_ANSWER, /* and hears it */
+    EV_PEER_WAL,    /* and reads it, piece by piece */
+    EV_WIPE,        /* somebody who is no member yet, or no more, loses its disk */
 };
 
 struct sim_event {
@@ -99,6 +102,9 @@ struct node {
     term_t acked_term;
     lsn_t matched_lsn; /* its log is compared with that of acked_term's winner up to here */
     lsn_t released_lsn;
+    uint32_t asked; /* whom it asks what it has missed, and what that one answered */
+    lsn_t offered_commit_lsn;
+    struct term_history offered;
     uint32_t votes_count;
     struct {
         term_t term;

@@ -40,6 +40,7 @@ static void given_two(void)
         rig_init(&rigs[i]);
         rigs[i].extra[0] = i == 0 ? "--node_id=1" : "--node_id=2";
         rigs[i].extra[1] = "--repair_retry=20ms";
+        rigs[i].extra[2] = "--peer_check_interval=20ms";
         rig_start(&rigs[i]);
     }
     for (int i = 0; i < 2; i++) {
@@ -160,7 +161,7 @@ START_TEST(test_repair_waits_for_a_member_that_has_it)
     client_close(&client);
     char port[32];
     (void)snprintf(port, sizeof(port), "--listen_port=%u", rigs[1].port);
-    rigs[1].extra[2] = port; /* the later one of two counts */
+    rigs[1].extra[3] = port; /* the later one of two counts */
     rig_start(&rigs[1]);
     rig_wait_storage(&rigs[0], "ok");
     assert_same_digest(RIG_START_LSN, end_lsn);
@@ -188,9 +189,68 @@ START_TEST(test_a_lost_control_file_is_for_the_membership)
 }
 END_TEST
 
+static void wait_until_committed(struct rig *rig, lsn_t lsn)
+{
+    while (rig_lsn(rig, "commit_lsn") < lsn) { /* until the test's limit */
+    }
+}
+
+/* The leader has left both; one of them has heard of much less. */
+START_TEST(test_who_fell_behind_catches_up_without_a_leader)
+{
+    given_two();
+    when_both_commit(4000);
+    client_close(&leaders[0].client);
+    for (int i = 0; i < 30; i++) {
+        leader_commit(&leaders[1], WAL_APPEND_MAX);
+    }
+    lsn_t end_lsn = leaders[1].last.commit_lsn;
+    client_close(&leaders[1].client);
+    wait_until_committed(&rigs[0], end_lsn);
+    assert_same_digest(RIG_START_LSN, end_lsn);
+    rig_kill(&rigs[0]);
+    rig_start(&rigs[0]);
+    rig_wait_storage(&rigs[0], "ok");
+    ck_assert_uint_eq(rig_lsn(&rigs[0], "flush_lsn"), end_lsn);
+    leader_vote(&leaders[0], &rigs[0], 2);
+    ck_assert(leaders[0].vote.granted);
+    ck_assert_uint_eq(leaders[0].vote.record_lsn, end_lsn);
+    client_close(&leaders[0].client);
+    deinit_two();
+}
+END_TEST
+
+/* Its tail was acknowledged to a leader that never had a quorum; the other one has what won. */
+START_TEST(test_a_tail_that_lost_is_replaced_by_what_is_committed)
+{
+    struct leader winner;
+    given_two();
+    when_both_commit(4000);
+    lsn_t common_lsn = leaders[0].last.commit_lsn;
+    wait_until_committed(&rigs[1], common_lsn);
+    leader_send(&leaders[0], 9000, LSN_NONE);
+    ck_assert(leader_wait(&leaders[0], leaders[0].lsn));
+    client_close(&leaders[1].client);
+    leader_begin(&winner, &rigs[1], 2);
+    leader_commit(&winner, 20000);
+    lsn_t end_lsn = winner.last.commit_lsn;
+    client_close(&winner.client);
+    client_close(&leaders[0].client);
+    wait_until_committed(&rigs[0], end_lsn);
+    assert_same_digest(RIG_START_LSN, end_lsn);
+    leader_vote(&leaders[0], &rigs[0], 3);
+    ck_assert_uint_eq(leaders[0].vote.record_lsn, end_lsn);
+    ck_assert_uint_eq(leaders[0].vote.history.items[leaders[0].vote.history.count - 1].term, 2);
+    client_close(&leaders[0].client);
+    deinit_two();
+}
+END_TEST
+
 UNIT_MAIN(
     "repair",
     test_damage_that_a_start_finds_is_repaired,
     test_damage_that_a_reader_finds_is_repaired,
     test_repair_waits_for_a_member_that_has_it,
-    test_a_lost_control_file_is_for_the_membership);
+    test_a_lost_control_file_is_for_the_membership,
+    test_who_fell_behind_catches_up_without_a_leader,
+    test_a_tail_that_lost_is_replaced_by_what_is_committed);

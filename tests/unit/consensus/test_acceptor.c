@@ -766,6 +766,149 @@ START_TEST(test_a_second_suspicion_adds_to_the_first)
 }
 END_TEST
 
+/* ---- catching up with another safekeeper ---- */
+
+static struct term_history peer_history; /* 0 and 3 from START, then 5 from +300 */
+
+static void when_peer_answers(lsn_t commit_lsn)
+{
+    peer_history = (struct term_history){
+        .count = 2, .items = {{.term = 0, .lsn = START}, {.term = 3, .lsn = START}}};
+    term_history_push(&peer_history, 5, START + 304);
+    term_history_clip(&peer_history, commit_lsn);
+    step((struct acceptor_event){
+        .kind = ACCEPTOR_PEER_ANSWERED,
+        .peer = {.history = &peer_history, .commit_lsn = commit_lsn}});
+}
+
+static void when_peer_wal(lsn_t begin_lsn, size_t size)
+{
+    step((struct acceptor_event){
+        .kind = ACCEPTOR_PEER_WAL,
+        .peer_wal = {.begin_lsn = begin_lsn, .wal = bytes_of(wal, size)}});
+}
+
+START_TEST(test_a_lagging_log_is_completed_from_a_peer)
+{
+    given_log(104, START);
+    when_peer_answers(START + 504);
+    ck_assert_ptr_nonnull(find(ACCEPTOR_PERSIST_STATE)); /* the history first */
+    ck_assert_uint_eq(acceptor.state.term, 5);
+    when_peer_wal(START + 104, 200);
+    ck_assert_ptr_null(find(ACCEPTOR_WRITE_WAL)); /* too early */
+    when_persisted();
+    when_peer_wal(START + 104, 200);
+    ck_assert_uint_eq(find(ACCEPTOR_WRITE_WAL)->write.begin_lsn, START + 104);
+    when_flushed(START + 304, 0);
+    ck_assert_uint_eq(acceptor.record_lsn, START + 104); /* nobody knows where its records end */
+    when_peer_wal(START + 304, 200);
+    when_flushed(START + 504, 0);
+    ck_assert_uint_eq(acceptor.record_lsn, START + 504);
+    ck_assert_uint_eq(find(ACCEPTOR_RELEASE_COMMITTED)->commit_lsn, START + 504);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_IDLE);
+}
+END_TEST
+
+/* Ours leaves the committed log at +304: what lies behind was never committed. */
+START_TEST(test_a_divergent_tail_gives_way_to_what_a_peer_has_committed)
+{
+    given_log(400, START);
+    when_peer_answers(START + 504);
+    ck_assert_uint_eq(find(ACCEPTOR_TRUNCATE_WAL)->truncate.lsn, START + 304);
+    ck_assert_ptr_null(find(ACCEPTOR_PERSIST_STATE)); /* not before the cut is durable */
+    when_truncated();
+    ck_assert_ptr_nonnull(find(ACCEPTOR_PERSIST_STATE));
+    when_persisted();
+    when_peer_wal(START + 304, 200);
+    when_flushed(START + 504, 1);
+    ck_assert_uint_eq(acceptor.state.commit_lsn, START + 504);
+}
+END_TEST
+
+START_TEST(test_a_peer_that_is_not_ahead_brings_news_only)
+{
+    given_log(400, START);
+    when_peer_answers(START + 208);
+    ck_assert_ptr_null(find(ACCEPTOR_TRUNCATE_WAL));
+    ck_assert_uint_eq(find(ACCEPTOR_RELEASE_COMMITTED)->commit_lsn, START + 208);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_IDLE);
+    ck_assert_uint_eq(acceptor.write_lsn, START + 400);
+}
+END_TEST
+
+/* Two logs that disagree on what is committed: one of them is wrong, and nobody knows which. */
+START_TEST(test_committed_wal_is_never_cut_for_a_peer)
+{
+    given_log(400, START + 400);
+    when_peer_answers(START + 504);
+    ck_assert_uint_eq(actions.count, 0);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_IDLE);
+}
+END_TEST
+
+START_TEST(test_a_vote_ends_catching_up)
+{
+    given_log(104, START);
+    when_peer_answers(START + 504);
+    when_persisted();
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_CATCHING_UP);
+    when_vote(9, first);
+    when_peer_wal(START + 104, 200);
+    ck_assert_ptr_null(find(ACCEPTOR_WRITE_WAL));
+    when_persisted();
+    ck_assert(find(ACCEPTOR_SEND_VOTE)->vote->granted);
+}
+END_TEST
+
+START_TEST(test_who_writes_for_a_leader_asks_no_peer)
+{
+    given_following(104, START);
+    when_append(4, START + 104, 40, START + 144, START, first);
+    when_peer_answers(START + 504);
+    ck_assert_uint_eq(actions.count, 0);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_FOLLOWING);
+}
+END_TEST
+
+/* Its connection was thought to be gone: it has to ask again, and nothing is mixed. */
+START_TEST(test_a_leader_that_was_left_cannot_append)
+{
+    given_following(104, START);
+    when_peer_answers(START + 504);
+    when_truncated();
+    when_persisted();
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_CATCHING_UP);
+    when_append(5, START + 104, 40, START + 144, START, first);
+    ck_assert_ptr_nonnull(find(ACCEPTOR_REFUSE));
+    ck_assert_ptr_null(find(ACCEPTOR_WRITE_WAL));
+}
+END_TEST
+
+START_TEST(test_catching_up_begins_anew_when_its_source_is_gone)
+{
+    given_log(104, START);
+    when_peer_answers(START + 504);
+    when_persisted();
+    when_peer_wal(START + 104, 200);
+    when_peer_answers(START + 504);
+    ck_assert_uint_eq(actions.count, 0); /* its bytes are on their way to the disk */
+    when_flushed(START + 304, 0);
+    when_peer_answers(START + 504);
+    ck_assert_uint_eq(find(ACCEPTOR_TRUNCATE_WAL)->truncate.lsn, START + 104);
+}
+END_TEST
+
+START_TEST(test_committed_wal_of_a_peer_ends_a_suspicion)
+{
+    given_suspect(104, 504);
+    when_peer_answers(START + 504);
+    when_persisted();
+    when_peer_wal(START + 104, 400);
+    when_flushed(START + 504, 0);
+    ck_assert_uint_eq(reported_suspicion(), LSN_NONE);
+}
+END_TEST
+
 UNIT_MAIN(
     "acceptor",
     test_vote_is_promised_only_when_durable,
@@ -812,4 +955,13 @@ UNIT_MAIN(
     test_suspicion_ends_when_everything_is_written_again,
     test_suspicion_ends_at_the_start_of_a_newer_term,
     test_suspicion_ends_when_a_newer_term_begins_where_the_log_ends,
-    test_a_second_suspicion_adds_to_the_first);
+    test_a_second_suspicion_adds_to_the_first,
+    test_a_lagging_log_is_completed_from_a_peer,
+    test_a_divergent_tail_gives_way_to_what_a_peer_has_committed,
+    test_a_peer_that_is_not_ahead_brings_news_only,
+    test_committed_wal_is_never_cut_for_a_peer,
+    test_a_vote_ends_catching_up,
+    test_who_writes_for_a_leader_asks_no_peer,
+    test_a_leader_that_was_left_cannot_append,
+    test_catching_up_begins_anew_when_its_source_is_gone,
+    test_committed_wal_of_a_peer_ends_a_suspicion);

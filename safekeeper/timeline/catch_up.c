@@ -1,0 +1,308 @@
+#include "safekeeper/timeline/catch_up.h"
+
+#include "common/base/clock.h"
+#include "common/base/mark.h"
+#include "common/base/mem.h"
+#include "common/base/metric.h"
+#include "safekeeper/consensus/term_history.h"
+#include "safekeeper/timeline/peer_link.h"
+#include "safekeeper/timeline/timeline_private.h"
+
+METRIC_GAUGE(running, "safekeeper_catch_ups_running", "timelines that ask other members");
+METRIC_COUNTER(
+    checks, "safekeeper_catch_up_checks_total", "times that the other members were asked");
+METRIC_COUNTER(caught_up, "safekeeper_catch_ups_total", "logs that were completed from a member");
+METRIC_COUNTER(caught_bytes, "safekeeper_catch_up_bytes_total", "WAL read from other members");
+METRIC_COUNTER(
+    conflicts, "safekeeper_commit_conflicts_total", "answers that contradict our committed WAL");
+
+#define BACKOFF_MAX 8  /* the interval grows to 256 times the first one */
+#define PATIENCE_MS 10 /* how often is looked whether the disk has done its part */
+#define PENDING_MAX (1 * MIB)
+
+enum catch_up_state {
+    CATCH_UP_ASKING,  /* one member after the other */
+    CATCH_UP_READING, /* from the one that knows most */
+};
+
+struct catch_up {
+    struct timeline *tl; /* referenced */
+    enum catch_up_state state;
+    bool is_over; /* freed when the link is gone */
+    struct peer_link peer;
+    uint32_t next; /* index of the member that is asked next */
+    bool has_best;
+    uint32_t best_member;
+    struct vote_reply best; /* of the member that has committed most */
+    bool is_read_sent;
+    struct timer timer;
+};
+
+static struct catch_up *catch_up_of(struct peer_link *peer)
+{
+    return CONTAINER_OF(peer, struct catch_up, peer);
+}
+
+static void release_if_over(struct catch_up *catch_up)
+{
+    if (catch_up->is_over && !peer_link_is_open(&catch_up->peer)) {
+        struct timeline *tl = catch_up->tl;
+        mem_free(catch_up);
+        timeline_unref(tl);
+    }
+}
+
+static void finish(struct catch_up *catch_up)
+{
+    catch_up->tl->catch_up = NULL;
+    catch_up->is_over = true;
+    timer_stop(&catch_up->timer);
+    metric_add(&running, -1);
+    peer_link_abort(&catch_up->peer);
+    release_if_over(catch_up);
+}
+
+static bool is_catching_up(const struct acceptor *acceptor)
+{
+    bool begins = acceptor->phase == ACCEPTOR_TRUNCATING || acceptor->phase == ACCEPTOR_ADOPTING;
+    return acceptor->phase == ACCEPTOR_CATCHING_UP || (begins && acceptor->is_catching_up);
+}
+
+/* ---- asking ---- */
+
+static void ask_next(struct catch_up *catch_up);
+
+static void ask(struct catch_up *catch_up)
+{
+    struct vote_request request = {
+        .generation = catch_up->tl->acceptor.state.generation,
+        .proposer_id = catch_up->tl->env->node_id,
+    }; /* term 0: a question, no vote */
+    LINK_SEND(
+        catch_up->peer.user.link, vote_request, &request, .type = FRAME_VOTE_REQUEST,
+        .channel = catch_up->peer.channel, .request_id = ++catch_up->peer.request_id);
+}
+
+static bool is_believable(const struct vote_reply *reply)
+{
+    return term_history_is_valid(&reply->history) && reply->start_lsn <= reply->commit_lsn &&
+           reply->commit_lsn <= reply->record_lsn;
+}
+
+static void take_answer(struct catch_up *catch_up, const struct vote_reply *reply)
+{
+    if (is_believable(reply) &&
+        (!catch_up->has_best || reply->commit_lsn > catch_up->best.commit_lsn)) {
+        catch_up->has_best = true;
+        catch_up->best = *reply;
+        catch_up->best_member = catch_up->peer.member;
+        term_history_clip(&catch_up->best.history, reply->commit_lsn);
+    }
+}
+
+/* ---- reading ---- */
+
+static void read_more(struct catch_up *catch_up)
+{
+    const struct timeline *tl = catch_up->tl;
+    const struct acceptor *acceptor = &tl->acceptor;
+    if (!is_catching_up(acceptor)) {
+        if (acceptor->phase == ACCEPTOR_IDLE && acceptor->record_lsn >= acceptor->catch_up_lsn) {
+            metric_add(&caught_up, 1);
+            log_info(
+                &tl->log, "has caught up with safekeeper %" PRIu64 " at " LSN_FMT,
+                tl->control.membership.members[catch_up->best_member],
+                LSN_ARGS(acceptor->record_lsn));
+        }
+        finish(catch_up);
+        return;
+    }
+    bool is_behind = acceptor->phase == ACCEPTOR_CATCHING_UP &&
+                     acceptor->write_lsn < acceptor->catch_up_lsn &&
+                     tl->disk.pending_bytes < PENDING_MAX;
+    if (!is_behind) {
+        timer_start(tl->env->loop, &catch_up->timer, PATIENCE_MS);
+        return;
+    }
+    struct read_wal request = {
+        .begin_lsn = acceptor->write_lsn,
+        .size =
+            (uint32_t)MIN_OF(acceptor->catch_up_lsn - acceptor->write_lsn, (lsn_t)WAL_APPEND_MAX),
+    };
+    catch_up->is_read_sent = true;
+    LINK_SEND(
+        catch_up->peer.user.link, read_wal, &request, .type = FRAME_READ_WAL,
+        .channel = catch_up->peer.channel, .request_id = ++catch_up->peer.request_id);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct catch_up *catch_up = CONTAINER_OF(timer, struct catch_up, timer);
+    if (catch_up->peer.channel != 0 && !catch_up->is_read_sent) {
+        read_more(catch_up);
+    }
+}
+
+static void take_wal(struct catch_up *catch_up, const struct read_wal_reply *reply)
+{
+    struct acceptor_event event = {
+        .kind = ACCEPTOR_PEER_WAL,
+        .peer_wal = {.begin_lsn = reply->begin_lsn, .wal = reply->wal},
+    };
+    catch_up->is_read_sent = false;
+    metric_add(&caught_bytes, (int64_t)reply->wal.size);
+    timeline_step(catch_up->tl, &event);
+    if (!catch_up->is_over) { /* the disk may have failed */
+        read_more(catch_up);
+    }
+}
+
+/* Everybody was asked. */
+static void judge(struct catch_up *catch_up)
+{
+    struct timeline *tl = catch_up->tl;
+    lsn_t commit_lsn = tl->acceptor.state.commit_lsn;
+    if (!catch_up->has_best || catch_up->best.commit_lsn <= commit_lsn) {
+        finish(catch_up); /* there is nothing that we do not know */
+        return;
+    }
+    struct acceptor_event event = {
+        .kind = ACCEPTOR_PEER_ANSWERED,
+        .peer = {.history = &catch_up->best.history, .commit_lsn = catch_up->best.commit_lsn},
+    };
+    timeline_step(tl, &event);
+    const struct acceptor *acceptor = &tl->acceptor;
+    bool was_asked = acceptor->phase == ACCEPTOR_IDLE && !acceptor->vote_pending &&
+                     acceptor->wal_epoch_done == acceptor->wal_epoch;
+    if (was_asked && acceptor->state.commit_lsn < catch_up->best.commit_lsn) {
+        metric_add(&conflicts, 1);
+        log_error(
+            &tl->log, "safekeeper %" PRIu64 " has other WAL committed than we below " LSN_FMT,
+            tl->control.membership.members[catch_up->best_member], LSN_ARGS(commit_lsn));
+    }
+    if (!is_catching_up(&tl->acceptor)) {
+        finish(catch_up);
+        return;
+    }
+    log_info(
+        &tl->log, "is behind at " LSN_FMT ", reads up to " LSN_FMT " from safekeeper %" PRIu64,
+        LSN_ARGS(tl->acceptor.record_lsn), LSN_ARGS(tl->acceptor.catch_up_lsn),
+        tl->control.membership.members[catch_up->best_member]);
+    catch_up->state = CATCH_UP_READING;
+    if (peer_link_connect(&catch_up->peer, catch_up->best_member) != ERR_OK) {
+        finish(catch_up);
+    }
+}
+
+static void ask_next(struct catch_up *catch_up)
+{
+    const struct membership *membership = &catch_up->tl->control.membership;
+    while (catch_up->next < membership->count) {
+        uint32_t member = catch_up->next++;
+        if (membership->members[member] != catch_up->tl->env->node_id &&
+            peer_link_connect(&catch_up->peer, member) == ERR_OK) {
+            return;
+        }
+    }
+    judge(catch_up);
+}
+
+/* ---- the link ---- */
+
+static void on_ready(struct peer_link *peer)
+{
+    struct catch_up *catch_up = catch_up_of(peer);
+    if (catch_up->is_over) {
+        return;
+    }
+    if (catch_up->state == CATCH_UP_ASKING) {
+        ask(catch_up);
+    } else {
+        timer_start(peer->tl->env->loop, &catch_up->timer, 0); /* it may free us */
+    }
+}
+
+static err_t on_frame(struct peer_link *peer, const struct frame *frame, struct errmsg *msg)
+{
+    struct catch_up *catch_up = catch_up_of(peer);
+    struct reader in = reader_of(frame->payload);
+    if (catch_up->is_over) {
+        return ERR_OK;
+    }
+    if (frame->request_id == peer->request_id && frame->type == FRAME_VOTE_REPLY &&
+        catch_up->state == CATCH_UP_ASKING) {
+        struct vote_reply reply;
+        TRY(vote_reply_decode(&reply, &in));
+        take_answer(catch_up, &reply);
+        return err_set(msg, ERR_CANCELED, "it has answered"); /* the next one, when it is gone */
+    }
+    if (frame->request_id == peer->request_id && frame->type == FRAME_READ_WAL_REPLY &&
+        catch_up->is_read_sent) {
+        struct read_wal_reply reply;
+        TRY(read_wal_reply_decode(&reply, &in));
+        if (reply.wal.size == 0) {
+            return err_set(msg, ERR_RANGE, "it has nothing more");
+        }
+        take_wal(catch_up, &reply);
+        return ERR_OK;
+    }
+    return err_set(msg, ERR_INVALID, "%s was not asked for", frame_type_name(frame->type));
+}
+
+static void on_gone(struct peer_link *peer)
+{
+    struct catch_up *catch_up = catch_up_of(peer);
+    if (catch_up->is_over) {
+        release_if_over(catch_up);
+    } else if (catch_up->state == CATCH_UP_ASKING) {
+        ask_next(catch_up);
+    } else {
+        MARK("catch_up.source_gone"); /* the next check begins it anew */
+        log_info(&peer->tl->log, "catching up is interrupted: %s", peer->trouble.text);
+        catch_up_soon(peer->tl);
+        finish(catch_up);
+    }
+}
+
+/* ---- from outside ---- */
+
+void catch_up_soon(struct timeline *tl)
+{
+    tl->catch_up_backoff = 0;
+    tl->catch_up_at = clock_mono() + tl->env->peer_check_ms * NS_PER_MS;
+}
+
+static bool may_begin(const struct timeline *tl)
+{
+    return tl->state == TIMELINE_OPEN && tl->catch_up == NULL && list_is_empty(&tl->peers) &&
+           tl->control.membership.count > 1;
+}
+
+bool catch_up_if_due(struct timeline *tl, mono_ns_t now)
+{
+    if (now < tl->catch_up_at || !may_begin(tl)) {
+        return false;
+    }
+    if (tl->catch_up_backoff < BACKOFF_MAX) {
+        tl->catch_up_backoff++;
+    }
+    tl->catch_up_at = now + (tl->env->peer_check_ms << tl->catch_up_backoff) * NS_PER_MS;
+    struct catch_up *catch_up = MEM_NEW(struct catch_up);
+    tl->catch_up = catch_up;
+    catch_up->tl = catch_up->peer.tl = timeline_ref(tl);
+    catch_up->timer.on_fire = on_timer;
+    catch_up->peer.on_ready = on_ready;
+    catch_up->peer.on_frame = on_frame;
+    catch_up->peer.on_gone = on_gone;
+    metric_add(&running, 1);
+    metric_add(&checks, 1);
+    ask_next(catch_up);
+    return true;
+}
+
+void catch_up_stop(struct timeline *tl)
+{
+    if (tl->catch_up != NULL) {
+        finish(tl->catch_up);
+    }
+}

@@ -1,0 +1,22 @@
+/*
+ * catch_up.h - a log that has fallen behind is completed from the other members, without a compute.
+ *
+ * After a start, and after a proposer has left, a timeline asks every other member what it has
+ * committed, again and again at growing intervals. Who knows of more than we have is read from, up
+ * to there. What is done with the answer is decided by the acceptor (PEER_ANSWERED); any vote or
+ * winner ends it. Two members that disagree on committed WAL are reported, and nothing is cut.
+ *
+ * Threads: loop only. A timeline that is not being checked has nothing but the time of the next
+ * one.
+ */
+#pragma once
+
+#include "safekeeper/timeline/timeline.h"
+
+struct catch_up;
+
+/* Who leads has changed, or nobody does any more: the intervals begin anew. */
+void catch_up_soon(struct timeline *tl);
+/* Begin a check if it is time and nobody is connected who might lead. True: one was begun. */
+bool catch_up_if_due(struct timeline *tl, mono_ns_t now);
+void catch_up_stop(struct timeline *tl); /* it is closed, or has failed */
