@@ -143,6 +143,9 @@ class Run:
         with self.silence():
             self.subject.start()
             wait_for("the timeline that was just made is there", self.get, 10)
+        # RocksDB renames CURRENT before the name of the MANIFEST that it leads to is synced; the file is. From here on a
+        # synced file keeps its name, as it does on every file system that anybody runs this on.
+        cluster.disks[PAGESERVER].command("names linux")
         self.witness_folder = pathlib.Path(tempfile.mkdtemp(prefix="witness-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.start_witness()
         self.operator = Operator(self)

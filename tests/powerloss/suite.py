@@ -38,7 +38,8 @@ def mount_check(check, args):
 
 
 def run_store_model(args, binary, steps, prepare=None):
-    with tempfile.TemporaryDirectory(prefix="lossy-") as folder, lossy_disk.mounted(args.build, folder) as disk:
+    # As on Linux: RocksDB relies on the name of a synced file (docs/power-loss.md).
+    with tempfile.TemporaryDirectory(prefix="lossy-") as folder, lossy_disk.mounted(args.build, folder, "linux") as disk:
         if prepare:
             disk.command(prepare)
         done = subprocess.run([binary, "--lossy", folder, "--steps", str(steps), "--from", str(args.seed)],

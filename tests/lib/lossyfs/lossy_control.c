@@ -75,6 +75,16 @@ static bool run_lie(struct lossy_control *control, const struct words *words)
     return control->is_lying || strcmp(words->at[1], "off") == 0;
 }
 
+static bool run_names(struct lossy_control *control, const struct words *words)
+{
+    bool is_linux = words->count == 2 && strcmp(words->at[1], "linux") == 0;
+    if (words->count != 2 || (!is_linux && strcmp(words->at[1], "strict") != 0)) {
+        return false;
+    }
+    control->tree->names = is_linux ? LOSSY_NAMES_LINUX : LOSSY_NAMES_STRICT;
+    return true;
+}
+
 static struct lossy_failure *free_failure(struct lossy_control *control)
 {
     for (size_t i = 0; i < LOSSY_FAILURES_MAX; i++) {
@@ -140,9 +150,9 @@ err_t lossy_control_run(struct lossy_control *control, const char *line, struct 
     static const struct {
         const char *name;
         bool (*run)(struct lossy_control *control, const struct words *words);
-    } commands[] = {{"cut", run_cut},   {"kill", run_kill},         {"lie", run_lie},
-                    {"fail", run_fail}, {"capacity", run_capacity}, {"flip", run_flip},
-                    {"heal", run_heal}};
+    } commands[] = {{"names", run_names}, {"cut", run_cut},   {"kill", run_kill},
+                    {"lie", run_lie},     {"fail", run_fail}, {"capacity", run_capacity},
+                    {"flip", run_flip},   {"heal", run_heal}};
     char copy[1024];
     struct words words;
     (void)snprintf(copy, sizeof(copy), "%s", line);

@@ -5,6 +5,7 @@
  *                          PERCENT of what was not synced is kept; without it chance decides,
  *                          often that all is lost
  *   kill COUNT PID         PID gets SIGKILL in place of the COUNT-th change from now on; 0: nobody
+ *   names strict|linux     what a sync of a file does for its name, from now on (lossy_tree.h)
  *   lie on|off             syncs succeed and do nothing, as on a disk that lies
  *   fail OP ERRNO COUNT PATTERN   the next COUNT calls of OP (read, write, sync) on a path that
  *                          fnmatch() matches fail so. A failed sync loses what it was to sync

@@ -122,6 +122,22 @@ START_TEST(test_a_bit_flips_and_a_disk_fills)
 }
 END_TEST
 
+START_TEST(test_names_can_become_as_on_linux)
+{
+    given_file();
+    struct lossy_inode *other = NULL;
+    ck_assert_int_eq(lossy_tree_create(&tree, tree.root, "other", S_IFREG, NULL, &other), 0);
+    run("names linux");
+    ck_assert_int_eq(lossy_control_sync(&control, other), 0);
+    run("names strict");
+    ck_assert_int_eq(lossy_tree_create(&tree, tree.root, "third", S_IFREG, NULL, &other), 0);
+    ck_assert_int_eq(lossy_control_sync(&control, other), 0);
+    run("cut 1 0");
+    ck_assert_ptr_nonnull(lossy_tree_walk(&tree, "/other"));
+    ck_assert_ptr_null(lossy_tree_walk(&tree, "/third"));
+}
+END_TEST
+
 START_TEST(test_what_makes_no_sense_is_refused)
 {
     static const char *const lines[] = {
@@ -131,6 +147,7 @@ START_TEST(test_what_makes_no_sense_is_refused)
         "cut x",
         "kill 1",
         "kill 1 1",
+        "names posix",
         "lie",
         "lie maybe",
         "fail sync",
@@ -155,4 +172,5 @@ UNIT_MAIN(
     test_reads_and_writes_fail_as_often_as_asked,
     test_kill_strikes_at_the_change_that_was_named,
     test_a_bit_flips_and_a_disk_fills,
+    test_names_can_become_as_on_linux,
     test_what_makes_no_sense_is_refused);
