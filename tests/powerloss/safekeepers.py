@@ -51,7 +51,7 @@ class Benchmark:
 
 
 class Safekeepers:
-    def __init__(self, cluster, branch, seed, with_pgbench=True):
+    def __init__(self, cluster, branch, seed, benchmark=None):
         self.cluster, self.branch = cluster, branch
         self.violations = []
         self.deaths_at_change = self.deaths = 0
@@ -60,7 +60,7 @@ class Safekeepers:
         uri = branch.uri()
         self.ledger = Ledger(lambda: uri, 3, seed)
         self.ledger.create(branch.connect)
-        self.benchmark = Benchmark(branch) if with_pgbench else None
+        self.benchmark = benchmark
         self.ledger.start()
         self.wait_for_commits()
 
@@ -121,9 +121,9 @@ class Safekeepers:
 
     def compare(self, begin, end):
         def all_have_it():
-            return all(lsn_value(self.state(name)["flush_lsn"]) >= end for name in SAFEKEEPERS)
+            return all(lsn_value(self.state(name)["commit_lsn"]) >= end for name in SAFEKEEPERS)
         try:
-            wait_for("all safekeepers have what was committed", all_have_it, 60)
+            wait_for("all safekeepers know it as committed", all_have_it, 60)
         except TimeoutError:
             self.violations.append(f"not all have {lsn_text(end)}: {[self.state(name) for name in SAFEKEEPERS]}")
             return
@@ -151,11 +151,11 @@ class Safekeepers:
         return commit - lsn_value(states[0]["start_lsn"])
 
 
-def run(cluster, branch, seed, count):
+def run(cluster, branch, seed, count, rate):
     """Returns one line that says what happened; raises when an acknowledged commit or a node is not as it was."""
     begin = time.monotonic()
     plan = make_plan(seed, count)
-    safekeepers = Safekeepers(cluster, branch, seed)
+    safekeepers = Safekeepers(cluster, branch, seed, Benchmark(branch, rate))
     try:
         for number, step in enumerate(plan):
             safekeepers.strike(step)
@@ -178,7 +178,7 @@ def run(cluster, branch, seed, count):
 
 def lying_disk_is_noticed(cluster, branch, seed):
     """A disk that answers syncs and keeps nothing: the node that comes back must not go unnoticed."""
-    safekeepers = Safekeepers(cluster, branch, seed, with_pgbench=False)
+    safekeepers = Safekeepers(cluster, branch, seed)
     target = SAFEKEEPERS[0]
     cluster.disks[target].command("lie on")
     safekeepers.wait_for_commits()

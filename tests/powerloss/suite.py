@@ -114,7 +114,8 @@ def pageserver_comes_back_in_a_state_that_it_had(args, cluster):
 
 def safekeepers_keep_what_was_acknowledged(args, cluster):
     branch = cluster.create_project("safekeepers").main()
-    print("   " + safekeepers.run(cluster, branch, args.seed, args.count or (100 if args.full else 5)), flush=True)
+    print("   " + safekeepers.run(cluster, branch, args.seed, args.count or (100 if args.full else 5),
+                                   None if args.full else 100), flush=True)
 
 
 def lying_disks_are_noticed(args, cluster):
