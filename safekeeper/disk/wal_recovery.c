@@ -22,7 +22,8 @@ struct recovery {
     struct sidecar_group torn; /* the last group, if it does not match */
     char torn_path[PATH_SIZE];
     struct errmsg first_damage;
-    bool is_damaged;
+    bool is_damaged, is_tail_given_up;
+    lsn_t whole_record_lsn; /* last record end before the first damage */
     uint64_t last_sequence; /* of the segments so far */
     uint64_t truncate_sequence;
     bool is_end_found; /* whatever comes behind must be without a record */
@@ -80,6 +81,7 @@ static err_t note_certified_damage(
     if (!recovery->is_damaged) {
         recovery->is_damaged = true;
         recovery->first_damage = *msg;
+        recovery->whole_record_lsn = recovery->store->record_lsn;
     }
     note_damage(recovery, group);
     recovery->end_lsn = group->end_lsn;
@@ -258,11 +260,21 @@ static err_t clean_up(struct recovery *recovery, struct errmsg *msg)
     return file_sync_dir(files->dir, msg);
 }
 
+/* Nothing that is known to be committed is lost with it, and somebody is told what may be. */
+static bool may_give_up(const struct recovery *recovery)
+{
+    lsn_t committed_lsn = MAX_OF(recovery->certified_lsn, recovery->store->commit_lsn);
+    return recovery->is_damaged && recovery->is_tail_given_up && recovery->witness != NULL &&
+           recovery->damage->items[0].begin_lsn >= committed_lsn &&
+           recovery->whole_record_lsn >= committed_lsn;
+}
+
 static err_t settle(struct recovery *recovery, struct errmsg *msg)
 {
     struct wal_store *store = recovery->store;
     lsn_t end_lsn = MAX_OF(recovery->end_lsn, store->files.start_lsn);
-    if (recovery->is_damaged) {
+    bool is_given_up = may_give_up(recovery);
+    if (recovery->is_damaged && !is_given_up) {
         *msg = recovery->first_damage;
         return ERR_CORRUPT;
     }
@@ -283,11 +295,18 @@ static err_t settle(struct recovery *recovery, struct errmsg *msg)
             msg, ERR_CORRUPT, "%s: last record ends at " LSN_FMT ", the log at " LSN_FMT,
             store->files.dir, LSN_ARGS(store->record_lsn), LSN_ARGS(store->flush_lsn));
     }
-    if (recovery->suspect_lsn > store->record_lsn && recovery->witness != NULL) {
+    lsn_t suspect_lsn = MAX_OF(recovery->suspect_lsn, store->record_lsn);
+    lsn_t record_lsn = is_given_up ? recovery->whole_record_lsn : store->record_lsn;
+    if (suspect_lsn > record_lsn && recovery->witness != NULL) {
         struct wal_witness *witness = recovery->witness;
-        TRY(witness->on_suspect(witness, store->record_lsn, recovery->suspect_lsn, msg));
+        TRY(witness->on_suspect(witness, record_lsn, suspect_lsn, msg));
     }
-    return clean_up(recovery, msg);
+    TRY(clean_up(recovery, msg));
+    if (is_given_up) {
+        MARK("wal_recovery.tail_given_up");
+        return wal_store_truncate(store, record_lsn, msg);
+    }
+    return ERR_OK;
 }
 
 err_t wal_store_recover(
@@ -298,6 +317,7 @@ err_t wal_store_recover(
         .certified_lsn = options->certified_lsn,
         .witness = options->witness,
         .damage = options->damage,
+        .is_tail_given_up = options->is_tail_given_up,
         .end_lsn = wal_files_first_lsn(&store->files),
     };
     if (recovery.damage != NULL) {

@@ -53,8 +53,13 @@ struct wal_store_options {
     lsn_t start_lsn; /* of the timeline; a record end */
     uint64_t system_id;
     uint32_t segment_size;
-    lsn_t certified_lsn;            /* known from elsewhere to have been durable; 0: nothing */
-    struct wal_witness *witness;    /* of wal_store_open; NULL: nobody wants to know */
+    lsn_t certified_lsn;         /* known from elsewhere to have been durable; 0: nothing */
+    struct wal_witness *witness; /* of wal_store_open; NULL: nobody wants to know */
+    /*
+     * With `damage`: when all of it lies behind everything that is known to be committed, cut the
+     * log before it and report it as suspect, instead of ERR_CORRUPT. Nobody else has it committed.
+     */
+    bool is_tail_given_up;
     struct wal_damage_list *damage; /* of wal_store_open: filled when it is ERR_CORRUPT; or NULL */
 };
 

@@ -231,7 +231,7 @@ static err_t connect_member(struct repair *repair, uint32_t member)
 /* Whoever was asked could not help. */
 static void ask_next_member(struct repair *repair)
 {
-    const struct timeline *tl = repair->tl;
+    struct timeline *tl = repair->tl;
     const struct membership *membership = &tl->control.membership;
     if (peer_link_is_open(&repair->peer)) { /* comes back when it is gone */
         repair->state = REPAIR_FETCHING;
@@ -252,6 +252,12 @@ static void ask_next_member(struct repair *repair)
     say(repair, "no member has " LSN_FMT ".." LSN_FMT "; the last one: %s",
         LSN_ARGS(damage_of(repair)->begin_lsn), LSN_ARGS(damage_of(repair)->end_lsn),
         repair->peer.trouble.text);
+    bool is_tail = tl->damage->items[0].begin_lsn >= tl->control.acceptor.commit_lsn;
+    if (is_tail && !tl->is_tail_given_up) {
+        tl->is_tail_given_up = true;
+        wait_and_look(repair, 1);
+        return;
+    }
     wait_and_look(repair, tl->env->repair_retry_ms);
 }
 
@@ -261,6 +267,7 @@ static void forget_damage(struct timeline *tl)
 {
     mem_free(tl->damage);
     tl->damage = NULL;
+    tl->is_tail_given_up = false;
 }
 
 static void begin(struct timeline *tl)

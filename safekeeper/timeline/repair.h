@@ -8,8 +8,12 @@
  * when they were written (safekeeper/disk/wal_repair.h). When the log verifies, the timeline is
  * open. Until then it is out of service: it does not vote and acknowledges nothing.
  *
- * What cannot be repaired like that stays out of service and says why: a damaged sidecar, WAL that
- * no member knows to be committed (asked again now and then), a damaged control file.
+ * WAL at the end of the log that no member knows to be committed, and we do not either, is given up
+ * after everybody was asked once: it is cut, and the vote says what may be lost (suspect_lsn), as
+ * after damage to the last group. A leader, or a catch-up, brings it back if anybody has it.
+ *
+ * What cannot be repaired like that stays out of service and says why: a damaged sidecar, committed
+ * WAL that no member has (asked again now and then), a damaged control file.
  * Threads: loop only.
  */
 #pragma once

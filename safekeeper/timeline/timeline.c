@@ -163,6 +163,7 @@ static err_t run_open(struct job *job)
     struct wal_store_options options = timeline_store_options(tl);
     options.witness = &tl->witness;
     options.damage = tl->damage;
+    options.is_tail_given_up = tl->damage != NULL && tl->is_tail_given_up;
     return wal_store_open(&options, &tl->disk.store, msg);
 }
 

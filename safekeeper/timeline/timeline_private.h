@@ -89,6 +89,7 @@ struct timeline {
     uint8_t catch_up_backoff;
     struct repair *repair;          /* NULL: none is under way */
     struct wal_damage_list *damage; /* what the last look found */
+    bool is_tail_given_up;          /* by the next look, if nothing committed is lost with it */
     char repair_text[240];
 
     struct job open_job;

@@ -169,6 +169,29 @@ START_TEST(test_repair_waits_for_a_member_that_has_it)
 }
 END_TEST
 
+/* Proven to have been durable here, committed nowhere: the node is there, and says what is gone. */
+START_TEST(test_a_damaged_tail_that_nobody_has_is_said_in_the_vote)
+{
+    given_two();
+    when_both_commit(4000);
+    lsn_t commit_lsn = leaders[0].last.commit_lsn;
+    leader_send(&leaders[0], 4000, LSN_NONE);
+    ck_assert(leader_wait(&leaders[0], leaders[0].lsn));
+    lsn_t acked_lsn = leaders[0].lsn / 8 * 8;
+    when_leaders_leave();
+    rig_stop(&rigs[0]); /* its last group is proven */
+    rig_flip(rig_path(&rigs[0], "wal/000000010000000000000030"), acked_lsn % (1 * MIB) - 100);
+    rig_start(&rigs[0]);
+    rig_wait_storage(&rigs[0], "ok");
+    leader_vote(&leaders[0], &rigs[0], 2);
+    ck_assert(leaders[0].vote.granted);
+    ck_assert_uint_eq(leaders[0].vote.record_lsn, commit_lsn);
+    ck_assert_uint_eq(leaders[0].vote.suspect_lsn, acked_lsn);
+    client_close(&leaders[0].client);
+    deinit_two();
+}
+END_TEST
+
 /* A promise was lost with the control file: nobody can repair that, and it is said. */
 START_TEST(test_a_lost_control_file_is_for_the_membership)
 {
@@ -251,6 +274,7 @@ UNIT_MAIN(
     test_damage_that_a_start_finds_is_repaired,
     test_damage_that_a_reader_finds_is_repaired,
     test_repair_waits_for_a_member_that_has_it,
+    test_a_damaged_tail_that_nobody_has_is_said_in_the_vote,
     test_a_lost_control_file_is_for_the_membership,
     test_who_fell_behind_catches_up_without_a_leader,
     test_a_tail_that_lost_is_replaced_by_what_is_committed);

@@ -58,6 +58,9 @@ PLANTS = [
     ("37: a read from before the start of the timeline is answered", "safekeeper/disk/wal_store_reader.c",
      "    if (begin_lsn < reader->files.start_lsn || begin_lsn > end_lsn) {", "    if (begin_lsn > end_lsn) {",
      STORE),
+    ("committed WAL is given up with a damaged tail", RECOVERY,
+     "           recovery->damage->items[0].begin_lsn >= committed_lsn &&\n"
+     "           recovery->whole_record_lsn >= committed_lsn;", "           committed_lsn > 0;", STORE),
     ("a truncation certifies damage", WAL_STORE,
      "    if (err == ERR_OK && crc != group->wal_crc) {", "    if (false) {", STORE),
     ("a repair believes whoever sends bytes", "safekeeper/disk/wal_repair.c",

@@ -324,6 +324,46 @@ START_TEST(test_last_group_that_was_committed_is_put_back)
 }
 END_TEST
 
+/* Certified, but not known to be committed, and nobody has it: cut, and reported as suspect. */
+START_TEST(test_damaged_tail_can_be_given_up)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    fill_to_segment_end(store, 1);
+    lsn_t commit_lsn = wal_store_record_lsn(store);
+    lab_append(store, 1004, 1);
+    lsn_t whole_lsn = wal_store_record_lsn(store), damage_lsn = wal_store_flush_lsn(store);
+    lab_append(store, 1000, 1);
+    fill_to_segment_end(store, 1);
+    lab_append(store, 1000, 1);
+    lsn_t lost_lsn = wal_store_record_lsn(store);
+    ck_assert_ok(wal_store_certify(store, commit_lsn, &msg), &msg);
+    wal_store_close(store);
+    lab_flip(lab_path(damage_lsn, ""), damage_lsn % LAB_SEGMENT_SIZE + 500);
+
+    struct listener listener = {.witness = {.on_suspect = on_suspect}};
+    struct wal_damage_list list;
+    struct wal_store_options options = lab_options();
+    options.witness = &listener.witness;
+    options.damage = &list;
+    ck_assert_int_eq(wal_store_open(&options, &store, &msg), ERR_CORRUPT);
+    ck_assert_uint_eq(listener.end_lsn, LSN_NONE);
+    options.is_tail_given_up = true;
+    options.certified_lsn = damage_lsn + 8; /* committed: never */
+    ck_assert_int_eq(wal_store_open(&options, &store, &msg), ERR_CORRUPT);
+    options.certified_lsn = commit_lsn;
+    ck_assert_ok(wal_store_open(&options, &store, &msg), &msg);
+    ck_assert_uint_eq(listener.record_lsn, whole_lsn);
+    ck_assert_uint_eq(listener.end_lsn, lost_lsn);
+    ck_assert_uint_eq(wal_store_flush_lsn(store), whole_lsn);
+    lab_append(store, 300, 2);
+    wal_store_close(store);
+    ck_assert_ok(lab_try_open(whole_lsn + 296, &msg), &msg);
+    lab_assert_bytes(LAB_START_LSN, whole_lsn, 1);
+    lab_assert_bytes(whole_lsn, whole_lsn + 300, 2);
+}
+END_TEST
+
 START_TEST(test_flipped_bit_before_the_start_is_refused)
 {
     lab_make_dir();
@@ -773,6 +813,7 @@ int main(void)
     tcase_add_test(tcase, test_damaged_groups_are_put_back);
     tcase_add_test(tcase, test_lost_segment_file_is_put_back);
     tcase_add_test(tcase, test_last_group_that_was_committed_is_put_back);
+    tcase_add_test(tcase, test_damaged_tail_can_be_given_up);
     tcase_add_test(tcase, test_flipped_bit_before_the_start_is_refused);
     tcase_add_loop_test(tcase, test_last_group_is_proven_by_a_record_of_its_own, 0, 2);
     tcase_add_test(tcase, test_rest_keeps_commit_lsn_and_writing_goes_on);
