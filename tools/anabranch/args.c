@@ -3,10 +3,11 @@
 #include <string.h>
 
 static const char *const with_value[] = {
-    "api-key",  "api-url", "binaries", "branch",       "data",   "database",  "endpoint",
-    "lsn",      "name",    "output",   "object-store", "parent", "port-base", "postgres",
-    "preserve", "project", "role",     "safekeepers",  "signal", "source",    "time"};
-static const char *const without_value[] = {"delete",      "follow",  "force",     "help",
+    "add",          "remove",      "api-key",   "api-url",  "binaries", "branch",
+    "data",         "database",    "endpoint",  "lsn",      "name",     "output",
+    "object-store", "parent",      "port-base", "postgres", "preserve", "project",
+    "role",         "safekeepers", "signal",    "source",   "time"};
+static const char *const without_value[] = {"give-up",     "delete",  "follow",    "force",  "help",
                                             "no-endpoint", "no-wait", "protected", "version"};
 
 static bool is_in(const char *const *names, size_t count, const char *name)

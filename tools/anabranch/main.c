@@ -26,6 +26,7 @@ static const char help[] =
     "                            [--no-endpoint] | get B | delete B | set-default B\n"
     "                            | restore B [--source B2] [--lsn L | --time T] [--preserve NAME]\n"
     "                            | reset B [--preserve NAME]   to what its parent is now\n"
+    "                            | safekeepers B [--add IDS] [--remove IDS] [--give-up]\n"
     "  anabranch endpoints list | create [--branch B] | get ID | start ID | suspend ID | delete "
     "ID\n"
     "  anabranch operations list | get ID\n"

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "common/base/parse.h"
 #include "tools/anabranch/output.h"
 
 #define PAGE_LIMIT 100
@@ -421,6 +422,66 @@ static err_t reset(struct context *context, const char *path, struct errmsg *msg
     return err;
 }
 
+/* "4,5" as [4, 5]. */
+static err_t set_ids(struct doc *wish, const char *key, const char *text, struct errmsg *msg)
+{
+    char copy[128];
+    struct doc *ids = doc_array();
+    err_t err = str_copy(copy, sizeof copy, text == NULL ? "" : text, msg);
+    char *rest = copy;
+    for (char *item = text == NULL ? NULL : strsep(&rest, ","); item != NULL && err == ERR_OK;
+         item = strsep(&rest, ",")) {
+        uint64_t id = 0;
+        err = parse_u64(item, 1, INT64_MAX, &id, msg);
+        doc_push(ids, doc_int((int64_t)id));
+    }
+    doc_set(wish, key, ids);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, ERR_INVALID, "--%s", key);
+}
+
+/* Who holds its WAL; with --add or --remove others from now on, while it is written. */
+static err_t safekeepers(struct context *context, const char *path, struct errmsg *msg)
+{
+    const char *add = args_flag(context->args, "add"), *remove = args_flag(context->args, "remove");
+    bool gives_up = args_has(context->args, "give-up");
+    bool waits = !args_has(context->args, "no-wait");
+    char members[512], change[512];
+    struct doc *wish = NULL, *answer = NULL;
+    err_t err = ERR_OK;
+    TRY(args_check_used(context->args, msg));
+    TRY(str_format(members, sizeof members, msg, "%s/safekeepers", path));
+    TRY(str_format(change, sizeof change, msg, "%s/change", members));
+    if (gives_up) {
+        err = context_call(context, "DELETE", change, NULL, &answer, msg);
+    } else if (add != NULL || remove != NULL) {
+        wish = doc_object();
+        err = set_ids(wish, "add", add, msg);
+        if (err == ERR_OK) {
+            err = set_ids(wish, "remove", remove, msg);
+        }
+        if (err != ERR_OK) {
+            doc_unref(wish);
+            return err;
+        }
+        err = context_call(context, "POST", members, wish, &answer, msg);
+    } else {
+        err = context_call(context, "GET", members, NULL, &answer, msg);
+    }
+    if (err == ERR_OK && waits) {
+        err = wait_for_all(context, answer, msg);
+    }
+    if (err == ERR_OK && (gives_up || wish != NULL)) {
+        doc_unref(answer);
+        answer = NULL;
+        err = context_call(context, "GET", members, NULL, &answer, msg);
+    }
+    if (answer != NULL) {
+        output_json(answer);
+    }
+    doc_unref(answer);
+    return err;
+}
+
 static err_t on_one(
     struct context *context,
     const struct kind *kind,
@@ -444,6 +505,9 @@ static err_t on_one(
     }
     if (strcmp(verb, "reset") == 0 && kind == &kinds[1]) {
         return reset(context, path, msg);
+    }
+    if (strcmp(verb, "safekeepers") == 0 && kind == &kinds[1]) {
+        return safekeepers(context, path, msg);
     }
     if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
         TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));
