@@ -109,8 +109,9 @@ void print_member_list(struct buf *to, const char *name, struct member_list valu
     X(bytes, wal)
 
 /*
- * Said before a proposer of an older membership is refused: it goes on under this one. Names a
- * generation that is on the safekeeper's disk, or is about to be.
+ * To a proposer of an older membership, before it is refused: it goes on under this one. To an
+ * acceptor of an older one, which says its generation in the answer to hello: it takes this one and
+ * refuses, and the next hello fits. So whoever changes a membership may die half-way.
  */
 #define MEMBERSHIP_NOTICE_FIELDS(X)                                                                \
     X(u32, generation)                                                                             \

@@ -44,11 +44,40 @@ static void on_open(struct link_user *user)
     LINK_SEND(user->link, hello, &hello, .type = FRAME_HELLO);
 }
 
+/* It missed the news. It takes it, closes, and the next hello fits. */
+static void bring_membership(struct safekeeper_link *safekeeper, const struct hello_reply *reply)
+{
+    const struct walproposer *walproposer = safekeeper->walproposer;
+    const struct membership *membership = &walproposer->core.options.membership;
+    struct membership_notice notice = {
+        .generation = membership->generation, .members = {.count = membership->count}};
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct safekeeper_link *member = walproposer->safekeepers[i];
+        struct member_entry *entry = &notice.members.items[i];
+        entry->id = member->id;
+        entry->is_old = (membership->old_set & 1u << i) != 0;
+        entry->is_new = (membership->new_set & 1u << i) != 0;
+        entry->port = member->port;
+        memcpy(entry->host, member->host, sizeof(entry->host));
+    }
+    err_t err = err_set(
+        &safekeeper->last_error, ERR_STALE, "it had generation %" PRIu32 ", was told %" PRIu32,
+        reply->generation, membership->generation);
+    err_ignore(err, "on_closed logs the text");
+    LINK_SEND(
+        safekeeper->link_user.link, membership_notice, &notice, .type = FRAME_MEMBERSHIP,
+        .channel = reply->channel);
+}
+
 static void on_hello_reply(struct safekeeper_link *safekeeper, const struct hello_reply *reply)
 {
     struct walproposer *walproposer = safekeeper->walproposer;
     struct errmsg *error = &safekeeper->last_error;
     generation_t generation = walproposer->core.options.membership.generation;
+    if (reply->node_id == safekeeper->id && reply->channel != 0 && reply->generation < generation) {
+        bring_membership(safekeeper, reply);
+        return;
+    }
     if (reply->node_id != safekeeper->id || reply->channel == 0 ||
         reply->generation != generation) {
         err_t err = err_set(

@@ -281,7 +281,10 @@ static err_t check_timeline(const struct channel *channel, struct errmsg *msg)
     case TIMELINE_OPENING:
     case TIMELINE_CLOSED: return err_set(msg, ERR_NOT_FOUND, "the timeline is being deleted");
     }
-    if (channel->role != HELLO_ROLE_FEED && hello->generation != 0 &&
+    /* A proposer of a newer membership is heard: it brings it (FRAME_MEMBERSHIP). */
+    bool brings_newer =
+        channel->role == HELLO_ROLE_PROPOSER && hello->generation > control->membership.generation;
+    if (channel->role != HELLO_ROLE_FEED && hello->generation != 0 && !brings_newer &&
         hello->generation != control->membership.generation) {
         return err_set(
             msg, ERR_STALE, "membership generation %u, this safekeeper has %u", hello->generation,
@@ -537,6 +540,54 @@ static void end_with_error(
     close_connection(conn);
 }
 
+static err_t take_membership(
+    const struct membership_notice *notice,
+    struct membership *membership,
+    struct member_address *addresses,
+    struct errmsg *msg)
+{
+    if (notice->members.count > MEMBERS_MAX) {
+        return err_set(msg, ERR_INVALID, "limit: %d members", MEMBERS_MAX);
+    }
+    *membership =
+        (struct membership){.generation = notice->generation, .count = notice->members.count};
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct member_entry *entry = &notice->members.items[i];
+        membership->members[i] = entry->id;
+        membership->old_set |= (uint32_t)entry->is_old << i;
+        membership->new_set |= (uint32_t)entry->is_new << i;
+        memcpy(addresses[i].host, entry->host, sizeof(addresses[i].host));
+        addresses[i].port = entry->port;
+    }
+    return membership_check(membership, msg);
+}
+
+/* From a proposer that learned it elsewhere. When it is news, every proposer is refused, this too.
+ */
+static void on_membership(
+    struct channel *channel, const struct frame *frame, const struct membership_notice *notice)
+{
+    struct member_address addresses[MEMBERS_MAX] = {0};
+    struct link *link = channel->conn->as_link_user.link;
+    struct membership membership;
+    struct errmsg msg;
+    generation_t known = timeline_control(channel->tl)->membership.generation;
+    err_t err = take_membership(notice, &membership, addresses, &msg);
+    if (err == ERR_OK && membership.generation > known &&
+        timeline_state(channel->tl) == TIMELINE_OPEN) {
+        err = timeline_set_membership(channel->tl, &membership, addresses, 0, &msg);
+        ASSERT(err == ERR_OK); /* it is newer */
+        return;
+    }
+    if (err == ERR_OK) {
+        err = err_set(
+            &msg, ERR_STALE, "membership generation %u, this safekeeper has %u", notice->generation,
+            known);
+    }
+    link_send_error(link, channel->number, frame->request_id, err, &msg);
+    drop_channel(channel);
+}
+
 static err_t on_proposer_frame(struct channel *channel, const struct frame *frame)
 {
     struct reader in = reader_of(frame->payload);
@@ -563,6 +614,12 @@ static err_t on_proposer_frame(struct channel *channel, const struct frame *fram
         struct read_wal message;
         TRY(read_wal_decode(&message, &in));
         on_read_wal(channel, frame, &message);
+        return ERR_OK;
+    }
+    case FRAME_MEMBERSHIP: {
+        struct membership_notice notice;
+        TRY(membership_notice_decode(&notice, &in));
+        on_membership(channel, frame, &notice);
         return ERR_OK;
     }
     default: return ERR_UNSUPPORTED;

@@ -97,6 +97,7 @@ static const char *const marks[] = {
     "proposer.membership.campaign",
     "proposer.membership.led",
     "sim.hello.generation",
+    "sim.hello.brought",
     "sim.change.began",
     "sim.change.finished",
     "sim.change.given_up",

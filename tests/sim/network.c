@@ -202,6 +202,10 @@ void network_on_connect(struct world *world, const struct sim_event *event)
     }
     conn->node_incarnation = node->incarnation;
     conn->hello_generation = world->computes[conn->compute].proposer.options.membership.generation;
+    if (conn->hello_generation > node->acceptor.state.generation && !world->climate.foreigner &&
+        node_take_membership(world, event->node, conn->hello_generation)) {
+        MARK("sim.hello.brought");
+    }
     if (conn->hello_generation != node->acceptor.state.generation) {
         node_refuse_hello(world, event->conn);
         return;

@@ -269,6 +269,19 @@ static void drop_proposers(struct world *world, uint32_t n)
     }
 }
 
+bool node_take_membership(struct world *world, uint32_t n, generation_t generation)
+{
+    struct acceptor_event input = {
+        .kind = ACCEPTOR_MEMBERSHIP_CHANGED, .membership = {.generation = generation}};
+    if (!world->healing && tape_one_in(&world->tape, TAPE_CHANGE, 2)) {
+        return false;
+    }
+    schedule_chart(world, "s%u is brought generation %u", n, generation);
+    node_feed(world, n, &input);
+    drop_proposers(world, n);
+    return true;
+}
+
 void node_on_note(struct world *world, const struct sim_event *event)
 {
     uint32_t n = event->node;

@@ -15,6 +15,8 @@ void node_format(struct node *node, generation_t generation);
 const uint8_t *node_log_of_vote(const struct node *node, term_t term);
 void node_wipe(struct world *world, uint32_t node); /* its disk is lost */
 void node_on_note(struct world *world, const struct sim_event *event);
+/* A proposer brings a newer membership; false: it does not get round to it. */
+bool node_take_membership(struct world *world, uint32_t node, generation_t generation);
 /* The hello on this connection has another generation than we. */
 void node_refuse_hello(struct world *world, uint32_t conn);
 void node_deliver(struct world *world, const struct sim_event *event);

@@ -337,7 +337,7 @@ START_TEST(test_hello_is_refused_with_a_reason)
     cases[0].expected = ERR_NOT_FOUND;
     cases[1].hello.tenant.bytes[0]++;
     cases[1].expected = ERR_NOT_FOUND;
-    cases[2].hello.generation++;
+    cases[2].hello.generation--;
     cases[2].expected = ERR_STALE;
     cases[3].hello.role = HELLO_ROLE_PAGES;
     cases[3].expected = ERR_UNSUPPORTED;
@@ -353,6 +353,67 @@ START_TEST(test_hello_is_refused_with_a_reason)
         struct client client;
         client_connect(&client, &rig);
         ck_assert_int_eq(client_say_hello(&client, &cases[i].hello), cases[i].expected);
+        client_expect_end(&client);
+        client_close(&client);
+    }
+    rig_deinit(&rig);
+}
+END_TEST
+
+static struct membership_notice notice_of(generation_t generation)
+{
+    return (struct membership_notice){
+        .generation = generation,
+        .members = {
+            .count = 2,
+            .items = {
+                {.id = 1, .is_old = true, .is_new = true, .host = "127.0.0.1", .port = 1},
+                {.id = 2, .is_new = true, .host = "127.0.0.1", .port = 2}}}};
+}
+
+/* Who changes a membership may die before it has told everybody: a proposer brings the news. */
+START_TEST(test_a_newer_membership_comes_with_a_proposer_too)
+{
+    struct client client;
+    struct hello hello = client_hello(HELLO_ROLE_PROPOSER);
+    given_timeline();
+    hello.generation = RIG_GENERATION + 1;
+    client_connect(&client, &rig);
+    ck_assert_int_eq(client_say_hello(&client, &hello), ERR_OK);
+    struct membership_notice notice = notice_of(RIG_GENERATION + 1);
+    CLIENT_SEND(&client, membership_notice, &notice, FRAME_MEMBERSHIP);
+    struct frame frame;
+    client_expect(&client, FRAME_MEMBERSHIP, &frame);
+    ck_assert_int_eq(client_expect_error(&client), ERR_STALE);
+    client_expect_end(&client);
+    client_close(&client);
+
+    client_connect(&client, &rig); /* its generation is ours now, and stays it */
+    ck_assert_int_eq(client_say_hello(&client, &hello), ERR_OK);
+    struct vote_request vote = {.generation = RIG_GENERATION + 1, .term = 9, .proposer_id = 77};
+    CLIENT_SEND(&client, vote_request, &vote, FRAME_VOTE_REQUEST);
+    client_expect(&client, FRAME_VOTE_REPLY, &frame);
+    client_close(&client);
+    restart();
+    hello.generation = RIG_GENERATION;
+    client_connect(&client, &rig);
+    ck_assert_int_eq(client_say_hello(&client, &hello), ERR_STALE);
+    client_close(&client);
+    rig_deinit(&rig);
+}
+END_TEST
+
+START_TEST(test_a_membership_that_is_none_or_no_news_is_refused)
+{
+    given_timeline();
+    struct membership_notice cases[3] = {
+        notice_of(RIG_GENERATION), notice_of(RIG_GENERATION - 1), notice_of(RIG_GENERATION + 1)};
+    cases[2].members.items[1].id = 1; /* twice */
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct client client;
+        client_open(&client, &rig, HELLO_ROLE_PROPOSER);
+        CLIENT_SEND(&client, membership_notice, &cases[i], FRAME_MEMBERSHIP);
+        ck_assert_int_eq(client_expect_error(&client), i < 2 ? ERR_STALE : ERR_INVALID);
         client_expect_end(&client);
         client_close(&client);
     }
@@ -974,6 +1035,8 @@ int main(void)
     tcase_add_test(tcase, test_feed_from_before_the_start_is_refused);
     tcase_add_test(tcase, test_donor_is_read_by_its_term_only);
     tcase_add_test(tcase, test_hello_is_refused_with_a_reason);
+    tcase_add_test(tcase, test_a_newer_membership_comes_with_a_proposer_too);
+    tcase_add_test(tcase, test_a_membership_that_is_none_or_no_news_is_refused);
     tcase_add_test(tcase, test_refused_hello_leaves_the_other_channels_alone);
     tcase_add_test(tcase, test_append_that_leaves_a_gap_is_refused);
     tcase_add_test(tcase, test_append_before_elected_is_refused);

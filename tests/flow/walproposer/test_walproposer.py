@@ -369,6 +369,20 @@ def test_all_safekeepers_are_replaced_while_postgres_writes(rig):
     assert rig.sql("select count(*) from t") == str(31 * 900)
 
 
+def test_one_safekeeper_that_knows_is_enough_for_all(rig):
+    """Control dies after it has told the first member: the walproposer brings the news to the others."""
+    rig.running()
+    rig.start_keeper(4)
+    joint = rig.membership(2, KEEPERS, (1, 2, 4))
+    rig.create_timeline([4], joint)
+    rig.tell(1, joint)
+    rig.sql(insert(1))
+    wait_for("everybody to know", lambda: {http("GET", rig.keeper_url(n))["report"]["generation"]
+                                           for n in (1, 2, 3, 4)} == {2})
+    rig.members = (1, 2, 3, 4)
+    rig.check_equal()
+
+
 def test_an_old_membership_elects_nobody_and_learns_the_new_one(rig):
     rig.running()
     rig.start_keeper(4)
