@@ -487,7 +487,7 @@ static bool run(uint64_t seed, size_t branches_max, size_t rounds)
 int main(int argc, char **argv)
 {
     uint64_t seed = 1, branches = 50, rounds = 20000;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         uint64_t *to = strcmp(argv[i], "--seed") == 0       ? &seed
                        : strcmp(argv[i], "--branches") == 0 ? &branches
@@ -498,7 +498,6 @@ int main(int argc, char **argv)
             (void)fputs("usage: store_churn [--branches N] [--rounds N] [--seed N]\n", stderr);
             return 2;
         }
-        i++;
     }
     log_init("store_churn", LOG_LEVEL_ERROR);
     return run(seed, (size_t)branches, (size_t)rounds) ? 0 : 1;

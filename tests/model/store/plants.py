@@ -65,7 +65,8 @@ PLANTS = [
      "filter->page.block < filter->blocks[index];", "filter->page.block + 1 < filter->blocks[index];",
      MODEL),
     ("47: a fork whose size lies in the parent counts as dead", "pageserver/store/gc_pass.c",
-     "        lsn = MIN_OF(lsn, keep->start_lsn);", "        *ret_blocks = 0;\n        return true;", MODEL),
+     "            return true;\n        }\n        lsn = MIN_OF(lsn, keep->start_lsn);",
+     "            return true;\n        }\n        *ret_blocks = 0;\n        return true;", MODEL),
     ("47: sizes of the fork before are used", "pageserver/store/gc_filter.c",
      "    if (filter->has_blocks && same_fork(filter->fork, fork)) {",
      "    if (filter->has_blocks) {", MODEL),
@@ -77,10 +78,10 @@ PLANTS = [
      "    value = __builtin_bswap32(value);\n    memcpy(to, &value, sizeof(value));",
      "    memcpy(to, &value, sizeof(value));", "tests/unit/pg/test_page_key"),
     ("50: an image at the LSN of the newest version hides it from GC", "pageserver/store/gc_filter.c",
-     "        drops = !is_needed(filter, lsn);\n        if (ends_a_read(value)) {\n"
+     "        drops = !is_needed(filter, lsn, value);\n        if (ends_a_read(value)) {\n"
      "            filter->image_lsn = lsn;\n        }",
      "        if (ends_a_read(value)) {\n            filter->image_lsn = lsn;\n        }\n"
-     "        drops = !is_needed(filter, lsn);", MODEL),
+     "        drops = !is_needed(filter, lsn, value);", MODEL),
     ("GC goes by the newest image only", "pageserver/store/gc_filter.c",
      "        if (ends_a_read(value)) {", "        if (ends_a_read(value) && filter->image_lsn == NO_IMAGE) {",
      "tests/unit/store/test_gc_filter"),
