@@ -152,6 +152,9 @@ static void publish(struct mirror *mirror)
             }
         }
     }
+    mem_free(mirror->positions); /* one for each timeline: not kept between rounds */
+    mirror->positions = NULL;
+    mirror->round.position_count = 0;
     tenant_uploaded(mirror->tenant);
 }
 

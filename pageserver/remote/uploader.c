@@ -119,6 +119,21 @@ void uploader_destroy(struct uploader *uploader)
 
 /* -- what is up there -- */
 
+/*
+ * Once nobody compares positions any more, only the files count. What an index says of timelines
+ * and the small files, with the log of the rows, grows with the number of branches.
+ */
+static void keep_files_only(struct remote_index *index)
+{
+    mem_free(index->positions);
+    index->positions = NULL;
+    index->position_count = 0;
+    mem_free(index->small_files);
+    index->small_files = NULL;
+    index->small_file_count = 0;
+    buf_deinit(&index->bytes);
+}
+
 /* The newest index that can be read, and the one before it; older ones are doomed. */
 static err_t load_indexes(
     struct uploader *uploader, const struct index_id *ids, size_t count, struct errmsg *msg)
@@ -174,6 +189,10 @@ static err_t load(struct uploader *uploader, generation_t generation, struct err
     uploader->trusted = uploader->newest.generation == state.generation &&
                         uploader->newest.sequence == state.sequence;
     uploader->loaded = true;
+    keep_files_only(&uploader->previous);
+    if (uploader->trusted) {
+        keep_files_only(&uploader->newest);
+    }
     return ERR_OK;
 }
 
@@ -313,13 +332,9 @@ static void shift(struct uploader *uploader, struct gathering *gathering)
     struct remote_index old = uploader->previous;
     uploader->previous = uploader->newest;
     uploader->newest = gathering->index;
-    /* Small files are of no use here; positions belong to the round. */
-    uploader->newest.positions = mem_dup(
-        gathering->index.positions,
-        gathering->index.position_count * sizeof(gathering->index.positions[0]));
-    mem_free(uploader->newest.small_files);
-    uploader->newest.small_files = NULL;
-    uploader->newest.small_file_count = 0;
+    uploader->newest.positions = NULL; /* the round's */
+    keep_files_only(&uploader->newest);
+    keep_files_only(&uploader->previous);
     gathering->index = (struct remote_index){.generation = 0};
     for (size_t i = 0; i < old.file_count; i++) {
         if (!is_needed_object(uploader, &old.files[i])) {
