@@ -209,6 +209,7 @@ static void freeze(struct page_store *store, struct timeline_layers *layers)
     layers->frozen = layers->open;
     layers->frozen_position = layers->position;
     layers->open = NULL;
+    store->layer_changes++;
     list_remove(&layers->dirty_link);
     (void)pthread_mutex_unlock(&store->lock);
     (void)pthread_mutex_unlock(&layers->writing);
@@ -244,6 +245,7 @@ static void drop_frozen(struct page_store *store)
         lsn_t lsn = MAX_OF(open_layer_max_lsn(layer), layers->frozen_position.lsn);
         layers->kv_lsn = MAX_OF(layers->kv_lsn, lsn);
         layers->frozen = NULL;
+        store->layer_changes++;
         (void)pthread_mutex_unlock(&store->lock);
         atomic_fetch_sub_explicit(
             &store->frozen_bytes, open_layer_bytes(layer), memory_order_relaxed);
@@ -395,6 +397,7 @@ err_t page_import_finish(
         struct timeline_layers *layers = timeline_layers_find(store, import->timeline);
         if (layers != NULL) {
             layers->kv_lsn = MAX_OF(layers->kv_lsn, import->lsn);
+            store->layer_changes++;
         }
         (void)pthread_mutex_unlock(&store->lock);
     }

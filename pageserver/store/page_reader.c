@@ -23,6 +23,7 @@ static void take_layers(struct page_reader *reader)
 {
     struct page_store *store = reader->store;
     (void)pthread_mutex_lock(&store->lock);
+    reader->layer_changes = store->layer_changes;
     for (size_t i = 0; i < reader->path->count; i++) {
         struct span_layers *span = &reader->spans[i];
         const struct timeline_layers *layers =
@@ -46,9 +47,10 @@ static void take_layers(struct page_reader *reader)
  */
 static bool layers_are_current(const struct page_reader *reader)
 {
-    bool current = true;
     (void)pthread_mutex_lock(&reader->store->lock);
-    for (size_t i = 0; i < reader->path->count && current; i++) {
+    bool unchanged = reader->layer_changes == reader->store->layer_changes;
+    bool current = true;
+    for (size_t i = 0; i < reader->path->count && current && !unchanged; i++) {
         const struct timeline_layers *layers =
             timeline_layers_find(reader->store, reader->path->spans[i].timeline);
         current = reader->spans[i].kv_lsn == kv_lsn_of(layers);
@@ -60,9 +62,10 @@ static bool layers_are_current(const struct page_reader *reader)
 /* The layers that the reader has are those that there are. */
 static bool has_all_layers(const struct page_reader *reader)
 {
-    bool all = true;
     (void)pthread_mutex_lock(&reader->store->lock);
-    for (size_t i = 0; i < reader->path->count && all; i++) {
+    bool unchanged = reader->layer_changes == reader->store->layer_changes;
+    bool all = true;
+    for (size_t i = 0; i < reader->path->count && all && !unchanged; i++) {
         const struct span_layers *span = &reader->spans[i];
         const struct timeline_layers *layers =
             timeline_layers_find(reader->store, reader->path->spans[i].timeline);

@@ -18,6 +18,7 @@ struct span_layers {
 struct page_reader {
     struct page_store *store;
     const struct page_path *path;
+    uint64_t layer_changes;   /* of the store, when the layers were taken */
     uint64_t key_hash;        /* of the key that is walked, for filters */
     bool in_memory;           /* no I/O: `versions` ends with ERR_BUSY */
     struct kv_iter *versions; /* within one page's prefix; filters answer misses */

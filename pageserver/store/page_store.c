@@ -278,6 +278,7 @@ static struct timeline_layers *add_layers(struct page_store *store, struct timel
     made->next_in_bucket = *bucket;
     *bucket = made;
     store->timeline_count++;
+    store->layer_changes++;
     return made;
 }
 
@@ -324,6 +325,7 @@ static void drop_layers(struct page_store *store, uint32_t timeline)
         }
         *link = layers->next_in_bucket;
         store->timeline_count--;
+        store->layer_changes++;
         list_remove(&layers->dirty_link);
     }
     (void)pthread_mutex_unlock(&store->lock);

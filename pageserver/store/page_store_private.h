@@ -46,6 +46,7 @@ struct page_store {
 
     pthread_mutex_t lock;
     struct list dirty;
+    uint64_t layer_changes;           /* times that any timeline's layers or its kv_lsn changed */
     struct timeline_layers **buckets; /* a power of two */
     size_t bucket_count, timeline_count;
 

@@ -56,6 +56,7 @@ static struct open_layer *open_layer_of(struct page_writer *writer)
             &writer->store->open_bytes, open_layer_bytes(layer), memory_order_relaxed);
         (void)pthread_mutex_lock(&writer->store->lock);
         layers->open = layer;
+        writer->store->layer_changes++;
         list_push_back(&writer->store->dirty, &layers->dirty_link);
         (void)pthread_mutex_unlock(&writer->store->lock);
     }
