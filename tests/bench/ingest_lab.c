@@ -81,6 +81,7 @@ static void on_flushed(struct tenants_user *user, struct tenant *tenant)
 {
     (void)user;
     (void)tenant;
+    server.lab.flushes++;
     if (server.ingest != NULL) {
         wal_ingest_room(server.ingest);
     }
@@ -266,6 +267,7 @@ void ingest_lab_flush(void)
 {
     struct errmsg msg;
     must(page_store_flush(timeline_store(server.lab.timeline), &msg), &msg);
+    server.lab.flushes++;
 }
 
 void ingest_lab_close(void)

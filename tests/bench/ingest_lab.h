@@ -15,6 +15,7 @@
 struct ingest_lab {
     struct timeline *timeline;
     size_t layers_max; /* most memory that all layers took */
+    unsigned flushes;
 };
 
 void must(err_t err, const struct errmsg *msg);

@@ -6,11 +6,12 @@
  * folder of its own:
  *   ingest   wal_ingest with loop, executor and tenants as in the pageserver: read, check, decode,
  *            layers, an image of a page after IMAGES records (0: none), flushes, compaction
- *   files    the same keys and values, sorted as a layer's worth and written by kv_file, kv_ingest,
- * and the compaction: what RocksDB alone asks for Prints one JSON object. CPU time is that of the
- * whole process until nothing runs any more; what was written is every byte given to write(),
- * compactions included, and version_bytes the keys and values of the records as they are, without
- * images that were made.
+ *   files    the same keys and values, sorted, in as many files as there were flushes, by kv_file
+ *            and kv_ingest, and the compaction: what RocksDB alone asks for
+ *
+ * Prints one JSON object. CPU time is that of the whole process until nothing runs any more; what
+ * was written is every byte given to write(), compactions included, and version_bytes the keys and
+ * values of the records as they are, without images that were made.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,6 @@
 #include "common/base/parse.h"
 #include "common/base/prng.h"
 #include "common/kv/kv.h"
-#include "pageserver/store/open_layer.h"
 #include "tests/bench/ingest_lab.h"
 
 #define PAGES        100000u
@@ -27,6 +27,7 @@
 #define PAGE_DATA_AT 8000u
 
 static size_t layers_max;
+static unsigned flushes;
 
 static const struct page_key relation = {.spc = 1663, .db = 5, .rel = 100};
 
@@ -157,6 +158,7 @@ static double run_ingest(const char *folder, unsigned images, uint64_t *ret_writ
     double used = cpu_seconds() - begin;
     *ret_written = io_written() - written;
     layers_max = lab->layers_max;
+    flushes = lab->flushes;
     ingest_lab_close();
     return used;
 }
@@ -191,12 +193,6 @@ static void write_file(struct kv *kv, const char *path, struct version *versions
     must(kv_ingest(kv, &path, 1, &msg), &msg);
 }
 
-/* What a version takes in a layer: so both make as many files, and compact alike. */
-static size_t layer_bytes(size_t value_size)
-{
-    return (offsetof(struct layer_version, bytes) + value_size + 7) / 8 * 8;
-}
-
 static double run_files(const char *folder, uint64_t *ret_written)
 {
     struct errmsg msg;
@@ -209,10 +205,12 @@ static double run_files(const char *folder, uint64_t *ret_written)
     settle();
     double begin = cpu_seconds();
     uint64_t written = io_written();
+    /* As many files as there were flushes: so both have as much to compact. */
+    size_t file_bytes = made.values.size / flushes + 1;
     for (size_t first = 0, next = 0; first < made.count; first = next) {
         size_t bytes = 0;
-        while (next < made.count && bytes < LAB_FLUSH_BYTES) {
-            bytes += layer_bytes(made.versions[next++].size);
+        while (next < made.count && bytes < file_bytes) {
+            bytes += made.versions[next++].size;
         }
         write_file(kv, file, made.versions + first, next - first);
     }
@@ -240,8 +238,8 @@ int main(int argc, char **argv)
     printf(
         "{\"records\": %zu, \"wal_bytes\": %zu, \"version_bytes\": %zu, \"ingest_cpu_s\": %.3f, "
         "\"files_cpu_s\": %.3f, \"ingest_written\": %" PRIu64 ", \"files_written\": %" PRIu64
-        ", \"layers_max_bytes\": %zu}\n",
+        ", \"layers_max_bytes\": %zu, \"flushes\": %u}\n",
         made.count, made.builder.wal.size, made.values.size + made.count * PAGE_KEY_SIZE, ingest,
-        files, ingest_written, files_written, layers_max);
+        files, ingest_written, files_written, layers_max, flushes);
     return 0;
 }
