@@ -81,7 +81,8 @@ err_t server_scan(struct server *server, struct errmsg *msg)
 
 /* ---- what the timelines missed ---- */
 
-#define CATCH_UPS_AT_ONCE 16 /* that are begun in one go; the others are due the next time */
+#define CATCH_UPS_AT_ONCE 64 /* that are begun in one go; the others are due the next time */
+#define PEER_TIMER_MS     1000u
 
 static void on_peer_timer(struct timer *timer)
 {
@@ -92,7 +93,7 @@ static void on_peer_timer(struct timer *timer)
     for (size_t i = 0; i < count && begun < CATCH_UPS_AT_ONCE; i++) {
         begun += catch_up_if_due(timeline_set_at(server->timelines, i), now);
     }
-    timer_start(server->env.loop, timer, server->env.peer_check_ms);
+    timer_start(server->env.loop, timer, MIN_OF(server->env.peer_check_ms, PEER_TIMER_MS));
 }
 
 /* ---- start ---- */

@@ -1,5 +1,7 @@
 #include "safekeeper/timeline/catch_up.h"
 
+#include <stdio.h>
+
 #include "common/base/clock.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
@@ -14,15 +16,19 @@ METRIC_COUNTER(
 METRIC_COUNTER(caught_up, "safekeeper_catch_ups_total", "logs that were completed from a member");
 METRIC_COUNTER(caught_bytes, "safekeeper_catch_up_bytes_total", "WAL read from other members");
 METRIC_COUNTER(
+    compared_bytes, "safekeeper_compared_bytes_total", "committed WAL that a member had as well");
+METRIC_COUNTER(
     conflicts, "safekeeper_commit_conflicts_total", "answers that contradict our committed WAL");
 
-#define BACKOFF_MAX 8  /* the interval grows to 256 times the first one */
-#define PATIENCE_MS 10 /* how often is looked whether the disk has done its part */
-#define PENDING_MAX (1 * MIB)
+#define BACKOFF_MAX     8  /* the interval grows to 256 times the first one */
+#define PATIENCE_MS     10 /* how often is looked whether the disk has done its part */
+#define PENDING_MAX     (1 * MIB)
+#define COMPARED_PIECES 64 /* of 128 KiB, in one check */
 
 enum catch_up_state {
-    CATCH_UP_ASKING,  /* one member after the other */
-    CATCH_UP_READING, /* from the one that knows most */
+    CATCH_UP_ASKING,    /* one member after the other */
+    CATCH_UP_READING,   /* from the one that knows most */
+    CATCH_UP_COMPARING, /* nobody knows more: a part of what both have */
 };
 
 struct catch_up {
@@ -36,6 +42,11 @@ struct catch_up {
     struct vote_reply best; /* of the member that has committed most */
     bool is_read_sent;
     struct timer timer;
+
+    lsn_t compare_end_lsn;
+    unsigned pieces_left;
+    struct timeline_read read; /* of our own bytes */
+    bool is_reading;
 };
 
 static struct catch_up *catch_up_of(struct peer_link *peer)
@@ -45,8 +56,9 @@ static struct catch_up *catch_up_of(struct peer_link *peer)
 
 static void release_if_over(struct catch_up *catch_up)
 {
-    if (catch_up->is_over && !peer_link_is_open(&catch_up->peer)) {
+    if (catch_up->is_over && !peer_link_is_open(&catch_up->peer) && !catch_up->is_reading) {
         struct timeline *tl = catch_up->tl;
+        timeline_read_deinit(&catch_up->read);
         mem_free(catch_up);
         timeline_unref(tl);
     }
@@ -66,6 +78,18 @@ static bool is_catching_up(const struct acceptor *acceptor)
 {
     bool begins = acceptor->phase == ACCEPTOR_TRUNCATING || acceptor->phase == ACCEPTOR_ADOPTING;
     return acceptor->phase == ACCEPTOR_CATCHING_UP || (begins && acceptor->is_catching_up);
+}
+
+/* Somebody must act: two members call different bytes committed, and nobody here knows who errs. */
+static void report_conflict(struct catch_up *catch_up, lsn_t lsn)
+{
+    struct timeline *tl = catch_up->tl;
+    metric_add(&conflicts, 1);
+    (void)snprintf(
+        tl->repair_text, sizeof(tl->repair_text),
+        "safekeeper %" PRIu64 " has other WAL committed than we at " LSN_FMT,
+        tl->control.membership.members[catch_up->best_member], LSN_ARGS(lsn));
+    log_error(&tl->log, "%s", tl->repair_text);
 }
 
 /* ---- asking ---- */
@@ -135,10 +159,93 @@ static void read_more(struct catch_up *catch_up)
         .channel = catch_up->peer.channel, .request_id = ++catch_up->peer.request_id);
 }
 
+/* ---- comparing ---- */
+
+static void ask_for_compared(struct catch_up *catch_up)
+{
+    struct read_wal request = {
+        .begin_lsn = catch_up->read.begin_lsn,
+        .size = (uint32_t)(catch_up->read.end_lsn - catch_up->read.begin_lsn),
+    };
+    catch_up->is_read_sent = true;
+    LINK_SEND(
+        catch_up->peer.user.link, read_wal, &request, .type = FRAME_READ_WAL,
+        .channel = catch_up->peer.channel, .request_id = ++catch_up->peer.request_id);
+}
+
+/* Ours is verified by its checksums on the way; if it is damaged the repair has begun by now. */
+static void on_own_read(struct timeline_read *read, err_t result)
+{
+    struct catch_up *catch_up = CONTAINER_OF(read, struct catch_up, read);
+    catch_up->is_reading = false;
+    if (catch_up->is_over) {
+        release_if_over(catch_up);
+    } else if (result != ERR_OK || catch_up->peer.channel == 0) {
+        finish(catch_up);
+    } else {
+        ask_for_compared(catch_up);
+    }
+}
+
+static void compare_more(struct catch_up *catch_up)
+{
+    struct timeline *tl = catch_up->tl;
+    if (catch_up->pieces_left == 0 || tl->compared_lsn >= catch_up->compare_end_lsn) {
+        finish(catch_up);
+        return;
+    }
+    catch_up->pieces_left--;
+    catch_up->read.begin_lsn = tl->compared_lsn;
+    catch_up->read.end_lsn = MIN_OF(catch_up->compare_end_lsn, tl->compared_lsn + WAL_APPEND_MAX);
+    catch_up->read.term = 0;
+    catch_up->read.done = on_own_read;
+    catch_up->is_reading = true;
+    timeline_read_start(tl, &catch_up->read);
+}
+
+static void take_compared(struct catch_up *catch_up, const struct read_wal_reply *reply)
+{
+    struct timeline *tl = catch_up->tl;
+    catch_up->is_read_sent = false;
+    if (!bytes_equal(reply->wal, buf_view(&catch_up->read.wal))) {
+        MARK("catch_up.other_bytes");
+        report_conflict(catch_up, catch_up->read.begin_lsn);
+        finish(catch_up);
+        return;
+    }
+    metric_add(&compared_bytes, (int64_t)reply->wal.size);
+    tl->compared_lsn = catch_up->read.end_lsn;
+    compare_more(catch_up);
+}
+
+/* It goes on where the last one ended, and begins anew at the end of the log. */
+static void begin_to_compare(struct catch_up *catch_up)
+{
+    struct timeline *tl = catch_up->tl;
+    const struct acceptor *acceptor = &tl->acceptor;
+    lsn_t end_lsn = MIN_OF(acceptor->state.commit_lsn, catch_up->best.commit_lsn);
+    lsn_t start_lsn = MAX_OF(acceptor->state.start_lsn, catch_up->best.start_lsn);
+    if (tl->compared_lsn < start_lsn || tl->compared_lsn >= end_lsn) {
+        tl->compared_lsn = start_lsn;
+    }
+    catch_up->compare_end_lsn = end_lsn;
+    catch_up->pieces_left = COMPARED_PIECES;
+    catch_up->state = CATCH_UP_COMPARING;
+    if (tl->compared_lsn >= end_lsn ||
+        peer_link_connect(&catch_up->peer, catch_up->best_member) != ERR_OK) {
+        finish(catch_up);
+    }
+}
+
 static void on_timer(struct timer *timer)
 {
     struct catch_up *catch_up = CONTAINER_OF(timer, struct catch_up, timer);
-    if (catch_up->peer.channel != 0 && !catch_up->is_read_sent) {
+    if (catch_up->peer.channel == 0 || catch_up->is_read_sent || catch_up->is_reading) {
+        return;
+    }
+    if (catch_up->state == CATCH_UP_COMPARING) {
+        compare_more(catch_up);
+    } else {
         read_more(catch_up);
     }
 }
@@ -162,8 +269,12 @@ static void judge(struct catch_up *catch_up)
 {
     struct timeline *tl = catch_up->tl;
     lsn_t commit_lsn = tl->acceptor.state.commit_lsn;
-    if (!catch_up->has_best || catch_up->best.commit_lsn <= commit_lsn) {
-        finish(catch_up); /* there is nothing that we do not know */
+    if (!catch_up->has_best) {
+        finish(catch_up);
+        return;
+    }
+    if (catch_up->best.commit_lsn <= commit_lsn) { /* there is nothing that we do not know */
+        begin_to_compare(catch_up);
         return;
     }
     struct acceptor_event event = {
@@ -175,10 +286,7 @@ static void judge(struct catch_up *catch_up)
     bool was_asked = acceptor->phase == ACCEPTOR_IDLE && !acceptor->vote_pending &&
                      acceptor->wal_epoch_done == acceptor->wal_epoch;
     if (was_asked && acceptor->state.commit_lsn < catch_up->best.commit_lsn) {
-        metric_add(&conflicts, 1);
-        log_error(
-            &tl->log, "safekeeper %" PRIu64 " has other WAL committed than we below " LSN_FMT,
-            tl->control.membership.members[catch_up->best_member], LSN_ARGS(commit_lsn));
+        report_conflict(catch_up, commit_lsn);
     }
     if (!is_catching_up(&tl->acceptor)) {
         finish(catch_up);
@@ -243,7 +351,11 @@ static err_t on_frame(struct peer_link *peer, const struct frame *frame, struct 
         if (reply.wal.size == 0) {
             return err_set(msg, ERR_RANGE, "it has nothing more");
         }
-        take_wal(catch_up, &reply);
+        if (catch_up->state == CATCH_UP_COMPARING) {
+            take_compared(catch_up, &reply);
+        } else {
+            take_wal(catch_up, &reply);
+        }
         return ERR_OK;
     }
     return err_set(msg, ERR_INVALID, "%s was not asked for", frame_type_name(frame->type));
@@ -256,6 +368,8 @@ static void on_gone(struct peer_link *peer)
         release_if_over(catch_up);
     } else if (catch_up->state == CATCH_UP_ASKING) {
         ask_next(catch_up);
+    } else if (catch_up->state == CATCH_UP_COMPARING) {
+        finish(catch_up); /* the next check goes on from there */
     } else {
         MARK("catch_up.source_gone"); /* the next check begins it anew */
         log_info(&peer->tl->log, "catching up is interrupted: %s", peer->trouble.text);

@@ -6,6 +6,9 @@
  * to there. What is done with the answer is decided by the acceptor (PEER_ANSWERED); any vote or
  * winner ends it. Two members that disagree on committed WAL are reported, and nothing is cut.
  *
+ * When nobody has more, the next 8 MiB of what both have are read on both sides and compared: a bit
+ * that has flipped where nobody reads is found by the checksums of its owner, who repairs itself.
+ *
  * Threads: loop only. A timeline that is not being checked has nothing but the time of the next
  * one.
  */

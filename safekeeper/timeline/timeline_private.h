@@ -87,6 +87,7 @@ struct timeline {
     struct catch_up *catch_up; /* NULL: none is under way */
     mono_ns_t catch_up_at;     /* the next one */
     uint8_t catch_up_backoff;
+    lsn_t compared_lsn;             /* up to where the last checks have come */
     struct repair *repair;          /* NULL: none is under way */
     struct wal_damage_list *damage; /* what the last look found */
     bool is_tail_given_up;          /* by the next look, if nothing committed is lost with it */

@@ -269,6 +269,54 @@ START_TEST(test_a_tail_that_lost_is_replaced_by_what_is_committed)
 }
 END_TEST
 
+static uint8_t byte_at(const char *path, uint64_t at)
+{
+    uint8_t byte = 0;
+    int fd = -1;
+    ck_assert_ok(file_open(&fd, path, FILE_READ, &msg), &msg);
+    ck_assert_ok(file_read_at(fd, path, &byte, 1, at, &msg), &msg);
+    file_close(&fd);
+    return byte;
+}
+
+/* Nobody reads it, and nothing is restarted. */
+START_TEST(test_a_bit_that_flips_at_rest_is_found_and_put_back)
+{
+    char path[PATH_SIZE];
+    given_two();
+    for (int i = 0; i < 20; i++) {
+        when_both_commit(WAL_APPEND_MAX);
+    }
+    (void)snprintf(path, sizeof(path), "%s", rig_path(&rigs[0], "wal/000000010000000000000031"));
+    uint8_t before = byte_at(path, 5000);
+    rig_flip(path, 5000);
+    ck_assert_uint_ne(byte_at(path, 5000), before);
+    when_leaders_leave();
+    while (byte_at(path, 5000) != before) { /* until the test's limit */
+    }
+    rig_wait_storage(&rigs[0], "ok");
+    deinit_two();
+}
+END_TEST
+
+START_TEST(test_members_that_differ_in_what_is_committed_say_so)
+{
+    given_two();
+    leaders[0].use_fixed_bytes = true; /* under the same term: this cannot be, and is said */
+    when_both_commit(4000);
+    when_leaders_leave();
+    const char *text = "";
+    struct doc *status = NULL;
+    do {
+        doc_unref(status);
+        status = rig_status(&rigs[0], rig_timeline);
+        ck_assert_ok(doc_opt_str(status, "repair", &text, &msg), &msg);
+    } while (strstr(text, "has other WAL committed") == NULL);
+    doc_unref(status);
+    deinit_two();
+}
+END_TEST
+
 UNIT_MAIN(
     "repair",
     test_damage_that_a_start_finds_is_repaired,
@@ -277,4 +325,6 @@ UNIT_MAIN(
     test_a_damaged_tail_that_nobody_has_is_said_in_the_vote,
     test_a_lost_control_file_is_for_the_membership,
     test_who_fell_behind_catches_up_without_a_leader,
-    test_a_tail_that_lost_is_replaced_by_what_is_committed);
+    test_a_tail_that_lost_is_replaced_by_what_is_committed,
+    test_a_bit_that_flips_at_rest_is_found_and_put_back,
+    test_members_that_differ_in_what_is_committed_say_so);
