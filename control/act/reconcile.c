@@ -231,10 +231,12 @@ static void view_members(const struct branch *branch, struct plan_branch_view *r
     for (uint32_t i = 0; i < membership.count; i++) {
         bool is_known =
             membership.generation <= 1 || branch->reports[i].generation == membership.generation;
-        bool is_behind =
-            ret->is_changing && judged.verdict == CHANGE_WAIT_NEW && (judged.behind & 1u << i) != 0;
-        ret->is_newcomer[i] =
-            membership_is_newcomer(&membership, i) && !branch->reports[i].answered;
+        bool is_newcomer = membership_is_newcomer(&membership, i);
+        bool is_judged = judged.verdict == CHANGE_WAIT_NEW ||
+                         (judged.verdict == CHANGE_MAY_FINISH && is_newcomer);
+        bool is_behind = ret->is_changing && is_judged && (judged.behind & 1u << i) != 0;
+        ret->is_newcomer[i] = is_newcomer && !branch->reports[i].answered;
+        ret->is_copying = ret->is_copying || (is_newcomer && is_behind);
         ret->is_due[i] = !is_known || is_behind;
     }
 }

@@ -116,7 +116,8 @@ static void plan_members(const struct plan_branch_view *view, struct plan *plan)
         }
     }
     if (view->is_changing) {
-        if (view->gives_up || view->verdict == CHANGE_MAY_FINISH) {
+        /* It may end before, but a member that leaves takes a copy along. */
+        if (view->gives_up || (view->verdict == CHANGE_MAY_FINISH && !view->is_copying)) {
             add(plan, PLAN_END_CHANGE);
         } else if (view->verdict == CHANGE_SUPERSEDED) {
             plan->waits_for = "somebody to look: a safekeeper has a membership that is not ours";

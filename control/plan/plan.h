@@ -80,6 +80,7 @@ struct plan_branch_view {
     size_t member_count;
     bool is_newcomer[MEMBERS_MAX]; /* that has not answered yet */
     bool is_due[MEMBERS_MAX];      /* has not answered, or must do more */
+    bool is_copying;               /* a newcomer has not everything yet */
     bool pageserver_is_behind;     /* it was not told the newest safekeepers */
     enum seen on_left[LEFT_MAX];
     size_t left_count; /* in the row: of a branch that goes also the newcomers */

@@ -513,6 +513,8 @@ err_t timeline_set_membership(
             &tl->log, "membership generation %u: %u members%s", membership->generation,
             membership->count, membership_is_joint(membership) ? ", joint" : "");
         refuse_older(tl, old.generation);
+        catch_up_stop(tl);
+        catch_up_soon(tl); /* the others are others now, and hear us */
     } else if (has_moved && tl->state == TIMELINE_OPEN) {
         disk_persist_addresses(tl);
     }

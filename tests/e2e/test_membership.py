@@ -105,3 +105,26 @@ def test_membership_a_safekeeper_is_replaced_under_load(build):
         change.check()
     finally:
         cluster.down()
+
+
+def test_membership_changes_without_a_compute(build):
+    """Nobody leads: the newcomer copies from the other members, and only then the one that leaves forgets its WAL."""
+    cluster = Cluster(build, safekeepers=4).up()
+    try:
+        change = Change(cluster, 8)
+        change.ledger.stop()
+        change.branch.suspend()
+        old = change.ids()
+        spare = next(n for n in range(1, 5) if n not in old)
+        change.begin(remove=[old[0]], add=[spare])
+        change.settle()
+        assert change.ids() == [old[1], old[2], spare], change.get()
+        wait_for("the former member to delete it", lambda: not change.get()["left"])
+        change.agree()
+        cluster.safekeepers[old[1] - 1].kill() # the newcomer is needed, and has everything
+        change.branch.start()
+        with change.branch.connect() as connection:
+            violations = change.ledger.judge(connection)
+        assert not violations, violations
+    finally:
+        cluster.down()

@@ -299,6 +299,26 @@ START_TEST(test_the_same_leader_goes_on_in_its_term_under_the_new_membership)
 }
 END_TEST
 
+/* What was read from the other members had no leader that could be refused. */
+START_TEST(test_a_new_membership_ends_a_catch_up_too)
+{
+    static struct term_history history = {
+        .count = 2, .items = {{.term = 0, .lsn = START}, {.term = 3, .lsn = START}}};
+    struct acceptor_state state;
+    acceptor_state_init(&state, 7, START);
+    ck_assert_ok(acceptor_init(&acceptor, &state, START, START, &msg), &msg);
+    accept_event((struct acceptor_event){
+        .kind = ACCEPTOR_PEER_ANSWERED, .peer = {.history = &history, .commit_lsn = START + 64}});
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_ADOPTING);
+    when_told(8, 0);
+    ck_assert_uint_eq(acts.count, 1);
+    ck_assert_int_eq(acts.items[0].kind, ACCEPTOR_PERSIST_STATE);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_IDLE);
+    when_persisted();
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_IDLE);
+}
+END_TEST
+
 START_TEST(test_a_report_is_about_what_is_on_disk)
 {
     struct change_report said;
@@ -502,6 +522,7 @@ UNIT_MAIN(
     test_an_older_membership_changes_nothing,
     test_a_promise_to_the_changer_denies_a_pending_vote,
     test_the_same_leader_goes_on_in_its_term_under_the_new_membership,
+    test_a_new_membership_ends_a_catch_up_too,
     test_a_report_is_about_what_is_on_disk,
     test_a_leader_keeps_its_term_and_asks_everybody_again,
     test_what_the_old_membership_acknowledged_counts_no_more,

@@ -393,6 +393,10 @@ START_TEST(test_a_change_ends_when_it_may_or_is_given_up)
 {
     struct plan_branch_view view = changing_branch();
     view.verdict = CHANGE_MAY_FINISH;
+    view.is_copying = true; /* safe, but there would be a copy less */
+    plan_branch(&view, &plan);
+    ck_assert(!has(PLAN_END_CHANGE));
+    view.is_copying = false;
     plan_branch(&view, &plan);
     ck_assert(has(PLAN_END_CHANGE));
     view.verdict = CHANGE_WAIT_OLD;
