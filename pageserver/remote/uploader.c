@@ -134,6 +134,39 @@ static void keep_files_only(struct remote_index *index)
     buf_deinit(&index->bytes);
 }
 
+static bool is_needed_object(const struct uploader *uploader, const struct remote_file *file)
+{
+    return index_needs(&uploader->newest, file) || index_needs(&uploader->previous, file);
+}
+
+/*
+ * An index that a process left whose deletions did not come to their end, and what only it needs.
+ * Deleting goes from the back: the index after its files, so that whoever dies in between finds
+ * them again. Files of an index that cannot be read are left to a scrub.
+ */
+static err_t doom_index(struct uploader *uploader, struct index_id id, struct errmsg *msg)
+{
+    struct remote_index index;
+    name_list_add(
+        &uploader->doomed, remote_index_name(uploader->tenant, id.generation, id.sequence));
+    err_t err = index_load(uploader->objects, uploader->tenant, id, &index, msg);
+    if (err == ERR_CORRUPT || err == ERR_NOT_FOUND) {
+        return ERR_OK;
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    for (size_t i = 0; i < index.file_count; i++) {
+        struct remote_name name = name_of(uploader, &index.files[i]);
+        if (!is_needed_object(uploader, &index.files[i]) &&
+            !name_list_has(&uploader->doomed, name.text)) {
+            name_list_add(&uploader->doomed, name);
+        }
+    }
+    remote_index_deinit(&index);
+    return ERR_OK;
+}
+
 /* The newest index that can be read, and the one before it; older ones are doomed. */
 static err_t load_indexes(
     struct uploader *uploader, const struct index_id *ids, size_t count, struct errmsg *msg)
@@ -153,10 +186,7 @@ static err_t load_indexes(
         slot++;
     }
     while (left > 0) {
-        left--;
-        name_list_add(
-            &uploader->doomed,
-            remote_index_name(uploader->tenant, ids[left].generation, ids[left].sequence));
+        TRY(doom_index(uploader, ids[--left], msg));
     }
     return ERR_OK;
 }
@@ -321,11 +351,6 @@ static err_t gather_entry(const char *name, void *context, struct errmsg *msg)
     return is_needed(name) ? gather_small_file(gathering, path, name, msg) : ERR_OK;
 }
 
-static bool is_needed_object(const struct uploader *uploader, const struct remote_file *file)
-{
-    return index_needs(&uploader->newest, file) || index_needs(&uploader->previous, file);
-}
-
 /* The new index is durable: what only the one before the last needed is doomed. */
 static void shift(struct uploader *uploader, struct gathering *gathering)
 {
@@ -336,14 +361,14 @@ static void shift(struct uploader *uploader, struct gathering *gathering)
     keep_files_only(&uploader->newest);
     keep_files_only(&uploader->previous);
     gathering->index = (struct remote_index){.generation = 0};
+    if (old.generation != 0) { /* before its files: see doom_index() */
+        name_list_add(
+            &uploader->doomed, remote_index_name(uploader->tenant, old.generation, old.sequence));
+    }
     for (size_t i = 0; i < old.file_count; i++) {
         if (!is_needed_object(uploader, &old.files[i])) {
             name_list_add(&uploader->doomed, name_of(uploader, &old.files[i]));
         }
-    }
-    if (old.generation != 0) {
-        name_list_add(
-            &uploader->doomed, remote_index_name(uploader->tenant, old.generation, old.sequence));
     }
     remote_index_deinit(&old);
 }
@@ -419,6 +444,7 @@ err_t uploader_delete(struct uploader *uploader, struct errmsg *msg)
         TRY(objstore_delete(uploader->objects, doomed->items[doomed->count - 1].text, msg));
         doomed->count--;
         metric_add(&deleted, 1);
+        TRY(FAULT("uploader.after_delete"));
     }
     return ERR_OK;
 }

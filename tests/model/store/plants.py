@@ -165,6 +165,12 @@ PLANTS = [
      "    mirror->rounds_wanted = 2;", "    mirror->rounds_wanted = 1;", "tests/unit/remote/test_mirror"),
     ("space: what another compaction is writing is passed over", "common/kv/kv.c",
      "    if (!is_alone) {", "    if (false) {", "tests/unit/kv/test_kv"),
+    ("space: an index is deleted before its files", "pageserver/remote/uploader.c",
+     "    while (doomed->count > 0) {\n",
+     "    while (doomed->count > 0) {\n"
+     "        struct remote_name first = doomed->items[0];\n"
+     "        memmove(doomed->items, doomed->items + 1, (doomed->count - 1) * sizeof(first));\n"
+     "        doomed->items[doomed->count - 1] = first;\n", "tests/unit/remote/test_uploader"),
     ("space: dead blocks stay", "pageserver/store/gc_filter.c",
      "    return !filter->blocks_known || filter->page.block < filter->blocks[index];",
      "    return true;", CHURN),

@@ -386,6 +386,57 @@ START_TEST(test_an_index_comes_after_all_that_it_names)
 }
 END_TEST
 
+/* Files of the two newest indexes, each once. */
+static size_t files_of_newest_indexes(void)
+{
+    struct index_id *ids = NULL;
+    size_t count = 0;
+    struct remote_index newest, previous;
+    ck_assert_ok(index_list(objects, tenant, 1, &ids, &count, &msg), &msg);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_ok(index_load(objects, tenant, ids[1], &newest, &msg), &msg);
+    ck_assert_ok(index_load(objects, tenant, ids[0], &previous, &msg), &msg);
+    size_t files = newest.file_count;
+    for (size_t i = 0; i < previous.file_count; i++) {
+        const struct remote_file *same = remote_index_file(&newest, previous.files[i].name);
+        files += same == NULL || !hash128_equal(same->hash, previous.files[i].hash) ? 1 : 0;
+    }
+    remote_index_deinit(&newest);
+    remote_index_deinit(&previous);
+    mem_free(ids);
+    return files;
+}
+
+START_TEST(test_what_a_dead_process_did_not_delete_is_deleted_by_the_next)
+{
+    struct disk disk;
+    struct upload_round round;
+    fault_enable();
+    begin();
+    for (int deletions = 0; deletions < 3; deletions++) { /* before it dies */
+        disk_open(&disk, "disk");
+        for (lsn_t lsn = 1000; lsn < 1004; lsn++) {
+            ingest(&disk, lsn + 100 * (lsn_t)deletions);
+            ck_assert_ok(page_store_compact(disk.store, &msg), &msg);
+            ck_assert_ok(upload(&disk, 1, &round), &msg);
+        }
+        ck_assert_uint_gt(uploader_doomed(disk.uploader), 3);
+        for (int i = 0; i < deletions; i++) {
+            ck_assert_ok(fault_arm("uploader.after_delete=io*1", &msg), &msg);
+            ck_assert_int_eq(uploader_delete(disk.uploader, &msg), ERR_IO);
+        }
+        disk_close(&disk);
+    }
+    disk_open(&disk, "disk");
+    disk.position = (struct remote_position){.timeline = timeline, .number = TIMELINE, .lsn = 1203};
+    ck_assert_ok(upload(&disk, 1, &round), &msg);
+    ck_assert_ok(uploader_delete(disk.uploader, &msg), &msg);
+    ck_assert_uint_eq(objects_under(remote_data_prefix(tenant)).count, files_of_newest_indexes());
+    disk_close(&disk);
+    end();
+}
+END_TEST
+
 START_TEST(test_scrub_repairs_what_is_missing_or_damaged_and_finds_what_leaked)
 {
     struct disk disk, restored;
@@ -440,4 +491,5 @@ UNIT_MAIN(
     test_a_damaged_index_is_passed_over_for_the_one_before,
     test_a_killed_round_loses_nothing_and_is_repeated,
     test_an_index_comes_after_all_that_it_names,
+    test_what_a_dead_process_did_not_delete_is_deleted_by_the_next,
     test_scrub_repairs_what_is_missing_or_damaged_and_finds_what_leaked);
