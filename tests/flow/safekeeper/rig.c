@@ -23,16 +23,29 @@ static struct errmsg msg;
 
 /* ---- the process ---- */
 
-static struct rig *running; /* killed when the test ends however it ends */
+#define RIGS_MAX 4
+static struct rig *running[RIGS_MAX]; /* killed when the test ends however it ends */
 
 static void clean_up(void)
 {
-    if (running != NULL) {
-        if (running->pid > 0) {
-            (void)kill(running->pid, SIGKILL);
+    for (int i = 0; i < RIGS_MAX; i++) {
+        if (running[i] != NULL && running[i]->pid > 0) {
+            (void)kill(running[i]->pid, SIGKILL);
         }
-        err_ignore(dir_remove(running->dir, NULL), "left behind for a look");
+        if (running[i] != NULL) {
+            err_ignore(dir_remove(running[i]->dir, NULL), "left behind for a look");
+        }
     }
+}
+
+static void remember(struct rig *rig)
+{
+    int i = 0;
+    while (running[i] != NULL && running[i] != rig) {
+        i++;
+        ck_assert_int_lt(i, RIGS_MAX);
+    }
+    running[i] = rig;
 }
 
 void rig_init(struct rig *rig)
@@ -41,7 +54,7 @@ void rig_init(struct rig *rig)
     *rig = (struct rig){.output_fd = -1};
     (void)snprintf(rig->dir, sizeof(rig->dir), "%s/safekeeper-XXXXXX", base);
     ck_assert_ptr_nonnull(mkdtemp(rig->dir));
-    running = rig;
+    remember(rig);
     (void)atexit(clean_up);
 }
 
@@ -141,7 +154,9 @@ void rig_deinit(struct rig *rig)
         rig_stop(rig);
     }
     err_ignore(dir_remove(rig->dir, NULL), "left behind for a look");
-    running = NULL;
+    for (int i = 0; i < RIGS_MAX; i++) {
+        running[i] = running[i] == rig ? NULL : running[i];
+    }
 }
 
 /* ---- HTTP ---- */
