@@ -23,7 +23,7 @@ SETTINGS = ["--flush_size=256KB", "--flush_age=300ms", "--upload_interval=500ms"
             "--layers_memory=32MB", "--page_cache=8MB", "--block_cache=32MB"]
 LEASES_MAX = 20
 FAULTS = ["fail sync EIO 1 *.sst", "fail sync EIO 1 *.log", "fail sync EIO 1 */MANIFEST*", "fail write ENOSPC 1 *.sst",
-          "fail write EIO 1 *.log", "fail read EIO 3 *.sst"]
+          "fail write EIO 1 *.log", "fail read EIO 1 *.sst"]
 
 
 class Daemon:
