@@ -128,3 +128,36 @@ def test_membership_changes_without_a_compute(build):
         assert not violations, violations
     finally:
         cluster.down()
+
+
+def test_membership_a_change_is_given_up_and_one_goes_with_its_project(build):
+    """Nothing of a newcomer stays: not of a change that is given up, not of one that is under way when the project goes."""
+    cluster = Cluster(build, safekeepers=4).up()
+    try:
+        change = Change(cluster, 9)
+        change.ledger.stop()
+        change.branch.suspend() # so that the newcomer is not done at once
+        old = change.ids()
+        spare = next(n for n in range(1, 5) if n not in old)
+
+        def held(number):
+            return len(http("GET", cluster.safekeepers[number - 1].http_url + "/v1/tenants")["timelines"])
+
+        change.begin(remove=[old[0]], add=[spare])
+        try:
+            change.begin(remove=[old[1]])
+            raise AssertionError("two changes at once")
+        except ApiError as refused:
+            assert refused.status == 409, refused
+        wait_for("the newcomer to have the timeline", lambda: held(spare) == 1)
+        cluster.api("DELETE", change.path + "/change")
+        change.settle()
+        assert change.ids() == old, change.get()
+        wait_for("the newcomer to have lost it", lambda: held(spare) == 0 and not change.get()["left"])
+
+        change.begin(remove=[old[0]], add=[spare])
+        wait_for("the newcomer to have it again", lambda: held(spare) == 1)
+        cluster.api("DELETE", f"/projects/{change.branch.project.id}")
+        wait_for("it to be gone everywhere", lambda: sum(held(n) for n in range(1, 5)) == 0)
+    finally:
+        cluster.down()
