@@ -204,16 +204,18 @@ static void win(struct proposer *proposer, struct proposer_actions *out)
 
 static bool vote_is_valid(const struct proposer *proposer, const struct vote_reply *vote)
 {
-    if (!term_history_is_valid(&vote->history)) {
+    if (vote->history.count > 0 && !term_history_is_valid(&vote->history)) {
         return false;
     }
-    const struct term_start *last = &vote->history.items[vote->history.count - 1];
     bool positions_fit = vote->start_lsn <= vote->commit_lsn &&
                          vote->commit_lsn <= vote->record_lsn &&
                          vote->record_lsn <= vote->flush_lsn;
-    bool history_fits = MUTANT(13) || last->lsn <= vote->record_lsn;
+    uint32_t count = vote->history.count; /* 0: its terms are forgotten, see counting_votes() */
+    bool history_fits =
+        MUTANT(13) || count == 0 || vote->history.items[count - 1].lsn <= vote->record_lsn;
     /* A refusal may come from who follows another winner of our term already. */
-    bool term_fits = vote->granted ? last->term < proposer->term : last->term <= proposer->term;
+    term_t last_term = term_history_last_term(&vote->history);
+    bool term_fits = vote->granted ? last_term < proposer->term : last_term <= proposer->term;
     bool suspicion_fits = vote->suspect_lsn == LSN_NONE || vote->suspect_lsn > vote->record_lsn;
     return positions_fit && history_fits && term_fits && suspicion_fits;
 }
@@ -221,7 +223,10 @@ static bool vote_is_valid(const struct proposer *proposer, const struct vote_rep
 /*
  * Who lost WAL that it may have acknowledged cannot stand for the quorum that committed it. Its
  * vote counts when a voter has that WAL; and when every member voted: then whoever else
- * acknowledged it is among them.
+ * acknowledged it is among them. The same goes for a history that is empty: it follows somebody
+ * whose history begins behind the end of its log, and nobody knows which term that end is of. Terms
+ * that were written in were on a quorum before, so with every member among the voters somebody
+ * newer is there.
  */
 static uint32_t counting_votes(const struct proposer *proposer)
 {
@@ -229,8 +234,10 @@ static uint32_t counting_votes(const struct proposer *proposer)
     uint32_t donor = best_donor(proposer);
     for (uint32_t i = 0; i < member_count(proposer); i++) {
         const struct proposer_peer *peer = &proposer->peers[i];
-        bool counts = peer->granted && (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
-                                        is_covered(&proposer->peers[donor], peer));
+        bool is_known = peer->history.count > 0;
+        bool counts = peer->granted && is_known &&
+                      (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
+                       is_covered(&proposer->peers[donor], peer));
         granted |= (uint32_t)peer->granted << i;
         counting |= (uint32_t)counts << i;
     }

@@ -29,6 +29,15 @@ void term_history_push(struct term_history *history, term_t term, lsn_t lsn)
         ASSERT(history->items[history->count - 1].term < term);
         ASSERT(history->items[history->count - 1].lsn <= lsn);
     }
+    /*
+     * A term that begins where the one before began: that one has no byte in this log, and whoever
+     * has bytes of it parts from this log here with or without its entry. So only terms that were
+     * written in push the oldest out, and those are on a quorum.
+     */
+    if (history->count > 1 && history->items[history->count - 1].lsn == lsn) {
+        MARK("term_history.push.replaced");
+        history->count--;
+    }
     if (history->count == TERM_HISTORY_MAX) {
         MARK("term_history.push.trimmed");
         history->count--;

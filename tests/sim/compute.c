@@ -44,7 +44,7 @@ static void want_local_wal(struct world *world, uint32_t c)
     compute->local_due = true;
     uint64_t mean_us = world->healing ? 200 : world->climate.local_us;
     schedule_add(
-        world, tape_below(&world->tape, TAPE_WORK, 2 * mean_us),
+        world, 1 + tape_below(&world->tape, TAPE_WORK, 2 * mean_us),
         (struct sim_event){
             .kind = EV_LOCAL_WAL, .compute = c, .incarnation = compute->incarnation});
 }

@@ -36,7 +36,8 @@ void network_connect(struct world *world, uint32_t c, uint32_t n)
 {
     struct compute *compute = &world->computes[c];
     const struct membership *membership = &compute->proposer.options.membership;
-    if (!compute->alive || compute->conn[n] != 0 || world->conns_count == CONNS_MAX ||
+    if (!compute->alive || compute->conn[n] != 0 ||
+        world->conns_count >= CONNS_MAX - (world->healing ? 0 : CONNS_RESERVE) ||
         membership_index(membership, n + 1) == membership->count) {
         return;
     }

@@ -221,7 +221,11 @@ static void dispatch(struct world *world, const struct sim_event *event)
                     .incarnation = compute->incarnation});
         }
         break;
-    case EV_HEAL: heal(world); break;
+    case EV_HEAL:
+        if (!world->healing) {
+            heal(world);
+        }
+        break;
     case EV_CHANGER: changer_on_tick(world, event); break;
     case EV_NOTE: node_on_note(world, event); break;
     case EV_REPORT: changer_on_note(world, event); break;
@@ -348,6 +352,9 @@ const char *world_run(struct world *world, FILE *chart_file)
         dispatch(world, &event);
         world->digest = hash64(&event.order, sizeof(event.order), world->digest + event.at_us);
         world->steps++;
+        if (!world->healing && world->steps == CHAOS_STEPS_MAX) {
+            heal(world); /* enough of it */
+        }
         healed = world->healing && (is_healed(world) || is_beyond_repair(world));
         if (!healed && (world->steps > world->steps_max ||
                         world->now_us > world->climate.chaos_us + HEAL_US)) {

@@ -17,13 +17,15 @@
 
 #define GENERATION 1 /* of the first membership */
 /* Room that faults must leave in the WAL, so that something can be committed after healing. */
-#define WAL_RESERVE 1024
-#define CONNS_MAX   2048
-#define VOTES_MAX   4
-#define EVENTS_MAX  4096
-#define ARENA_SIZE  (32 * MIB)
-#define INSTANT_MAX 2000  /* events at one moment; more is a loop that burns CPU */
-#define STEPS_MAX   60000 /* of a schedule; then nothing gets on any more */
+#define WAL_RESERVE     1024
+#define CONNS_MAX       2048
+#define CONNS_RESERVE   512 /* of them for healing */
+#define VOTES_MAX       4
+#define EVENTS_MAX      4096
+#define ARENA_SIZE      (32 * MIB)
+#define INSTANT_MAX     2000 /* events at one moment; more is a loop that burns CPU */
+#define CHAOS_STEPS_MAX 30000
+#define STEPS_MAX       60000 /* of a schedule; then nothing gets on any more */
 
 enum event_kind {
     EV_CONNECT, /* a hello reaches a safekeeper */

@@ -714,7 +714,7 @@ END_TEST
 START_TEST(test_suspicion_ends_when_everything_is_written_again)
 {
     given_suspect(104, 304);
-    struct elected elected = elected_from(9, START, START + 104);
+    struct elected elected = elected_from(9, START + 104, START + 104);
     elected.term = 3; /* its leader still lives */
     elected.history.count = 2;
     when_elected(&elected, first);

@@ -55,6 +55,28 @@ START_TEST(test_a_full_history_loses_its_oldest_entry)
 }
 END_TEST
 
+/* A compute that only elects and stops, again and again, pushes nothing out. */
+START_TEST(test_a_term_without_wal_is_replaced_by_the_next)
+{
+    struct term_history history = HISTORY({0, 100}, {1, 200});
+    for (term_t term = 2; term <= 2 * TERM_HISTORY_MAX; term++) {
+        term_history_push(&history, term, 300);
+    }
+    ck_assert_uint_eq(history.count, 3);
+    ck_assert_uint_eq(history.items[1].term, 1);
+    ck_assert_uint_eq(term_history_last_term(&history), 2 * TERM_HISTORY_MAX);
+    ck_assert(term_history_is_valid(&history));
+}
+END_TEST
+
+START_TEST(test_logs_part_at_the_same_place_without_the_terms_that_wrote_nothing)
+{
+    struct term_history leader = HISTORY({0, 100}, {1, 200}, {4, 300});
+    struct term_history follower = HISTORY({0, 100}, {1, 200}, {2, 300}); /* and wrote */
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 380, 100), 300);
+}
+END_TEST
+
 START_TEST(test_clipping_keeps_a_term_that_begins_at_the_end)
 {
     struct term_history history = HISTORY({0, 100}, {1, 200}, {2, 201});
@@ -123,6 +145,8 @@ UNIT_MAIN(
     test_who_follows_the_same_term_is_common_to_its_end,
     test_without_a_common_term_what_is_committed_is_common,
     test_a_full_history_loses_its_oldest_entry,
+    test_a_term_without_wal_is_replaced_by_the_next,
+    test_logs_part_at_the_same_place_without_the_terms_that_wrote_nothing,
     test_clipping_keeps_a_term_that_begins_at_the_end,
     test_histories_ascend,
     test_more_than_half_is_a_quorum,
