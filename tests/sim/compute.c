@@ -43,8 +43,9 @@ static void want_local_wal(struct world *world, uint32_t c)
     }
     compute->local_due = true;
     uint64_t mean_us = world->healing ? 200 : world->climate.local_us;
+    uint64_t delay_us = tape_below(&world->tape, TAPE_WORK, 2 * mean_us);
     schedule_add(
-        world, 1 + tape_below(&world->tape, TAPE_WORK, 2 * mean_us),
+        world, MAX_OF(delay_us, 1), /* time passes on a tape that is used up, too */
         (struct sim_event){
             .kind = EV_LOCAL_WAL, .compute = c, .incarnation = compute->incarnation});
 }

@@ -3,6 +3,7 @@
  *
  *   sim SEED [--without a,b]   one schedule with its message chart; some kinds of trouble left out
  *   sim --tape FILE            the schedule of a tape (tape.h), with its chart
+ *   sim --bytes FILE          the schedule of an input of tests/fuzz/fuzz_sim.c, with its chart
  *   sim --shrink SEED|FILE     leave out whatever the violation does not need
  *   sim --tapes DIR            each tape in there must be safe; `ok NAME` for each
  *   sim --runs N [--from S]    many, quickly; each 1000th runs twice and must be the same
@@ -27,7 +28,8 @@
 #include "tests/sim/trial.h"
 
 #define USAGE                                                                                      \
-    "usage: sim SEED [--without KIND,...] | --tape FILE | --shrink SEED|FILE | --tapes DIR |\n"    \
+    "usage: sim SEED [--without KIND,...] | --tape FILE | --bytes FILE | --shrink SEED|FILE | "    \
+    "--tapes DIR |\n"                                                                              \
     "       --runs N | --seconds T | --determinism N\n"                                            \
     "       [--from SEED] [--save FILE] [--marks]\n"
 
@@ -119,7 +121,7 @@ static void print_marks(void)
 
 /* What the command line says. */
 struct request {
-    const char *tape, *shrink, *tapes, *save;
+    const char *tape, *bytes, *shrink, *tapes, *save;
     const char *seed_text;
     uint64_t from, runs, seconds, determinism, digests;
     uint32_t calm;
@@ -183,6 +185,21 @@ static int replay_seed(const struct request *request)
 static int replay_tape(const struct request *request)
 {
     return load(&world->tape, request->tape) ? replay(request) : 2;
+}
+
+static int replay_bytes(const struct request *request)
+{
+    static uint8_t input[1 * MIB];
+    FILE *file = fopen(request->bytes, "rb");
+    if (file == NULL) {
+        perror(request->bytes);
+        return 2;
+    }
+    size_t size = fread(input, 1, sizeof(input), file);
+    (void)fclose(file);
+    world->tape.recording = true;
+    tape_bytes(&world->tape, bytes_of(input, size));
+    return replay(request);
 }
 
 /* The decisions of a seed, up to the violation or the end. */
@@ -399,6 +416,7 @@ static bool take_flag(struct request *request, const char *flag, const char *val
         uint64_t *number;
     } flags[] = {
         {"--tape", .text = &request->tape},
+        {"--bytes", .text = &request->bytes},
         {"--shrink", .text = &request->shrink},
         {"--tapes", .text = &request->tapes},
         {"--save", .text = &request->save},
@@ -447,6 +465,7 @@ int main(int argc, char **argv)
     } verbs[] = {
         {request.seed_text != NULL, replay_seed},
         {request.tape != NULL, replay_tape},
+        {request.bytes != NULL, replay_bytes},
         {request.shrink != NULL, shrink},
         {request.tapes != NULL, run_tapes},
         {request.runs > 0 || request.seconds > 0, search},

@@ -23,7 +23,7 @@
 #define VOTES_MAX       4
 #define EVENTS_MAX      4096
 #define ARENA_SIZE      (32 * MIB)
-#define INSTANT_MAX     2000 /* events at one moment; more is a loop that burns CPU */
+#define INSTANT_MAX     8000 /* events at one moment; more is a loop that burns CPU */
 #define CHAOS_STEPS_MAX 30000
 #define STEPS_MAX       60000 /* of a schedule; then nothing gets on any more */
 
