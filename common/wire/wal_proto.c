@@ -85,7 +85,8 @@ struct member_list get_member_list(struct reader *in)
         item->port = get_u16(in);
         item->is_old = (sets & SET_OLD) != 0;
         item->is_new = (sets & SET_NEW) != 0;
-        if (in->bad || sets > (SET_OLD | SET_NEW) || host.size >= MEMBER_HOST_SIZE) {
+        bool has_end = host.size > 0 && memchr(host.data, 0, host.size) != NULL;
+        if (in->bad || sets > (SET_OLD | SET_NEW) || host.size >= MEMBER_HOST_SIZE || has_end) {
             in->bad = true;
         } else if (host.size > 0) {
             memcpy(item->host, host.data, host.size);

@@ -37,7 +37,8 @@
     X(rel_size)                                                                                    \
     X(rel_size_reply)                                                                              \
     X(db_size)                                                                                     \
-    X(db_size_reply)
+    X(db_size_reply)                                                                               \
+    X(membership_notice)
 
 #define TRY_MESSAGE(type)                                                                          \
     static void try_##type(struct bytes payload)                                                   \

@@ -303,6 +303,32 @@ START_TEST(test_term_history_is_bounded_and_ascends)
 }
 END_TEST
 
+/* What is decoded is encoded to the same bytes: nothing of a name is lost on the way. */
+START_TEST(test_members_that_cannot_be_are_refused)
+{
+    struct membership_notice notice = {.generation = 2, .members = sample_member_list(0)}, back;
+    struct buf wire = {0};
+    size_t size = membership_notice_size(&notice);
+    struct writer out = {.next = buf_extend(&wire, size), .left = size};
+    membership_notice_encode(&notice, &out);
+    size_t sets_at = 4 + 4 + 8, host_at = sets_at + 1 + 4;
+    struct reader in = reader_of(buf_view(&wire));
+    ck_assert_int_eq(membership_notice_decode(&back, &in), ERR_OK);
+    wire.data[host_at + 3] = 0; /* "127" and a rest that no text shows */
+    in = reader_of(buf_view(&wire));
+    ck_assert_int_eq(membership_notice_decode(&back, &in), ERR_CORRUPT);
+    wire.data[host_at + 3] = '.';
+    wire.data[sets_at] = 4; /* a third set */
+    in = reader_of(buf_view(&wire));
+    ck_assert_int_eq(membership_notice_decode(&back, &in), ERR_CORRUPT);
+    wire.data[sets_at] = 3;
+    wire.data[4] = MEMBER_LIST_MAX + 1;
+    in = reader_of(buf_view(&wire));
+    ck_assert_int_eq(membership_notice_decode(&back, &in), ERR_CORRUPT);
+    buf_deinit(&wire);
+}
+END_TEST
+
 /* -- golden files -- */
 
 static void sample_frame(const struct message *message, struct buf *to)
@@ -363,4 +389,5 @@ UNIT_MAIN(
     test_flipped_bits_and_garbage_never_read_beyond,
     test_lengths_that_a_peer_chose_are_not_believed,
     test_term_history_is_bounded_and_ascends,
+    test_members_that_cannot_be_are_refused,
     test_bytes_on_the_wire_are_those_of_the_golden_files);
