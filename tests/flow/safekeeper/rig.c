@@ -411,16 +411,25 @@ void fill_wal(uint8_t *to, lsn_t begin_lsn, size_t size, term_t term)
     }
 }
 
-void leader_vote(struct leader *leader, const struct rig *rig, term_t term)
+static void vote_on(
+    struct leader *leader, const struct rig *rig, struct timeline_id timeline, term_t term)
 {
     struct frame frame;
+    struct hello hello = client_hello(HELLO_ROLE_PROPOSER);
     *leader = (struct leader){.term = term};
-    client_open(&leader->client, rig, HELLO_ROLE_PROPOSER);
+    hello.timeline = timeline;
+    client_connect(&leader->client, rig);
+    ck_assert_int_eq(client_say_hello(&leader->client, &hello), ERR_OK);
     struct vote_request request = {.generation = RIG_GENERATION, .term = term, .proposer_id = 77};
     CLIENT_SEND(&leader->client, vote_request, &request, FRAME_VOTE_REQUEST);
     client_expect(&leader->client, FRAME_VOTE_REPLY, &frame);
     struct reader in = reader_of(frame.payload);
     ck_assert_int_eq(vote_reply_decode(&leader->vote, &in), ERR_OK);
+}
+
+void leader_vote(struct leader *leader, const struct rig *rig, term_t term)
+{
+    vote_on(leader, rig, rig_timeline, term);
 }
 
 void leader_elect(struct leader *leader, lsn_t stream_lsn)
@@ -448,12 +457,18 @@ void leader_elect(struct leader *leader, lsn_t stream_lsn)
 
 void leader_begin(struct leader *leader, const struct rig *rig, term_t term)
 {
-    leader_vote(leader, rig, term);
+    leader_begin_on(leader, rig, rig_timeline, term);
+}
+
+void leader_begin_on(
+    struct leader *leader, const struct rig *rig, struct timeline_id timeline, term_t term)
+{
+    vote_on(leader, rig, timeline, term);
     ck_assert_uint_eq(leader->vote.granted, 1);
     leader_elect(leader, leader->vote.record_lsn);
 }
 
-void leader_send(struct leader *leader, size_t size, lsn_t commit_lsn)
+void leader_queue(struct leader *leader, size_t size, lsn_t commit_lsn)
 {
     uint8_t *wal = mem_alloc(size + 1);
     if (leader->use_fixed_bytes) {
@@ -470,9 +485,14 @@ void leader_send(struct leader *leader, size_t size, lsn_t commit_lsn)
         .wal = bytes_of(wal, size),
     };
     CLIENT_SEND(&leader->client, append, &append, FRAME_APPEND);
-    client_flush(&leader->client);
     leader->lsn += size;
     mem_free(wal);
+}
+
+void leader_send(struct leader *leader, size_t size, lsn_t commit_lsn)
+{
+    leader_queue(leader, size, commit_lsn);
+    client_flush(&leader->client);
 }
 
 static bool next_reply(struct leader *leader)

@@ -92,10 +92,14 @@ struct leader {
 
 /* Connect, be elected in `term`, and stream from where the log ends. */
 void leader_begin(struct leader *leader, const struct rig *rig, term_t term);
+void leader_begin_on(
+    struct leader *leader, const struct rig *rig, struct timeline_id timeline, term_t term);
 void leader_vote(struct leader *leader, const struct rig *rig, term_t term);
 void leader_elect(struct leader *leader, lsn_t stream_lsn);
 /* Send without waiting. Its bytes are those of fill_wal(term). */
 void leader_send(struct leader *leader, size_t size, lsn_t commit_lsn);
+void leader_queue(
+    struct leader *leader, size_t size, lsn_t commit_lsn); /* leaves at the next wait */
 /* Read replies until flush_lsn is at least `lsn`. False: the connection ended. */
 bool leader_wait(struct leader *leader, lsn_t lsn);
 /* Send, wait for the flush, commit, wait until the safekeeper knows. */
