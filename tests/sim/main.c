@@ -15,6 +15,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -268,7 +269,9 @@ static int run_tapes(const struct request *request)
             "%s %s%s%s\n", violation == NULL ? "ok" : "FAILED", name, violation == NULL ? "" : ": ",
             violation == NULL ? "" : violation);
         failed += violation != NULL;
+        free(entries[i]);
     }
+    free(entries);
     if (count <= 0) {
         printf("no tape in %s\n", request->tapes);
     }
