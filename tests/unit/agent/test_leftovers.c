@@ -18,17 +18,25 @@ static char folder[] = "/tmp/anabranch-left-XXXXXX";
 static char dir[PATH_SIZE];
 static char pids[PATH_SIZE];
 
+/* A signal that comes before the child has its handlers waits for them. */
 static pid_t sleeper(void)
 {
+    sigset_t ends, before;
+    (void)sigemptyset(&ends);
+    (void)sigaddset(&ends, SIGTERM);
+    (void)sigaddset(&ends, SIGQUIT);
+    (void)sigprocmask(SIG_BLOCK, &ends, &before);
     pid_t pid = fork();
     if (pid == 0) {
         (void)signal(SIGTERM, SIG_DFL); /* the test library handles it in its children */
         (void)signal(SIGQUIT, SIG_DFL);
+        (void)sigprocmask(SIG_UNBLOCK, &ends, NULL);
         for (;;) {
             (void)pause();
         }
     }
     ck_assert_int_gt(pid, 0);
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     return pid;
 }
 
