@@ -184,6 +184,37 @@ static void check_chain(struct oracle *oracle, lsn_t begin_lsn, lsn_t end_lsn)
     }
 }
 
+/*
+ * The bytes that `term` commits, if a quorum holds them: those that its leader has. Of a leader
+ * that is not kept any more, those of any member; not so of others, since a platter's rest of a
+ * lost log and what was lost with a damaged disk can be alike.
+ */
+static const uint8_t *find_agreed(
+    const struct oracle *oracle,
+    term_t term,
+    bool with_graves,
+    lsn_t begin_lsn,
+    lsn_t lsn,
+    const struct membership *membership,
+    const struct disk *const disks[NODES_MAX])
+{
+    uint32_t winner = find_winner(oracle, term);
+    if (winner < WINNERS_MAX) {
+        const uint8_t *wal = oracle->winners[winner].wal;
+        return oracle->winners[winner].end_lsn >= lsn &&
+                       quorum_holds(membership, with_graves, disks, wal, begin_lsn, lsn)
+                   ? wal
+                   : NULL;
+    }
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const uint8_t *platter = disks[membership->members[i] - 1]->platter;
+        if (quorum_holds(membership, with_graves, disks, platter, begin_lsn, lsn)) {
+            return platter;
+        }
+    }
+    return NULL;
+}
+
 void oracle_on_committed(
     struct oracle *oracle,
     term_t term,
@@ -198,13 +229,7 @@ void oracle_on_committed(
      * must.
      */
     bool is_late = membership->generation < oracle->newest || oracle->newcomer_lost;
-    const uint8_t *agreed = NULL;
-    for (uint32_t i = 0; i < membership->count && agreed == NULL; i++) {
-        const uint8_t *platter = disks[membership->members[i] - 1]->platter;
-        if (quorum_holds(membership, is_late, disks, platter, begin_lsn, lsn)) {
-            agreed = platter;
-        }
-    }
+    const uint8_t *agreed = find_agreed(oracle, term, is_late, begin_lsn, lsn, membership, disks);
     if (agreed == NULL) {
         oracle_fail(
             oracle,
