@@ -35,9 +35,9 @@ PLANTS = [
      "    if (end_lsn < MAX_OF(recovery->certified_lsn, store->commit_lsn)) {",
      "    if (end_lsn == 0) {", STORE),
     ("23: the log is cut before anybody has noted what may be lost", RECOVERY,
-     "    if (recovery->suspect_lsn > store->record_lsn && recovery->witness != NULL) {",
+     "    if (suspect_lsn > record_lsn && recovery->witness != NULL) {",
      "    TRY(clean_up(recovery, msg));\n"
-     "    if (recovery->suspect_lsn > store->record_lsn && recovery->witness != NULL) {", STORE),
+     "    if (suspect_lsn > record_lsn && recovery->witness != NULL) {", STORE),
     ("23: nobody hears of a last record that cannot be read", RECOVERY,
      "    if (log.has_trailing_bytes) {\n        suspect_unreadable(recovery, segment);",
      "    if (false) {\n        suspect_unreadable(recovery, segment);", STORE),
