@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import signal
 import socket
 import struct
 import urllib.request
@@ -166,7 +167,7 @@ def test_garbage_on_every_http_port(cluster):
     everything_lives(cluster)
 
 
-def test_flipped_bit_in_a_wal_segment_is_reported_and_not_served(fresh_cluster):
+def test_flipped_bit_in_a_wal_segment_is_reported_not_served_and_repaired(fresh_cluster):
     project = fresh_cluster.create_project("rot")
     main = project.main()
     with main.connect() as db:
@@ -182,15 +183,22 @@ def test_flipped_bit_in_a_wal_segment_is_reported_and_not_served(fresh_cluster):
         at = len(data.rstrip(b"\x00")) - 200000
         file.seek(at)
         file.write(bytes([data[at] ^ 0x10]))
+    others = fresh_cluster.safekeepers[1:]
+    for other in others: # otherwise they have repaired it before anybody looks
+        other.kill(signal.SIGSTOP)
     safekeeper.start(ready=False) # one timeline is out of service, and it says so
     def says_so():
         states = [t["storage"] for t in http("GET", safekeeper.http_url + "/v1/tenants")["timelines"]]
         return next((s for s in states if s not in ("ok", "opening")), None)
     why = wait_for("the safekeeper reports the damage", says_so)
     assert "failed" in why and ("checksum" in why or "crc" in why.lower()), why
+    for other in others:
+        other.kill(signal.SIGCONT)
     with main.connect() as db: # the other two go on
         db.query("INSERT INTO kept VALUES (0, 'after')")
         assert db.value("SELECT count(*) FROM kept") == "20001"
+    wait_for("the others have repaired it", lambda: says_so() is None)
+    assert segment.read_bytes()[at] == data[at]
 
 
 def arm(process, spec):
