@@ -181,7 +181,10 @@ void disk_end_truncate(struct disk *disk)
     memset(at(disk->platter, disk->truncate_lsn), 0, WAL_LIMIT - disk->truncate_lsn);
     disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
     disk->group_begin_lsn = disk->group_record_lsn = disk->durable_lsn; /* proven by its record */
-    disk->intact_lsn = WAL_START;
+    /* Who catches up cuts its log too: as long as the vote says what was lost, that counts. */
+    if (disk_durable_state(disk)->suspect_lsn <= disk->truncate_lsn) {
+        disk->intact_lsn = WAL_START;
+    }
     disk->truncating = false;
 }
 
