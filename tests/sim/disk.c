@@ -80,8 +80,10 @@ void disk_init(struct disk *disk)
 
 void disk_bury(struct disk *disk)
 {
-    disk->grave_lsn = disk->durable_lsn;
-    memcpy(disk->grave, disk->platter, sizeof(disk->grave));
+    /* What was acknowledged, also if it was damaged before. */
+    bool was_damaged = disk->intact_lsn >= disk->durable_lsn;
+    disk->grave_lsn = was_damaged ? disk->intact_lsn : disk->durable_lsn;
+    memcpy(disk->grave, was_damaged ? disk->intact : disk->platter, sizeof(disk->grave));
     disk_init(disk);
 }
 
