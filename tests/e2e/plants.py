@@ -10,6 +10,7 @@ The cluster runs from a folder of links to the build, but for what has the plant
 import argparse
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -86,9 +87,17 @@ def try_plant(build, entry):
             return False, said
         done = subprocess.run([sys.executable, HERE / "run.py", "--build", shadow, entry[5]],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    lines = done.stdout.splitlines()
-    error = next((line for line in lines if line.startswith("AssertionError: ")), "")
-    return any(line.startswith("FAILED") for line in lines) and error != "", error or "\n".join(lines[-5:])
+    return judge(done.stdout.splitlines())
+
+
+def judge(lines):
+    """Caught is a check of the test's that fails, or a statement of its that Postgres answers with an error (a page of
+    the past may point at one that is not there); a cluster that does not start, or hangs, has shown nothing."""
+    if not any(line.startswith("FAILED") for line in lines):
+        return False, "the test passed"
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    caught = next((line for line in raised if line.startswith(("AssertionError: ", "pq.Error: "))), "")
+    return caught != "", caught or "\n".join(raised or lines[:20])
 
 
 def main():
