@@ -107,9 +107,8 @@ bool key_filter_may_have(const struct key_filter *filter, uint64_t hash)
     return !key_filter_is_useful(filter) || has(filter, hash);
 }
 
-void key_filter_add(struct key_filter *filter, struct page_key key)
+void key_filter_add(struct key_filter *filter, uint64_t hash)
 {
-    uint64_t hash = key_filter_hash(key);
     unsigned count = atomic_load_explicit(&filter->level_count, memory_order_relaxed);
     if (!key_filter_is_useful(filter) || has(filter, hash)) {
         return;

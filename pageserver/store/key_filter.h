@@ -16,9 +16,9 @@ struct key_filter;
 
 struct key_filter *key_filter_create(void);
 void key_filter_destroy(struct key_filter *filter); /* NULL is fine */
-void key_filter_add(struct key_filter *filter, struct page_key key);
-/* Of the page, without its LSN: made once, asked of many filters. */
+/* Of the page, without its LSN: made once, for many filters. */
 uint64_t key_filter_hash(struct page_key key);
+void key_filter_add(struct key_filter *filter, uint64_t hash);
 bool key_filter_may_have(const struct key_filter *filter, uint64_t hash); /* [any] */
 /* False once it is full: it says "maybe" to everything, and takes no more memory. */
 bool key_filter_is_useful(const struct key_filter *filter);

@@ -28,7 +28,6 @@ METRIC_COUNTER(
 
 #define FILE_BYTES_MAX     (64 * MIB)
 #define FILE_BYTES_MIN     (4 * MIB)  /* a timeline gets a file of its own behind so much */
-#define LEARNED_AT_ONCE    32         /* pages, by a filter */
 #define IMPORT_CHUNK_BYTES (16 * MIB) /* sorted in memory, then a file */
 
 /* -- files -- */
@@ -112,13 +111,19 @@ static err_t put_version(
 
 /* So few at a time that the writer hardly waits, so many that it seldom does. */
 static void learn_pages(
-    struct timeline_layers *layers, struct layer_page *const *pages, size_t count)
+    struct page_store *store,
+    struct timeline_layers *layers,
+    struct layer_page *const *pages,
+    size_t count)
 {
-    for (size_t i = 0; i < count && layers->filter != NULL;) {
-        (void)pthread_mutex_lock(&layers->writing);
-        for (size_t end = MIN_OF(i + LEARNED_AT_ONCE, count); i < end; i++) {
-            key_filter_add(layers->filter, pages[i]->key);
+    struct page_key keys[LEARNED_AT_ONCE];
+    for (size_t i = 0; i < count && layers->filter != NULL; i += LEARNED_AT_ONCE) {
+        size_t some = MIN_OF(count - i, (size_t)LEARNED_AT_ONCE);
+        for (size_t at = 0; at < some; at++) {
+            keys[at] = pages[i + at]->key;
         }
+        (void)pthread_mutex_lock(&layers->writing);
+        timeline_layers_learn(store, layers, keys, some);
         (void)pthread_mutex_unlock(&layers->writing);
     }
 }
@@ -156,7 +161,7 @@ err_t layer_files_add(
     }
     size_t count = 0;
     struct layer_page **pages = open_layer_sort(layer, &count);
-    learn_pages(layers, pages, count);
+    learn_pages(files->store, layers, pages, count);
     err_t err = ERR_OK;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         __builtin_prefetch(pages[MIN_OF(i + 4, count - 1)]);

@@ -165,7 +165,7 @@ err_t page_reader_relations(
     struct key_set set = {0};
     err_t err = ERR_OK;
     for (size_t i = 0; i < reader->path->count && err == ERR_OK; i++) {
-        gather_layer_forks(&reader->spans[i], spc, db, &set);
+        gather_layer_forks(&reader->view->spans[i], spc, db, &set);
         err = gather_forks(reader, reader->path->spans[i].timeline, spc, db, &set, msg);
     }
     key_set_sort(&set);
@@ -242,7 +242,7 @@ err_t page_reader_written(
     struct errmsg *msg)
 {
     struct written written = {.from = from, .to = to, .visit = visit, .context = context};
-    const struct span_layers *layers = &reader->spans[span];
+    const struct span_layers *layers = &reader->view->spans[span];
     for (size_t i = 0; i < layers->count; i++) {
         TRY(open_layer_visit(layers->layers[i], visit_layer_page, &written, msg));
     }
@@ -311,7 +311,7 @@ err_t page_reader_state_keys(
     for (size_t i = 0; i < reader->path->count && err == ERR_OK; i++) {
         const struct page_span *span = &reader->path->spans[i];
         lsn_t limit = MIN_OF(lsn, span->max_lsn);
-        gather_layer_states(&reader->spans[i], kind, limit, &set);
+        gather_layer_states(&reader->view->spans[i], kind, limit, &set);
         err = gather_states(reader, span, kind, limit, &set, msg);
     }
     key_set_sort(&set);
@@ -411,7 +411,7 @@ err_t page_reader_commit_after(
         const struct page_span *span = &reader->path->spans[i];
         struct commit commit = {0};
         TRY(kv_commit_after(reader, span->timeline, time, &commit, msg));
-        TRY(layer_commit_after(&reader->spans[i], span->timeline, time, &commit, msg));
+        TRY(layer_commit_after(&reader->view->spans[i], span->timeline, time, &commit, msg));
         /* Times only grow with the LSN: behind one beyond the limit there is none below it. */
         if (commit.found && commit.lsn <= MIN_OF(lsn, span->max_lsn)) {
             *ret_lsn = commit.start_lsn;
@@ -513,7 +513,7 @@ err_t page_reader_newest_commit(
         lsn_t limit = MIN_OF(lsn, span->max_lsn);
         struct commit commit = {0};
         TRY(kv_newest_commit(reader, span->timeline, limit, &commit, msg));
-        layer_newest_commit(&reader->spans[i], limit, &commit);
+        layer_newest_commit(&reader->view->spans[i], limit, &commit);
         if (commit.found) {
             *ret_time = commit.time;
             return ERR_OK;

@@ -10,86 +10,14 @@
 #include "pageserver/store/page_reader_private.h"
 
 METRIC_COUNTER(
+    spans_asked,
+    "pageserver_store_spans_asked_total",
+    "timelines that reads through branches asked for their page");
+
+METRIC_COUNTER(
     seeks_saved,
     "pageserver_store_seeks_saved_total",
     "steps of a read over a timeline that has nothing of the page, as its filter said");
-
-static lsn_t kv_lsn_of(const struct timeline_layers *layers)
-{
-    return layers == NULL ? UINT64_MAX : layers->kv_lsn;
-}
-
-static void take_layers(struct page_reader *reader)
-{
-    struct page_store *store = reader->store;
-    (void)pthread_mutex_lock(&store->lock);
-    reader->layer_changes = store->layer_changes;
-    for (size_t i = 0; i < reader->path->count; i++) {
-        struct span_layers *span = &reader->spans[i];
-        const struct timeline_layers *layers =
-            timeline_layers_find(store, reader->path->spans[i].timeline);
-        *span = (struct span_layers){
-            .kv_lsn = kv_lsn_of(layers), .filter = layers == NULL ? NULL : layers->filter};
-        if (layers != NULL && layers->open != NULL) {
-            span->layers[span->count++] = open_layer_ref(layers->open);
-        }
-        if (layers != NULL && layers->frozen != NULL) {
-            span->layers[span->count++] = open_layer_ref(layers->frozen);
-        }
-    }
-    (void)pthread_mutex_unlock(&store->lock);
-}
-
-/*
- * No flush since the layers were taken. Asked right after an iterator was made: had there been one,
- * a compaction could have dropped what lies below an image that this reader takes no notice of,
- * because it is above its kv_lsn and not in its layers.
- */
-static bool layers_are_current(const struct page_reader *reader)
-{
-    (void)pthread_mutex_lock(&reader->store->lock);
-    bool unchanged = reader->layer_changes == reader->store->layer_changes;
-    bool current = true;
-    for (size_t i = 0; i < reader->path->count && current && !unchanged; i++) {
-        const struct timeline_layers *layers =
-            timeline_layers_find(reader->store, reader->path->spans[i].timeline);
-        current = reader->spans[i].kv_lsn == kv_lsn_of(layers);
-    }
-    (void)pthread_mutex_unlock(&reader->store->lock);
-    return current;
-}
-
-/* The layers that the reader has are those that there are. */
-static bool has_all_layers(const struct page_reader *reader)
-{
-    (void)pthread_mutex_lock(&reader->store->lock);
-    bool unchanged = reader->layer_changes == reader->store->layer_changes;
-    bool all = true;
-    for (size_t i = 0; i < reader->path->count && all && !unchanged; i++) {
-        const struct span_layers *span = &reader->spans[i];
-        const struct timeline_layers *layers =
-            timeline_layers_find(reader->store, reader->path->spans[i].timeline);
-        size_t at = 0;
-        all = span->kv_lsn == kv_lsn_of(layers);
-        if (layers != NULL && layers->open != NULL) {
-            all = all && at < span->count && span->layers[at++] == layers->open;
-        }
-        if (layers != NULL && layers->frozen != NULL) {
-            all = all && at < span->count && span->layers[at++] == layers->frozen;
-        }
-    }
-    (void)pthread_mutex_unlock(&reader->store->lock);
-    return all;
-}
-
-static void drop_layers(struct page_reader *reader)
-{
-    for (size_t i = 0; i < reader->path->count; i++) {
-        for (size_t at = 0; at < reader->spans[i].count; at++) {
-            open_layer_unref(reader->spans[i].layers[at]);
-        }
-    }
-}
 
 /* As if it were made now. */
 static void renew(struct page_reader *reader)
@@ -97,8 +25,8 @@ static void renew(struct page_reader *reader)
     kv_iter_destroy(reader->versions);
     kv_iter_destroy(reader->keys);
     reader->versions = reader->keys = NULL;
-    drop_layers(reader);
-    take_layers(reader);
+    path_view_release(reader->view);
+    reader->view = path_view_take(reader->store, reader->path);
 }
 
 /*
@@ -108,11 +36,10 @@ static void renew(struct page_reader *reader)
 struct page_reader *page_reader_create(struct page_store *store, const struct page_path *path)
 {
     ASSERT(path->count > 0);
-    struct page_reader *reader =
-        mem_zalloc(sizeof(struct page_reader) + path->count * sizeof(struct span_layers));
+    struct page_reader *reader = MEM_NEW(struct page_reader);
     reader->store = store;
     reader->path = path;
-    take_layers(reader);
+    reader->view = path_view_take(store, path);
     return reader;
 }
 
@@ -122,7 +49,7 @@ struct page_reader *page_reader_create(struct page_store *store, const struct pa
  */
 void page_reader_refresh(struct page_reader *reader)
 {
-    if (!has_all_layers(reader)) {
+    if (!path_view_is_current(reader->store, reader->view)) {
         renew(reader);
     }
 }
@@ -142,7 +69,7 @@ void page_reader_destroy(struct page_reader *reader)
     }
     kv_iter_destroy(reader->versions);
     kv_iter_destroy(reader->keys);
-    drop_layers(reader);
+    path_view_release(reader->view);
     mem_free(reader);
 }
 
@@ -251,18 +178,24 @@ static err_t learn_spans(struct page_reader *reader, struct errmsg *msg)
     }
     for (size_t i = 0; i + 1 < reader->path->count; i++) {
         struct timeline_layers *layers = NULL;
-        if (is_unknown(&reader->spans[i])) {
+        if (is_unknown(&reader->view->spans[i])) {
             TRY(timeline_layers_get(reader->store, reader->path->spans[i].timeline, &layers, msg));
         }
     }
     return ERR_STALE; /* walk_versions begins again, with what there is now */
 }
 
-/* The iterator stands on the newest version of the page with LSN <= limit, or there is none. */
+/*
+ * The iterator stands on the newest version of the page with LSN <= limit, or there is none.
+ *
+ * Right after an iterator was made there may not have been a flush since the layers were taken: a
+ * compaction could have dropped what lies below an image that this reader takes no notice of,
+ * because it is above its kv_lsn and not in its layers.
+ */
 static err_t settle_kv(struct merge *merge, struct errmsg *msg)
 {
     struct page_reader *reader = merge->reader;
-    bool is_last = merge->layers == &reader->spans[reader->path->count - 1];
+    bool is_last = merge->layers == &reader->view->spans[reader->path->count - 1];
     if (!is_last && is_unknown(merge->layers)) {
         return learn_spans(reader, msg);
     }
@@ -270,7 +203,7 @@ static err_t settle_kv(struct merge *merge, struct errmsg *msg)
     if (!is_last && !merge->kv_is_open && filter != NULL &&
         !key_filter_may_have(filter, reader->key_hash)) {
         merge->kv_is_open = true;
-        metric_add(&seeks_saved, 1);
+        reader->seeks_saved++;
         return ERR_OK;
     }
     uint8_t from[PAGE_KEY_SIZE];
@@ -278,7 +211,7 @@ static err_t settle_kv(struct merge *merge, struct errmsg *msg)
     if (reader->versions == NULL) {
         reader->versions = reader->in_memory ? kv_iter_create_in_memory(reader->store->kv)
                                              : kv_iter_create(reader->store->kv, true);
-        if (!layers_are_current(reader)) {
+        if (!path_view_has_kv(reader->store, reader->view)) {
             return ERR_STALE; /* walk_versions begins again */
         }
     }
@@ -371,7 +304,7 @@ static err_t walk_span(
     const struct page_span *span = &reader->path->spans[at];
     struct merge merge = {
         .reader = reader,
-        .layers = &reader->spans[at],
+        .layers = &reader->view->spans[at],
         .timeline = span->timeline,
         .key = key,
         .limit = MIN_OF(lsn, span->max_lsn),
@@ -393,6 +326,27 @@ static err_t walk_span(
     return ERR_OK;
 }
 
+static err_t walk_spans(
+    struct page_reader *reader,
+    struct page_key key,
+    lsn_t lsn,
+    struct version_visitor *visitor,
+    struct errmsg *msg)
+{
+    struct path_steps steps;
+    path_steps_begin(&steps, reader->store, reader->view, reader->key_hash);
+    bool stop = false;
+    size_t at, visited = 0, passed = 0;
+    while (!stop && path_steps_next(&steps, &at)) {
+        TRY(walk_span(reader, at, key, lsn, visitor, &stop, msg));
+        visited++;
+        passed = at + 1;
+    }
+    reader->seeks_saved += (int64_t)(passed - visited);
+    reader->spans_asked += (int64_t)visited;
+    return ERR_OK;
+}
+
 static err_t walk_versions(
     struct page_reader *reader,
     struct page_key key,
@@ -401,19 +355,19 @@ static err_t walk_versions(
     struct errmsg *msg)
 {
     reader->key_hash = reader->path->count > 1 ? key_filter_hash(key) : 0;
-    for (;;) {
-        bool stop = false;
-        err_t err = ERR_OK;
-        for (size_t i = 0; i < reader->path->count && !stop && err == ERR_OK; i++) {
-            err = walk_span(reader, i, key, lsn, visitor, &stop, msg);
-        }
-        if (err != ERR_STALE) {
-            return err;
-        }
+    err_t err = walk_spans(reader, key, lsn, visitor, msg);
+    while (err == ERR_STALE) {
         MARK("page_reader.renewed");
         renew(reader);
         visitor->restart(visitor);
+        err = walk_spans(reader, key, lsn, visitor, msg);
     }
+    if (reader->path->count > 1) { /* an atomic addition is a part of what a read costs */
+        metric_add(&seeks_saved, reader->seeks_saved);
+        metric_add(&spans_asked, reader->spans_asked);
+    }
+    reader->seeks_saved = reader->spans_asked = 0;
+    return err;
 }
 
 struct collector {

@@ -4,26 +4,17 @@
  */
 #pragma once
 
-#include "pageserver/store/page_store_private.h"
-
-#define LAYERS_OF_SPAN_MAX 2 /* open and frozen */
-
-struct span_layers {
-    struct open_layer *layers[LAYERS_OF_SPAN_MAX]; /* newest first */
-    size_t count;
-    lsn_t kv_lsn;                    /* as in struct timeline_layers */
-    const struct key_filter *filter; /* NULL: not known */
-};
+#include "pageserver/store/path_view.h"
 
 struct page_reader {
     struct page_store *store;
     const struct page_path *path;
-    uint64_t layer_changes;   /* of the store, when the layers were taken */
-    uint64_t key_hash;        /* of the key that is walked, for filters */
-    bool in_memory;           /* no I/O: `versions` ends with ERR_BUSY */
-    struct kv_iter *versions; /* within one page's prefix; filters answer misses */
-    struct kv_iter *keys;     /* total order: for listings; both are made on first use */
-    struct span_layers spans[];
+    struct path_view *view;
+    uint64_t key_hash;                /* of the key that is walked, for filters */
+    int64_t seeks_saved, spans_asked; /* not in the metrics yet */
+    bool in_memory;                   /* no I/O: `versions` ends with ERR_BUSY */
+    struct kv_iter *versions;         /* within one page's prefix; filters answer misses */
+    struct kv_iter *keys;             /* total order: for listings; both are made on first use */
 };
 
 /* A version, wherever it lies; `value` is a view into a layer, or until the iterator moves. */

@@ -7,13 +7,15 @@
 #include "common/io/file.h"
 #include "common/wire/codec.h"
 #include "pageserver/store/gc_pass.h"
-#include "pageserver/store/page_store_private.h"
+#include "pageserver/store/path_view.h"
 
 #define META_BUFFER_BYTES MIB /* only meta records pass through the memtable */
 #define INCOMING_FOLDER   "incoming"
 #define BUCKETS_MIN       16
 #define LEVEL0_FILES_MAX  12
 #define FILTER_PAGES_MAX  20000
+#define INDEX_FROM        2u    /* timelines: the first ones are asked for every page */
+#define INDEX_PAGES_MAX   20000 /* of one timeline */
 
 static err_t make_incoming(const char *path, char **ret_folder, struct errmsg *msg)
 {
@@ -56,6 +58,7 @@ err_t page_store_open(
     store->folder = folder;
     (void)pthread_mutex_init(&store->lock, NULL);
     list_init(&store->dirty);
+    store->index = page_index_create();
     store->bucket_count = BUCKETS_MIN;
     store->buckets = MEM_ARRAY(struct timeline_layers *, store->bucket_count);
     *ret_store = store;
@@ -74,6 +77,8 @@ void page_store_close(struct page_store *store)
             timeline_layers_free(layers);
         }
     }
+    path_views_forget(store);
+    page_index_destroy(store->index);
     (void)pthread_mutex_destroy(&store->lock);
     mem_free(store->buckets);
     mem_free(store->frozen);
@@ -221,14 +226,46 @@ static void grow_buckets(struct page_store *store)
     mem_free(old);
 }
 
+/* One that has more pages than are worth it leaves the index: it is asked for every page again. */
+static void index_pages(
+    struct page_store *store, struct timeline_layers *layers, const uint64_t *hashes, size_t count)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; i < count && layers->is_indexed; i++) {
+        layers->indexed_pages += page_index_add(store->index, hashes[i], layers->timeline) ? 1 : 0;
+        layers->is_indexed = layers->indexed_pages <= INDEX_PAGES_MAX;
+        store->layer_changes += layers->is_indexed ? 0 : 1;
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+void timeline_layers_learn(
+    struct page_store *store,
+    struct timeline_layers *layers,
+    const struct page_key *keys,
+    size_t count)
+{
+    uint64_t hashes[LEARNED_AT_ONCE];
+    ASSERT(count <= LEARNED_AT_ONCE);
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = key_filter_hash(keys[i]);
+        if (layers->filter != NULL) {
+            key_filter_add(layers->filter, hashes[i]);
+        }
+    }
+    if (layers->is_indexed) {
+        index_pages(store, layers, hashes, count);
+    }
+}
+
 /*
  * Which pages of the timeline lie in the kv, by a seek each. NULL: more than are worth that, as on
  * a root, whose reads end there anyway.
  */
 static err_t make_filter(
-    struct page_store *store, uint32_t timeline, struct key_filter **ret_filter, struct errmsg *msg)
+    struct page_store *store, struct timeline_layers *layers, struct errmsg *msg)
 {
-    struct key_filter *filter = key_filter_create();
+    uint32_t timeline = layers->timeline;
     struct kv_iter *iter = kv_iter_create(store->kv, false);
     struct page_key key = {0};
     uint8_t from[PAGE_KEY_SIZE];
@@ -243,7 +280,7 @@ static err_t make_filter(
         if (err != ERR_OK || found != timeline) {
             break;
         }
-        key_filter_add(filter, key);
+        timeline_layers_learn(store, layers, &key, 1);
         count++;
         page_key_encode(timeline, key, 0, from); /* behind its oldest version */
         kv_iter_seek(iter, bytes_of(from, sizeof(from)));
@@ -256,10 +293,10 @@ static err_t make_filter(
     }
     kv_iter_destroy(iter);
     if (err != ERR_OK || count > FILTER_PAGES_MAX) {
-        key_filter_destroy(filter);
-        filter = NULL;
+        key_filter_destroy(layers->filter);
+        layers->filter = NULL;
+        layers->is_indexed = false;
     }
-    *ret_filter = filter;
     return err;
 }
 
@@ -291,6 +328,7 @@ err_t timeline_layers_get(
     ASSERT(timeline != TIMELINE_NUMBER_META);
     (void)pthread_mutex_lock(&store->lock);
     struct timeline_layers *layers = timeline_layers_find(store, timeline);
+    bool is_indexed = store->timeline_count >= INDEX_FROM;
     (void)pthread_mutex_unlock(&store->lock);
     if (layers != NULL) {
         *ret_layers = layers;
@@ -301,13 +339,17 @@ err_t timeline_layers_get(
     if (err != ERR_OK && err != ERR_NOT_FOUND) {
         return err;
     }
-    struct key_filter *filter = NULL;
-    TRY(make_filter(store, timeline, &filter, msg));
     struct timeline_layers *made = MEM_NEW(struct timeline_layers);
     made->timeline = timeline;
-    made->filter = filter;
+    made->filter = key_filter_create();
+    made->is_indexed = is_indexed;
     made->kv_lsn = position.lsn;
     (void)pthread_mutex_init(&made->writing, NULL);
+    err = make_filter(store, made, msg);
+    if (err != ERR_OK) {
+        timeline_layers_free(made);
+        return err;
+    }
     (void)pthread_mutex_lock(&store->lock);
     *ret_layers = add_layers(store, made);
     (void)pthread_mutex_unlock(&store->lock);
@@ -341,6 +383,11 @@ static void drop_layers(struct page_store *store, uint32_t timeline)
         }
         if (layers->open != NULL) {
             atomic_fetch_sub(&store->open_bytes, open_layer_bytes(layers->open));
+        }
+        if (layers->is_indexed || layers->indexed_pages > 0) {
+            (void)pthread_mutex_lock(&store->lock);
+            page_index_forget(store->index, timeline);
+            (void)pthread_mutex_unlock(&store->lock);
         }
         timeline_layers_free(layers);
     }

@@ -16,6 +16,7 @@
 #include "common/kv/kv.h"
 #include "pageserver/store/key_filter.h"
 #include "pageserver/store/open_layer.h"
+#include "pageserver/store/page_index.h"
 #include "pageserver/store/page_store.h"
 
 /*
@@ -32,7 +33,9 @@ struct timeline_layers {
     struct open_layer *frozen; /* being flushed, or a flush of it failed */
     lsn_t kv_lsn;
     struct ingest_position position, frozen_position; /* LSN 0: none */
-    struct key_filter *filter;   /* pages in the kv, added under `writing`; NULL: not known */
+    struct key_filter *filter; /* pages in the kv, added under `writing`; NULL: not known */
+    bool is_indexed;           /* all of these pages are in the store's index too; under its lock */
+    uint32_t indexed_pages;    /* as is this */
     struct list_link dirty_link; /* while there is an open layer */
     struct timeline_layers *next_in_bucket;
 };
@@ -49,6 +52,8 @@ struct page_store {
     uint64_t layer_changes;           /* times that any timeline's layers or its kv_lsn changed */
     struct timeline_layers **buckets; /* a power of two */
     size_t bucket_count, timeline_count;
+    struct page_index *index;
+    struct path_view **views; /* of long paths; NULL: there were none */
 
     /* The flush's; there is one at a time. */
     atomic_bool is_flushing;
@@ -64,6 +69,15 @@ NODISCARD err_t timeline_layers_get(
     struct errmsg *msg);
 struct timeline_layers *timeline_layers_find(struct page_store *store, uint32_t timeline);
 void timeline_layers_free(struct timeline_layers *layers);
+
+#define LEARNED_AT_ONCE 32 /* pages */
+/* Pages that come to lie in the kv, before they do; under `writing`, or nobody else has `layers`.
+ */
+void timeline_layers_learn(
+    struct page_store *store,
+    struct timeline_layers *layers,
+    const struct page_key *keys,
+    size_t count);
 
 /* -- layer_writer.c: layers to files to the kv -- */
 
