@@ -52,5 +52,9 @@ static inline uint16_t hello_protocol(uint16_t protocol_max)
 }
 
 WIRE_DECLARE(hello, HELLO_FIELDS);
+
+/* ERR_UNSUPPORTED: there is no version that both sides speak. */
+NODISCARD err_t hello_check_protocol(const struct hello *hello, struct errmsg *msg);
+
 WIRE_DECLARE(hello_reply, HELLO_REPLY_FIELDS);
 WIRE_DECLARE(error_reply, ERROR_REPLY_FIELDS);

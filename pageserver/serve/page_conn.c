@@ -209,11 +209,7 @@ static err_t find_timeline(
 static err_t check_hello(
     const struct page_conn *conn, const struct hello *hello, struct errmsg *msg)
 {
-    if (hello->protocol_min > PROTOCOL_VERSION_MAX || hello->protocol_max < PROTOCOL_VERSION_MIN) {
-        return err_set(
-            msg, ERR_UNSUPPORTED, "protocol %u to %u, here it is %u to %u", hello->protocol_min,
-            hello->protocol_max, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX);
-    }
+    TRY(hello_check_protocol(hello, msg));
     if (hello->role != HELLO_ROLE_PAGES) {
         return err_set(msg, ERR_INVALID, "a pageserver has no role %u", hello->role);
     }

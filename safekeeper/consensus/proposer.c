@@ -223,10 +223,12 @@ static bool vote_is_valid(const struct proposer *proposer, const struct vote_rep
 /*
  * Who lost WAL that it may have acknowledged cannot stand for the quorum that committed it. Its
  * vote counts when a voter has that WAL; and when every member voted: then whoever else
- * acknowledged it is among them. The same goes for a history that is empty: it follows somebody
- * whose history begins behind the end of its log, and nobody knows which term that end is of. Terms
- * that were written in were on a quorum before, so with every member among the voters somebody
- * newer is there.
+ * acknowledged it is among them.
+ *
+ * A history that is empty follows somebody whose history begins behind the end of its log; nobody
+ * knows which term that end is of. It counts as the oldest log that there is: the terms that were
+ * pushed out of the history, and those in it, were written in, so each was on a quorum, which this
+ * voter did not belong to; one of that quorum is among the voters, and is the better donor.
  */
 static uint32_t counting_votes(const struct proposer *proposer)
 {
@@ -234,10 +236,8 @@ static uint32_t counting_votes(const struct proposer *proposer)
     uint32_t donor = best_donor(proposer);
     for (uint32_t i = 0; i < member_count(proposer); i++) {
         const struct proposer_peer *peer = &proposer->peers[i];
-        bool is_known = peer->history.count > 0;
-        bool counts = peer->granted && is_known &&
-                      (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
-                       is_covered(&proposer->peers[donor], peer));
+        bool counts = peer->granted && (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
+                                        is_covered(&proposer->peers[donor], peer));
         granted |= (uint32_t)peer->granted << i;
         counting |= (uint32_t)counts << i;
     }

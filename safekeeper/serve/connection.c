@@ -242,11 +242,7 @@ static enum auth_scope scope_of(enum hello_role role)
 static err_t check_hello(
     const struct connection *conn, const struct hello *hello, struct errmsg *msg)
 {
-    if (hello->protocol_min > PROTOCOL_VERSION_MAX || hello->protocol_max < PROTOCOL_VERSION_MIN) {
-        return err_set(
-            msg, ERR_UNSUPPORTED, "protocol versions %u to %u: this side speaks %u to %u",
-            hello->protocol_min, hello->protocol_max, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX);
-    }
+    TRY(hello_check_protocol(hello, msg));
     if (hello->role != HELLO_ROLE_PROPOSER && hello->role != HELLO_ROLE_FEED &&
         hello->role != HELLO_ROLE_PEER && hello->role != HELLO_ROLE_STATUS) {
         return err_set(msg, ERR_UNSUPPORTED, "a safekeeper has no role %u", hello->role);

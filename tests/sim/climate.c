@@ -17,11 +17,21 @@ static uint64_t pick(struct tape *tape, const uint64_t *choices, size_t count)
         (tape), (const uint64_t[]){__VA_ARGS__},                                                   \
         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
+/* The fourth came later: tapes from before it was there mean what they meant. */
+#define FIRST_COMPUTES 3
+
+static void draw_fourth(struct climate *climate, struct tape *swarm)
+{
+    for (uint32_t n = 0; n < climate->nodes + climate->spares; n++) {
+        climate->latency_us[FIRST_COMPUTES][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
+    }
+}
+
 void climate_draw(struct climate *climate, struct tape *swarm)
 {
     climate->nodes = one_in(swarm, 8) ? 5 : 3;
     climate->computes = 1 + (uint32_t)tape_below(swarm, TAPE_SWARM, COMPUTES);
-    for (int c = 0; c < COMPUTES; c++) {
+    for (int c = 0; c < FIRST_COMPUTES; c++) {
         for (uint32_t n = 0; n < climate->nodes; n++) {
             climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
         }
@@ -45,7 +55,7 @@ void climate_draw(struct climate *climate, struct tape *swarm)
     climate->life_us = climate->chaos_us;
     /* One rival after the other, each with a long repair before it. */
     if (one_in(swarm, 4)) {
-        climate->computes = COMPUTES;
+        climate->computes = FIRST_COMPUTES;
         climate->chunk_max = 400;
         climate->read_max = 16;
         climate->life_us = 15000;
@@ -75,12 +85,14 @@ void climate_draw(struct climate *climate, struct tape *swarm)
         climate->one_comes_and_goes = one_in(swarm, 4);
     }
     for (uint32_t n = climate->nodes; n < climate->nodes + climate->spares; n++) {
-        for (int c = 0; c < COMPUTES; c++) {
+        for (int c = 0; c < FIRST_COMPUTES; c++) {
             climate->latency_us[c][n] = PICK(swarm, 100, 100, 300, 1000, 8000);
         }
         climate->disk_us[n] = PICK(swarm, 30, 100, 100, 1000, 5000);
     }
     climate->peer_us = PICK(swarm, 0, 500, 3000);
+    draw_fourth(climate, swarm);
+    climate->many_writers = one_in(swarm, 4);
 }
 
 static const char *const names[] = {
@@ -118,6 +130,7 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_foreigner: climate->foreigner = false; break;
     case CALM_syncs: climate->sync_one_in = 0; break;
     case CALM_third_rival: climate->computes = climate->computes > 2 ? 2 : climate->computes; break;
+    case CALM_fourth_rival: climate->computes = MIN_OF(climate->computes, 3); break;
     case CALM_rivals: climate->computes = 1; break;
     case CALM_slow_links:
         for (int c = 0; c < COMPUTES; c++) {
@@ -139,7 +152,11 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_pauses: /* trouble.c */
     case CALM_clocks:
     case CALM_damage:
-    case CALM_frozen: break;
+    case CALM_frozen:
+    case CALM_together:
+    case CALM_versions:
+    case CALM_nonsense:
+    case CALM_full_disks: break;
     case CALMS: break;
     }
 }

@@ -7,7 +7,7 @@
 #include "tests/sim/tape.h"
 
 #define NODES_MAX 6 /* members and spares */
-#define COMPUTES  3
+#define COMPUTES  4
 
 /* What this schedule is like: drawn from the seed. */
 struct climate {
@@ -42,6 +42,7 @@ struct climate {
     bool one_comes_and_goes; /* always the same safekeeper leaves and is added again */
     bool stale_starts;       /* a walproposer may start with an older membership */
     bool many_terms;         /* they are about to pass 32 bits */
+    bool many_writers;       /* sleeper: the terms it has missed were written in, each a little */
 };
 
 void climate_draw(struct climate *climate, struct tape *swarm);
@@ -72,7 +73,12 @@ void climate_draw(struct climate *climate, struct tape *swarm);
     X(pauses)                                                                                      \
     X(clocks)                                                                                      \
     X(damage)                                                                                      \
-    X(frozen)
+    X(frozen)                                                                                      \
+    X(fourth_rival)                                                                                \
+    X(together)                                                                                    \
+    X(versions)                                                                                    \
+    X(nonsense)                                                                                    \
+    X(full_disks)
 
 enum climate_calm {
 #define X(name) CALM_##name,

@@ -135,6 +135,9 @@ static void send_append(
     struct world *world, uint32_t c, uint32_t conn, const struct proposer_action *action)
 {
     struct append append = action->append;
+    if (trouble_is_nonsense(world)) {
+        append.record_lsn = append.begin_lsn + append.wal.size + RECORD_SIZE_MIN;
+    }
     if (append.wal.size > 0 && append.wal.data == NULL) {
         append.wal.data = world->computes[c].wal + (append.begin_lsn - WAL_START);
     }
@@ -150,6 +153,9 @@ static void send_elected(struct world *world, uint32_t conn, const struct propos
         .stream_lsn = action->elected.stream_lsn,
         .history = *action->elected.history,
     };
+    if (trouble_is_nonsense(world)) {
+        elected.history.items[elected.history.count - 1].term++;
+    }
     FRAME_APPEND_MESSAGE(&world->scratch, elected, &elected, .type = FRAME_ELECTED, .channel = 1);
     network_send(world, conn, /* to_node */ true);
 }
@@ -252,17 +258,11 @@ static void check_stepped_down(struct world *world, uint32_t c, term_t seen, ter
     }
 }
 
-void compute_deliver(struct world *world, const struct sim_event *event)
+/* A frame that is whole. */
+static void take_frame(struct world *world, const struct sim_event *event, struct frame frame)
 {
     struct compute *compute = &world->computes[event->compute];
     struct conn *conn = &world->conns[event->conn];
-    struct frame frame;
-    if (!compute->alive || event->incarnation != compute->incarnation ||
-        (conn->client_closed && !world->climate.old_bytes) ||
-        index_of(compute, event->node) == compute->proposer.options.membership.count ||
-        !network_take_frame(world, event, &frame)) {
-        return;
-    }
     bool current = compute->conn[event->node] == event->conn + 1;
     term_t before = compute->proposer.term;
     schedule_chart(
@@ -300,6 +300,25 @@ void compute_deliver(struct world *world, const struct sim_event *event)
         input.read.record_lsn =
             reply.wal.size == 0 ? LSN_NONE : repair_record_lsn(compute, frame.request_id, &reply);
         feed(world, event->compute, &input);
+    } else {
+        schedule_chart(world, "p%u closes connection %u: unknown", event->compute, event->conn);
+        network_close(world, event->conn, 0);
+    }
+}
+
+void compute_deliver(struct world *world, const struct sim_event *event)
+{
+    struct compute *compute = &world->computes[event->compute];
+    const struct conn *conn = &world->conns[event->conn];
+    struct frame frame;
+    if (!compute->alive || event->incarnation != compute->incarnation ||
+        (conn->client_closed && !world->climate.old_bytes)) {
+        return;
+    }
+    network_receive(world, event);
+    while (index_of(compute, event->node) < compute->proposer.options.membership.count &&
+           network_take_frame(world, event, &frame)) {
+        take_frame(world, event, frame);
     }
 }
 
@@ -374,6 +393,20 @@ static struct membership membership_at_start(struct world *world, uint32_t c)
     return membership;
 }
 
+/* Another release: it speaks more than we, or nothing that we do. */
+static void choose_versions(struct world *world, struct compute *compute)
+{
+    compute->protocol_min = PROTOCOL_VERSION_MIN;
+    compute->protocol_max = PROTOCOL_VERSION_MAX;
+    if (world->healing || !tape_one_in(&world->tape, TAPE_WIRE, world->trouble.version_one_in)) {
+        return;
+    }
+    uint16_t which = (uint16_t)tape_below(&world->tape, TAPE_WIRE, 3);
+    MARK("sim.compute.version");
+    compute->protocol_min = which == 2 ? PROTOCOL_VERSION_MAX + 1 : PROTOCOL_VERSION_MIN;
+    compute->protocol_max = which == 0 ? PROTOCOL_VERSION_MIN : PROTOCOL_VERSION_MAX + 1;
+}
+
 static void connect_all(struct world *world, uint32_t c)
 {
     const struct compute *compute = &world->computes[c];
@@ -386,9 +419,15 @@ void compute_on_learn(struct world *world, const struct sim_event *event)
 {
     uint32_t c = event->compute;
     struct compute *compute = &world->computes[c];
+    struct proposer_event changed = {
+        .kind = PROPOSER_MEMBERSHIP_CHANGED,
+        .membership = changer_membership(world, event->generation)};
     if (!compute->alive || event->incarnation != compute->incarnation ||
-        event->generation <= compute->proposer.options.membership.generation ||
         compute->proposer.phase == PROPOSER_DEPOSED) {
+        return;
+    }
+    if (event->generation <= compute->proposer.options.membership.generation) {
+        feed(world, c, &changed); /* no news */
         return;
     }
     MARK("sim.compute.learned");
@@ -401,9 +440,6 @@ void compute_on_learn(struct world *world, const struct sim_event *event)
         }
     }
     memset(compute->repair_end_lsn, 0, sizeof(compute->repair_end_lsn));
-    struct proposer_event changed = {
-        .kind = PROPOSER_MEMBERSHIP_CHANGED,
-        .membership = changer_membership(world, event->generation)};
     feed(world, c, &changed);
     compute->committed_lsn = WAL_START; /* all of it must be on the new quorum */
     connect_all(world, c);
@@ -432,6 +468,7 @@ void compute_start(struct world *world, uint32_t c)
         .inflight_max = world->climate.inflight_max,
     };
     proposer_init(&compute->proposer, &options);
+    choose_versions(world, compute);
     schedule_chart(world, "p%u starts%s", c, options.sync ? " to sync" : "");
     connect_all(world, c);
 }

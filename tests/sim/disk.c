@@ -1,6 +1,7 @@
 #include "tests/sim/disk.h"
 
 #include "common/base/checksum.h"
+#include "common/base/mark.h"
 
 static uint8_t *at(uint8_t *wal, lsn_t lsn)
 {
@@ -101,9 +102,36 @@ void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch)
     disk->written_epoch = epoch;
 }
 
-void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch)
+static void settle(struct disk *disk, lsn_t begin_lsn, lsn_t end_lsn)
+{
+    memcpy(at(disk->platter, begin_lsn), at(disk->cache, begin_lsn), end_lsn - begin_lsn);
+}
+
+static void forget_synced(struct disk *disk)
+{
+    disk->dirty_count -= disk->sync_count;
+    memmove(
+        &disk->dirty[0], &disk->dirty[disk->sync_count],
+        disk->dirty_count * sizeof(disk->dirty[0]));
+    disk->syncing = false;
+}
+
+/* Nobody knows how much of it was written before the space ended: here, all of it. */
+static void give_up_sync(struct disk *disk)
+{
+    MARK("sim.disk.group_given_up");
+    for (uint32_t i = 0; i < disk->sync_count; i++) {
+        settle(disk, disk->dirty[i].begin_lsn, disk->dirty[i].end_lsn);
+    }
+    forget_synced(disk);
+}
+
+void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full)
 {
     ASSERT(!disk->truncate_waiting && !disk->truncating); /* one at a time: acceptor.h */
+    if (disk->syncing && is_full) {
+        give_up_sync(disk);
+    }
     memset(at(disk->cache, lsn), 0, WAL_LIMIT - lsn);
     disk->truncate_waiting = true;
     disk->truncate_lsn = lsn;
@@ -123,6 +151,7 @@ bool disk_begin_sync(struct disk *disk, lsn_t record_lsn)
         return false;
     }
     disk->syncing = true;
+    disk->sync_number++;
     disk->sync_count = disk->dirty_count;
     disk->sync_lsn = disk->written_lsn;
     disk->sync_record_lsn = record_lsn;
@@ -151,21 +180,13 @@ bool disk_begin_state(struct disk *disk)
     return true;
 }
 
-static void settle(struct disk *disk, lsn_t begin_lsn, lsn_t end_lsn)
-{
-    memcpy(at(disk->platter, begin_lsn), at(disk->cache, begin_lsn), end_lsn - begin_lsn);
-}
-
 void disk_end_sync(struct disk *disk)
 {
     ASSERT(disk->syncing);
     for (uint32_t i = 0; i < disk->sync_count; i++) {
         settle(disk, disk->dirty[i].begin_lsn, disk->dirty[i].end_lsn);
     }
-    disk->dirty_count -= disk->sync_count;
-    memmove(
-        &disk->dirty[0], &disk->dirty[disk->sync_count],
-        disk->dirty_count * sizeof(disk->dirty[0]));
+    forget_synced(disk);
     disk->group_begin_lsn = disk->durable_lsn;
     disk->group_record_lsn = disk->sync_record_lsn;
     disk->durable_lsn = disk->sync_lsn;
@@ -174,7 +195,6 @@ void disk_end_sync(struct disk *disk)
     }
     disk->is_rewritten = true;
     disk->intact_lsn = disk->durable_lsn < disk->intact_lsn ? disk->intact_lsn : WAL_START;
-    disk->syncing = false;
 }
 
 void disk_end_truncate(struct disk *disk)

@@ -50,7 +50,8 @@ struct disk {
     uint64_t written_epoch;
 
     bool syncing;
-    uint32_t sync_count; /* of dirty[] that this sync covers */
+    uint64_t sync_number; /* grows with each: an older one was given up */
+    uint32_t sync_count;  /* of dirty[] that this sync covers */
     lsn_t sync_lsn;
     uint64_t sync_epoch;
 
@@ -82,7 +83,8 @@ void state_copy(struct acceptor_state *to, const struct acceptor_state *from);
 void disk_init(struct disk *disk); /* an empty timeline; keeps the grave */
 void disk_bury(struct disk *disk); /* and then an empty one */
 void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch);
-void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch);
+/* `is_full`: a sync that waits for space is given up, what it would have written is cut anyway. */
+void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full);
 void disk_persist(struct disk *disk, const struct acceptor_state *state);
 
 /* What the driver has to begin next, if anything; each answers true when an operation was begun. */

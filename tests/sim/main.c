@@ -10,7 +10,9 @@
  *   sim --seconds T [--from S]
  *   sim --determinism N [--from S]  N seeds in two other processes: the same to the last byte
  *   --save FILE                write what was replayed, shrunk or found there, as a tape
+ *   --jobs N                   as many processes; --runs and --seconds are of each
  *   --marks                    how often each MARK was reached, at the end
+ *   --need-marks               one that was never reached is a violation
  * Exit code: 0 safe, 1 violated (the seed is printed), 2 usage.
  */
 #include <dirent.h>
@@ -18,13 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "common/base/clock.h"
-#include "common/base/mark.h"
 #include "common/base/parse.h"
 #include "common/base/str.h"
+#include "tests/sim/search.h"
 #include "tests/sim/shrink.h"
 #include "tests/sim/trial.h"
 
@@ -32,99 +32,18 @@
     "usage: sim SEED [--without KIND,...] | --tape FILE | --bytes FILE | --shrink SEED|FILE | "    \
     "--tapes DIR |\n"                                                                              \
     "       --runs N | --seconds T | --determinism N\n"                                            \
-    "       [--from SEED] [--save FILE] [--marks]\n"
+    "       [--from SEED] [--jobs N] [--save FILE] [--marks] [--need-marks]\n"
 
 #define SHRINK_TRIALS_MAX 20000
 
 static struct world *world;
 
-static const char *const marks[] = {
-    "acceptor.vote.denied",
-    "acceptor.vote.overtaken",
-    "acceptor.elected.stale",
-    "acceptor.elected.overtaken",
-    "acceptor.elected.truncated",
-    "acceptor.elected.known_already",
-    "acceptor.append.stale",
-    "acceptor.append.before_elected",
-    "acceptor.flushed.before_truncation",
-    "acceptor.storage.failed",
-    "acceptor.commit.persisted",
-    "acceptor.append.gap",
-    "proposer.deposed",
-    "proposer.campaign.higher_term",
-    "proposer.campaign.split",
-    "proposer.campaign.timeout",
-    "proposer.repair.timeout",
-    "proposer.vote.old",
-    "proposer.appended.old",
-    "proposer.read.old",
-    "proposer.read.failed",
-    "proposer.read.no_source",
-    "proposer.reply.old_connection",
-    "proposer.hello.higher_term",
-    "proposer.window.slow_acceptor",
-    "sim.node.crashed",
-    "sim.paused",
-    "sim.clock.jumped",
-    "sim.frame.split",
-    "sim.frame.damaged",
-    "sim.connection.silent",
-    "sim.healing.frozen",
-    "sim.read.refused",
-    "acceptor.elected.still_truncating",
-    "sim.healing.synced",
-    "proposer.peer.silent",
-    "proposer.reply.generation",
-    "term_history.common.none",
-    "proposer.appended.invalid",
-    "proposer.vote.invalid",
-    "sim.node.rotten",
-    "acceptor.catch_up.begun",
-    "acceptor.catch_up.truncated",
-    "acceptor.catch_up.done",
-    "acceptor.catch_up.not_now",
-    "acceptor.catch_up.old",
-    "acceptor.catch_up.below_commit",
-    "proposer.vote.suspect",
-    "proposer.campaign.suspect_vote",
-    "acceptor.suspicion.ended",
-    "acceptor.vote.generation",
-    "acceptor.elected.generation",
-    "acceptor.append.generation",
-    "acceptor.membership.known",
-    "acceptor.membership.led",
-    "acceptor.membership.voting",
-    "acceptor.membership.promised",
-    "proposer.membership.known",
-    "proposer.membership.campaign",
-    "proposer.membership.led",
-    "sim.hello.generation",
-    "sim.hello.brought",
-    "sim.change.began",
-    "sim.change.finished",
-    "sim.change.given_up",
-    "sim.change.newcomer_lost",
-    "sim.changer.crashed",
-    "sim.compute.learned",
-    "sim.compute.stale_membership",
-    "sim.create.other_folder",
-    "sim.create.tombstone",
-    "sim.node.wiped",
-};
-
-static void print_marks(void)
-{
-    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
-        printf("%12" PRIu64 "  %s\n", mark_hits(marks[i]), marks[i]);
-    }
-}
-
 /* What the command line says. */
 struct request {
     const char *tape, *bytes, *shrink, *tapes, *save;
     const char *seed_text;
-    uint64_t from, runs, seconds, determinism, digests;
+    struct search search;
+    uint64_t determinism, digests;
     uint32_t calm;
 };
 
@@ -297,63 +216,19 @@ static bool parse_calms(const char *text, uint32_t *ret_calm)
 
 /* ---- many ---- */
 
-static const char *run_seed(uint64_t seed)
-{
-    tape_seed(&world->tape, seed);
-    return trial_run(world, NULL);
-}
-
-static bool is_repeatable(uint64_t seed)
-{
-    uint64_t digest = world->digest;
-    (void)run_seed(seed);
-    return digest == world->digest;
-}
-
 static int search(const struct request *request)
 {
-    mono_ns_t begin = clock_mono();
-    uint64_t events = 0, done = 0, runs = request->runs > 0 ? request->runs : UINT64_MAX;
-    for (uint64_t seed = request->from; done < runs; seed++, done++) {
-        if (request->seconds > 0 && (clock_mono() - begin) / NS_PER_S >= request->seconds) {
-            break;
-        }
-        const char *violation = run_seed(seed);
-        if (violation != NULL) {
-            printf(
-                "VIOLATED after %" PRIu64 " schedules: %s\nreplay with: sim %" PRIu64 "\n",
-                done + 1, violation, seed);
-            if (request->save != NULL) {
-                char comment[VIOLATION_MAX];
-                (void)snprintf(comment, sizeof(comment), "%s", violation);
-                struct tape tape = {0};
-                record(&tape, seed);
-                (void)save(&tape, request->save, comment);
-                tape_deinit(&tape);
-            }
-            return 1;
-        }
-        events += world->steps;
-        if (seed % 1000 == 0 && !is_repeatable(seed)) {
-            printf("NOT REPEATABLE: sim %" PRIu64 "\n", seed);
-            return 1;
-        }
-    }
-    struct timespec cpu;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    double took_s = (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9;
-    printf(
-        "safe: %" PRIu64 " schedules, %" PRIu64
-        " events, %.1f CPU s: %.0f schedules/s, %.0f events/s\n",
-        done, events, took_s, (double)done / took_s, (double)events / took_s);
-    return 0;
+    struct search search = request->search;
+    search.save = request->save;
+    return search_run(world, &search);
 }
 
 /* One line a seed, for whoever compares. */
 static int print_digests(const struct request *request)
 {
-    for (uint64_t seed = request->from; seed < request->from + request->digests; seed++) {
-        const char *violation = run_seed(seed);
+    for (uint64_t seed = request->search.from; seed < request->search.from + request->digests;
+         seed++) {
+        const char *violation = search_run_seed(world, seed);
         printf(
             "%" PRIu64 " %016" PRIx64 " %" PRIu64 " %s\n", seed, world->digest, world->steps,
             violation == NULL ? "safe" : violation);
@@ -366,7 +241,7 @@ static FILE *start_digests(const struct request *request, const char *environmen
 {
     char count[24], from[24];
     (void)snprintf(count, sizeof(count), "%" PRIu64, request->determinism);
-    (void)snprintf(from, sizeof(from), "%" PRIu64, request->from);
+    (void)snprintf(from, sizeof(from), "%" PRIu64, request->search.from);
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0 || fflush(stdout) != 0) {
         return NULL;
@@ -423,9 +298,10 @@ static bool take_flag(struct request *request, const char *flag, const char *val
         {"--shrink", .text = &request->shrink},
         {"--tapes", .text = &request->tapes},
         {"--save", .text = &request->save},
-        {"--from", .number = &request->from},
-        {"--runs", .number = &request->runs},
-        {"--seconds", .number = &request->seconds},
+        {"--from", .number = &request->search.from},
+        {"--runs", .number = &request->search.runs},
+        {"--seconds", .number = &request->search.seconds},
+        {"--jobs", .number = &request->search.jobs},
         {"--determinism", .number = &request->determinism},
         {"--digests", .number = &request->digests},
     };
@@ -449,11 +325,13 @@ static bool take_flag(struct request *request, const char *flag, const char *val
 
 int main(int argc, char **argv)
 {
-    struct request request = {.from = 1};
-    bool with_marks = false, good = true;
+    struct request request = {.search = {.from = 1, .jobs = 1}};
+    bool good = true;
     for (int i = 1; i < argc && good; i++) {
         if (strcmp(argv[i], "--marks") == 0) {
-            with_marks = true;
+            request.search.with_marks = true;
+        } else if (strcmp(argv[i], "--need-marks") == 0) {
+            request.search.needs_marks = true;
         } else if (strncmp(argv[i], "--", 2) == 0) {
             good = take_flag(&request, argv[i], argv[i + 1]);
             i++;
@@ -471,7 +349,7 @@ int main(int argc, char **argv)
         {request.bytes != NULL, replay_bytes},
         {request.shrink != NULL, shrink},
         {request.tapes != NULL, run_tapes},
-        {request.runs > 0 || request.seconds > 0, search},
+        {request.search.runs > 0 || request.search.seconds > 0, search},
         {request.determinism > 0, compare_processes},
         {request.digests > 0, print_digests},
     };
@@ -488,8 +366,8 @@ int main(int argc, char **argv)
     }
     world = world_create();
     int code = verbs[verb].run(&request);
-    if (with_marks) {
-        print_marks();
+    if (request.search.with_marks && verbs[verb].run != search) {
+        search_print_marks();
     }
     world_destroy(world);
     return code;

@@ -47,6 +47,7 @@ MUTANTS = {
     56: (20000, "a suspicion is forgotten when the first of the lost bytes is written again"),
     58: (2000, "a divergent tail is not cut before committed WAL is read from another safekeeper"),
     59: (20000, "the history of that WAL is adopted before the cut is durable"),
+    60: (400000, "terms in which nothing was written push others out of the history"),
     # 30 and 31 again, elsewhere.
     130: (500, "the generation of appends is not checked"),
     131: (5000, "a change ends before the new set has the promises of the old one"),
@@ -79,7 +80,7 @@ SOURCES = [
     "common/base/parse.c", "common/base/prng.c", "common/base/str.c",
     "common/wire/frame.c", "common/wire/hello_proto.c", "common/wire/wal_proto.c",
     "tests/sim/changer.c", "tests/sim/climate.c", "tests/sim/compute.c", "tests/sim/disk.c", "tests/sim/main.c",
-    "tests/sim/network.c", "tests/sim/node.c", "tests/sim/oracle.c", "tests/sim/schedule.c",
+    "tests/sim/network.c", "tests/sim/node.c", "tests/sim/oracle.c", "tests/sim/schedule.c", "tests/sim/search.c",
     "tests/sim/shrink.c", "tests/sim/tape.c", "tests/sim/trial.c", "tests/sim/trouble.c", "tests/sim/world.c",
 ]
 MUTATED = [

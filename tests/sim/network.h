@@ -18,9 +18,12 @@ void network_close(struct world *world, uint32_t index, uint64_t delay_us);
 /* Queue the frame in world->scratch; the network may break the connection instead. */
 void network_send(struct world *world, uint32_t index, bool to_node);
 
+/* The bytes of this event have come: then take frames until there is none. */
+void network_receive(struct world *world, const struct sim_event *event);
+
 /*
- * The frame that is complete with this event; false: there is none yet, or it was damaged and the
- * connection is closed. One that does not parse for no reason is a finding.
+ * The next frame that is complete; false: there is none yet, or it was damaged and the connection
+ * is closed. One that does not parse for no reason is a finding.
  */
 bool network_take_frame(
     struct world *world, const struct sim_event *event, struct frame *ret_frame);

@@ -17,6 +17,7 @@ static void begin_disk_work(struct world *world, uint32_t n)
     }
     if (disk_begin_sync(&node->disk, node->acceptor.received_record_lsn)) {
         event.kind = EV_WAL_SYNCED;
+        event.sync_number = node->disk.sync_number;
         schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
     }
     if (disk_begin_state(&node->disk)) {
@@ -84,8 +85,12 @@ static void send_appended(
             node->acked_term = appended->term;
         }
     }
+    struct append_reply said = *appended;
+    if (trouble_is_nonsense(world)) {
+        said.record_lsn = said.flush_lsn + RECORD_SIZE_MIN;
+    }
     FRAME_APPEND_MESSAGE(
-        &world->scratch, append_reply, appended, .type = FRAME_APPEND_REPLY, .channel = 1);
+        &world->scratch, append_reply, &said, .type = FRAME_APPEND_REPLY, .channel = 1);
     network_send(world, conn, /* to_node */ false);
 }
 
@@ -126,6 +131,17 @@ static void keep_log_of_vote(struct node *node, term_t term, lsn_t lsn)
     memcpy(node->votes[slot].wal, node->disk.platter, WAL_SIZE);
 }
 
+static void send_vote(struct world *world, uint32_t conn, const struct vote_reply *vote)
+{
+    struct vote_reply said = *vote;
+    if (trouble_is_nonsense(world)) {
+        said.commit_lsn = said.record_lsn + RECORD_SIZE_MIN;
+    }
+    FRAME_APPEND_MESSAGE(
+        &world->scratch, vote_reply, &said, .type = FRAME_VOTE_REPLY, .channel = 1);
+    network_send(world, conn, /* to_node */ false);
+}
+
 static void do_node_action(struct world *world, uint32_t n, const struct acceptor_action *action)
 {
     struct node *node = &world->nodes[n];
@@ -140,7 +156,8 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
                 &world->oracle, "s%u truncates WAL that it has acknowledged to the same term", n);
         }
         node->acked_record_lsn = MIN_OF(node->acked_record_lsn, action->truncate.lsn);
-        disk_truncate(&node->disk, action->truncate.lsn, action->truncate.epoch);
+        disk_truncate(
+            &node->disk, action->truncate.lsn, action->truncate.epoch, trouble_is_full(world, n));
         break;
     case ACCEPTOR_WRITE_WAL:
         if (action->write.begin_lsn >= WAL_START &&
@@ -159,9 +176,7 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
             }
             node->promised = MAX_OF(node->promised, action->vote->term);
         }
-        FRAME_APPEND_MESSAGE(
-            &world->scratch, vote_reply, action->vote, .type = FRAME_VOTE_REPLY, .channel = 1);
-        network_send(world, conn, /* to_node */ false);
+        send_vote(world, conn, action->vote);
         break;
     case ACCEPTOR_SEND_APPENDED: send_appended(world, n, conn, &action->appended); break;
     case ACCEPTOR_REFUSE:
@@ -349,14 +364,9 @@ static void answer_read(
     network_send(world, conn, /* to_node */ false);
 }
 
-void node_deliver(struct world *world, const struct sim_event *event)
+/* A frame that is whole. */
+static void take_frame(struct world *world, const struct sim_event *event, struct frame frame)
 {
-    struct node *node = &world->nodes[event->node];
-    struct frame frame;
-    if (!node->up || event->incarnation != node->incarnation ||
-        world->conns[event->conn].server_closed || !network_take_frame(world, event, &frame)) {
-        return;
-    }
     schedule_chart(
         world, "p%u -> s%u  connection %u%s", world->conns[event->conn].compute, event->node,
         event->conn, world->conns[event->conn].client_closed ? " (old)" : "");
@@ -389,6 +399,22 @@ void node_deliver(struct world *world, const struct sim_event *event)
         struct read_wal request;
         DECODE(read_wal, frame, &request);
         answer_read(world, event->node, event->conn, &request, frame.request_id);
+    } else {
+        refuse(world, event->conn, &(generation_t){0}, "a frame that is not known here");
+    }
+}
+
+void node_deliver(struct world *world, const struct sim_event *event)
+{
+    const struct node *node = &world->nodes[event->node];
+    const struct conn *conn = &world->conns[event->conn];
+    struct frame frame;
+    if (!node->up || event->incarnation != node->incarnation || conn->server_closed) {
+        return;
+    }
+    network_receive(world, event);
+    while (!conn->server_closed && network_take_frame(world, event, &frame)) {
+        take_frame(world, event, frame);
     }
 }
 
@@ -488,6 +514,7 @@ void node_restart(struct world *world, uint32_t n)
         return;
     }
     node->released_lsn = state.commit_lsn;
+    node->piece_size = 0;
     node->up = true;
 }
 
@@ -528,9 +555,24 @@ static bool is_catching_up(const struct acceptor *acceptor)
     return acceptor->phase == ACCEPTOR_CATCHING_UP || (begins && acceptor->is_catching_up);
 }
 
+/* Another timeline's history, it seems: it parts from ours before what we know to be committed. */
+static void contradict_commit(struct node *node)
+{
+    const struct term_history *ours = &node->acceptor.state.history;
+    node->offered = (struct term_history){
+        .count = 2,
+        .items = {
+            ours->items[0], {.term = term_history_last_term(ours) + 1, .lsn = ours->items[0].lsn}}};
+    node->offered_commit_lsn = node->acceptor.write_lsn + RECORD_SIZE_MIN;
+}
+
 void node_on_peer_answer(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
+    if (node->acceptor.state.commit_lsn > node->acceptor.state.history.items[0].lsn &&
+        trouble_is_nonsense(world)) {
+        contradict_commit(node);
+    }
     struct acceptor_event event = {
         .kind = ACCEPTOR_PEER_ANSWERED,
         .peer = {.history = &node->offered, .commit_lsn = node->offered_commit_lsn},
@@ -544,10 +586,25 @@ void node_on_peer_answer(struct world *world, uint32_t n)
     }
 }
 
+/* It has come, whatever has happened since it was asked for. */
+static void take_piece(struct world *world, uint32_t n)
+{
+    struct node *node = &world->nodes[n];
+    struct acceptor_event event = {
+        .kind = ACCEPTOR_PEER_WAL,
+        .peer_wal = {.begin_lsn = node->piece_lsn, .wal = bytes_of(node->piece, node->piece_size)},
+    };
+    if (node->piece_size > 0) {
+        node_feed(world, n, &event);
+        node->piece_size = 0;
+    }
+}
+
 void node_on_peer_wal(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
     const struct node *other = &world->nodes[node->asked];
+    take_piece(world, n);
     if (!is_catching_up(&node->acceptor) || !other->up ||
         other->acceptor.state.commit_lsn < node->acceptor.catch_up_lsn) {
         return; /* ended, or its source is gone: another answer may begin it anew */
@@ -555,15 +612,10 @@ void node_on_peer_wal(struct world *world, uint32_t n)
     lsn_t begin_lsn = node->acceptor.write_lsn;
     lsn_t left = node->acceptor.catch_up_lsn - begin_lsn;
     if (node->acceptor.phase == ACCEPTOR_CATCHING_UP && left > 0) {
-        size_t size =
-            1 + tape_below(&world->tape, TAPE_PEER, MIN_OF(left, world->climate.read_max));
-        struct acceptor_event event = {
-            .kind = ACCEPTOR_PEER_WAL,
-            .peer_wal =
-                {.begin_lsn = begin_lsn,
-                 .wal = bytes_of(other->disk.cache + (begin_lsn - WAL_START), size)},
-        };
-        node_feed(world, n, &event);
+        node->piece_lsn = begin_lsn;
+        node->piece_size =
+            (uint32_t)(1 + tape_below(&world->tape, TAPE_PEER, MIN_OF(left, world->climate.read_max)));
+        memcpy(node->piece, other->disk.cache + (begin_lsn - WAL_START), node->piece_size);
     }
     ask_again_later(world, EV_PEER_WAL, n);
 }

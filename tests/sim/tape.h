@@ -26,7 +26,9 @@
     X(CHANGE, change, 0x6368616e6765) /* what control does with the membership, and when */        \
     X(PAUSE, pause, 0x7061757365)     /* who stands still, when and how long */                    \
     X(CLOCK, clock, 0x636c6f636b)     /* how wrong clocks are */                                   \
-    X(FRAMES, frames, 0x6672616d6573) /* pieces and damage of what is sent */
+    X(FRAMES, frames, 0x6672616d6573) /* pieces and damage of what is sent */                      \
+    X(WIRE, wire, 0x77697265)         /* frames together, of other versions, nonsense */           \
+    X(SPACE, space, 0x7370616365)     /* whose disk is full, when and how long */
 
 enum tape_stream {
 #define X(NAME, name, salt) TAPE_##NAME,

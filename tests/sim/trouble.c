@@ -42,6 +42,18 @@ static void leave_out(struct world *world, uint32_t calm)
             world->clocks[c] = (struct clock_error){.rate = 1000};
         }
     }
+    if ((calm >> CALM_together & 1) != 0) {
+        trouble->together_one_in = 0;
+    }
+    if ((calm >> CALM_versions & 1) != 0) {
+        trouble->unknown_one_in = trouble->version_one_in = 0;
+    }
+    if ((calm >> CALM_nonsense & 1) != 0) {
+        trouble->nonsense_one_in = 0;
+    }
+    if ((calm >> CALM_full_disks & 1) != 0) {
+        trouble->full_us = 0;
+    }
 }
 
 void trouble_begin(struct world *world)
@@ -53,19 +65,29 @@ void trouble_begin(struct world *world)
     trouble->damage_one_in = PICK(world, TAPE_FRAMES, 0, 0, 0, 0, 40, 200);
     trouble->silence_one_in = PICK(world, TAPE_FRAMES, 0, 0, 0, 0, 100);
     trouble->jump_us = PICK(world, TAPE_CLOCK, 0, 0, 0, 20000);
-    for (int c = 0; c < COMPUTES; c++) {
+    for (int c = 0; c < COMPUTES - 1; c++) { /* the last one came later, and has a good one */
         world->clocks[c].offset_ms = PICK(world, TAPE_CLOCK, 0, 0, 1000000, UINT32_MAX - 20);
         world->clocks[c].rate = PICK(world, TAPE_CLOCK, 1000, 1000, 500, 970, 1030, 3000);
+    }
+    world->clocks[COMPUTES - 1] = (struct clock_error){.rate = 1000};
+    for (int c = 0; c < COMPUTES; c++) {
         world->computes[c].paused_until_us = 0;
     }
     for (int n = 0; n < NODES_MAX; n++) {
-        world->nodes[n].paused_until_us = 0;
+        world->nodes[n].paused_until_us = world->nodes[n].full_until_us = 0;
     }
     trouble->freezes = tape_one_in(&world->tape, TAPE_PAUSE, 3);
     world->frozen = 0;
+    trouble->together_one_in = PICK(world, TAPE_WIRE, 0, 0, 2, 8);
+    trouble->unknown_one_in = PICK(world, TAPE_WIRE, 0, 0, 0, 0, 40, 200);
+    trouble->nonsense_one_in = PICK(world, TAPE_WIRE, 0, 0, 0, 0, 0, 20, 100);
+    trouble->version_one_in = PICK(world, TAPE_WIRE, 0, 0, 0, 2);
+    trouble->full_us = PICK(world, TAPE_SPACE, 0, 0, 0, 0, 5000, 20000);
+    trouble->full_max_us = PICK(world, TAPE_SPACE, 2000, 10000, 40000);
     leave_out(world, world->tape.calm);
     plan(world, TAPE_PAUSE, trouble->pause_us, EV_PAUSE);
     plan(world, TAPE_CLOCK, trouble->jump_us, EV_JUMP);
+    plan(world, TAPE_SPACE, trouble->full_us, EV_FULL);
 }
 
 /*
@@ -93,7 +115,10 @@ bool trouble_thaws(struct world *world)
     bool is_needed = false;
     for (uint32_t n = 0; n < world->climate.nodes && world->frozen != 0; n++) {
         const struct node *node = &world->nodes[n];
-        is_needed = is_needed || (node->up && acceptor_is_suspect(&node->acceptor));
+        struct vote_reply vote;
+        acceptor_describe(&node->acceptor, &vote);
+        bool is_unsure = vote.suspect_lsn != LSN_NONE || vote.history.count == 0;
+        is_needed = is_needed || (node->up && is_unsure);
     }
     world->frozen = is_needed ? 0 : world->frozen;
     return is_needed;
@@ -101,19 +126,26 @@ bool trouble_thaws(struct world *world)
 
 /* ---- a process stands still ---- */
 
+static uint64_t stalled_until_us(const struct node *node)
+{
+    return MAX_OF(node->paused_until_us, node->full_until_us);
+}
+
 /* Until when whoever handles this stands still; 0: what happens to a process, not in it. */
 static uint64_t paused_until_us(const struct world *world, const struct sim_event *event)
 {
     switch (event->kind) {
     case EV_CONNECT:
     case EV_TO_NODE:
-    case EV_STATE_SYNCED:
-    case EV_WAL_SYNCED:
     case EV_WAL_TRUNCATED:
     case EV_PERSIST_WANTED:
     case EV_PEER_ANSWER:
     case EV_PEER_WAL:
     case EV_NOTE: return world->nodes[event->node].paused_until_us;
+    case EV_STATE_SYNCED:
+        return world->nodes[event->node].is_all_full ? stalled_until_us(&world->nodes[event->node])
+                                                     : world->nodes[event->node].paused_until_us;
+    case EV_WAL_SYNCED: return stalled_until_us(&world->nodes[event->node]);
     case EV_UP:
     case EV_DOWN:
     case EV_TO_COMPUTE:
@@ -133,6 +165,7 @@ static uint64_t paused_until_us(const struct world *world, const struct sim_even
     case EV_WIPE:
     case EV_PAUSE:
     case EV_JUMP:
+    case EV_FULL:
     case EV_IDLE: return 0;
     }
     return 0;
@@ -167,6 +200,43 @@ void trouble_on_pause(struct world *world)
         world->computes[who - nodes].paused_until_us = until_us;
     }
     plan(world, TAPE_PAUSE, world->trouble.pause_us, EV_PAUSE);
+}
+
+/* ---- a disk is full ---- */
+
+bool trouble_is_full(const struct world *world, uint32_t n)
+{
+    return !world->healing && world->now_us < world->nodes[n].full_until_us;
+}
+
+void trouble_on_full(struct world *world)
+{
+    if (world->healing) {
+        return;
+    }
+    uint32_t nodes = world->climate.nodes + world->climate.spares;
+    uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_SPACE, nodes);
+    struct node *node = &world->nodes[n];
+    node->full_until_us =
+        world->now_us + tape_below(&world->tape, TAPE_SPACE, world->trouble.full_max_us);
+    node->is_all_full = tape_one_in(&world->tape, TAPE_SPACE, 4);
+    MARK("sim.disk.full");
+    schedule_chart(
+        world, "the disk of s%u is full until %.3f ms%s", n, (double)node->full_until_us / 1000,
+        node->is_all_full ? ", for its control file too" : "");
+    plan(world, TAPE_SPACE, world->trouble.full_us, EV_FULL);
+}
+
+/* ---- what cannot be ---- */
+
+bool trouble_is_nonsense(struct world *world)
+{
+    if (world->healing || !tape_one_in(&world->tape, TAPE_WIRE, world->trouble.nonsense_one_in)) {
+        return false;
+    }
+    MARK("sim.message.nonsense");
+    schedule_chart(world, "nonsense is sent");
+    return true;
 }
 
 /* ---- clocks ---- */

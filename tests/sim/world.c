@@ -139,7 +139,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
         }
         break;
     case EV_WAL_SYNCED:
-        if (node_lives) {
+        if (node_lives && node->disk.syncing && node->disk.sync_number == event->sync_number) {
             disk_end_sync(&node->disk);
             input.kind = ACCEPTOR_WAL_FLUSHED;
             input.wal.lsn = node->disk.sync_lsn;
@@ -244,26 +244,37 @@ static void dispatch(struct world *world, const struct sim_event *event)
     case EV_WIPE: wipe_somebody(world); break;
     case EV_PAUSE: trouble_on_pause(world); break;
     case EV_JUMP: trouble_on_jump(world); break;
+    case EV_FULL: trouble_on_full(world); break;
     case EV_IDLE: network_on_idle(world, event->conn); break;
     }
 }
 
 /*
- * Two safekeepers saw so many terms that the oldest fell out of their histories, and nothing was
- * written in them; the third slept, with a record that was never committed.
+ * The others saw so many terms that the oldest fell out of their histories, and nothing was written
+ * in them, or a record in each; the last one slept, with a record that was never committed.
  */
-static void put_to_sleep(struct node *node, bool sleeps)
+static void put_to_sleep(struct node *node, bool sleeps, bool many_writers)
 {
     struct acceptor_state *state = &node->disk.slots[1].state;
     if (sleeps) {
         record_write(node->disk.platter, (size_t)2 * RECORD_SIZE_MIN, 0, UINT64_MAX);
         return;
     }
+    lsn_t lsn = WAL_START;
+    uint16_t link = 0;
     for (term_t term = 1; term <= TERM_HISTORY_MAX; term++) {
-        term_history_push(&state->history, term, WAL_START);
+        term_history_push(&state->history, term, lsn);
         state->term = MAX_OF(state->term, term);
+        if (many_writers) {
+            uint8_t *record = node->disk.platter + (lsn - WAL_START);
+            record_write(record, RECORD_SIZE_MIN, link, term);
+            link = (uint16_t)record_crc(record);
+            lsn += RECORD_SIZE_MIN;
+        }
     }
 }
+static_assert(
+    TERM_HISTORY_MAX * RECORD_SIZE_MIN + 2 * WAL_RESERVE <= WAL_SIZE, "there is room for more");
 
 static void begin(struct world *world, FILE *chart_file)
 {
@@ -297,7 +308,7 @@ static void begin(struct world *world, FILE *chart_file)
             node->disk.slots[1].state.term = UINT32_MAX - 3;
         }
         if (world->climate.sleeper) {
-            put_to_sleep(node, n == world->climate.nodes - 1);
+            put_to_sleep(node, n == world->climate.nodes - 1, world->climate.many_writers);
         }
         node->exists = true;
         node_restart(world, n);
@@ -354,6 +365,10 @@ const char *world_run(struct world *world, FILE *chart_file)
         world->steps++;
         if (!world->healing && world->steps == CHAOS_STEPS_MAX) {
             heal(world); /* enough of it */
+        }
+        if (world->frozen != 0 && world->now_us > world->climate.chaos_us + HEAL_US / 2 &&
+            trouble_thaws(world)) {
+            restart_all(world);
         }
         healed = world->healing && (is_healed(world) || is_beyond_repair(world));
         if (!healed && (world->steps > world->steps_max ||

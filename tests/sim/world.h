@@ -52,6 +52,7 @@ enum event_kind {
     EV_LEARN,       /* a walproposer learns of a membership */
     EV_PAUSE,       /* a process stands still for a while */
     EV_JUMP,        /* the clock of a walproposer */
+    EV_FULL,        /* a disk is full for a while */
     EV_IDLE,        /* nothing was heard on a connection for too long */
     EV_PEER_ASK,    /* somebody asks another one what it has committed */
     EV_PEER_ANSWER, /* and hears it */
@@ -68,6 +69,7 @@ struct sim_event {
     union {
         term_t hello_term;
         generation_t generation; /* to learn */
+        uint64_t sync_number;
         struct {
             uint32_t offset, size; /* of a frame in the arena, or a piece of one */
             bool goes_on;          /* not from its first byte on */
@@ -85,15 +87,21 @@ struct conn {
     bool silent;                                  /* nothing arrives any more, and nobody is told */
     bool damaged;                                 /* something on it was changed */
     struct {
-        uint32_t offset, size; /* in the arena: what came of a frame so far */
+        uint32_t offset, size; /* in the arena: what came and was not taken yet */
     } inbox[2];                /* to the walproposer, to the safekeeper */
+    struct {
+        uint32_t offset, size; /* of the last frame that was sent, whole; 0: none */
+        uint64_t at_us;        /* when it arrives */
+    } tail[2];
 };
 
 struct node {
     struct acceptor acceptor;
     struct disk disk;
     uint64_t paused_until_us;
-    bool exists; /* it has the timeline */
+    uint64_t full_until_us; /* its disk */
+    bool is_all_full;       /* for its control file, too */
+    bool exists;            /* it has the timeline */
     bool up;
     uint32_t incarnation;
     uint32_t folder;        /* grows when the disk is lost */
@@ -107,6 +115,9 @@ struct node {
     uint32_t asked; /* whom it asks what it has missed, and what that one answered */
     lsn_t offered_commit_lsn;
     struct term_history offered;
+    lsn_t piece_lsn; /* WAL that it has read from there, on its way */
+    uint32_t piece_size;
+    uint8_t piece[WAL_SIZE];
     uint32_t votes_count;
     struct {
         term_t term;
@@ -119,7 +130,8 @@ struct compute {
     struct proposer proposer;
     bool alive, won_seen, ready, local_due;
     uint32_t incarnation;
-    uint32_t conn[NODES_MAX]; /* index + 1; 0: none */
+    uint16_t protocol_min, protocol_max; /* that it speaks */
+    uint32_t conn[NODES_MAX];            /* index + 1; 0: none */
     lsn_t generated_lsn, wal_lsn, wal_record_lsn;
     lsn_t committed_lsn;
     uint64_t paused_until_us;
