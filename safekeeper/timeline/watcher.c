@@ -27,8 +27,9 @@ struct watch {
     struct watcher *watcher;
     struct timeline *tl;
     uint64_t key;
-    err_t end; /* ERR_OK: it is watched; otherwise it goes once that was told */
-    mono_ns_t told_at;
+    err_t end;                     /* ERR_OK: it is watched; otherwise it goes once that was told */
+    bool is_answered;              /* it was told where it stands */
+    mono_ns_t told_at;             /* that it has moved since */
     struct timeline_waiter waiter; /* until the timeline is open */
     struct list_link in_watcher, in_timeline, in_moved;
 };
@@ -59,7 +60,9 @@ static void append_report(struct buf *entries, struct watch *watch)
         report.commit_lsn = watch->tl->acceptor.state.commit_lsn;
     }
     status_report_append(entries, &report);
-    watch->told_at = clock_mono();
+    /* The answer is no news: a timeline that moves right after it is told of at once. */
+    watch->told_at = watch->is_answered ? clock_mono() : 0;
+    watch->is_answered = true;
     list_remove(&watch->in_moved);
     if (watch->end != ERR_OK) {
         watch_destroy(watch);
@@ -196,6 +199,7 @@ static void watch_again(struct watch *watch, uint64_t key)
     if (watch->key != key) {
         watch->key = key;
         watch->told_at = 0;
+        watch->is_answered = false;
         if (list_link_is_in(&watch->in_timeline)) {
             tell(watch);
         }

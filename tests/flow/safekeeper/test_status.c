@@ -116,6 +116,27 @@ START_TEST(test_status_tells_where_a_timeline_stands_and_when_it_moves)
 }
 END_TEST
 
+/* A compute that was started right after its branch was made: the pageserver follows at once. */
+START_TEST(test_status_tells_of_a_move_right_after_its_answer)
+{
+    struct leader leader;
+    struct client client;
+    rig_init(&rig);
+    rig.extra[0] = "--feed_status_interval=1h"; /* no sign of life brings it */
+    rig_start(&rig);
+    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    leader_begin(&leader, &rig, 1);
+    open_as(&client, HELLO_ROLE_STATUS);
+    watch(&client, watch_of(42, rig_timeline));
+    ck_assert_uint_eq(next_report(&client).commit_lsn, RIG_START_LSN);
+    leader_commit(&leader, 800);
+    ck_assert_uint_gt(next_report(&client).commit_lsn, RIG_START_LSN);
+    client_close(&client);
+    client_close(&leader.client);
+    rig_deinit(&rig);
+}
+END_TEST
+
 /* What is not here can be watched once it is; what is deleted is not watched any more. */
 START_TEST(test_status_of_what_is_not_here)
 {
@@ -381,6 +402,7 @@ int main(void)
     TCase *tcase = tcase_create("status");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_status_tells_where_a_timeline_stands_and_when_it_moves);
+    tcase_add_test(tcase, test_status_tells_of_a_move_right_after_its_answer);
     tcase_add_test(tcase, test_status_of_what_is_not_here);
     tcase_add_test(tcase, test_only_what_moves_is_told_of);
     tcase_add_test(tcase, test_positions_of_a_watch_reach_the_proposer);
