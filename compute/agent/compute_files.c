@@ -347,37 +347,53 @@ static err_t read_failed(struct unpack *unpack, struct errmsg *msg)
                                                       : "cannot be read");
 }
 
+static err_t too_large(struct errmsg *msg)
+{
+    return err_set(msg, ERR_FULL, "base backup is larger than %zu bytes", BACKUP_SIZE_MAX);
+}
+
+/* Zeros that the archive leaves out become holes. */
 static err_t copy_data(struct unpack *unpack, int fd, const char *path, struct errmsg *msg)
 {
-    static _Thread_local uint8_t piece[256 * 1024];
-    uint64_t at = 0;
     for (;;) {
-        la_ssize_t got = archive_read_data(unpack->archive, piece, sizeof(piece));
-        if (got < 0) {
-            return read_failed(unpack, msg);
-        }
-        if (got == 0) {
+        const void *piece = NULL;
+        size_t size = 0;
+        la_int64_t at = 0;
+        int rc = archive_read_data_block(unpack->archive, &piece, &size, &at);
+        if (rc == ARCHIVE_EOF) {
             return ERR_OK;
         }
-        unpack->size += (uint64_t)got;
-        if (unpack->size > BACKUP_SIZE_MAX) {
-            return err_set(msg, ERR_FULL, "base backup is larger than %zu bytes", BACKUP_SIZE_MAX);
+        if (rc != ARCHIVE_OK || at < 0) {
+            return read_failed(unpack, msg);
         }
-        TRY(file_write_at(fd, path, bytes_of(piece, (size_t)got), at, msg));
-        at += (uint64_t)got;
+        unpack->size += size;
+        if (unpack->size > BACKUP_SIZE_MAX || (uint64_t)at > BACKUP_SIZE_MAX) {
+            return too_large(msg);
+        }
+        TRY(file_write_at(fd, path, bytes_of(piece, size), (uint64_t)at, msg));
     }
 }
 
-static err_t unpack_file(struct unpack *unpack, const char *name, struct errmsg *msg)
+/* The WAL segment is cut behind its record; Postgres wants it whole. A hole costs nothing. */
+static bool is_wal_segment(const char *name)
+{
+    return str_starts_with(name, "pg_wal/") && strlen(name) == 7 + 24;
+}
+
+static err_t unpack_file(
+    struct unpack *unpack, const char *name, int64_t real_size, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     int fd = -1;
+    if (real_size < 0 || (uint64_t)real_size > BACKUP_SIZE_MAX) {
+        return too_large(msg);
+    }
     TRY(str_format(path, sizeof(path), msg, "%s/pgdata/%s", unpack->files->dir, name));
     TRY(file_open(&fd, path, FILE_CREATE, msg));
-    err_t err = copy_data(unpack, fd, path, msg);
-    /* The WAL segment is cut behind its record; Postgres wants it whole. A hole costs nothing. */
-    if (err == ERR_OK && str_starts_with(name, "pg_wal/") && strlen(name) == 7 + 24) {
-        err = file_resize(fd, path, SEGMENT_SIZE, false, msg);
+    uint64_t size = is_wal_segment(name) ? SEGMENT_SIZE : (uint64_t)real_size;
+    err_t err = file_resize(fd, path, size, false, msg);
+    if (err == ERR_OK) {
+        err = copy_data(unpack, fd, path, msg);
     }
     file_close(&fd);
     return err != ERR_OK ? err : give_away(unpack->files, path, msg);
@@ -415,7 +431,7 @@ static err_t unpack_member(struct unpack *unpack, struct archive_entry *entry, s
     if (archive_entry_filetype(entry) != AE_IFREG) {
         return err_set(msg, ERR_CORRUPT, "base backup: \"%.60s\" is neither file nor folder", name);
     }
-    return unpack_file(unpack, name, msg);
+    return unpack_file(unpack, name, archive_entry_size(entry), msg);
 }
 
 static err_t unpack_members(struct unpack *unpack, const char *tar_path, struct errmsg *msg)

@@ -106,7 +106,7 @@ static err_t add_control_and_wal(struct backup *backup, struct errmsg *msg)
         TRY(str_format(
             name, sizeof(name), msg, "pg_wal/%s",
             wal_segment_name(wal_lsn + at, segment_size).text));
-        tar_add_file(backup->tar, name, bytes_of(backup->room.data + at, size));
+        tar_add_sparse_file(backup->tar, name, bytes_of(backup->room.data + at, size));
     }
     uint8_t file[PG_CONTROL_FILE_SIZE];
     pg_control_write(&backup->control, file);
@@ -243,7 +243,7 @@ static err_t slru_add_segment(struct slru *slru, size_t *at, struct errmsg *msg)
     }
     char name[NAME_SIZE];
     TRY(str_format(name, sizeof(name), msg, "%s/%04" PRIX32, slru->folder, segment));
-    tar_add_file(backup->tar, name, buf_view(&backup->room));
+    tar_add_sparse_file(backup->tar, name, buf_view(&backup->room));
     return backup->tar->size > BASE_BACKUP_BYTES_MAX
                ? err_set(
                      msg, ERR_FULL, "base backup larger than %zu", (size_t)BASE_BACKUP_BYTES_MAX)
