@@ -53,6 +53,7 @@ static const char default_text[] = "wal_level = replica\n"
                                    "checkpoint_timeout = 5min\n"
                                    "max_connections = 100\n"
                                    "max_prepared_transactions = 64\n"
+                                   "max_worker_processes = 9\n" /* one is the local cache's */
                                    "effective_io_concurrency = 64\n"
                                    "maintenance_io_concurrency = 64\n"
                                    "io_combine_limit = 32\n"

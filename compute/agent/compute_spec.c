@@ -41,6 +41,27 @@ static const char *const forced_settings[] = {
     "wal_sender_timeout",
 };
 
+/* The few of the extension's that only cost or save room and time. */
+static const char *const open_settings[] = {
+    "anabranch.local_cache_max_mb",
+    "anabranch.local_cache_mb",
+    "anabranch.read_ahead_blocks",
+};
+
+static bool belongs_to_the_storage(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(open_settings); i++) {
+        if (strcmp(open_settings[i], name) == 0) {
+            return false;
+        }
+    }
+    bool forced = str_starts_with(name, "anabranch.");
+    for (size_t i = 0; i < ARRAY_LEN(forced_settings) && !forced; i++) {
+        forced = strcmp(forced_settings[i], name) == 0;
+    }
+    return forced;
+}
+
 err_t compute_id_check(const char *id, struct errmsg *msg)
 {
     size_t size = strlen(id);
@@ -69,11 +90,7 @@ err_t compute_setting_check(const char *name, const struct doc *value, struct er
     if (!good) {
         return err_set(msg, ERR_INVALID, "settings: \"%.70s\" is not the name of a setting", name);
     }
-    bool forced = str_starts_with(name, "anabranch.");
-    for (size_t i = 0; i < ARRAY_LEN(forced_settings) && !forced; i++) {
-        forced = strcmp(forced_settings[i], name) == 0;
-    }
-    if (forced) {
+    if (belongs_to_the_storage(name)) {
         return err_set(
             msg, ERR_INVALID, "settings: %s belongs to the storage and cannot be changed", name);
     }

@@ -10,6 +10,7 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -19,6 +20,7 @@
 #include "compute/extension/backpressure.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/last_written.h"
+#include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
 #include "compute/extension/read_ahead.h"
@@ -117,11 +119,12 @@ on_shmem_request(void)
 	size = add_size(size, position_shmem_size());
 	size = add_size(size, last_written_shmem_size());
 	size = add_size(size, page_client_shmem_size());
+	size = add_size(size, local_cache_shmem_size());
 	size = add_size(size, rel_state_shmem_size(relation_limit));
 	size = add_size(size, spill_shmem_size(spill_limit_mb));
 	size = add_size(size, 16 * PG_CACHE_LINE_SIZE);
 	RequestAddinShmemSpace(size);
-	RequestNamedLWLockTranche(LOCK_TRANCHE, REL_PARTITIONS + SPILL_PARTITIONS);
+	RequestNamedLWLockTranche(LOCK_TRANCHE, REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS);
 }
 
 static void
@@ -139,7 +142,25 @@ on_shmem_startup(void)
 	page_client_shmem_init();
 	rel_state_shmem_init(relation_limit, locks);
 	spill_shmem_init(spill_limit_mb, locks + REL_PARTITIONS);
+	local_cache_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS);
 	LWLockRelease(AddinShmemInitLock);
+}
+
+/* It follows the size limit of the local cache; without it only changes of that go unnoticed. */
+static void
+register_cache_worker(void)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS,
+		.bgw_start_time = BgWorkerStart_ConsistentState,
+		.bgw_restart_time = 5,
+	};
+
+	strlcpy(worker.bgw_name, "anabranch local cache", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "anabranch local cache", sizeof(worker.bgw_type));
+	strlcpy(worker.bgw_library_name, "anabranch", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "local_cache_worker_main", sizeof(worker.bgw_function_name));
+	RegisterBackgroundWorker(&worker);
 }
 
 void
@@ -150,6 +171,7 @@ _PG_init(void)
 	page_client_define_address();
 	define_identity_settings();
 	define_limit_settings();
+	local_cache_define_settings();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())
 		return;
@@ -161,6 +183,7 @@ _PG_init(void)
 	storage_install();
 	utility_install();
 	backpressure_install();
+	register_cache_worker();
 
 	/* an unacknowledged commit is neither shown nor answered, whatever interrupts the wait */
 	SyncRepIgnoreInterrupts = true;

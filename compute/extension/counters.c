@@ -6,6 +6,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "compute/extension/local_cache.h"
 #include "compute/extension/spill.h"
 
 pg_atomic_uint64 *counters;
@@ -59,5 +60,7 @@ anabranch_counters(PG_FUNCTION_ARGS)
 		put_row(rsinfo, counter_names[i], pg_atomic_read_u64(&counters[i]));
 	put_row(rsinfo, "spill_blocks_now", spill_used());
 	put_row(rsinfo, "spill_blocks_max", spill_capacity());
+	put_row(rsinfo, "cache_blocks_now", local_cache_used());
+	put_row(rsinfo, "cache_blocks_max", local_cache_limit());
 	return (Datum) 0;
 }

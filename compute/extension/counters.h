@@ -15,6 +15,11 @@
 	X(COUNTER_READ_AHEAD, "read_ahead_blocks") \
 	X(COUNTER_READ_AHEAD_HIT, "read_ahead_hit_blocks") \
 	X(COUNTER_READ_AHEAD_STALE, "read_ahead_stale_blocks") \
+	X(COUNTER_READ_CACHE, "read_cache_blocks") \
+	X(COUNTER_CACHE_PUT, "cache_put_blocks") \
+	X(COUNTER_CACHE_OFFER, "cache_fill_blocks") \
+	X(COUNTER_CACHE_EVICT, "cache_evicted_chunks") \
+	X(COUNTER_CACHE_DAMAGED, "cache_damaged_blocks") \
 	X(COUNTER_READ_SPILL, "read_spill_blocks") \
 	X(COUNTER_READ_ZERO, "read_zero_blocks") \
 	X(COUNTER_SIZE_REMOTE, "size_requests") \

@@ -541,6 +541,7 @@ on_page_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
 		for (int page = 0; page < read->count; page++)
 			memcpy(read->pages[page], reply.pages.data + (size_t) page * BLCKSZ, BLCKSZ);
 		position_saw_ingested(reply.lsn);
+		read->lsn = reply.lsn;
 		read->done = true;
 		return true;
 	}
@@ -884,6 +885,7 @@ page_client_read(PageRead *reads, int read_count)
 	{
 		Assert(reads[i].count >= 1 && reads[i].count <= PAGE_READ_BLOCKS_MAX);
 		reads[i].done = false;
+		reads[i].lsn = InvalidXLogRecPtr;
 		counter_add(COUNTER_READ_REMOTE, (uint64) reads[i].count);
 	}
 	run(&wait, send_reads, NULL);

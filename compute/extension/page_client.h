@@ -29,6 +29,7 @@ typedef struct PageRead
 	int			count;
 	XLogRecPtr	since;			/* not_modified_since */
 	void	   *pages[PAGE_READ_BLOCKS_MAX];
+	XLogRecPtr	lsn;			/* result: read at; invalid when there is no such fork */
 
 	/* private to page_client.c */
 	uint64		request_id;

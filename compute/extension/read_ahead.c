@@ -2,6 +2,7 @@
 
 #include "common/base/mem.h"
 #include "compute/extension/counters.h"
+#include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
 
@@ -130,6 +131,24 @@ ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 	parked_blocks += count;
 }
 
+/* Those blocks of the chunk that the local cache does not have. */
+static void
+ask_missing(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+			BlockNumber block, int count)
+{
+	uint32		here = local_cache_has(rlocator, fork, block, count);
+	int			begin = 0;
+
+	for (int i = 0; i <= count; i++)
+	{
+		if (i < count && (here & (1U << i)) == 0)
+			continue;
+		if (i > begin)
+			ask_chunk(rlocator, fork, state, block + (BlockNumber) begin, i - begin);
+		begin = i + 1;
+	}
+}
+
 void
 read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
 			   const RelFork *state, BlockNumber block, int count)
@@ -141,7 +160,7 @@ read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
 		int			chunk = Min(count, CHUNK_BLOCKS);
 
 		if (slot_find(rlocator, fork, block) == NULL)
-			ask_chunk(rlocator, fork, state, block, chunk);
+			ask_missing(rlocator, fork, state, block, chunk);
 		block += (BlockNumber) chunk;
 		count -= chunk;
 	}
@@ -208,7 +227,7 @@ read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
 
 bool
 read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
-				BlockNumber block, XLogRecPtr since, void *page)
+				BlockNumber block, XLogRecPtr since, void *page, XLogRecPtr *lsn)
 {
 	Slot	   *slot = slot_find(rlocator, fork, block);
 	uint64		request_id;
@@ -229,6 +248,7 @@ read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
 	}
 	index = (int) (block - slot->block);
 	usable = slot->lsn >= since;
+	*lsn = slot->lsn;
 	if (usable)
 		memcpy(page, slot->pages + (size_t) index * BLCKSZ, BLCKSZ);
 	counter_add(usable ? COUNTER_READ_AHEAD_HIT : COUNTER_READ_AHEAD_STALE, 1);

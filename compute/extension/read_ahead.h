@@ -25,6 +25,6 @@ extern void read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
 extern void read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
 							const RelFork *state, BlockNumber block, int count);
 
-/* Hand out a block that was asked for, waiting for it if need be. */
+/* Hand out a block that was asked for, waiting for it if need be, and the LSN it was read at. */
 extern bool read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
-							BlockNumber block, XLogRecPtr since, void *page);
+							BlockNumber block, XLogRecPtr since, void *page, XLogRecPtr *lsn);

@@ -232,6 +232,19 @@ rel_state_fork(const RelFileLocator *rlocator, ForkNumber fork)
 }
 
 XLogRecPtr
+rel_state_cut_since(const RelFork *state, BlockNumber block, int count)
+{
+	XLogRecPtr	since = InvalidXLogRecPtr;
+	BlockNumber end = block + (BlockNumber) count;
+
+	if (end > state->cut_block)
+		since = Max(since, state->cut_lsn);
+	if (end > state->old_cut_block)
+		since = Max(since, state->old_cut_lsn);
+	return since;
+}
+
+XLogRecPtr
 rel_state_read_since(const RelFileLocator *rlocator, ForkNumber fork,
 					 const RelFork *state, BlockNumber block, int count)
 {
@@ -240,11 +253,7 @@ rel_state_read_since(const RelFileLocator *rlocator, ForkNumber fork,
 
 	for (BlockNumber at = block; at < end; at++)
 		since = Max(since, last_written_lookup(rlocator, fork, at));
-	if (end > state->cut_block)
-		since = Max(since, state->cut_lsn);
-	if (end > state->old_cut_block)
-		since = Max(since, state->old_cut_lsn);
-	return since;
+	return Max(since, rel_state_cut_since(state, block, count));
 }
 
 void

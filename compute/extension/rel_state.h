@@ -77,6 +77,9 @@ extern RelFork rel_state_fork(const RelFileLocator *rlocator, ForkNumber fork);
 extern XLogRecPtr rel_state_read_since(const RelFileLocator *rlocator, ForkNumber fork,
 									   const RelFork *state, BlockNumber block, int count);
 
+/* What the cuts alone demand of such a read. */
+extern XLogRecPtr rel_state_cut_since(const RelFork *state, BlockNumber block, int count);
+
 /* Forget a relation whose last local file is gone, or that changed its kind. */
 extern void rel_state_forget(const RelFileLocator *rlocator);
 extern void rel_state_forget_database(Oid database);

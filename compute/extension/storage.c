@@ -10,6 +10,7 @@
 #include "compute/extension/backpressure.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/last_written.h"
+#include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/page_rules.h"
 #include "compute/extension/position.h"
@@ -51,15 +52,26 @@ count_kept(uint8 keep)
 			counter_add(names[i].counter, 1);
 }
 
+/* Would the pageserver give the same page, but for what does not matter? */
+static bool
+is_rebuilt(const PageVerdict *verdict)
+{
+	return (verdict->keep & ~KEEP_UNACKED) == 0;
+}
+
 /*
- * The last-written LSN goes first: once the spill lets go of the page, every
- * reader asks for at least this.
+ * The last-written LSN goes first: once spill and local cache let go of the
+ * page, every reader asks for at least this, and the cache takes no older one.
  */
 static void
 put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 		 const void *buffer, const PageVerdict *verdict)
 {
 	last_written_raise(rlocator, fork, block, verdict->lsn);
+	if (is_rebuilt(verdict))
+		local_cache_put(rlocator, fork, block, buffer);
+	else
+		local_cache_forget(rlocator, fork, block, block + 1);
 	if (verdict->keep != 0)
 	{
 		count_kept(verdict->keep);
@@ -84,6 +96,7 @@ put_any_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 	/* nothing was ever logged for this block, so storage has zeros as well */
 	counter_add(COUNTER_WRITE_ZERO, 1);
 	spill_forget(rlocator, fork, block);
+	local_cache_forget(rlocator, fork, block, block + 1);
 }
 
 static PageVerdict
@@ -178,16 +191,19 @@ anabranch_zeroextend(SMgrRelation reln, ForkNumber fork, BlockNumber block,
 	if (entry->local)
 		mdzeroextend(reln, fork, block, nblocks, skipFsync);
 	else
+	{
+		local_cache_forget(rlocator, fork, block, block + (BlockNumber) nblocks);
 		rel_state_grow(entry, fork, block + nblocks);
+	}
 	rel_state_unlock(entry);
 }
 
 /* ---------------------------------------------------------------- reading */
 
-/* What a block is read from, when the buffer pool does not have it. */
+/* What only this compute has, and what it knows to be zero. */
 static bool
-read_locally(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
-			 BlockNumber block, XLogRecPtr since, void *page)
+read_unshared(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+			  BlockNumber block, void *page)
 {
 	if (spill_get(rlocator, fork, block, page))
 	{
@@ -201,13 +217,34 @@ read_locally(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *sta
 		counter_add(COUNTER_READ_ZERO, 1);
 		return true;
 	}
-	return read_ahead_take(rlocator, fork, block, since, page);
+	return false;
 }
 
-/* At most PAGE_READ_BLOCKS_MAX blocks, all below the end. */
+/* What came from the pageserver, while the relation still is as it was read. */
 static void
-read_blocks(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
-			BlockNumber block, void **buffers, int count)
+offer_to_cache(const PageRead *read)
+{
+	RelEntry   *entry;
+	const RelFork *state;
+
+	if (XLogRecPtrIsInvalid(read->lsn))
+		return;
+	entry = rel_state_find(&read->rlocator, LW_SHARED);
+	if (entry == NULL)
+		return;
+	state = &entry->forks[read->fork];
+	if (!entry->local && state->blocks < BLOCKS_UNKNOWN &&
+		read->block + (BlockNumber) read->count <= state->blocks &&
+		rel_state_cut_since(state, read->block, read->count) <= read->lsn)
+		local_cache_offer(&read->rlocator, read->fork, read->block, read->pages, read->count,
+						  read->lsn);
+	rel_state_unlock(entry);
+}
+
+/* The blocks that are in `wanted`, from the pageserver. */
+static void
+read_remotely(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+			  BlockNumber block, void **buffers, int count, uint32 wanted)
 {
 	PageRead	reads[PAGE_READ_BLOCKS_MAX];
 	int			read_count = 0;
@@ -217,9 +254,20 @@ read_blocks(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *stat
 	{
 		BlockNumber at = block + (BlockNumber) i;
 		XLogRecPtr	since = rel_state_read_since(rlocator, fork, state, at, 1);
+		XLogRecPtr	lsn;
 
-		if (read_locally(rlocator, fork, state, at, since, buffers[i]))
+		if ((wanted & (1U << i)) == 0)
 		{
+			open = NULL;
+			continue;
+		}
+		if (read_ahead_take(rlocator, fork, at, since, buffers[i], &lsn))
+		{
+			offer_to_cache(&(PageRead)
+						   {
+							   .rlocator = *rlocator, .fork = fork, .block = at, .count = 1,
+							   .lsn = lsn, .pages = {buffers[i]}
+						   });
 			open = NULL;
 			continue;
 		}
@@ -236,6 +284,25 @@ read_blocks(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *stat
 	}
 	if (read_count > 0)
 		page_client_read(reads, read_count);
+	for (int i = 0; i < read_count; i++)
+		offer_to_cache(&reads[i]);
+}
+
+/* At most PAGE_READ_BLOCKS_MAX blocks, all below the end. */
+static void
+read_blocks(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+			BlockNumber block, void **buffers, int count)
+{
+	uint32		wanted = 0;
+
+	StaticAssertStmt(PAGE_READ_BLOCKS_MAX == LOCAL_CACHE_CALL_BLOCKS, "one mask for both");
+	for (int i = 0; i < count; i++)
+		if (!read_unshared(rlocator, fork, state, block + (BlockNumber) i, buffers[i]))
+			wanted |= 1U << i;
+	if (wanted != 0)
+		wanted &= ~local_cache_get(rlocator, fork, block, buffers, count, wanted);
+	if (wanted != 0)
+		read_remotely(rlocator, fork, state, block, buffers, count, wanted);
 }
 
 static void
@@ -356,6 +423,7 @@ become_local(SMgrRelation reln)
 			mdextend(reln, fork, block, pages[0], true);
 		}
 		spill_truncate(rlocator, fork, 0, blocks);
+		local_cache_forget(rlocator, fork, 0, blocks);
 	}
 	entry->local = true;
 	rel_state_unlock(entry);
@@ -416,7 +484,12 @@ unlink_remote(const RelFileLocator *rlocator, ForkNumber fork)
 
 	/* pages may have been written without a look at the size */
 	if (blocks != BLOCKS_NONE)
-		spill_truncate(rlocator, fork, 0, blocks == BLOCKS_UNKNOWN ? InvalidBlockNumber : blocks);
+	{
+		BlockNumber end = blocks == BLOCKS_UNKNOWN ? InvalidBlockNumber : blocks;
+
+		spill_truncate(rlocator, fork, 0, end);
+		local_cache_forget(rlocator, fork, 0, end);
+	}
 	if (entry == NULL)
 		return;
 	if (blocks != BLOCKS_NONE)
@@ -467,6 +540,7 @@ anabranch_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks,
 	entry = rel_state_lock(rlocator, LW_EXCLUSIVE);
 	rel_state_cut(entry, fork, nblocks, position_inserted());
 	spill_truncate(rlocator, fork, nblocks, old_blocks);
+	local_cache_forget(rlocator, fork, nblocks, old_blocks);
 	rel_state_unlock(entry);
 }
 

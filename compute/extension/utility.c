@@ -7,6 +7,7 @@
 #include "tcop/utility.h"
 
 #include "compute/extension/backpressure.h"
+#include "compute/extension/local_cache.h"
 #include "compute/extension/position.h"
 #include "compute/extension/rel_state.h"
 #include "compute/extension/spill.h"
@@ -82,6 +83,7 @@ on_utility(PlannedStmt *planned, const char *query, bool read_only,
 	{
 		rel_state_forget_database(dropped);
 		spill_forget_database(dropped);
+		local_cache_forget_database(dropped);
 	}
 }
 

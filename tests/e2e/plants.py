@@ -29,12 +29,15 @@ PLANTS = [
      "    row.generation++;", "    static uint64_t issued = 1;\n    row.generation = ++issued;",
      "control/control", "new_disk_serves"),
     ("53: the last-written LSN of a page that leaves is not noted", "compute/extension/storage.c",
-     "\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n\tif (verdict->keep != 0)",
-     "\tif (verdict->keep != 0)", EXTENSION, "comes_back_as_it_left"),
+     "\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n", "", EXTENSION, "comes_back_as_it_left"),
     ("53: ... of a page of a visibility map", "compute/extension/storage.c",
-     "\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n\tif (verdict->keep != 0)",
-     "\tif (fork != VISIBILITYMAP_FORKNUM)\n\t\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n"
-     "\tif (verdict->keep != 0)", EXTENSION, "comes_back_as_it_left"),
+     "\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n",
+     "\tif (fork != VISIBILITYMAP_FORKNUM)\n\t\tlast_written_raise(rlocator, fork, block, verdict->lsn);\n",
+     EXTENSION, "comes_back_as_it_left"),
+    ("a block read ahead is used though it was superseded", "compute/extension/read_ahead.c",
+     "\tusable = slot->lsn >= since;\n", "\tusable = true;\n", EXTENSION, "read_ahead_is_not_used"),
+    ("cached pages outlive the blocks that were cut off", "compute/extension/storage.c",
+     "\tlocal_cache_forget(rlocator, fork, nblocks, old_blocks);\n", "", EXTENSION, "cached_pages_go"),
 ]
 
 

@@ -27,8 +27,10 @@ def count_by(db, scan):
 
 
 def test_a_page_comes_back_as_it_left_while_ingest_is_slow(cluster):
-    main = cluster.create_project("slow-ingest").main()
-    uri = wait_for("it runs", lambda: main.compute().get("superuser_uri"))
+    project = cluster.create_project("slow-ingest")
+    branch = project.create_branch("no-cache", project.main(), endpoint=False)
+    branch.add_endpoint(**{"anabranch.local_cache_mb": "0"}) # which would have every page
+    uri = wait_for("it runs", lambda: branch.compute().get("superuser_uri"))
     with pq.connect(uri) as db:
         db.query("CREATE EXTENSION pg_buffercache; CREATE TABLE t (i int PRIMARY KEY, v int)")
         db.query("INSERT INTO t SELECT i, 0 FROM generate_series(1, 20000) i")

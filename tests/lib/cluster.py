@@ -232,6 +232,12 @@ class Branch:
         endpoints = self.project.api("GET", f"/branches/{self.id}/endpoints")["endpoints"]
         return endpoints[0]
 
+    def add_endpoint(self, **pg_settings):
+        """A compute with settings of its own."""
+        self.project.wait_operations(self.project.api("POST", "/endpoints", {"endpoint": {
+            "branch_id": self.id, "type": "read_write", "settings": {"pg_settings": pg_settings}}}))
+        return self
+
     def uri(self):
         answer = self.project.api(
             "GET", f"/connection_uri?branch_id={self.id}&database_name=app&role_name=app")

@@ -73,6 +73,7 @@ START_TEST(test_settings_of_the_storage_are_refused)
     }
     ck_assert_ok(compute_setting_check("work_mem", value, &msg), &msg);
     ck_assert_ok(compute_setting_check("pg_stat_statements.max", value, &msg), &msg);
+    ck_assert_ok(compute_setting_check("anabranch.local_cache_mb", value, &msg), &msg);
     doc_unref(value);
 }
 END_TEST

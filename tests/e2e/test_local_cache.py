@@ -1,0 +1,213 @@
+"""The compute's local cache: what it hands out is the newest version of a page, whatever happens to it meanwhile."""
+import itertools
+import os
+import re
+import signal
+import subprocess
+import threading
+
+import pq
+from cluster import wait_for
+
+TINY = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "2", "autovacuum": "off", "max_wal_size": "64MB"}
+EVICT = "SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg_buffercache WHERE relfilenode IS NOT NULL"
+FUNCTIONS = """
+    CREATE EXTENSION IF NOT EXISTS pg_buffercache; CREATE EXTENSION IF NOT EXISTS amcheck;
+    CREATE FUNCTION counters(OUT name text, OUT value int8) RETURNS SETOF record
+        AS 'anabranch', 'anabranch_counters' LANGUAGE C STRICT;
+    CREATE FUNCTION positions(OUT start_lsn pg_lsn, OUT acked_lsn pg_lsn, OUT flush_lsn pg_lsn)
+        AS 'anabranch', 'anabranch_positions' LANGUAGE C STRICT;
+    CREATE FUNCTION cache_check(OUT db oid, OUT rel oid, OUT fork int4, OUT block int8, OUT found text)
+        RETURNS SETOF record AS 'anabranch', 'anabranch_local_cache_check' LANGUAGE C STRICT;
+"""
+AMCHECK = """
+    SELECT count(bt_index_check(c.oid, c.relkind = 'i')) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+    WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p';
+    SELECT string_agg(v.msg, '; ') FROM pg_class c CROSS JOIN LATERAL verify_heapam(c.oid) v
+    WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence = 'p'
+"""
+
+
+def each(db, statements):
+    """One by one: what VACUUM and CREATE DATABASE need, and a page of a running transaction stays in the spill."""
+    for statement in statements.split(";"):
+        db.query(statement)
+
+
+class Compute:
+    """A branch's compute with few buffers and a small cache, and a superuser on it."""
+
+    def __init__(self, cluster, name, settings):
+        project = cluster.create_project(name)
+        self.cluster = cluster
+        self.branch = project.create_branch("small", project.main(), endpoint=False).add_endpoint(**settings)
+        self.sql(FUNCTIONS)
+
+    def uri(self):
+        return wait_for("it runs", lambda: self.branch.compute().get("superuser_uri"))
+
+    def connect(self):
+        return wait_for("connect", lambda: pq.connect(self.uri()))
+
+    def sql(self, sql):
+        with self.connect() as db:
+            return db.query(sql)
+
+    def counter(self, name):
+        return int(self.sql(f"SELECT value FROM counters() WHERE name = '{name}'")[0][0])
+
+    def postmaster(self):
+        return self.branch.compute()["pids"]["postgres"]
+
+    def set(self, name, value):
+        with open(f"/proc/{self.postmaster()}/cwd/postgresql.conf", "a") as conf:
+            conf.write(f"{name} = {value}\n")
+        os.kill(self.postmaster(), signal.SIGHUP)
+
+    def resize(self, mb):
+        self.set("anabranch.local_cache_mb", mb)
+        wait_for("the new size", lambda: self.counter("cache_blocks_max") == mb * 128)
+
+    def kill(self):
+        before = self.postmaster()
+        os.kill(before, signal.SIGKILL)
+        wait_for("another Postgres", lambda: self.branch.compute()["pids"].get("postgres", 0) not in (0, before) and self.uri())
+
+    def tool(self, name, *args):
+        done = subprocess.run([self.cluster.postgres / "bin" / name, *args, self.uri()], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout[-1500:]
+        return done.stdout
+
+    def check(self, least=1):
+        """Every cached page is the newest one, and there are some."""
+        wrong = self.sql("CHECKPOINT; SELECT db, rel, fork, block, found FROM cache_check()")
+        assert wrong == [], f"{len(wrong)} stale pages in the cache: {wrong[:5]}"
+        assert self.counter("cache_blocks_now") >= least, "the cache is empty: nothing was checked"
+        assert self.counter("cache_damaged_blocks") == 0
+
+
+def test_a_read_is_answered_by_the_local_cache(cluster):
+    compute = Compute(cluster, "cache-hits", {"shared_buffers": "128MB"})
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 5000) i; CHECKPOINT")
+        db.query(EVICT)
+        before, remote = compute.counter("read_cache_blocks"), compute.counter("read_remote_blocks")
+        assert db.value("SELECT count(*) FROM t") == "5000"
+        assert compute.counter("read_cache_blocks") - before >= 330
+        assert compute.counter("read_remote_blocks") - remote < 50
+    compute.check(330)
+
+
+def test_cached_pages_go_with_their_blocks(cluster):
+    compute = Compute(cluster, "cache-forgets", {"shared_buffers": "128MB", "autovacuum": "off"})
+    with compute.connect() as db:
+        filled = "SELECT i, repeat('x', 500) AS text FROM generate_series(1, 2000) i"
+        each(db, f"CREATE TABLE cut AS {filled}; CREATE TABLE emptied AS {filled}; CREATE TABLE gone AS {filled}; CHECKPOINT")
+        each(db, "CREATE DATABASE other; CHECKPOINT")
+        compute.check(350)
+        db.query("DELETE FROM cut WHERE i > 1000")
+        each(db, "VACUUM (TRUNCATE) cut; TRUNCATE emptied; DROP TABLE gone")
+        db.query("DROP DATABASE other")
+        compute.check(60)
+        # new blocks where cached ones were: all but the first are added without being written
+        db.query(f"INSERT INTO cut {filled}; INSERT INTO emptied {filled}")
+        db.query(EVICT)
+        assert db.value("SELECT count(*) FROM cut") == "3000"
+        assert db.value("SELECT count(*) FROM emptied") == "2000"
+    compute.check(60)
+
+
+def test_a_block_read_ahead_is_not_used_once_it_was_superseded(cluster):
+    """One backend has blocks in its pocket, another one changes them and they leave the buffer pool. No cache: it would
+    be asked first."""
+    compute = Compute(cluster, "read-ahead", {"shared_buffers": "128MB", "autovacuum": "off", "anabranch.local_cache_mb": "0"})
+    with compute.connect() as reader, compute.connect() as writer:
+        each(writer, "CREATE TABLE t AS SELECT i, 0 AS v, repeat('x', 500) AS text FROM generate_series(1, 4000) i; CHECKPOINT")
+        writer.query(EVICT)
+        each(reader, "BEGIN; DECLARE c CURSOR FOR SELECT v FROM t; FETCH 1500 FROM c")
+        ahead = compute.counter("read_ahead_blocks")
+        assert ahead > 0
+        writer.query("UPDATE t SET v = 1")
+        wait_for("the quorum has it", lambda: writer.value("SELECT acked_lsn >= flush_lsn FROM positions()") == "t")
+        writer.query("CHECKPOINT")
+        writer.query(EVICT)
+        reader.query("FETCH ALL FROM c")
+        counted = writer.query("SELECT sum(v), count(*) FROM t")
+        assert counted == [("4000", "4000")], counted
+    assert compute.counter("read_ahead_stale_blocks") > 0, "no block in a pocket was superseded: nothing was tested"
+
+
+def rewrite_things(compute, turns, stop, errors):
+    """DDL that moves, cuts and drops what pgbench uses, until told to stop."""
+    try:
+        while not stop.is_set():
+            turn = next(turns)
+            with compute.connect() as db:
+                db.query(f"CREATE TABLE side{turn} AS SELECT i, md5(i::text) FROM generate_series(1, 4000) i")
+                db.query(f"CREATE INDEX ON side{turn} (i)")
+                db.query(f"DELETE FROM side{turn} WHERE i > {1000 + 500 * (turn % 4)}")
+                db.query(f"VACUUM side{turn}")
+                db.query(f"INSERT INTO side{turn} SELECT i, 'again' FROM generate_series(1, 2000) i")
+                if turn % 3 == 2:
+                    each(db, f"TRUNCATE side{turn - 1}; DROP TABLE side{turn - 2}")
+                if turn % 4 == 1:
+                    db.query("REINDEX TABLE pgbench_accounts")
+                if turn % 4 == 2:
+                    each(db, "VACUUM FULL pgbench_branches; VACUUM pgbench_accounts")
+                if turn % 4 == 3:
+                    db.query(f"CREATE DATABASE other{turn}")
+                    db.query(f"DROP DATABASE other{turn} WITH (FORCE)")
+            compute.resize((1, 3, 0, 2)[turn % 4])
+    except Exception as error: # noqa: BLE001 - told by the test
+        errors.append(error)
+
+
+def check_all(compute):
+    wrong = compute.sql(AMCHECK)
+    assert wrong[0][0] is None, wrong
+    sums = compute.sql("""SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
+                                 (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT sum(delta) FROM pgbench_history)""")[0]
+    assert len(set(sums)) == 1, f"balances differ: {sums}"
+    compute.check()
+
+
+def test_a_tiny_cache_is_never_stale(cluster):
+    """Everything is evicted all the time, moved, cut and dropped, the cache grows and shrinks, and Postgres is killed.
+    LOCAL_CACHE_ROUNDS=20 for a long one."""
+    compute = Compute(cluster, "cache-tiny", TINY)
+    compute.tool("pgbench", "-i", "-s", "2", "-q")
+    turns = itertools.count()
+    for _ in range(int(os.environ.get("LOCAL_CACHE_ROUNDS", 1))):
+        stop, errors = threading.Event(), []
+        ddl = threading.Thread(target=rewrite_things, args=(compute, turns, stop, errors))
+        ddl.start()
+        try:
+            output = compute.tool("pgbench", "-n", "-c", "4", "-T", "5")
+        finally:
+            stop.set()
+            ddl.join()
+        assert not errors, errors
+        assert re.search(r"number of failed transactions: 0 ", output), output
+        compute.resize(2)
+        check_all(compute)
+        assert compute.counter("read_cache_blocks") > 100, "nothing was read from the cache"
+        compute.kill()
+        check_all(compute)
+
+
+def test_a_broken_file_costs_no_query(cluster):
+    """Damage is noticed by its checksum and read again; a file that cannot be used turns the cache off."""
+    compute = Compute(cluster, "cache-broken", {"shared_buffers": "128MB"})
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 2000) i; CHECKPOINT")
+        db.query(EVICT)
+        path = db.value("SELECT current_setting('anabranch.local_cache_dir')") or f"/proc/{compute.postmaster()}/cwd"
+        with open(f"{path}/anabranch.pages", "r+b") as pages:
+            for begin in range(0, os.fstat(pages.fileno()).st_size, 8192):
+                pages.seek(begin + 4000)
+                pages.write(b"damage")
+        assert db.value("SELECT sum(i) FROM t") == str(2000 * 2001 // 2)
+        assert compute.counter("cache_damaged_blocks") > 100
+        db.query(EVICT)
+        assert db.value("SELECT sum(i) FROM t") == str(2000 * 2001 // 2)
