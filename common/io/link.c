@@ -10,9 +10,6 @@
  */
 #include "common/io/link.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 
 #include "common/base/mem.h"
@@ -32,8 +29,6 @@ METRIC_GAUGE(links_open, "link_open", "Framed connections that exist.");
 #define READ_SPACE_MIN     (64 * KIB)
 #define KEEP_IN_MAX        (128 * KIB) /* an idle link gives more than this back */
 #define LINGER_MS          1000
-#define KEEPALIVE_S        10
-#define USER_TIMEOUT_MS    20000
 
 enum link_state {
     LINK_RESOLVING,
@@ -72,72 +67,8 @@ struct link {
     uint16_t port;
     err_t reason;
     struct errmsg reason_msg;
-    char peer[128];
+    char peer[SOCKET_PEER_SIZE];
 };
-
-bool address_parse(const char *host, uint16_t port, struct sockaddr_storage *ret)
-{
-    struct sockaddr_storage address = {0};
-    if (uv_ip4_addr(host, port, (struct sockaddr_in *)&address) < 0 &&
-        uv_ip6_addr(host, port, (struct sockaddr_in6 *)&address) < 0) {
-        return false;
-    }
-    *ret = address;
-    return true;
-}
-
-/*
- * Of a name's addresses the first IPv4 one, else the first: both ends of a connection choose alike,
- * so that "localhost" is the same place for listener and caller whatever /etc/hosts lists first.
- */
-static const struct addrinfo *address_prefer(const struct addrinfo *found)
-{
-    for (const struct addrinfo *one = found; one != NULL; one = one->ai_next) {
-        if (one->ai_family == AF_INET) {
-            return one;
-        }
-    }
-    return found;
-}
-
-err_t address_resolve(
-    const char *host, uint16_t port, struct sockaddr_storage *ret, struct errmsg *msg)
-{
-    if (address_parse(host, port, ret)) {
-        return ERR_OK;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    char service[8];
-    (void)snprintf(service, sizeof(service), "%u", port);
-    int rc = getaddrinfo(host, service, &hints, &found);
-    if (rc != 0) {
-        return err_set(
-            msg, ERR_INVALID, "\"%.60s\" is not an address or known host: %s", host,
-            gai_strerror(rc));
-    }
-    const struct addrinfo *one = address_prefer(found);
-    memset(ret, 0, sizeof(*ret));
-    memcpy(ret, one->ai_addr, MIN_OF(one->ai_addrlen, sizeof(*ret)));
-    freeaddrinfo(found);
-    return ERR_OK;
-}
-
-static void format_address(const struct sockaddr_storage *address, char *to, size_t to_size)
-{
-    char host[64] = "?";
-    uint16_t port = 0;
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-        (void)uv_ip4_name(v4, host, sizeof(host));
-        port = ntohs(v4->sin_port);
-    } else if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-        (void)uv_ip6_name(v6, host, sizeof(host));
-        port = ntohs(v6->sin6_port);
-    }
-    (void)snprintf(to, to_size, "%s:%u", host, port);
-}
 
 static void mark_dirty(struct link *link)
 {
@@ -521,34 +452,9 @@ static struct link *link_new(struct loop *loop, const struct link_options *optio
     return link;
 }
 
-/* Notice a dead peer: probes while the line is quiet, a limit on unacknowledged data else. */
-static void set_socket_options(struct link *link)
-{
-    (void)uv_tcp_nodelay(&link->tcp, 1);
-    (void)uv_tcp_keepalive(&link->tcp, 1, KEEPALIVE_S);
-    uv_os_fd_t fd = -1;
-    if (uv_fileno((const uv_handle_t *)&link->tcp, &fd) == 0) {
-        int interval_s = 5;
-        int count = 2;
-        unsigned timeout_ms = USER_TIMEOUT_MS;
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
-    }
-}
-
-static void name_peer(struct link *link)
-{
-    struct sockaddr_storage address = {0};
-    int size = sizeof(address);
-    if (uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&address, &size) == 0) {
-        format_address(&address, link->peer, sizeof(link->peer));
-    }
-}
-
 static void go_open(struct link *link)
 {
-    set_socket_options(link);
+    socket_set_options(&link->tcp);
     link->state = LINK_OPEN;
     link->received_ms = uv_now(&link->loop->uv);
     timer_stop(&link->timer);
@@ -573,7 +479,7 @@ static void on_connected(uv_connect_t *connect, int status)
         fail_uv(link, status, "connect to");
         return;
     }
-    name_peer(link);
+    socket_name_peer(&link->tcp, link->peer);
     go_open(link);
     if (link->state == LINK_OPEN && link->user->callbacks->on_open != NULL) {
         link->user->callbacks->on_open(link->user);
@@ -607,9 +513,8 @@ static void on_resolved(uv_getaddrinfo_t *resolve, int status, struct addrinfo *
     } else if (status < 0) {
         fail_uv(link, status, "find the host of");
     } else {
-        struct sockaddr_storage address = {0};
-        const struct addrinfo *one = address_prefer(found);
-        memcpy(&address, one->ai_addr, MIN_OF(one->ai_addrlen, sizeof(address)));
+        struct sockaddr_storage address;
+        address_take(found, &address);
         start_connect(link, &address);
     }
     uv_freeaddrinfo(found);
@@ -681,7 +586,7 @@ err_t link_accept(
         link_end(link);
         return err_from_uv(msg, rc, "accept a connection");
     }
-    name_peer(link);
+    socket_name_peer(&link->tcp, link->peer);
     *ret_link = link;
     return ERR_OK;
 }

@@ -5,6 +5,7 @@
 
 #include "common/io/link.h"
 #include "common/io/loop_private.h"
+#include "common/io/socket_private.h"
 
 /* Called when an accepted link is gone; embedded by the listener. */
 struct link_owner {
@@ -24,9 +25,3 @@ NODISCARD err_t link_accept(
     struct errmsg *msg);
 void link_begin(struct link *link, struct link_user *user);
 void link_refuse(struct link *link);
-
-/* A numeric address, or a name known to the resolver (blocking). */
-NODISCARD err_t
-address_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret, struct errmsg *msg);
-/* Only a numeric address; false for anything else. */
-bool address_parse(const char *host, uint16_t port, struct sockaddr_storage *ret);

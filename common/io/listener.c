@@ -3,8 +3,6 @@
  */
 #include "common/io/listener.h"
 
-#include <arpa/inet.h>
-
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
@@ -99,17 +97,10 @@ static err_t bind_and_listen(
     if (rc == 0) {
         rc = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     }
-    int size = sizeof(address);
-    if (rc == 0) {
-        rc = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&address, &size);
-    }
     if (rc < 0) {
         return err_from_uv(msg, rc, "listen on %s:%u", host, port);
     }
-    listener->port = ntohs(
-        address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                      : ((struct sockaddr_in *)&address)->sin_port);
-    return ERR_OK;
+    return socket_own_port(&listener->tcp, &listener->port, msg);
 }
 
 err_t listener_open(

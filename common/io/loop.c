@@ -69,11 +69,14 @@ static void on_before_poll(uv_prepare_t *handle)
     struct loop *loop = CONTAINER_OF(handle, struct loop, before_poll);
     loop->turn++;
     links_end_turn(loop);
+    streams_end_turn(loop);
 }
 
 static void on_after_poll(uv_check_t *handle)
 {
-    links_end_turn(CONTAINER_OF(handle, struct loop, after_poll));
+    struct loop *loop = CONTAINER_OF(handle, struct loop, after_poll);
+    links_end_turn(loop);
+    streams_end_turn(loop);
 }
 
 static void on_sigchld(uv_signal_t *handle, int number)
@@ -92,6 +95,7 @@ err_t loop_create(struct loop **ret_loop, struct errmsg *msg)
     }
     list_init(&loop->objects);
     list_init(&loop->dirty_links);
+    list_init(&loop->dirty_streams);
     list_init(&loop->children);
     list_init(&loop->posted);
     (void)pthread_mutex_init(&loop->lock, NULL);

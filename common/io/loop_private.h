@@ -33,6 +33,7 @@ struct loop {
 
     struct list objects;
     struct list dirty_links; /* links with something to do at the end of the turn */
+    struct list dirty_streams;
     struct list children;
 
     uint64_t turn; /* how often it has gone to look at the sockets */
@@ -49,8 +50,9 @@ void loop_remove(struct loop_object *object);
 /* Take back a task that did not run yet; fine when it is not posted. Loop only. */
 void loop_unpost(struct loop *loop, struct loop_task *task);
 
-/* Defined by link.c and child.c; called by loop.c. */
+/* Defined by link.c, stream.c and child.c; called by loop.c. */
 void links_end_turn(struct loop *loop);
+void streams_end_turn(struct loop *loop);
 void children_reap(struct loop *loop);
 void children_forget(struct loop *loop);
 
