@@ -3,7 +3,7 @@
 #include <libpq-fe.h>
 #include <stdio.h>
 
-#include "compute/agent/scram.h"
+#include "common/auth/scram.h"
 
 #define CONNECT_TIMEOUT_S "10"
 
@@ -192,7 +192,7 @@ static err_t apply_all(const struct compute_spec *spec, PGconn *conn, struct err
     return ERR_OK;
 }
 
-err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
+static PGconn *connect_to(const struct compute_sql *sql)
 {
     char port[8];
     (void)snprintf(port, sizeof(port), "%u", sql->port);
@@ -201,8 +201,27 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
     const char *const values[] = {
         sql->socket_dir, port, "postgres", "postgres", CONNECT_TIMEOUT_S, "compute-agent",
         SESSION_OPTIONS, NULL};
-    PGconn *conn = PQconnectdbParams(keys, values, 0);
+    return PQconnectdbParams(keys, values, 0);
+}
+
+err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
+{
+    PGconn *conn = connect_to(sql);
     err_t err = PQstatus(conn) == CONNECTION_OK ? apply_all(sql->spec, conn, msg)
+                                                : failed("connect", PQerrorMessage(conn), msg);
+    PQfinish(conn);
+    return err;
+}
+
+err_t compute_sql_verifier(
+    const struct compute_sql *sql, const char *role, struct buf *verifier, struct errmsg *msg)
+{
+    static const char query[] =
+        "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolcanlogin"
+        " AND (rolvaliduntil IS NULL OR rolvaliduntil > now()) AND rolname = ";
+    bool there = false;
+    PGconn *conn = connect_to(sql);
+    err_t err = PQstatus(conn) == CONNECTION_OK ? look_up(conn, query, role, &there, verifier, msg)
                                                 : failed("connect", PQerrorMessage(conn), msg);
     PQfinish(conn);
     return err;
