@@ -19,6 +19,8 @@
     X(u64, safekeepers_per_branch, "3", RESTART, "members of the quorum of a new branch")          \
     X(str, compute_ports, "7500-8499", RESTART, "computes listen on a port of this range")         \
     X(str, compute_listen_host, "127.0.0.1", RESTART, "address that computes listen on")           \
+    X(str, gateway_host, "", RESTART, "address of the gateway in connection URIs; empty: none")    \
+    X(u64, gateway_port, "7432", RESTART, "its Postgres port")                                     \
     X(u64, pg_version, "17", RESTART, "Postgres version of new projects")                          \
     X(str, locale, "C.UTF-8", RESTART, "locale of new projects")                                   \
     X(str, region_id, "local", RESTART, "region that the API reports")                             \
@@ -53,6 +55,8 @@ static err_t read_options(struct api_options *ret_options, struct errmsg *msg)
     struct api_options options = {
         .pg_version = conf.pg_version,
         .region_id = conf.region_id,
+        .gateway_host = conf.gateway_host,
+        .gateway_port = conf.gateway_port,
         .safekeepers_per_branch = conf.safekeepers_per_branch,
     };
     err_t err = port_range_parse(conf.compute_ports, &options.port_first, &options.port_last, msg);

@@ -787,6 +787,16 @@ const struct compute_spec *compute_spec_of(const struct compute *compute)
     return compute->spec;
 }
 
+bool compute_socket(const struct compute *compute, char dir[PATH_SIZE], uint16_t *ret_port)
+{
+    if (!compute_is_running(compute)) {
+        return false;
+    }
+    (void)in_dir(compute, dir, "s");
+    *ret_port = compute->port;
+    return true;
+}
+
 bool compute_is_off(const struct compute *compute)
 {
     return compute->plan.phase == COMPUTE_PHASE_OFF;

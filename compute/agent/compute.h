@@ -49,6 +49,8 @@ void compute_delete(struct compute *compute); /* on_deleted follows */
 
 const char *compute_id(const struct compute *compute);
 const struct compute_spec *compute_spec_of(const struct compute *compute);
+/* Where its Postgres listens for us; false while it does not run. */
+bool compute_socket(const struct compute *compute, char dir[PATH_SIZE], uint16_t *ret_port);
 bool compute_is_off(const struct compute *compute);
 bool compute_is_running(const struct compute *compute);
 bool compute_is_going(const struct compute *compute);      /* being deleted */

@@ -15,3 +15,7 @@ struct compute_sql {
 };
 
 NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg);
+
+/* Append the stored password of a role that may log in; nothing when there is none. */
+NODISCARD err_t compute_sql_verifier(
+    const struct compute_sql *sql, const char *role, struct buf *verifier, struct errmsg *msg);

@@ -16,6 +16,7 @@
 #include "compute/agent/bootstrap_image.h"
 #include "compute/agent/compute.h"
 #include "compute/agent/leftovers.h"
+#include "compute/agent/verifier.h"
 
 METRIC_GAUGE(computes_known, "agent_computes", "Computes that this agent knows, in any state.");
 
@@ -218,6 +219,22 @@ static void get_spec(struct http_context *context, struct http_request *request)
     }
 }
 
+static void post_verifier(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    char dir[PATH_SIZE];
+    uint16_t port = 0;
+    const struct compute *compute = asked_for(request);
+    if (compute == NULL) {
+        return;
+    }
+    if (!compute_socket(compute, dir, &port)) {
+        http_respond_problem(request, 503, "ERR_BUSY", "the compute is not running");
+        return;
+    }
+    verifier_answer(agent.host.sessions, dir, port, request);
+}
+
 static void get_computes(struct http_context *context, struct http_request *request)
 {
     (void)context;
@@ -287,6 +304,8 @@ static const struct http_route routes[] = {
     {"GET", "/v1/computes/{id}", get_compute, "State, port, processes and timings.", false},
     {"PUT", "/v1/computes/{id}", put_compute, "Create and start, or start again.", false},
     {"GET", "/v1/computes/{id}/spec", get_spec, "Its PUT body without passwords.", false},
+    {"POST", "/v1/computes/{id}/verifier", post_verifier,
+     "{role}: its stored password, for a gateway.", false},
     {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},
     {"DELETE", "/v1/computes/{id}", delete_compute, "Stop at once and remove its files.", false},
 };

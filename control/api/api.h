@@ -15,6 +15,8 @@ struct api_options {
     uint64_t pg_version;
     uint64_t port_first, port_last; /* of computes */
     const char *region_id;
+    const char *gateway_host; /* clients connect there; "": straight to the compute */
+    uint64_t gateway_port;
     uint64_t safekeepers_per_branch;
 };
 

@@ -11,6 +11,12 @@
 #define OPERATIONS_PER_MUTATION_MAX 16
 
 struct mutation;
+
+/* Who goes on after a mutation instead of an answer to its request; embed it. */
+struct mutation_then {
+    void (*done)(struct mutation_then *then, err_t result, const struct errmsg *msg);
+};
+
 typedef err_t (*mutation_decide_fn)(struct mutation *mutation, struct errmsg *msg);
 typedef struct doc *(*mutation_answer_fn)(struct mutation *mutation);
 
@@ -22,6 +28,7 @@ struct mutation {
     mutation_decide_fn decide;
     mutation_answer_fn answer;
     unsigned ok_status;
+    struct mutation_then *then; /* NULL: the request is answered when it is done */
 
     /* Filled in by decide, used by answer. */
     row_id_t project_id, branch_id, endpoint_id;
@@ -121,6 +128,7 @@ bool view_connection_uri(
     const struct endpoint *endpoint,
     const char *role,
     const char *database,
+    bool pooled,
     struct buf *to);
 struct doc *view_operations_of(const struct mutation *mutation);
 
@@ -131,6 +139,12 @@ NODISCARD err_t put_new_endpoint(
     const struct doc *wish,
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
+/* As POST .../start, for another route's request; an error has been answered. */
+NODISCARD err_t endpoint_want_active(
+    struct api *api,
+    struct http_request *request,
+    const struct endpoint *endpoint,
+    struct mutation_then *then);
 
 /* placement.c */
 const struct node *place_on(const struct api *api, enum node_kind kind); /* NULL: there is none */
@@ -155,7 +169,7 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
-    other_routes[];
+    connect_routes[], other_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
-    generation_route_count, other_route_count;
+    generation_route_count, connect_route_count, other_route_count;

@@ -184,6 +184,24 @@ static err_t decide_start(struct mutation *mutation, struct errmsg *msg)
     return want(mutation, ENDPOINT_ACTIVE, ACTION_START_COMPUTE, msg);
 }
 
+err_t endpoint_want_active(
+    struct api *api,
+    struct http_request *request,
+    const struct endpoint *endpoint,
+    struct mutation_then *then)
+{
+    struct mutation *mutation =
+        mutation_create(&api->http, request, decide_start, answer_endpoint, 200);
+    if (mutation == NULL) {
+        return ERR_INVALID;
+    }
+    memcpy(mutation->project_id, endpoint->row.project_id, sizeof mutation->project_id);
+    memcpy(mutation->endpoint_id, endpoint->row.id, sizeof mutation->endpoint_id);
+    mutation->then = then;
+    mutation_submit(mutation);
+    return ERR_OK;
+}
+
 static err_t decide_suspend(struct mutation *mutation, struct errmsg *msg)
 {
     return want(mutation, ENDPOINT_IDLE, ACTION_SUSPEND_COMPUTE, msg);

@@ -27,6 +27,12 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
         mutation_fail(mutation, result, msg);
         return;
     }
+    if (mutation->then != NULL) {
+        struct mutation_then *then = mutation->then;
+        mem_free(mutation);
+        then->done(then, ERR_OK, NULL);
+        return;
+    }
     http_respond_json(mutation->request, mutation->ok_status, mutation->answer(mutation));
     mem_free(mutation);
 }
@@ -61,7 +67,9 @@ void mutation_submit(struct mutation *mutation)
 
 void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg)
 {
-    if (mutation->error_status != 0) {
+    if (mutation->then != NULL) {
+        mutation->then->done(mutation->then, err, msg);
+    } else if (mutation->error_status != 0) {
         http_respond_problem(
             mutation->request, mutation->error_status, mutation->error_code, msg->text);
     } else if (err == ERR_NOT_FOUND) {
@@ -281,4 +289,5 @@ void api_add_routes(struct api *api, struct http_server *server)
     http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
     http_server_add_routes(server, operation_routes, operation_route_count, &api->http);
     http_server_add_routes(server, generation_routes, generation_route_count, &api->http);
+    http_server_add_routes(server, connect_routes, connect_route_count, &api->http);
 }

@@ -64,7 +64,7 @@ static struct endpoint *first_endpoint(const struct branch *branch)
     return NULL;
 }
 
-/* ?branch_id=&endpoint_id=&role_name=&database_name=, each with the obvious default. */
+/* ?branch_id=&endpoint_id=&role_name=&database_name=&pooled=, each with the obvious default. */
 static void get_connection_uri(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
@@ -87,13 +87,15 @@ static void get_connection_uri(struct http_context *context, struct http_request
         answer_not_found(request, &msg);
         return;
     }
+    const char *pooled = http_request_query(request, "pooled");
     struct buf uri = {0};
     if (endpoint == NULL) {
         http_respond_problem(
             request, 404, "ENDPOINT_NOT_FOUND", "the branch has no endpoint: create one");
     } else if (!view_connection_uri(
                    api, endpoint, http_request_query(request, "role_name"),
-                   http_request_query(request, "database_name"), &uri)) {
+                   http_request_query(request, "database_name"),
+                   pooled != NULL && strcmp(pooled, "true") == 0, &uri)) {
         http_respond_problem(
             request, 404, "ROLE_NOT_FOUND", "the branch has no such role or database");
     } else {

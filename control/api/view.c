@@ -150,15 +150,45 @@ static const char *compute_host(const struct api *api, const struct endpoint *en
     return agent == NULL ? "localhost" : agent->host;
 }
 
+/*
+ * Through a gateway with a name, the endpoint is part of the host name; through one with an address
+ * only, it has to be said in the options.
+ */
+static bool gateway_has_name(const struct api *api)
+{
+    const char *host = api->options.gateway_host;
+    return host[0] != '\0' && strcmp(host, "localhost") != 0 && strchr(host, ':') == NULL &&
+           host[strspn(host, "0123456789.")] != '\0';
+}
+
+/* Where clients connect: "ep-x.db.example.org", "127.0.0.1". */
+static void append_host(
+    const struct api *api, const struct endpoint *endpoint, bool pooled, struct buf *to)
+{
+    if (gateway_has_name(api)) {
+        buf_printf(
+            to, "%s%s.%s", endpoint->row.id, pooled ? "-pooler" : "", api->options.gateway_host);
+    } else {
+        bool gateway = api->options.gateway_host[0] != '\0';
+        buf_printf(to, "%s", gateway ? api->options.gateway_host : compute_host(api, endpoint));
+    }
+}
+
+static uint64_t client_port(const struct api *api, const struct endpoint *endpoint)
+{
+    return api->options.gateway_host[0] != '\0' ? api->options.gateway_port : endpoint->row.port;
+}
+
 /* "HOST:PORT": clients put it between @ and / of a URI as it is. */
 static void set_host(struct doc *doc, const struct api *api, const struct endpoint *endpoint)
 {
     struct buf host = {0};
-    buf_printf(&host, "%s:%" PRIu64, compute_host(api, endpoint), endpoint->row.port);
+    append_host(api, endpoint, false, &host);
+    doc_set_str(doc, "proxy_host", buf_cstr(&host));
+    buf_printf(&host, ":%" PRIu64, client_port(api, endpoint));
     doc_set_str(doc, "host", buf_cstr(&host));
     buf_deinit(&host);
-    doc_set_int(doc, "port", (int64_t)endpoint->row.port);
-    doc_set_str(doc, "proxy_host", compute_host(api, endpoint));
+    doc_set_int(doc, "port", (int64_t)client_port(api, endpoint));
 }
 
 static void set_endpoint_state(struct doc *doc, const struct endpoint *endpoint)
@@ -246,6 +276,7 @@ bool view_connection_uri(
     const struct endpoint *endpoint,
     const char *role,
     const char *database,
+    bool pooled,
     struct buf *to)
 {
     const struct doc *with_role = named(endpoint->branch->row.roles, role);
@@ -260,8 +291,16 @@ bool view_connection_uri(
     append_escaped(to, role_name);
     buf_printf(to, ":");
     append_escaped(to, password);
-    buf_printf(to, "@%s:%" PRIu64 "/", compute_host(api, endpoint), endpoint->row.port);
+    buf_printf(to, "@");
+    append_host(api, endpoint, pooled, to);
+    buf_printf(to, ":%" PRIu64 "/", client_port(api, endpoint));
     append_escaped(to, database_name);
+    if (api->options.gateway_host[0] != '\0') {
+        buf_printf(to, "?sslmode=require&channel_binding=require");
+        if (!gateway_has_name(api)) {
+            buf_printf(to, "&options=endpoint%%3D%s%s", endpoint->row.id, pooled ? "-pooler" : "");
+        }
+    }
     return true;
 }
 
@@ -273,9 +312,13 @@ static struct doc *connection_parameters(const struct api *api, const struct end
     doc_set_str(doc, "database", doc_value_str(doc_get(database, "name")));
     doc_set_str(doc, "role", doc_value_str(doc_get(role, "name")));
     doc_set_str(doc, "password", doc_value_str(doc_get(role, "password")));
-    doc_set_str(doc, "host", compute_host(api, endpoint));
-    doc_set_str(doc, "pooler_host", compute_host(api, endpoint));
-    doc_set_int(doc, "port", (int64_t)endpoint->row.port);
+    for (int pooled = 0; pooled <= 1; pooled++) {
+        struct buf host = {0};
+        append_host(api, endpoint, pooled == 1, &host);
+        doc_set_str(doc, pooled == 1 ? "pooler_host" : "host", buf_cstr(&host));
+        buf_deinit(&host);
+    }
+    doc_set_int(doc, "port", (int64_t)client_port(api, endpoint));
     return doc;
 }
 
@@ -286,7 +329,7 @@ struct doc *view_connection_uris(const struct api *api, const struct branch *bra
     {
         struct buf uri = {0};
         if (endpoint_is_live(endpoint) && doc_count(array) == 0 &&
-            view_connection_uri(api, endpoint, NULL, NULL, &uri)) {
+            view_connection_uri(api, endpoint, NULL, NULL, false, &uri)) {
             struct doc *entry = doc_set_str(doc_object(), "connection_uri", buf_cstr(&uri));
             doc_set(entry, "connection_parameters", connection_parameters(api, endpoint));
             doc_push(array, entry);

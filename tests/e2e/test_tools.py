@@ -42,7 +42,8 @@ def test_cli_walks_through_a_project(cluster):
 def test_settings_files_are_current_and_every_daemon_starts_with_its_own(cluster):
     import tempfile
     daemons = {"safekeeper": "safekeeper/serve/safekeeper", "pageserver": "pageserver/serve/pageserver",
-               "control": "control/control", "compute-agent": "compute/agent/compute-agent"}
+               "control": "control/control", "gateway": "control/gateway/gateway",
+               "compute-agent": "compute/agent/compute-agent"}
     for name, binary in daemons.items():
         path = cluster.build / binary
         printed = subprocess.run([path, "--print-config"], stdout=subprocess.PIPE, text=True, check=True).stdout

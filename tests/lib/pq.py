@@ -44,6 +44,9 @@ def _lib():
             ("PQgetvalue", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]),
             ("PQgetisnull", ctypes.c_int, [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]),
             ("PQclear", None, [ctypes.c_void_p]),
+            ("PQgetCancel", ctypes.c_void_p, [ctypes.c_void_p]),
+            ("PQcancel", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]),
+            ("PQfreeCancel", None, [ctypes.c_void_p]),
             ("PQbackendPID", ctypes.c_int, [ctypes.c_void_p]),
         ):
             function = getattr(_pq, name)
@@ -87,6 +90,15 @@ class Connection:
 
     def value(self, sql):
         return self.query(sql)[0][0]
+
+    def cancel(self):
+        """From another thread: end the query that runs, if one does."""
+        handle, why = _pq.PQgetCancel(self._conn), ctypes.create_string_buffer(256)
+        try:
+            if not _pq.PQcancel(handle, why, len(why)):
+                raise Error(why.value.decode(errors="replace"))
+        finally:
+            _pq.PQfreeCancel(handle)
 
     def close(self):
         if self._conn:

@@ -17,6 +17,8 @@
 #define HOST             "127.0.0.1"
 /* Ports relative to the base. */
 #define PORT_CONTROL          0
+#define PORT_GATEWAY          5
+#define PORT_GATEWAY_HTTP     6
 #define PORT_SAFEKEEPER       10 /* + id: framed */
 #define PORT_SAFEKEEPER_HTTP  20 /* + id */
 #define PORT_PAGESERVER       30
@@ -81,6 +83,7 @@ static const char *const binary_paths[] = {
     [PROCESS_PAGESERVER] = "pageserver/serve/pageserver",
     [PROCESS_AGENT] = "compute/agent/compute-agent",
     [PROCESS_CONTROL] = "control/control",
+    [PROCESS_GATEWAY] = "control/gateway/gateway",
 };
 
 static err_t set_paths(struct cluster *cluster, struct process *process, struct errmsg *msg)
@@ -99,7 +102,7 @@ static void lay_out(struct cluster *cluster)
 {
     uint16_t base = cluster->port_base;
     unsigned safekeepers = cluster->safekeepers;
-    cluster->process_count = safekeepers + 3;
+    cluster->process_count = safekeepers + 4;
     for (unsigned i = 0; i < safekeepers; i++) {
         struct process *safekeeper = &cluster->processes[i];
         safekeeper->kind = PROCESS_SAFEKEEPER;
@@ -124,6 +127,11 @@ static void lay_out(struct cluster *cluster)
         .node_id = 1,
         .name = "control",
         .http_port = (uint16_t)(base + PORT_CONTROL)};
+    cluster->processes[safekeepers + 3] = (struct process){
+        .kind = PROCESS_GATEWAY,
+        .name = "gateway",
+        .listen_port = (uint16_t)(base + PORT_GATEWAY),
+        .http_port = (uint16_t)(base + PORT_GATEWAY_HTTP)};
 }
 
 err_t cluster_set_paths(struct cluster *cluster, struct errmsg *msg)
@@ -247,6 +255,7 @@ struct doc *cluster_doc(const struct cluster *cluster)
     doc_set_str(doc, "binaries", cluster->binaries);
     doc_set_str(doc, "postgres", cluster->postgres);
     doc_set_str(doc, "object_store", cluster->object_store);
+    doc_set_str(doc, "gateway", cluster->gateway);
     doc_set_int(doc, "safekeepers", cluster->safekeepers);
     return doc_set(doc, "processes", processes);
 }
@@ -270,12 +279,13 @@ err_t cluster_save(const struct cluster *cluster, struct errmsg *msg)
 static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct errmsg *msg)
 {
     uint64_t base = 0, safekeepers = CLUSTER_SAFEKEEPERS_MIN;
-    const char *binaries = NULL, *postgres = NULL, *object_store = "";
+    const char *binaries = NULL, *postgres = NULL, *object_store = "", *gateway = "";
     struct doc *rows = NULL;
     TRY(doc_get_u64(doc, "port_base", &base, msg));
     TRY(doc_get_str(doc, "binaries", &binaries, msg));
     TRY(doc_get_str(doc, "postgres", &postgres, msg));
     TRY(doc_opt_str(doc, "object_store", &object_store, msg));
+    TRY(doc_opt_str(doc, "gateway", &gateway, msg));
     TRY(doc_opt_u64(doc, "safekeepers", &safekeepers, msg));
     if (safekeepers < CLUSTER_SAFEKEEPERS_MIN || safekeepers > CLUSTER_SAFEKEEPERS_MAX) {
         return err_set(msg, ERR_CORRUPT, "%" PRIu64 " safekeepers", safekeepers);
@@ -284,6 +294,7 @@ static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct err
     TRY(str_copy(cluster->binaries, sizeof cluster->binaries, binaries, msg));
     TRY(str_copy(cluster->postgres, sizeof cluster->postgres, postgres, msg));
     TRY(str_copy(cluster->object_store, sizeof cluster->object_store, object_store, msg));
+    TRY(str_copy(cluster->gateway, sizeof cluster->gateway, gateway, msg));
     cluster->port_base = (uint16_t)base;
     cluster->safekeepers = (unsigned)safekeepers;
     lay_out(cluster);
@@ -358,12 +369,26 @@ static void print_control(const struct cluster *cluster, struct buf *to)
         }
     }
     unsigned base = cluster->port_base;
+    if (cluster->gateway[0] != '\0') {
+        buf_printf(
+            to, "\"\ngateway_host = \"%s\"\ngateway_port = \"%u", cluster->gateway,
+            base + PORT_GATEWAY);
+    }
     buf_printf(
         to, "\"\npageservers = \"1@" HOST ":%u/%u\"\nagents = \"1@" HOST ":%u\"\n",
         base + PORT_PAGESERVER, base + PORT_PAGESERVER_HTTP, base + PORT_AGENT);
     buf_printf(
         to, "compute_ports = \"%u-%u\"\n", base + PORT_COMPUTES,
         base + PORT_COMPUTES + COMPUTES_MAX - 1);
+}
+
+static void print_gateway(const struct cluster *cluster, struct buf *to)
+{
+    unsigned control = (unsigned)cluster->port_base + PORT_CONTROL;
+    buf_printf(to, "control_url = \"http://" HOST ":%u\"\n", control);
+    if (cluster->gateway[0] != '\0') {
+        buf_printf(to, "domain = \"%s\"\n", cluster->gateway);
+    }
 }
 
 static void print_object_store(const struct cluster *cluster, struct buf *to)
@@ -394,8 +419,11 @@ static err_t write_settings(
     buf_printf(&text, "# Written by `anabranch local`: changes are lost at the next start.\n");
     buf_printf(&text, "data_dir = \"%s\"\n", process->dir);
     buf_printf(&text, "http_host = " HOST "\nhttp_port = %u\n", (unsigned)process->http_port);
+    if (process->node_id != 0 && process->listen_port != 0) {
+        buf_printf(&text, "node_id = %u\n", process->node_id);
+    }
     if (process->listen_port != 0) {
-        buf_printf(&text, "node_id = %u\nlisten_host = " HOST "\n", process->node_id);
+        buf_printf(&text, "listen_host = " HOST "\n");
         buf_printf(&text, "listen_port = %u\n", (unsigned)process->listen_port);
     }
     switch (process->kind) {
@@ -408,6 +436,7 @@ static err_t write_settings(
         break;
     case PROCESS_AGENT: print_agent(cluster, &text); break;
     case PROCESS_CONTROL: print_control(cluster, &text); break;
+    case PROCESS_GATEWAY: print_gateway(cluster, &text); break;
     }
     err_t err = file_write_durably(process->conf, buf_view(&text), msg);
     buf_deinit(&text);

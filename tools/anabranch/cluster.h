@@ -2,9 +2,9 @@
  * cluster.h - the processes of a local cluster: where they are, what runs, cluster.json.
  *
  * cluster.json in the data folder is the record: {data, api_url, port_base, binaries, postgres,
- * object_store, safekeepers, processes: [{name, pid, binary, http, listen, dir, log, conf}]}. Ports
- * never change after the first `up`. Every command holds the lock file, so two never start or stop
- * the same process.
+ * object_store, gateway, safekeepers, processes: [{name, pid, binary, http, listen, dir, log,
+ * conf}]}. Ports never change after the first `up`. Every command holds the lock file, so two never
+ * start or stop the same process.
  */
 #pragma once
 
@@ -13,9 +13,15 @@
 
 #define CLUSTER_SAFEKEEPERS_MIN 3 /* of a new cluster, unless --safekeepers says more */
 #define CLUSTER_SAFEKEEPERS_MAX 6
-#define CLUSTER_PROCESSES_MAX   (CLUSTER_SAFEKEEPERS_MAX + 3)
+#define CLUSTER_PROCESSES_MAX   (CLUSTER_SAFEKEEPERS_MAX + 4)
 
-enum process_kind { PROCESS_SAFEKEEPER, PROCESS_PAGESERVER, PROCESS_AGENT, PROCESS_CONTROL };
+enum process_kind {
+    PROCESS_SAFEKEEPER,
+    PROCESS_PAGESERVER,
+    PROCESS_AGENT,
+    PROCESS_CONTROL,
+    PROCESS_GATEWAY
+};
 
 struct process {
     enum process_kind kind;
@@ -29,6 +35,7 @@ struct process {
 struct cluster {
     char data_dir[PATH_SIZE], binaries[PATH_SIZE], postgres[PATH_SIZE];
     char object_store[PATH_SIZE]; /* as set with --object-store; "": DATA/objects */
+    char gateway[64]; /* host name in connection URIs, see --gateway; "": straight to computes */
     uint16_t port_base;
     unsigned safekeepers;
     size_t process_count;

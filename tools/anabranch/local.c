@@ -148,6 +148,22 @@ static err_t find_object_store(struct context *context, struct cluster *cluster,
     return str_copy(cluster->object_store, sizeof cluster->object_store, wanted, msg);
 }
 
+/* May change from one start to the next: URIs are made when they are asked for. */
+static err_t find_gateway(struct context *context, struct cluster *cluster, struct errmsg *msg)
+{
+    const char *wanted = args_flag(context->args, "gateway");
+    if (wanted == NULL) {
+        return ERR_OK;
+    }
+    if (strspn(wanted, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") !=
+        strlen(wanted)) {
+        return err_set(
+            msg, ERR_INVALID, "--gateway: expected a host name or address, got \"%s\"", wanted);
+    }
+    err_t err = str_copy(cluster->gateway, sizeof cluster->gateway, wanted, msg);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--gateway");
+}
+
 static err_t prepare(struct context *context, struct cluster *cluster, struct errmsg *msg)
 {
     const char *port_text = args_flag(context->args, "port-base");
@@ -178,6 +194,7 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
     }
     TRY(find_folders(context, cluster, msg));
     TRY(find_object_store(context, cluster, msg));
+    TRY(find_gateway(context, cluster, msg));
     TRY(args_check_used(context->args, msg));
     if (!cluster_exists(cluster)) {
         char binaries[PATH_SIZE], postgres[PATH_SIZE];
@@ -357,7 +374,8 @@ static err_t named_process(
     if (*ret_process == NULL) {
         return err_set(
             msg, ERR_NOT_FOUND,
-            "no process \"%s\": expected safekeeper-1..N, pageserver-1, compute-agent or control",
+            "no process \"%s\": expected safekeeper-1..N, pageserver-1, compute-agent, control or "
+            "gateway",
             name == NULL ? "" : name);
     }
     return ERR_OK;

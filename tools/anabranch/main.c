@@ -19,6 +19,7 @@ static const char help[] =
     "  anabranch local up [--data DIR] [--port-base N] [--binaries DIR] [--postgres DIR] "
     "[--safekeepers N]\n"
     "                     [--object-store dir:/path|s3://bucket/prefix?..]\n"
+    "                     [--gateway NAME: connection URIs lead through the gateway there]\n"
     "  anabranch local down [--delete] | status | url | restart NAME | kill NAME [--signal KILL]\n"
     "\n"
     "  anabranch projects list | create [--name N] [--role R] [--database D] | get ID | delete ID\n"

@@ -1,0 +1,226 @@
+/*
+ * connect.c - what a gateway asks before it lets a client through: POST /v1/connect with the name
+ * of an endpoint or branch and a role. An endpoint that sleeps is started, as if by POST .../start;
+ * the answer comes when its compute runs, with its address and the role's verifier as the compute
+ * has it.
+ *
+ * States in their order: START (the wish is made durable), WAIT (until the compute runs), VERIFIER
+ * (the agent reads it). The endpoint may go at any time, so it is looked up again by id.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "control/api/api_private.h"
+
+#define WAIT_MAX_MS      55000
+#define LOOK_EVERY_MS    5 /* a look into memory */
+#define VERIFIER_TIME_MS 10000
+
+enum connect_state { CONNECT_START, CONNECT_WAIT, CONNECT_VERIFIER };
+
+struct connect {
+    struct api *api;
+    struct http_request *request;
+    enum connect_state state;
+    row_id_t endpoint_id;
+    char role[64];
+    mono_ns_t deadline;
+    struct mutation_then then;
+    struct timer timer;
+    struct node_call call;
+};
+
+static void fail(struct connect *connect, unsigned status, const char *code, const char *message)
+{
+    http_respond_problem(connect->request, status, code, message);
+    mem_free(connect);
+}
+
+/* NULL: it was deleted meanwhile, and that was answered. */
+static struct endpoint *endpoint_of(struct connect *connect)
+{
+    struct endpoint *endpoint = model_endpoint(connect->api->model, connect->endpoint_id);
+    if (endpoint == NULL || !endpoint_is_live(endpoint)) {
+        fail(connect, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted");
+        return NULL;
+    }
+    return endpoint;
+}
+
+/* ---- VERIFIER ---- */
+
+static void on_verifier(struct node_call *call)
+{
+    struct connect *connect = CONTAINER_OF(call, struct connect, call);
+    if (call->status != 200) {
+        fail(connect, 503, "COMPUTE_NOT_READY", call->msg.text);
+        return;
+    }
+    const struct endpoint *endpoint = endpoint_of(connect);
+    if (endpoint == NULL) {
+        return;
+    }
+    const struct node *agent = nodes_find(connect->api->nodes, NODE_AGENT, endpoint->row.agent);
+    const char *verifier = doc_value_str(doc_get(call->body, "verifier"));
+    struct doc *doc = doc_object();
+    doc_set_str(doc, "endpoint_id", endpoint->row.id);
+    doc_set_str(doc, "branch_id", endpoint->row.branch_id);
+    doc_set_str(doc, "project_id", endpoint->row.project_id);
+    doc_set_str(doc, "host", agent == NULL ? "localhost" : agent->host);
+    doc_set_int(doc, "port", (int64_t)endpoint->row.port);
+    doc_set_str(doc, "verifier", verifier == NULL ? "" : verifier);
+    http_respond_json(connect->request, 200, doc);
+    mem_free(connect);
+}
+
+static void ask_verifier(struct connect *connect, const struct endpoint *endpoint)
+{
+    char path[128];
+    struct node *agent = nodes_find(connect->api->nodes, NODE_AGENT, endpoint->row.agent);
+    if (agent == NULL) {
+        fail(
+            connect, 503, "COMPUTE_NOT_READY",
+            "the compute's host is not among `agents` of control");
+        return;
+    }
+    connect->state = CONNECT_VERIFIER;
+    connect->call.done = on_verifier;
+    (void)snprintf(path, sizeof path, "/v1/computes/%s/verifier", endpoint->row.id);
+    node_call_start(
+        &connect->call, agent, "POST", path, doc_set_str(doc_object(), "role", connect->role),
+        VERIFIER_TIME_MS);
+}
+
+/* ---- WAIT ---- */
+
+static void look(struct connect *connect)
+{
+    const struct endpoint *endpoint = endpoint_of(connect);
+    if (endpoint == NULL) {
+        return;
+    }
+    if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
+        fail(
+            connect, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended while it was starting");
+    } else if (endpoint->seen == COMPUTE_RUNNING) {
+        ask_verifier(connect, endpoint);
+    } else if (clock_mono() >= connect->deadline) {
+        char text[sizeof(struct errmsg) + sizeof(row_id_t) + 60];
+        const char *why = endpoint->seen_error;
+        (void)snprintf(
+            text, sizeof text, "the compute of %s did not come up in time%s%s", endpoint->row.id,
+            why[0] == '\0' ? "" : ": ", why);
+        fail(connect, 503, "COMPUTE_NOT_READY", text);
+    } else {
+        timer_start(connect->api->loop, &connect->timer, LOOK_EVERY_MS);
+    }
+}
+
+static void on_look(struct timer *timer)
+{
+    look(CONTAINER_OF(timer, struct connect, timer));
+}
+
+/* ---- START ---- */
+
+static void on_wish(struct mutation_then *then, err_t result, const struct errmsg *msg)
+{
+    struct connect *connect = CONTAINER_OF(then, struct connect, then);
+    if (result != ERR_OK) {
+        http_respond_error(connect->request, result, msg);
+        mem_free(connect);
+        return;
+    }
+    connect->state = CONNECT_WAIT;
+    connect->timer.on_fire = on_look;
+    look(connect);
+}
+
+static void start(struct connect *connect, const struct endpoint *endpoint)
+{
+    if (endpoint->row.wanted == ENDPOINT_ACTIVE) {
+        on_wish(&connect->then, ERR_OK, NULL);
+        return;
+    }
+    connect->then.done = on_wish;
+    err_t err = endpoint_want_active(connect->api, connect->request, endpoint, &connect->then);
+    if (err != ERR_OK) {
+        mem_free(connect); /* answered */
+    }
+}
+
+/* ---- the request ---- */
+
+static struct endpoint *find_endpoint_named(const struct api *api, const char *name)
+{
+    struct endpoint *endpoint = model_endpoint(api->model, name);
+    const struct branch *branch = model_branch(api->model, name);
+    if (endpoint == NULL && branch != NULL && branch_is_live(branch)) {
+        FOR_EACH_ENDPOINT_OF(branch, one)
+        {
+            endpoint =
+                endpoint_is_live(one) && one->row.type == ENDPOINT_READ_WRITE ? one : endpoint;
+        }
+    }
+    bool live = endpoint != NULL && endpoint_is_live(endpoint) &&
+                endpoint->project->row.state == PROJECT_ACTIVE;
+    return live ? endpoint : NULL;
+}
+
+static err_t read_request(
+    struct http_request *request,
+    const char **ret_name,
+    const char **ret_role,
+    uint64_t *ret_wait_ms,
+    struct errmsg *msg)
+{
+    struct doc *body = NULL;
+    uint64_t wait_ms = WAIT_MAX_MS;
+    TRY(http_request_json(request, &body, msg));
+    TRY(doc_get_str(body, "name", ret_name, msg));
+    TRY(doc_get_str(body, "role", ret_role, msg));
+    TRY(doc_opt_u64(body, "wait_ms", &wait_ms, msg));
+    if (strlen(*ret_role) >= sizeof((struct connect *)NULL)->role) {
+        return err_set(msg, ERR_INVALID, "body.role: too long");
+    }
+    *ret_wait_ms = MIN_OF(wait_ms, WAIT_MAX_MS);
+    return ERR_OK;
+}
+
+static void post_connect(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct errmsg msg = {0};
+    const char *name = NULL;
+    const char *role = NULL;
+    uint64_t wait_ms = 0;
+    err_t err = read_request(request, &name, &role, &wait_ms, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(request, err, &msg);
+        return;
+    }
+    const struct endpoint *endpoint = find_endpoint_named(api, name);
+    if (endpoint == NULL) {
+        char text[160];
+        (void)snprintf(text, sizeof text, "there is no endpoint \"%.80s\"", name);
+        http_respond_problem(request, 404, "ENDPOINT_NOT_FOUND", text);
+        return;
+    }
+    struct connect *connect = MEM_NEW(struct connect);
+    connect->api = api;
+    connect->request = request;
+    connect->deadline = clock_mono() + wait_ms * NS_PER_MS;
+    (void)snprintf(connect->endpoint_id, sizeof connect->endpoint_id, "%s", endpoint->row.id);
+    (void)snprintf(connect->role, sizeof connect->role, "%s", role);
+    start(connect, endpoint);
+}
+
+const struct http_route connect_routes[] = {
+    ROUTE(
+        "POST",
+        "/v1/connect",
+        post_connect,
+        "{name, role, wait_ms}: start an endpoint, and where it runs (of gateways)"),
+};
+const size_t connect_route_count = ARRAY_LEN(connect_routes);

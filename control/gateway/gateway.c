@@ -1,0 +1,77 @@
+#include "control/gateway/gateway.h"
+
+#include "common/base/mem.h"
+#include "common/base/prng.h"
+#include "control/gateway/session.h"
+
+struct gateway {
+    struct sessions sessions;
+    struct stream_listener_user user;
+    struct stream_listener *listener;
+    struct gateway_options options;
+    void (*on_closed)(void);
+};
+
+static struct stream_user *on_accept(struct stream_listener_user *user, struct stream *stream)
+{
+    struct gateway *gateway = CONTAINER_OF(user, struct gateway, user);
+    return session_create(&gateway->sessions, stream);
+}
+
+static void on_session_gone(struct sessions *sessions)
+{
+    struct gateway *gateway = CONTAINER_OF(sessions, struct gateway, sessions);
+    if (gateway->on_closed != NULL && sessions->count == 0) {
+        void (*on_closed)(void) = gateway->on_closed;
+        mem_free(gateway);
+        on_closed();
+    }
+}
+
+err_t gateway_open(
+    struct loop *loop,
+    struct routes *routes,
+    struct tls_context *tls,
+    const struct gateway_options *options,
+    struct gateway **ret_gateway,
+    struct errmsg *msg)
+{
+    struct gateway *gateway = MEM_NEW(struct gateway);
+    gateway->options = *options;
+    gateway->user.on_accept = on_accept;
+    gateway->sessions = (struct sessions){
+        .loop = loop,
+        .routes = routes,
+        .tls = tls,
+        .options = &gateway->options,
+        .on_gone = on_session_gone,
+    };
+    list_init(&gateway->sessions.list);
+    prng_secure(gateway->sessions.mock_secret, sizeof gateway->sessions.mock_secret);
+    err_t err = stream_listener_open(
+        loop, options->listen_host, options->listen_port, options->connections_max, NULL,
+        &gateway->user, &gateway->listener, msg);
+    if (err != ERR_OK) {
+        mem_free(gateway);
+        return err;
+    }
+    *ret_gateway = gateway;
+    return ERR_OK;
+}
+
+uint16_t gateway_port(const struct gateway *gateway)
+{
+    return stream_listener_port(gateway->listener);
+}
+
+void gateway_close(struct gateway *gateway, void (*on_closed)(void))
+{
+    stream_listener_close(gateway->listener);
+    if (gateway->sessions.count == 0) {
+        mem_free(gateway);
+        on_closed();
+        return;
+    }
+    gateway->on_closed = on_closed;
+    sessions_end_all(&gateway->sessions);
+}

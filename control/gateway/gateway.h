@@ -1,0 +1,37 @@
+/*
+ * gateway.h - Postgres' protocol for people: TLS, routing by host name, SCRAM, waking what sleeps.
+ *
+ * One session a connection. It is logged in by the gateway itself, with the verifier that the
+ * compute has for the role and the channel bound to the gateway's certificate; then the gateway
+ * logs in to the compute as that role with the client key that the proof revealed
+ * (common/auth/scram.h), and passes bytes on. No password is known to it, and nothing of it has to
+ * be trusted by a compute.
+ *
+ * Threads: loop only.
+ */
+#pragma once
+
+#include "common/io/stream.h"
+#include "control/gateway/route.h"
+
+struct gateway;
+
+struct gateway_options {
+    const char *listen_host;
+    uint16_t listen_port; /* 0: any */
+    size_t connections_max;
+    size_t connections_per_endpoint_max; /* 0: no limit of ours */
+    uint64_t login_timeout_ms; /* from the first byte to the first query, waking included */
+    bool tls_required;
+};
+
+NODISCARD err_t gateway_open(
+    struct loop *loop,
+    struct routes *routes,
+    struct tls_context *tls, /* NULL: TLS is not offered */
+    const struct gateway_options *options,
+    struct gateway **ret_gateway,
+    struct errmsg *msg);
+uint16_t gateway_port(const struct gateway *gateway);
+/* No more sessions; those that exist are told and ended. `on_closed` when the last is gone. */
+void gateway_close(struct gateway *gateway, void (*on_closed)(void));

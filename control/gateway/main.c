@@ -1,0 +1,115 @@
+/*
+ * gateway - Postgres' port of a cluster: TLS, routing by host name, log-in, waking computes.
+ */
+#include <sys/stat.h>
+
+#include "common/app/app.h"
+#include "common/base/log.h"
+#include "control/gateway/gateway.h"
+
+#define GATEWAY_SETTINGS(X)                                                                        \
+    APP_SETTINGS(X, "7450")                                                                        \
+    X(str, listen_host, "127.0.0.1", RESTART, "address of the Postgres port")                      \
+    X(u64, listen_port, "7432", RESTART, "Postgres port; 0: any free one, see ports.json")         \
+    X(str, control_url, "http://127.0.0.1:7400", RESTART, "where control answers")                 \
+    X(str, control_token, "", RESTART, "bearer token of control; empty: none")                     \
+    X(str, domain, "localhost", RESTART, "endpoints are ep-NAME.DOMAIN; of the own certificate")   \
+    X(str, tls_certificate, "", RESTART, "PEM file with its chain; empty: a self-signed one")      \
+    X(str, tls_key, "", RESTART, "PEM file of the certificate's key")                              \
+    X(bool, tls_required, "true", RESTART, "refuse connections in plain")                          \
+    X(u64, connections_max, "10000", RESTART, "more are refused")                                  \
+    X(u64, connections_per_endpoint_max, "0", RESTART, "more are refused; 0: as many as Postgres") \
+    X(ms, login_timeout_ms, "60s", RESTART, "from the first byte to the first query, with waking") \
+    X(ms, wake_timeout_ms, "55s", RESTART, "a compute that does not come up is reported after it") \
+    X(ms, route_keep_ms, "60s", RESTART, "where an endpoint runs is remembered for so long")
+
+struct gateway_conf {
+    GATEWAY_SETTINGS(CONF_FIELD)
+};
+#define CONF_OWNER struct gateway_conf
+static const struct conf_setting settings[] = {GATEWAY_SETTINGS(CONF_ROW)};
+static struct gateway_conf conf;
+
+static struct {
+    struct app *app;
+    struct gateway *gateway;
+    struct routes *routes;
+    struct tls_context *tls;
+} state;
+
+/* The given files, or a certificate that is made once and kept in the data directory. */
+static err_t open_tls(struct errmsg *msg)
+{
+    char certificate[PATH_SIZE];
+    char key[PATH_SIZE];
+    struct stat status;
+    if ((conf.tls_certificate[0] == '\0') != (conf.tls_key[0] == '\0')) {
+        return err_set(msg, ERR_INVALID, "settings tls_certificate and tls_key: give both or none");
+    }
+    if (conf.tls_certificate[0] != '\0') {
+        return tls_context_create(conf.tls_certificate, conf.tls_key, &state.tls, msg);
+    }
+    TRY(str_format(
+        certificate, sizeof certificate, msg, "%s/gateway.crt", app_data_dir(state.app)));
+    TRY(str_format(key, sizeof key, msg, "%s/gateway.key", app_data_dir(state.app)));
+    if (stat(certificate, &status) != 0 || stat(key, &status) != 0) {
+        TRY(tls_certificate_write(conf.domain, certificate, key, msg));
+        log_info(NULL, "made a self-signed certificate for %s: %s", conf.domain, certificate);
+    }
+    return tls_context_create(certificate, key, &state.tls, msg);
+}
+
+static err_t start(struct app *app, struct errmsg *msg)
+{
+    struct routes_options routes = {
+        .control_url = conf.control_url,
+        .token = conf.control_token,
+        .wake_timeout_ms = conf.wake_timeout_ms,
+        .keep_ms = conf.route_keep_ms,
+    };
+    struct gateway_options options = {
+        .listen_host = conf.listen_host,
+        .listen_port = (uint16_t)conf.listen_port,
+        .connections_max = conf.connections_max,
+        .connections_per_endpoint_max = conf.connections_per_endpoint_max,
+        .login_timeout_ms = conf.login_timeout_ms,
+        .tls_required = conf.tls_required,
+    };
+    state.app = app;
+    if (conf.listen_port > UINT16_MAX) {
+        return err_set(msg, ERR_INVALID, "setting listen_port: expected 0 to 65535");
+    }
+    TRY(open_tls(msg));
+    TRY(routes_create(app_loop(app), app_http_client(app), &routes, &state.routes, msg));
+    TRY(gateway_open(app_loop(app), state.routes, state.tls, &options, &state.gateway, msg));
+    app_set_listen_port(app, gateway_port(state.gateway));
+    return ERR_OK;
+}
+
+static void on_closed(void)
+{
+    routes_destroy(state.routes);
+    tls_context_destroy(state.tls);
+    app_stopped(state.app);
+}
+
+static void stop(struct app *app)
+{
+    (void)app;
+    gateway_close(state.gateway, on_closed);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct app_spec spec = {
+        .name = "gateway",
+        .help = "The Postgres port of an Anabranch cluster: routes clients to the computes of "
+                "endpoints.",
+        .conf = &conf,
+        .settings = settings,
+        .settings_count = ARRAY_LEN(settings),
+        .start = start,
+        .stop = stop,
+    };
+    return app_main(argc, argv, &spec);
+}

@@ -1,0 +1,25 @@
+/*
+ * session.h - one client of the gateway and its connection to a compute. See gateway.h.
+ */
+#pragma once
+
+#include "control/gateway/gateway.h"
+
+struct session;
+
+/* What sessions share; embedded by the gateway. */
+struct sessions {
+    struct loop *loop;
+    struct routes *routes;
+    struct tls_context *tls;
+    const struct gateway_options *options;
+    struct list list;
+    size_t count;
+    uint8_t mock_secret[32]; /* of verifiers for roles that do not exist */
+    void (*on_gone)(struct sessions *sessions);
+};
+
+struct stream_user *session_create(struct sessions *sessions, struct stream *stream);
+/* Tell the client why and end. */
+void session_end(struct session *session, const char *code, const char *message);
+void sessions_end_all(struct sessions *sessions);

@@ -1,0 +1,176 @@
+"""The Postgres port of the cluster: TLS, log-in, routing by host name, waking, cancelling."""
+import os
+import socket
+import ssl
+import struct
+import threading
+import urllib.parse
+
+import pq
+from cluster import Cluster, http, wait_for
+
+
+def with_gateway(build):
+    cluster = Cluster(build)
+    cluster.cli("local", "up", "--binaries", str(cluster.build), "--postgres", str(cluster.postgres),
+                "--gateway", "db.test")
+    return cluster
+
+
+class Client:
+    """How a client reaches the gateway: db.test has no address here, so it is told."""
+
+    def __init__(self, cluster, branch):
+        self.uri = branch.uri() + "&hostaddr=127.0.0.1"
+        self.port = urllib.parse.urlsplit(self.uri).port
+        self.host = urllib.parse.urlsplit(self.uri).hostname
+
+    def connect(self, **change):
+        uri = self.uri
+        for old, new in change.pop("swap", {}).items():
+            assert old in uri, (old, uri)
+            uri = uri.replace(old, new)
+        return pq.connect(uri + "".join(f"&{name}={value}" for name, value in change.items()), timeout_s=60)
+
+    def refused(self, **change):
+        try:
+            self.connect(**change).close()
+        except pq.Error as error:
+            return str(error)
+        raise AssertionError(f"let in with {change}")
+
+
+def check_ways_in(client, branch):
+    assert "channel_binding=require" in client.uri
+    with client.connect() as db:
+        assert db.value("SELECT current_user || current_database()") == "appapp"
+        assert len(db.value("SELECT repeat('x', 20000000)")) == 20000000
+    with client.connect(swap={"channel_binding=require": "channel_binding=disable"}) as db:
+        assert db.value("SELECT 1") == "1"
+    with client.connect(sslnegotiation="direct") as db:
+        assert db.value("SELECT 1") == "1"
+    with client.connect(swap={client.host: branch.id + ".db.test"}) as db: # by the branch
+        assert db.value("SELECT 1") == "1"
+    endpoint = client.host.split(".")[0]
+    with client.connect(swap={client.host: "localhost"}, options=f"-c%20geqo%3Doff%20endpoint%3D{endpoint}") as db:
+        assert db.value("SHOW geqo") == "off" # what is not ours reaches Postgres
+
+
+def check_refusals(client):
+    assert "password authentication failed" in client.refused(swap={"app:": "app:x"})
+    assert "password authentication failed" in client.refused(swap={"//app:": "//nobody:"})
+    assert "TLS is required" in client.refused(swap={"sslmode=require": "sslmode=disable", "&channel_binding=require": ""})
+    assert 'no endpoint "ep-no-such-1"' in client.refused(swap={client.host: "ep-no-such-1.db.test"})
+    assert "which endpoint?" in client.refused(swap={client.host: "localhost"})
+    assert 'database "nope" does not exist' in client.refused(swap={"/app?": "/nope?"})
+
+
+def check_wakes(client, branch):
+    branch.suspend()
+    with client.connect() as db:
+        assert db.value("SELECT 1") == "1"
+    # Where it ran is remembered, and nobody is there any more.
+    branch.suspend()
+    branch.start()
+    with client.connect() as db:
+        assert db.value("SELECT 1") == "1"
+
+
+def check_cancel(client):
+    with client.connect() as db:
+        said = []
+
+        def sleep():
+            try:
+                db.query("SELECT pg_sleep(60)")
+            except pq.Error as error:
+                said.append(error.sqlstate)
+
+        thread = threading.Thread(target=sleep)
+        thread.start()
+        with client.connect() as other:
+            wait_for("it sleeps", lambda: other.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == "1")
+        db.cancel()
+        thread.join(30)
+        assert said == ["57014"], said
+        assert db.value("SELECT 1") == "1"
+
+
+def check_password_changed_by_sql(client):
+    with client.connect() as db:
+        db.query("CREATE ROLE reader LOGIN PASSWORD 'first'")
+    password = urllib.parse.urlsplit(client.uri).password
+    first = {f"//app:{password}": "//reader:first"}
+    with client.connect(swap=first) as db:
+        assert db.value("SELECT current_user") == "reader"
+    with client.connect() as db:
+        db.query("ALTER ROLE reader PASSWORD 'second'")
+    client.refused(swap=first) # also where the old one is remembered
+    with client.connect(swap={f"//app:{password}": "//reader:second"}) as db:
+        assert db.value("SELECT current_user") == "reader"
+
+
+def test_gateway(build):
+    cluster = with_gateway(build)
+    try:
+        branch = cluster.create_project("gateway").main()
+        client = Client(cluster, branch)
+        check_ways_in(client, branch)
+        check_refusals(client)
+        check_wakes(client, branch)
+        check_cancel(client)
+        check_password_changed_by_sql(client)
+        check_control_away(cluster, client)
+        check_bad_bytes(cluster, client)
+    finally:
+        cluster.down()
+
+
+def check_control_away(cluster, client):
+    """Who connected before gets in; who is not known yet is told why not."""
+    client.connect().close()
+    control = cluster.control
+    control.kill()
+    try:
+        client.connect().close()
+        assert "connect" in client.refused(swap={client.host: "ep-not-asked-yet.db.test"})
+    finally:
+        control.start()
+
+
+def check_bad_bytes(cluster, client):
+    startup = struct.pack("!II", 9 + 9, 3 << 16) + b"user\0app\0\0"
+    cases = {
+        "a browser": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "a size below its own": struct.pack("!II", 4, 3 << 16),
+        "a huge size": struct.pack("!II", 1 << 30, 3 << 16),
+        "another protocol": struct.pack("!II", 8, 2 << 16),
+        "bytes behind the request for TLS": struct.pack("!II", 8, 80877103) + startup,
+        "TLS that is none": b"\x16\x03\x01\x00\x05hello",
+        "no end of the parameters": struct.pack("!II", 12, 3 << 16) + b"user",
+        "a cancel key of nobody": struct.pack("!IIII", 16, 80877102, 1, 2),
+    }
+    for what, sent in cases.items():
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as raw:
+            raw.sendall(sent)
+            received = b""
+            while piece := raw.recv(65536): # it ends, whatever it says
+                received += piece
+            assert received[:1] in (b"E", b"S", b"\x15", b""), (what, received)
+    context = ssl._create_unverified_context()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as raw:
+        raw.sendall(struct.pack("!II", 8, 80877103))
+        assert raw.recv(1) == b"S"
+        with context.wrap_socket(raw, server_hostname=client.host) as tls:
+            tls.sendall(struct.pack("!II", 18, 3 << 16) + b"user\0app\0\0")
+            assert tls.recv(1) == b"R"
+            tls.sendall(b"Q\0\0\0\x0eSELECT 1\0\0") # a query before the log-in
+            received = tls.recv(65536)
+            while piece := tls.recv(65536):
+                received += piece
+            assert b"08P01" in received, received
+    gateway = cluster.process("gateway")
+    assert gateway.ready()
+    metrics = http("GET", gateway.http_url + "/metrics", raw=True).decode()
+    assert "gateway_logins_denied_total" in metrics and "gateway_sessions 0" in metrics
