@@ -39,6 +39,15 @@ static inline void list_push_back(struct list *list, struct list_link *link)
     list->head.prev = link;
 }
 
+static inline void list_push_front(struct list *list, struct list_link *link)
+{
+    ASSERT(!list_link_is_in(link));
+    link->prev = &list->head;
+    link->next = list->head.next;
+    link->next->prev = link;
+    list->head.next = link;
+}
+
 /* Removing a link that is in no list is fine. */
 static inline void list_remove(struct list_link *link)
 {

@@ -102,7 +102,7 @@ static bool take_members(const struct control_slot *slot, struct control_state *
     return !reader.bad && reader.left == 0;
 }
 
-static void encode(const struct control_state *state, uint64_t sequence, struct buf *to)
+void control_state_encode(const struct control_state *state, uint64_t sequence, struct buf *to)
 {
     struct buf members = {0};
     put_members(state, &members);
@@ -140,9 +140,9 @@ static void encode(const struct control_state *state, uint64_t sequence, struct 
     buf_deinit(&members);
 }
 
-static err_t decode(
+err_t control_state_decode(
     struct bytes image,
-    const char *path,
+    const char *name,
     struct control_state *state,
     uint64_t *ret_sequence,
     struct errmsg *msg)
@@ -153,13 +153,13 @@ static err_t decode(
     uint32_t size = get_u32(&header);
     uint32_t crc = get_u32(&header);
     if (header.bad || magic != SLOT_MAGIC || size > header.left) {
-        return err_set(msg, ERR_CORRUPT, "%s is not a control file", path);
+        return err_set(msg, ERR_CORRUPT, "%s is not a control file", name);
     }
     if (crc32c(crc32c(0, image.data, 12), header.next, size) != crc) {
-        return err_set(msg, ERR_CORRUPT, "%s: checksum does not match", path);
+        return err_set(msg, ERR_CORRUPT, "%s: checksum does not match", name);
     }
     if (version < SLOT_VERSION_MIN || version > SLOT_VERSION) {
-        return err_set(msg, ERR_UNSUPPORTED, "%s has format version %u", path, version);
+        return err_set(msg, ERR_UNSUPPORTED, "%s has format version %u", name, version);
     }
     struct control_slot slot;
     struct buf fields = {0};
@@ -176,7 +176,7 @@ static err_t decode(
     bool fits = control_slot_decode(&slot, &body) == ERR_OK && take_members(&slot, state);
     buf_deinit(&fields);
     if (!fits) {
-        return err_set(msg, ERR_CORRUPT, "%s: fields do not fit", path);
+        return err_set(msg, ERR_CORRUPT, "%s: fields do not fit", name);
     }
     state->params = (struct timeline_params){
         .tenant = slot.tenant,
@@ -216,7 +216,7 @@ static err_t write_slot(
     TRY(slot_path(file, (unsigned)(sequence % 2), path, msg));
     struct buf image = {0};
     int fd = -1;
-    encode(state, sequence, &image);
+    control_state_encode(state, sequence, &image);
     size_t padding = SLOT_SIZE - image.size;
     memset(buf_extend(&image, padding), 0, padding);
     err_t err = FAULT("control_file.before_write");
@@ -286,7 +286,7 @@ static err_t load_slot(
     }
     loaded->exists = true;
     if (err == ERR_OK) {
-        err = decode(buf_view(&image), path, &loaded->state, &loaded->sequence, msg);
+        err = control_state_decode(buf_view(&image), path, &loaded->state, &loaded->sequence, msg);
         loaded->valid = err == ERR_OK;
     }
     buf_deinit(&image);

@@ -73,3 +73,12 @@ NODISCARD err_t control_file_save(
     const struct control_state *state,
     bool is_promise,
     struct errmsg *msg);
+
+/* The image of a slot, as small as its contents are. `name` is for messages. */
+void control_state_encode(const struct control_state *state, uint64_t sequence, struct buf *to);
+NODISCARD err_t control_state_decode(
+    struct bytes image,
+    const char *name,
+    struct control_state *state,
+    uint64_t *ret_sequence,
+    struct errmsg *msg);

@@ -79,6 +79,50 @@ void wal_store_close(struct wal_store *store)
     }
 }
 
+bool wal_store_is_at_rest(const struct wal_store *store)
+{
+    return !store->is_group_begun && !store->is_tail_dirty && store->segment_fd < 0 &&
+           store->sidecar_fd < 0;
+}
+
+struct wal_store_position wal_store_position(const struct wal_store *store)
+{
+    ASSERT(wal_store_is_at_rest(store));
+    return (struct wal_store_position){
+        .flush_lsn = store->flush_lsn,
+        .record_lsn = store->record_lsn,
+        .commit_lsn = store->commit_lsn,
+        .sequence = store->sequence,
+        .end_segment = store->end_segment,
+        .end_slots = store->end_slots,
+        .is_last_proven = store->is_last_proven,
+    };
+}
+
+err_t wal_store_open_at(
+    const struct wal_store_options *options,
+    const struct wal_store_position *position,
+    struct wal_store **ret_store,
+    struct errmsg *msg)
+{
+    struct wal_store *store = MEM_NEW(struct wal_store);
+    store->segment_fd = store->sidecar_fd = -1;
+    err_t err = wal_files_init(&store->files, options, msg);
+    if (err != ERR_OK) {
+        wal_store_close(store);
+        return err;
+    }
+    store->flush_lsn = position->flush_lsn;
+    store->record_lsn = position->record_lsn;
+    store->commit_lsn = position->commit_lsn;
+    store->sequence = position->sequence;
+    store->end_segment = position->end_segment;
+    store->end_slots = position->end_slots;
+    store->is_last_proven = position->is_last_proven;
+    *ret_store = store;
+    return ERR_OK;
+}
+
 size_t wal_store_group_room(const struct wal_store *store)
 {
     size_t left = segment_size(store) - (size_t)(store->flush_lsn % segment_size(store));

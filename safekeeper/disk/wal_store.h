@@ -68,6 +68,25 @@ NODISCARD err_t wal_store_open(
     const struct wal_store_options *options, struct wal_store **ret_store, struct errmsg *msg);
 void wal_store_close(struct wal_store *store); /* NULL is fine */
 
+/*
+ * What a store that is at rest knows, for who closes it only to save memory: opened with it again,
+ * in the same process, nothing is read or verified. At rest: no group was begun, no cut is half
+ * done, no file is open.
+ */
+struct wal_store_position {
+    lsn_t flush_lsn, record_lsn, commit_lsn;
+    uint64_t sequence, end_segment;
+    uint32_t end_slots;
+    bool is_last_proven;
+};
+bool wal_store_is_at_rest(const struct wal_store *store);
+struct wal_store_position wal_store_position(const struct wal_store *store);
+NODISCARD err_t wal_store_open_at(
+    const struct wal_store_options *options,
+    const struct wal_store_position *position,
+    struct wal_store **ret_store,
+    struct errmsg *msg);
+
 lsn_t wal_store_flush_lsn(const struct wal_store *store);  /* end of the durable bytes */
 lsn_t wal_store_record_lsn(const struct wal_store *store); /* last record end at or before it */
 lsn_t wal_store_commit_lsn(const struct wal_store *store); /* newest that a record carries; or 0 */

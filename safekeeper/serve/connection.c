@@ -394,9 +394,10 @@ static void on_hello(struct connection *conn, const struct frame *frame, const s
     struct errmsg msg;
     err_t err = check_hello(conn, hello, &msg);
     bool is_status = hello->role == HELLO_ROLE_STATUS;
-    struct timeline *tl =
-        is_status ? NULL
-                  : timeline_set_find(conn->server->timelines, hello->tenant, hello->timeline);
+    struct timeline *tl = NULL;
+    if (err == ERR_OK && !is_status) { /* who may not ask wakes nothing */
+        tl = timeline_set_find(conn->server->timelines, hello->tenant, hello->timeline);
+    }
     if (err == ERR_OK && tl == NULL && !is_status) {
         err = err_set(
             &msg, ERR_NOT_FOUND, "tenant %s has no timeline %s here",

@@ -15,6 +15,8 @@
     X(ms, certify_delay, "10ms", RESTART,                                                          \
       "after so long without a write the last one is proven by a record; 0: with idle_timeout")    \
     X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
+    X(ms, rest_timeout, "5s", RESTART,                                                             \
+      "after so long without use a timeline is kept as a small row only; 0: never")                \
     X(ms, full_disk_retry, "500ms", RESTART,                                                       \
       "how often a write is repeated while there is no space")                                     \
     X(ms, peer_check_interval, "10s", RESTART,                                                     \
@@ -40,6 +42,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .executor = app_executor(app),
         .certify_ms = conf.certify_delay,
         .idle_ms = conf.idle_timeout,
+        .rest_ms = conf.rest_timeout,
         .retry_ms = conf.full_disk_retry,
         .peer_check_ms = conf.peer_check_interval,
         .repair_retry_ms = conf.repair_retry,

@@ -158,18 +158,59 @@ static void on_get_status(struct http_context *context, struct http_request *req
     (void)doc_set_str(body, "incarnation", server->incarnation);
     (void)doc_set_int(body, "listen_port", server_port(server));
     (void)doc_set_int(body, "timelines", (int64_t)timeline_set_count(server->timelines));
+    (void)doc_set_int(body, "resting", (int64_t)timeline_set_resting_count(server->timelines));
     http_respond_json(request, 200, body);
 }
 
+struct list_visitor {
+    struct timeline_visitor as_visitor;
+    bool is_brief;
+    struct doc *timelines;
+};
+
+static void list_timeline(
+    struct timeline_visitor *visitor,
+    struct tenant_id tenant,
+    struct timeline_id id,
+    struct timeline *tl)
+{
+    struct list_visitor *list = CONTAINER_OF(visitor, struct list_visitor, as_visitor);
+    if (tl != NULL && !list->is_brief) {
+        (void)doc_push(list->timelines, describe(tl));
+        return;
+    }
+    struct doc *body = doc_object();
+    (void)doc_set_tenant(body, "tenant", tenant);
+    (void)doc_set_timeline(body, "timeline", id);
+    if (tl == NULL) {
+        (void)doc_set_str(body, "storage", "opening");
+    }
+    (void)doc_push(list->timelines, body);
+}
+
+/*
+ * All timelines. Who asks again and again shows the digest of the last answer, and is told no more
+ * than that it still holds; `brief`: the ids alone.
+ */
 static void on_get_tenants(struct http_context *context, struct http_request *request)
 {
     struct server *server = server_of(context);
-    struct doc *timelines = doc_array();
-    for (size_t i = 0; i < timeline_set_count(server->timelines); i++) {
-        (void)doc_push(timelines, describe(timeline_set_at(server->timelines, i)));
-    }
+    const char *known = http_request_query(request, "known");
+    char digest[17];
+    (void)snprintf(digest, sizeof(digest), "%016" PRIx64, timeline_set_digest(server->timelines));
     struct doc *body = doc_set_str(doc_object(), "incarnation", server->incarnation);
-    http_respond_json(request, 200, doc_set(body, "timelines", timelines));
+    (void)doc_set_str(body, "digest", digest);
+    if (known != NULL && strcmp(known, digest) == 0) {
+        http_respond_json(request, 200, doc_set_bool(body, "unchanged", true));
+        return;
+    }
+    struct list_visitor visitor = {
+        .as_visitor.visit = list_timeline,
+        .is_brief = http_request_query(request, "brief") != NULL,
+        .timelines = doc_array(),
+    };
+    timeline_set_visit(server->timelines, &visitor.as_visitor);
+    http_respond_json(request, 200, doc_set(body, "timelines", visitor.timelines));
 }
 
 static void on_get_timeline(struct http_context *context, struct http_request *request)
@@ -203,7 +244,7 @@ struct operation {
     generation_t generation;     /* deletion: from here on; also read from a tombstone */
     term_t term;                 /* to promise with a membership; 0: none */
     struct timeline_report_waiter report_waiter;
-    struct timeline *tl; /* borrowed from the set, which keeps it as long as we run */
+    struct timeline *tl; /* referenced, so it does not rest while we run */
     struct timeline_waiter waiter;
     struct timeline_closing closing;
     struct job job;
@@ -220,8 +261,22 @@ static void finish(struct operation *op)
     struct server *server = op->server;
     list_remove(&op->in_server);
     timeline_read_deinit(&op->read);
+    timeline_unref(op->tl);
     mem_free(op);
     server_step_stopped(server);
+}
+
+/* It is closed. */
+static void forget_timeline(struct operation *op)
+{
+    timeline_set_remove(op->server->timelines, op->tl);
+    timeline_unref(op->tl);
+    op->tl = NULL;
+}
+
+static void start_timeline(struct operation *op, const struct control_state *create)
+{
+    op->tl = timeline_ref(timeline_set_start(op->server->timelines, op->tenant, op->id, create));
 }
 
 static void finish_with_error(struct operation *op, err_t err, const struct errmsg *msg)
@@ -265,7 +320,8 @@ static struct operation *operation_create(
     op->request = request;
     op->tenant = tenant;
     op->id = id;
-    op->tl = timeline_set_find(server->timelines, tenant, id);
+    struct timeline *tl = timeline_set_find(server->timelines, tenant, id);
+    op->tl = tl == NULL ? NULL : timeline_ref(tl);
     (void)snprintf(
         op->tenant_dir, sizeof(op->tenant_dir), "%.900s/%s", server->env.data_dir,
         tenant_id_text(tenant).text);
@@ -484,8 +540,7 @@ static void on_cleaned_up(struct job *job)
 {
     struct operation *op = CONTAINER_OF(job, struct operation, job);
     err_ignore(job->result, "what is left is found, and opened or removed, at the next start");
-    timeline_set_remove(op->server->timelines, op->tl);
-    op->tl = NULL;
+    forget_timeline(op);
     finish_with_error(op, op->failure, &op->failure_msg);
 }
 
@@ -564,8 +619,7 @@ static void on_tombstone_looked_for(struct job *job)
         finish_with_error(op, err, msg);
         return;
     }
-    op->tl = timeline_start(&op->server->env, op->tenant, op->id, &op->wanted);
-    timeline_set_add(op->server->timelines, op->tl);
+    start_timeline(op, &op->wanted);
     op->waiter.on_ready = on_created;
     timeline_wait_ready(op->tl, &op->waiter);
 }
@@ -667,8 +721,7 @@ static void on_deleted(struct job *job)
 {
     struct operation *op = CONTAINER_OF(job, struct operation, job);
     if (op->tl != NULL) {
-        timeline_set_remove(op->server->timelines, op->tl);
-        op->tl = NULL;
+        forget_timeline(op);
     }
     if (job->result != ERR_OK) {
         finish_with_error(op, job->result, &job->msg);
@@ -735,9 +788,8 @@ static void on_closed_to_reopen(struct timeline_closing *closing)
         finish_with_error(op, err, &msg);
         return;
     }
-    timeline_set_remove(server->timelines, op->tl);
-    op->tl = timeline_start(&server->env, op->tenant, op->id, NULL);
-    timeline_set_add(server->timelines, op->tl);
+    forget_timeline(op);
+    start_timeline(op, NULL);
     op->waiter.on_ready = on_reopened;
     timeline_wait_ready(op->tl, &op->waiter);
 }
@@ -840,7 +892,8 @@ static void on_get_digest(struct http_context *context, struct http_request *req
 
 static const struct http_route routes[] = {
     {"GET", "/v1/status", on_get_status, "node id, port, number of timelines", false},
-    {"GET", "/v1/tenants", on_get_tenants, "all timelines", false},
+    {"GET", "/v1/tenants", on_get_tenants,
+     "all timelines; ?known=DIGEST: if they are others, &brief=true: the ids", false},
     {"PUT", "/v1/tenants/{tenant}/timelines/{timeline}", on_put_timeline, "create", false},
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}", on_get_timeline, "positions", false},
     {"DELETE", "/v1/tenants/{tenant}/timelines/{timeline}", on_delete_timeline,

@@ -59,8 +59,7 @@ static err_t visit_timeline(const char *name, void *context, struct errmsg *msg)
     if (is_gone) {
         return dir_remove(path, msg);
     }
-    timeline_set_add(
-        scan->server->timelines, timeline_start(&scan->server->env, scan->tenant, id, NULL));
+    timeline_set_add(scan->server->timelines, scan->tenant, id);
     return ERR_OK;
 }
 
@@ -81,18 +80,12 @@ err_t server_scan(struct server *server, struct errmsg *msg)
 
 /* ---- what the timelines missed ---- */
 
-#define CATCH_UPS_AT_ONCE 64 /* that are begun in one go; the others are due the next time */
-#define PEER_TIMER_MS     1000u
+#define PEER_TIMER_MS 1000u
 
 static void on_peer_timer(struct timer *timer)
 {
     struct server *server = CONTAINER_OF(timer, struct server, peer_timer);
-    mono_ns_t now = clock_mono();
-    unsigned begun = 0;
-    size_t count = timeline_set_count(server->timelines);
-    for (size_t i = 0; i < count && begun < CATCH_UPS_AT_ONCE; i++) {
-        begun += catch_up_if_due(timeline_set_at(server->timelines, i), now);
-    }
+    (void)catch_up_begin_due(server->timelines, clock_mono());
     timer_start(server->env.loop, timer, MIN_OF(server->env.peer_check_ms, PEER_TIMER_MS));
 }
 
@@ -115,8 +108,8 @@ err_t server_start(
         .env = *env,
         .options = *options,
         .listener_user = {.on_accept = on_accept},
-        .timelines = timeline_set_create(),
     };
+    server->timelines = timeline_set_create(&server->env);
     server->env.node_id = options->node_id;
     server->env.secret = options->secret;
     list_init(&server->connections);
@@ -135,6 +128,7 @@ err_t server_start(
     log_info(
         NULL, "node %" PRIu64 " listens on port %u with %zu timelines", options->node_id,
         listener_port(server->listener), timeline_set_count(server->timelines));
+    timeline_set_open_all(server->timelines);
     return ERR_OK;
 }
 
@@ -166,25 +160,40 @@ static void on_timeline_closed(struct timeline_closing *closing)
     server_step_stopped(server);
 }
 
+struct stop_visitor {
+    struct timeline_visitor as_visitor;
+    struct server *server;
+};
+
+static void stop_timeline(
+    struct timeline_visitor *visitor,
+    struct tenant_id tenant,
+    struct timeline_id id,
+    struct timeline *tl)
+{
+    (void)tenant;
+    (void)id;
+    if (timeline_state(tl) == TIMELINE_CLOSED) {
+        return; /* its deletion counts itself */
+    }
+    struct stopping *stopping = MEM_NEW(struct stopping);
+    stopping->server = CONTAINER_OF(visitor, struct stop_visitor, as_visitor)->server;
+    stopping->closing.on_closed = on_timeline_closed;
+    stopping->server->closing_left++;
+    timeline_close(tl, &stopping->closing);
+}
+
 void server_stop(struct server *server, void (*on_stopped)(struct server *server))
 {
+    struct stop_visitor visitor = {.as_visitor.visit = stop_timeline, .server = server};
+    timeline_set_stop(server->timelines);
     timer_stop(&server->peer_timer);
     server->is_stopping = true;
     server->on_stopped = on_stopped;
     listener_close(server->listener);
     server->listener = NULL;
     connections_close(server);
-    for (size_t i = 0; i < timeline_set_count(server->timelines); i++) {
-        struct timeline *tl = timeline_set_at(server->timelines, i);
-        if (timeline_state(tl) == TIMELINE_CLOSED) {
-            continue; /* its deletion counts itself */
-        }
-        struct stopping *stopping = MEM_NEW(struct stopping);
-        stopping->server = server;
-        stopping->closing.on_closed = on_timeline_closed;
-        server->closing_left++;
-        timeline_close(tl, &stopping->closing);
-    }
+    timeline_set_visit_awake(server->timelines, &visitor.as_visitor); /* the others are at rest */
     if (server->closing_left == 0) {
         on_stopped(server);
     }
@@ -198,21 +207,40 @@ void server_deinit(struct server *server)
     }
 }
 
+struct readiness_visitor {
+    struct timeline_visitor as_visitor;
+    size_t opening;
+    struct buf *reasons;
+};
+
+static void look_at_readiness(
+    struct timeline_visitor *visitor,
+    struct tenant_id tenant,
+    struct timeline_id id,
+    struct timeline *tl)
+{
+    struct readiness_visitor *readiness =
+        CONTAINER_OF(visitor, struct readiness_visitor, as_visitor);
+    (void)tenant;
+    if (timeline_state(tl) == TIMELINE_OPENING) {
+        readiness->opening++;
+    } else if (timeline_state(tl) == TIMELINE_FAILED) {
+        bool is_repaired = timeline_repair_text(tl)[0] != '\0';
+        buf_printf(
+            readiness->reasons, "timeline %s: %s%s%s\n", timeline_id_text(id).text,
+            timeline_storage_text(tl), is_repaired ? "; repair: " : "", timeline_repair_text(tl));
+    }
+}
+
 void server_not_ready(const struct server *server, struct buf *reasons)
 {
-    size_t opening = 0;
-    for (size_t i = 0; i < timeline_set_count(server->timelines); i++) {
-        const struct timeline *tl = timeline_set_at(server->timelines, i);
-        if (timeline_state(tl) == TIMELINE_OPENING) {
-            opening++;
-        } else if (timeline_state(tl) == TIMELINE_FAILED) {
-            buf_printf(
-                reasons, "timeline %s: %s%s%s\n", timeline_id_text(timeline_id(tl)).text,
-                timeline_storage_text(tl), timeline_repair_text(tl)[0] != '\0' ? "; repair: " : "",
-                timeline_repair_text(tl));
-        }
-    }
-    if (opening > 0) {
-        buf_printf(reasons, "%zu timelines are being verified\n", opening);
+    struct readiness_visitor visitor = {
+        .as_visitor.visit = look_at_readiness,
+        .opening = timeline_set_unopened_count(server->timelines),
+        .reasons = reasons,
+    };
+    timeline_set_visit_awake(server->timelines, &visitor.as_visitor);
+    if (visitor.opening > 0) {
+        buf_printf(reasons, "%zu timelines are being verified\n", visitor.opening);
     }
 }

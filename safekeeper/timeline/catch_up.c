@@ -20,10 +20,11 @@ METRIC_COUNTER(
 METRIC_COUNTER(
     conflicts, "safekeeper_commit_conflicts_total", "answers that contradict our committed WAL");
 
-#define BACKOFF_MAX     8  /* the interval grows to 256 times the first one */
-#define PATIENCE_MS     10 /* how often is looked whether the disk has done its part */
-#define PENDING_MAX     (1 * MIB)
-#define COMPARED_PIECES 64 /* of 128 KiB, in one check */
+#define BEGUN_AT_ONCE    64 /* the others are due the next time */
+#define EXAMINED_AT_ONCE 1024
+#define PATIENCE_MS      10 /* how often is looked whether the disk has done its part */
+#define PENDING_MAX      (1 * MIB)
+#define COMPARED_PIECES  64 /* of 128 KiB, in one check */
 
 enum catch_up_state {
     CATCH_UP_ASKING,    /* one member after the other */
@@ -190,13 +191,14 @@ static void on_own_read(struct timeline_read *read, err_t result)
 static void compare_more(struct catch_up *catch_up)
 {
     struct timeline *tl = catch_up->tl;
-    if (catch_up->pieces_left == 0 || tl->compared_lsn >= catch_up->compare_end_lsn) {
+    if (catch_up->pieces_left == 0 || tl->row->compared_lsn >= catch_up->compare_end_lsn) {
         finish(catch_up);
         return;
     }
     catch_up->pieces_left--;
-    catch_up->read.begin_lsn = tl->compared_lsn;
-    catch_up->read.end_lsn = MIN_OF(catch_up->compare_end_lsn, tl->compared_lsn + WAL_APPEND_MAX);
+    catch_up->read.begin_lsn = tl->row->compared_lsn;
+    catch_up->read.end_lsn =
+        MIN_OF(catch_up->compare_end_lsn, tl->row->compared_lsn + WAL_APPEND_MAX);
     catch_up->read.term = 0;
     catch_up->read.done = on_own_read;
     catch_up->is_reading = true;
@@ -214,7 +216,7 @@ static void take_compared(struct catch_up *catch_up, const struct read_wal_reply
         return;
     }
     metric_add(&compared_bytes, (int64_t)reply->wal.size);
-    tl->compared_lsn = catch_up->read.end_lsn;
+    tl->row->compared_lsn = catch_up->read.end_lsn;
     compare_more(catch_up);
 }
 
@@ -225,13 +227,13 @@ static void begin_to_compare(struct catch_up *catch_up)
     const struct acceptor *acceptor = &tl->acceptor;
     lsn_t end_lsn = MIN_OF(acceptor->state.commit_lsn, catch_up->best.commit_lsn);
     lsn_t start_lsn = MAX_OF(acceptor->state.start_lsn, catch_up->best.start_lsn);
-    if (tl->compared_lsn < start_lsn || tl->compared_lsn >= end_lsn) {
-        tl->compared_lsn = start_lsn;
+    if (tl->row->compared_lsn < start_lsn || tl->row->compared_lsn >= end_lsn) {
+        tl->row->compared_lsn = start_lsn;
     }
     catch_up->compare_end_lsn = end_lsn;
     catch_up->pieces_left = COMPARED_PIECES;
     catch_up->state = CATCH_UP_COMPARING;
-    if (tl->compared_lsn >= end_lsn ||
+    if (tl->row->compared_lsn >= end_lsn ||
         peer_link_connect(&catch_up->peer, catch_up->best_member) != ERR_OK) {
         finish(catch_up);
     }
@@ -382,25 +384,25 @@ static void on_gone(struct peer_link *peer)
 
 void catch_up_soon(struct timeline *tl)
 {
-    tl->catch_up_backoff = 0;
-    tl->catch_up_at = clock_mono() + tl->env->peer_check_ms * NS_PER_MS;
+    if (tl->row == NULL) {
+        return; /* it is being deleted */
+    }
+    if (tl->control.membership.count > 1 && tl->env->peer_check_ms > 0) {
+        timeline_row_schedule(tl->row, 0, clock_mono());
+    } else {
+        timeline_row_unschedule(tl->row);
+    }
 }
 
+/* One that rests is open, and has no peers. */
 static bool may_begin(const struct timeline *tl)
 {
-    return tl->state == TIMELINE_OPEN && tl->catch_up == NULL && list_is_empty(&tl->peers) &&
-           tl->control.membership.count > 1;
+    return tl == NULL ||
+           (tl->state == TIMELINE_OPEN && tl->catch_up == NULL && list_is_empty(&tl->peers));
 }
 
-bool catch_up_if_due(struct timeline *tl, mono_ns_t now)
+static void begin(struct timeline *tl)
 {
-    if (now < tl->catch_up_at || !may_begin(tl)) {
-        return false;
-    }
-    if (tl->catch_up_backoff < BACKOFF_MAX) {
-        tl->catch_up_backoff++;
-    }
-    tl->catch_up_at = now + (tl->env->peer_check_ms << tl->catch_up_backoff) * NS_PER_MS;
     struct catch_up *catch_up = MEM_NEW(struct catch_up);
     tl->catch_up = catch_up;
     catch_up->tl = catch_up->peer.tl = timeline_ref(tl);
@@ -411,7 +413,24 @@ bool catch_up_if_due(struct timeline *tl, mono_ns_t now)
     metric_add(&running, 1);
     metric_add(&checks, 1);
     ask_next(catch_up);
-    return true;
+}
+
+unsigned catch_up_begin_due(struct timeline_set *set, mono_ns_t now)
+{
+    unsigned begun = 0;
+    struct timeline_row *row = timeline_set_first_due(set, now);
+    for (unsigned i = 0; i < EXAMINED_AT_ONCE && begun < BEGUN_AT_ONCE && row != NULL; i++) {
+        if (may_begin(row->tl)) {
+            uint8_t backoff = (uint8_t)MIN_OF(row->catch_up_backoff + 1, CATCH_UP_BACKOFF_MAX);
+            timeline_row_schedule(row, backoff, now);
+            begin(timeline_row_wake(row));
+            begun++;
+        } else {
+            timeline_row_schedule(row, row->catch_up_backoff, now);
+        }
+        row = timeline_set_first_due(set, now);
+    }
+    return begun;
 }
 
 void catch_up_stop(struct timeline *tl)

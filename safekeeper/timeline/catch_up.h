@@ -10,16 +10,19 @@
  * that has flipped where nobody reads is found by the checksums of its owner, who repairs itself.
  *
  * Threads: loop only. A timeline that is not being checked has nothing but the time of the next
- * one.
+ * one, in its row; the check wakes it.
  */
 #pragma once
 
-#include "safekeeper/timeline/timeline.h"
+#include "safekeeper/timeline/timeline_set.h"
 
 struct catch_up;
 
 /* Who leads has changed, or nobody does any more: the intervals begin anew. */
 void catch_up_soon(struct timeline *tl);
-/* Begin a check if it is time and nobody is connected who might lead. True: one was begun. */
-bool catch_up_if_due(struct timeline *tl, mono_ns_t now);
+/*
+ * Begin the checks that are due, where nobody is connected who might lead: some at a time. Returns
+ * how many.
+ */
+unsigned catch_up_begin_due(struct timeline_set *set, mono_ns_t now);
 void catch_up_stop(struct timeline *tl); /* it is closed, or has failed */

@@ -210,13 +210,13 @@ void feed_window(struct feed *feed, lsn_t end_lsn)
     advance(feed);
 }
 
-void timeline_take_feedback(struct timeline *tl, const struct timeline_feedback *feedback)
+void timeline_take_feedback(struct timeline_row *row, const struct timeline_feedback *feedback)
 {
-    if (feedback->generation < tl->feedback.generation) {
+    if (feedback->generation < row->feedback.generation) {
         MARK("feed.feedback.old_generation");
         return;
     }
-    tl->feedback = *feedback;
+    row->feedback = *feedback;
 }
 
 void feed_feedback(struct feed *feed, const struct feed_feedback *feedback)
@@ -227,7 +227,9 @@ void feed_feedback(struct feed *feed, const struct feed_feedback *feedback)
         .durable_lsn = feedback->durable_lsn,
         .remote_lsn = feedback->remote_lsn,
     };
-    timeline_take_feedback(feed->tl, &feed->info.feedback);
+    if (feed->tl->row != NULL) {
+        timeline_take_feedback(feed->tl->row, &feed->info.feedback);
+    }
 }
 
 void feed_drained(struct feed *feed)
@@ -255,7 +257,7 @@ void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)
 
 struct timeline_feedback timeline_newest_feedback(const struct timeline *tl)
 {
-    return tl->feedback;
+    return tl->row != NULL ? tl->row->feedback : (struct timeline_feedback){0};
 }
 
 size_t timeline_feed_count(const struct timeline *tl)

@@ -19,7 +19,7 @@ METRIC_COUNTER(
     suspicions,
     "safekeeper_wal_suspicions_total",
     "starts that cut WAL which may have been acknowledged");
-METRIC_GAUGE(count, "safekeeper_timelines", "timelines at this safekeeper");
+METRIC_GAUGE(awake, "safekeeper_timelines_awake", "timelines that are more than a row");
 
 /* ---- life ---- */
 
@@ -35,8 +35,7 @@ void timeline_unref(struct timeline *tl)
         return;
     }
     ASSERT(tl->jobs == 0 && list_is_empty(&tl->peers) && list_is_empty(&tl->feeds));
-    ASSERT(list_is_empty(&tl->watches));
-    metric_add(&count, -1);
+    metric_add(&awake, -1);
     disk_deinit(tl);
     wal_tail_deinit(&tl->tail);
     mem_free(tl->damage);
@@ -167,7 +166,7 @@ static err_t run_open(struct job *job)
     return wal_store_open(&options, &tl->disk.store, msg);
 }
 
-static err_t start_acceptor(struct timeline *tl, struct errmsg *msg)
+err_t timeline_start_acceptor(struct timeline *tl, struct errmsg *msg)
 {
     struct acceptor_state *durable = &tl->control.acceptor;
     durable->commit_lsn = MAX_OF(durable->commit_lsn, wal_store_commit_lsn(tl->disk.store));
@@ -182,7 +181,7 @@ static err_t start_acceptor(struct timeline *tl, struct errmsg *msg)
 static void finish_open(struct timeline *tl, err_t err, struct errmsg *msg)
 {
     if (err == ERR_OK) {
-        err = start_acceptor(tl, msg);
+        err = timeline_start_acceptor(tl, msg);
     }
     tl->state = TIMELINE_OPEN;
     if (err != ERR_OK) {
@@ -192,6 +191,7 @@ static void finish_open(struct timeline *tl, err_t err, struct errmsg *msg)
     timeline_update_storage_text(tl);
     repair_on_opened(tl);
     catch_up_soon(tl);
+    watches_on_commit(tl);
     log_info(
         &tl->log, "%s at " LSN_FMT ", term %" PRIu64, tl->is_created ? "created" : "opened",
         LSN_ARGS(tl->acceptor.flush_lsn), tl->acceptor.state.term);
@@ -269,14 +269,13 @@ static void look_for_report(struct timeline *tl)
     }
 }
 
-struct timeline *timeline_start(
-    const struct timeline_env *env,
-    struct tenant_id tenant,
-    struct timeline_id id,
-    const struct control_state *create)
+struct timeline *timeline_create(const struct timeline_env *env, struct timeline_row *row)
 {
+    struct tenant_id tenant = row->tenant;
+    struct timeline_id id = row->id;
     struct timeline *tl = MEM_NEW(struct timeline);
     tl->env = env;
+    tl->row = row;
     tl->refs = 1;
     tl->tenant = tenant;
     tl->id = id;
@@ -291,16 +290,22 @@ struct timeline *timeline_start(
     (void)snprintf(tl->wal_dir, sizeof(tl->wal_dir), "%.1000s/wal", tl->dir);
     list_init(&tl->peers);
     list_init(&tl->feeds);
-    list_init(&tl->watches);
     list_init(&tl->waiters);
     list_init(&tl->report_waiters);
     disk_init(tl);
     timeline_update_storage_text(tl);
+    metric_add(&awake, 1);
+    return tl;
+}
+
+struct timeline *timeline_start(
+    const struct timeline_env *env, struct timeline_row *row, const struct control_state *create)
+{
+    struct timeline *tl = timeline_create(env, row);
     if (create != NULL) {
         tl->control = *create;
         tl->is_created = true;
     }
-    metric_add(&count, 1);
     timeline_open_again(tl);
     return tl;
 }
@@ -565,9 +570,10 @@ static void send_appended(struct timeline *tl, const struct acceptor_action *act
     struct timeline_peer *peer = find_peer(tl, action->to);
     if (peer != NULL) {
         struct append_reply reply = action->appended;
-        reply.received_lsn = tl->feedback.received_lsn;
-        reply.durable_lsn = tl->feedback.durable_lsn;
-        reply.remote_lsn = tl->feedback.remote_lsn;
+        struct timeline_feedback feedback = timeline_newest_feedback(tl);
+        reply.received_lsn = feedback.received_lsn;
+        reply.durable_lsn = feedback.durable_lsn;
+        reply.remote_lsn = feedback.remote_lsn;
         LINK_SEND(
             peer->link, append_reply, &reply, .type = FRAME_APPEND_REPLY, .channel = peer->channel,
             .request_id = peer->request_id);

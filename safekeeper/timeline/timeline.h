@@ -5,7 +5,9 @@
  * is done here: WAL to disk in commit groups, state to the control file, replies to the links,
  * committed WAL to the feeds. Nothing here decides anything about consensus.
  *
- * A timeline that nobody writes to or reads from has no open file, no timer and no buffer.
+ * A timeline that nobody writes to or reads from has no open file, no timer and no buffer, and
+ * after env->rest_ms nothing but a row in the set (timeline_set.h): whoever finds it there wakes
+ * it, at once and from memory. Who keeps it awake holds a reference.
  *
  * Storage: ERR_FULL is waited out (a timer tries again; unwritten WAL stays queued up to a limit,
  * then the proposer is not read from). Any other failure of the disk takes the timeline out of
@@ -28,6 +30,7 @@ struct timeline_env {
     char data_dir[PATH_SIZE];
     uint64_t certify_ms; /* without a write: the last group is proven by a record; 0: when idle */
     uint64_t idle_ms;    /* without a write: files are closed, memory is given back */
+    uint64_t rest_ms;    /* without use: it is a row only; 0: never */
     uint64_t retry_ms;   /* after a full disk */
     uint64_t peer_check_ms;   /* first interval between questions to the other members */
     uint64_t repair_retry_ms; /* when no member had what is damaged here */
@@ -44,16 +47,7 @@ enum timeline_state {
     TIMELINE_CLOSED, /* deleted, or the process stops */
 };
 
-/*
- * Begin to open what lies in DATA_DIR/TENANT/TIMELINE, or to create it from `create` when that is
- * not NULL. timeline_wait_ready() tells when it is open or failed.
- */
-struct timeline *timeline_start(
-    const struct timeline_env *env,
-    struct tenant_id tenant,
-    struct timeline_id id,
-    const struct control_state *create);
-
+/* Begun by timeline_set_start() and timeline_set_find(). */
 struct timeline *timeline_ref(struct timeline *tl);
 void timeline_unref(struct timeline *tl); /* NULL is fine; the last one wants it closed first */
 

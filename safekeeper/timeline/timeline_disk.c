@@ -552,6 +552,15 @@ bool disk_is_settled(const struct timeline *tl)
            !disk->is_control_running && !disk->is_control_wanted;
 }
 
+bool disk_is_at_rest(const struct timeline *tl)
+{
+    const struct timeline_disk *disk = &tl->disk;
+    return disk_is_settled(tl) && !disk->is_kick_posted && !disk->is_certify_wanted &&
+           !disk->is_rest_wanted && !timer_is_started(&disk->retry) &&
+           !timer_is_started(&disk->certify) && !timer_is_started(&disk->idle) &&
+           disk->writing == NULL && disk->spare == NULL && tl->tail.ring == NULL;
+}
+
 void disk_stop(struct timeline *tl)
 {
     struct timeline_disk *disk = &tl->disk;

@@ -8,7 +8,7 @@
 #include "common/io/timer.h"
 #include "safekeeper/disk/wal_store.h"
 #include "safekeeper/timeline/feed.h"
-#include "safekeeper/timeline/timeline.h"
+#include "safekeeper/timeline/timeline_set.h"
 #include "safekeeper/timeline/wal_tail.h"
 
 /* WAL that waits for the disk: exactly one commit group. */
@@ -66,8 +66,32 @@ struct timeline_disk {
     mono_ns_t control_begun;
 };
 
+/*
+ * A timeline in its set. While it rests this is all there is of it, so it is kept small. `tl` NULL:
+ * it rests, or, without `rest`, nobody has looked at it since the process began.
+ */
+struct timeline_row {
+    struct timeline_set *set;
+    struct timeline_row *next_in_slot;
+    uint32_t index; /* in the set */
+    uint8_t catch_up_backoff;
+    struct tenant_id tenant;
+    struct timeline_id id;
+    struct timeline *tl;
+    struct timeline_rest *rest;
+    lsn_t commit_lsn;          /* while it rests */
+    struct list_link in_state; /* awake, or not yet looked at */
+    mono_ns_t used_at;
+    struct list_link in_due; /* for the next catch_up */
+    mono_ns_t catch_up_at;
+    lsn_t compared_lsn;  /* up to where the last checks have come */
+    struct list watches; /* of pageservers: watcher.c */
+    struct timeline_feedback feedback;
+};
+
 struct timeline {
     const struct timeline_env *env;
+    struct timeline_row *row; /* NULL: removed from the set */
     struct log log;
     unsigned refs;
     unsigned jobs; /* that touch it */
@@ -84,10 +108,7 @@ struct timeline {
     bool has_acceptor;
     uint64_t promised_hash; /* of the promises that are on disk, to tell new ones */
 
-    struct catch_up *catch_up; /* NULL: none is under way */
-    mono_ns_t catch_up_at;     /* the next one */
-    uint8_t catch_up_backoff;
-    lsn_t compared_lsn;             /* up to where the last checks have come */
+    struct catch_up *catch_up;      /* NULL: none is under way */
     struct repair *repair;          /* NULL: none is under way */
     struct wal_damage_list *damage; /* what the last look found */
     bool is_tail_given_up;          /* by the next look, if nothing committed is lost with it */
@@ -107,11 +128,18 @@ struct timeline {
     struct wal_tail tail;
     struct list peers; /* of timeline_peer */
     struct list feeds;
-    struct list watches; /* of pageservers: watcher.c */
-    struct timeline_feedback feedback;
 };
 
 /* timeline.c */
+struct timeline *timeline_create(const struct timeline_env *env, struct timeline_row *row);
+/*
+ * Begin to open what lies in DATA_DIR/TENANT/TIMELINE, or to create it from `create` when that is
+ * not NULL. timeline_wait_ready() tells when it is open or failed.
+ */
+struct timeline *timeline_start(
+    const struct timeline_env *env, struct timeline_row *row, const struct control_state *create);
+/* Take up what `control` and the store say. */
+NODISCARD err_t timeline_start_acceptor(struct timeline *tl, struct errmsg *msg);
 void timeline_open_again(struct timeline *tl);   /* while it is OPENING and no job runs */
 void timeline_verify_again(struct timeline *tl); /* FAILED, and no job runs: OPENING */
 void timeline_step(struct timeline *tl, const struct acceptor_event *event);
@@ -135,7 +163,9 @@ void disk_persist_addresses(struct timeline *tl);
 void disk_touch(struct timeline *tl); /* something happened: the idle time begins anew */
 void disk_rest(struct timeline *tl);
 bool disk_is_settled(const struct timeline *tl); /* nothing queued, nothing running */
-void disk_stop(struct timeline *tl);             /* forget what is queued */
+bool disk_is_at_rest(
+    const struct timeline *tl);      /* nor will anything by itself; no file, no buffer */
+void disk_stop(struct timeline *tl); /* forget what is queued */
 bool disk_is_full(const struct timeline *tl);
 void disk_reset(struct timeline *tl); /* FAILED, and no job runs: as if it had never been opened */
 
@@ -144,8 +174,23 @@ void feeds_on_commit(struct timeline *tl);
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg);
 /* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
  */
-void timeline_take_feedback(struct timeline *tl, const struct timeline_feedback *feedback);
+void timeline_take_feedback(struct timeline_row *row, const struct timeline_feedback *feedback);
+
+/* timeline_set.c */
+struct timeline_row *timeline_set_row(
+    const struct timeline_set *set, struct tenant_id tenant, struct timeline_id id);
+struct timeline *timeline_row_wake(struct timeline_row *row);
+/* When the next catch_up is due: in peer_check_ms, doubled `backoff` times. */
+#define CATCH_UP_BACKOFF_MAX 8
+void timeline_row_schedule(struct timeline_row *row, uint8_t backoff, mono_ns_t now);
+void timeline_row_unschedule(struct timeline_row *row);
+struct timeline_row *timeline_set_first_due(const struct timeline_set *set, mono_ns_t now);
+
+/* timeline_rest.c */
+bool timeline_may_rest(const struct timeline *tl); /* and it will, until somebody wants it */
+void timeline_rest(struct timeline *tl);           /* frees it; its row has what is needed */
+struct timeline *timeline_wake(const struct timeline_env *env, struct timeline_row *row);
 
 /* watcher.c */
-void watches_on_commit(struct timeline *tl);
+void watches_on_commit(struct timeline *tl); /* or it was opened */
 void watches_end(struct timeline *tl, err_t err);

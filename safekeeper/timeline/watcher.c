@@ -23,32 +23,35 @@ struct watcher {
     bool is_posted, is_destroyed;
 };
 
+/* Of a row, so that who is watched may rest. */
 struct watch {
     struct watcher *watcher;
-    struct timeline *tl;
+    const struct timeline_row *row; /* NULL once it has ended */
     uint64_t key;
-    err_t end;                     /* ERR_OK: it is watched; otherwise it goes once that was told */
-    bool is_answered;              /* it was told where it stands */
-    mono_ns_t told_at;             /* that it has moved since */
-    struct timeline_waiter waiter; /* until the timeline is open */
-    struct list_link in_watcher, in_timeline, in_moved;
+    err_t end;         /* ERR_OK: it is watched; otherwise it goes once that was told */
+    bool is_answered;  /* it was told where it stands */
+    mono_ns_t told_at; /* that it has moved since */
+    struct list_link in_watcher, in_row, in_moved;
 };
-
-static struct watch *watch_of_waiter(struct timeline_waiter *waiter)
-{
-    return CONTAINER_OF(waiter, struct watch, waiter);
-}
 
 static void watch_destroy(struct watch *watch)
 {
-    struct timeline *tl = watch->tl;
-    list_remove(&watch->waiter.link);
     list_remove(&watch->in_watcher);
-    list_remove(&watch->in_timeline);
+    list_remove(&watch->in_row);
     list_remove(&watch->in_moved);
     mem_free(watch);
     metric_add(&watch_count, -1);
-    timeline_unref(tl);
+}
+
+/* Its positions are known: it rests, or is open. */
+static bool is_known(const struct timeline_row *row)
+{
+    return row->tl == NULL ? row->rest != NULL : row->tl->state == TIMELINE_OPEN;
+}
+
+static lsn_t commit_lsn_of(const struct timeline_row *row)
+{
+    return row->tl == NULL ? row->commit_lsn : row->tl->acceptor.state.commit_lsn;
 }
 
 /* ---- telling ---- */
@@ -57,7 +60,7 @@ static void append_report(struct buf *entries, struct watch *watch)
 {
     struct status_report report = {.key = watch->key, .code = watch->end};
     if (watch->end == ERR_OK) {
-        report.commit_lsn = watch->tl->acceptor.state.commit_lsn;
+        report.commit_lsn = commit_lsn_of(watch->row);
     }
     status_report_append(entries, &report);
     /* The answer is no news: a timeline that moves right after it is told of at once. */
@@ -119,43 +122,25 @@ static void tell(struct watch *watch)
 static void end_watch(struct watch *watch, err_t code)
 {
     watch->end = code;
-    list_remove(&watch->in_timeline);
+    watch->row = NULL;
+    list_remove(&watch->in_row);
     tell(watch);
-}
-
-/* The timeline is no longer opening. */
-static void begin_watch(struct watch *watch)
-{
-    switch (watch->tl->state) {
-    case TIMELINE_OPEN:
-        list_push_back(&watch->tl->watches, &watch->in_timeline);
-        tell(watch);
-        break;
-    case TIMELINE_FAILED: end_watch(watch, ERR_FAILED); break;
-    case TIMELINE_OPENING:
-    case TIMELINE_CLOSED: end_watch(watch, ERR_NOT_FOUND); break;
-    }
-}
-
-static void on_timeline_ready(struct timeline_waiter *waiter)
-{
-    begin_watch(watch_of_waiter(waiter));
 }
 
 void watches_on_commit(struct timeline *tl)
 {
-    LIST_FOR_EACH(&tl->watches, link)
+    LIST_FOR_EACH(&tl->row->watches, link)
     {
-        tell(CONTAINER_OF(link, struct watch, in_timeline));
+        tell(CONTAINER_OF(link, struct watch, in_row));
     }
 }
 
 void watches_end(struct timeline *tl, err_t err)
 {
-    LIST_FOR_EACH(&tl->watches, link)
+    LIST_FOR_EACH(&tl->row->watches, link)
     {
         end_watch(
-            CONTAINER_OF(link, struct watch, in_timeline),
+            CONTAINER_OF(link, struct watch, in_row),
             err == ERR_FAILED ? ERR_FAILED : ERR_NOT_FOUND);
     }
 }
@@ -163,32 +148,25 @@ void watches_end(struct timeline *tl, err_t err)
 /* ---- being told ---- */
 
 /* Few watch the same timeline. */
-static struct watch *find_watch(const struct watcher *watcher, struct timeline *tl)
+static struct watch *find_watch(const struct watcher *watcher, struct timeline_row *row)
 {
-    LIST_FOR_EACH(&tl->watches, link)
+    LIST_FOR_EACH(&row->watches, link)
     {
-        struct watch *watch = CONTAINER_OF(link, struct watch, in_timeline);
+        struct watch *watch = CONTAINER_OF(link, struct watch, in_row);
         if (watch->watcher == watcher) {
             return watch;
-        }
-    }
-    LIST_FOR_EACH(&tl->waiters, link)
-    {
-        struct timeline_waiter *waiter = CONTAINER_OF(link, struct timeline_waiter, link);
-        if (waiter->on_ready == on_timeline_ready && watch_of_waiter(waiter)->watcher == watcher) {
-            return watch_of_waiter(waiter);
         }
     }
     return NULL;
 }
 
-static struct watch *watch_create(struct watcher *watcher, struct timeline *tl)
+static struct watch *watch_create(struct watcher *watcher, struct timeline_row *row)
 {
     struct watch *watch = MEM_NEW(struct watch);
     watch->watcher = watcher;
-    watch->tl = timeline_ref(tl);
-    watch->waiter.on_ready = on_timeline_ready;
+    watch->row = row;
     list_push_back(&watcher->watches, &watch->in_watcher);
+    list_push_back(&row->watches, &watch->in_row);
     metric_add(&watch_count, 1);
     return watch;
 }
@@ -200,7 +178,7 @@ static void watch_again(struct watch *watch, uint64_t key)
         watch->key = key;
         watch->told_at = 0;
         watch->is_answered = false;
-        if (list_link_is_in(&watch->in_timeline)) {
+        if (is_known(watch->row)) {
             tell(watch);
         }
     }
@@ -209,33 +187,33 @@ static void watch_again(struct watch *watch, uint64_t key)
 static void watch_one(
     struct watcher *watcher, const struct status_watch *message, struct buf *refusals)
 {
-    struct timeline *tl = timeline_set_find(watcher->set, message->tenant, message->timeline);
-    if (tl == NULL || tl->state == TIMELINE_CLOSED || tl->state == TIMELINE_FAILED) {
+    struct timeline_row *row = timeline_set_row(watcher->set, message->tenant, message->timeline);
+    const struct timeline *tl = row == NULL ? NULL : row->tl;
+    bool is_failed = tl != NULL && tl->state == TIMELINE_FAILED;
+    if (row == NULL || is_failed || (tl != NULL && tl->state == TIMELINE_CLOSED)) {
         struct status_report report = {
             .key = message->key,
-            .code = tl != NULL && tl->state == TIMELINE_FAILED ? ERR_FAILED : ERR_NOT_FOUND,
+            .code = is_failed ? ERR_FAILED : ERR_NOT_FOUND,
         };
         status_report_append(refusals, &report);
         return;
     }
     timeline_take_feedback(
-        tl, &(struct timeline_feedback){
-                .generation = message->generation,
-                .received_lsn = message->received_lsn,
-                .durable_lsn = message->durable_lsn,
-                .remote_lsn = message->remote_lsn,
-            });
-    struct watch *watch = find_watch(watcher, tl);
+        row, &(struct timeline_feedback){
+                 .generation = message->generation,
+                 .received_lsn = message->received_lsn,
+                 .durable_lsn = message->durable_lsn,
+                 .remote_lsn = message->remote_lsn,
+             });
+    struct watch *watch = find_watch(watcher, row);
     if (watch != NULL) {
         watch_again(watch, message->key);
         return;
     }
-    watch = watch_create(watcher, tl);
+    watch = watch_create(watcher, row);
     watch->key = message->key;
-    if (tl->state == TIMELINE_OPENING) {
-        timeline_wait_ready(tl, &watch->waiter);
-    } else {
-        begin_watch(watch);
+    if (is_known(row)) { /* otherwise it is told of when it has been opened */
+        tell(watch);
     }
 }
 
@@ -262,8 +240,8 @@ err_t watcher_watch(struct watcher *watcher, const struct status_list *list)
 
 void watcher_unwatch(struct watcher *watcher, const struct status_unwatch *message)
 {
-    struct timeline *tl = timeline_set_find(watcher->set, message->tenant, message->timeline);
-    struct watch *watch = tl == NULL ? NULL : find_watch(watcher, tl);
+    struct timeline_row *row = timeline_set_row(watcher->set, message->tenant, message->timeline);
+    struct watch *watch = row == NULL ? NULL : find_watch(watcher, row);
     if (watch != NULL) {
         watch_destroy(watch);
     }

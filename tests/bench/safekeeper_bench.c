@@ -301,6 +301,38 @@ static void wait_until_ready(void)
     }
 }
 
+static void wait_until_at_rest(size_t count)
+{
+    const struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
+    uint64_t resting = 0;
+    for (int attempt = 0; resting < count; attempt++) {
+        struct doc *body = NULL;
+        struct errmsg msg;
+        ck_assert_int_lt(attempt, 2000);
+        (void)nanosleep(&moment, NULL);
+        ck_assert_uint_eq(rig_http(&rig, "GET", "/v1/status", NULL, &body), 200);
+        ck_assert_ok(doc_get_u64(body, "resting", &resting, &msg), &msg);
+        doc_unref(body);
+    }
+}
+
+/* Of the process, since it began. */
+static double cpu_ms(void)
+{
+    char path[64], text[512];
+    unsigned long user = 0, system = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", rig.pid);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
+    (void)fclose(file);
+    const char *fields = strrchr(text, ')'); /* the name may hold anything */
+    ck_assert_ptr_nonnull(fields);
+    ck_assert_int_eq(
+        sscanf(fields, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    return (double)(user + system) * 1000 / (double)sysconf(_SC_CLK_TCK);
+}
+
 static void measure_idle(void)
 {
     size_t count = numbers[0];
@@ -312,12 +344,19 @@ static void measure_idle(void)
         ck_assert_uint_eq(rig_create_timeline(&rig, nth_timeline(n), RIG_START_LSN), 201);
     }
     rig_stop(&rig); /* what a creation leaves in the allocator is not the price of a timeline */
+    mono_ns_t begun = clock_mono();
     start_again();
+    mono_ns_t serves = clock_mono();
     wait_until_ready();
+    mono_ns_t ready = clock_mono();
+    wait_until_at_rest(count);
     printf(
-        "{\"bytes_each\": %.0f, \"threads\": %ld, \"descriptors\": %ld}\n",
+        "{\"bytes_each\": %.0f, \"peak_bytes_each\": %.0f, \"threads\": %ld, "
+        "\"descriptors\": %ld, \"serves_ms\": %.1f, \"ready_ms\": %.1f, \"cpu_ms\": %.0f}\n",
         (double)(status_number("VmRSS:") - rss_before) * 1024 / (double)count,
-        status_number("Threads:") - threads_before, (long)(descriptors() - descriptors_before));
+        (double)(status_number("VmHWM:") - rss_before) * 1024 / (double)count,
+        status_number("Threads:") - threads_before, (long)(descriptors() - descriptors_before),
+        (double)(serves - begun) / NS_PER_MS, (double)(ready - begun) / NS_PER_MS, cpu_ms());
 }
 
 START_TEST(bench)
