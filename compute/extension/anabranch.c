@@ -19,6 +19,7 @@
 
 #include "compute/extension/backpressure.h"
 #include "compute/extension/counters.h"
+#include "compute/extension/explain.h"
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
@@ -172,6 +173,7 @@ _PG_init(void)
 	define_identity_settings();
 	define_limit_settings();
 	local_cache_define_settings();
+	explain_define_setting();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())
 		return;
@@ -183,6 +185,7 @@ _PG_init(void)
 	storage_install();
 	utility_install();
 	backpressure_install();
+	explain_install();
 	register_cache_worker();
 
 	/* an unacknowledged commit is neither shown nor answered, whatever interrupts the wait */

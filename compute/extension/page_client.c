@@ -862,8 +862,7 @@ run(Wait *wait, SendAll send_all, const void *what)
 		else if (got > 0)
 			backoff_ms = BACKOFF_MIN_MS;
 	}
-	counter_add(COUNTER_WAITS, 1);
-	counter_add(COUNTER_WAIT_US, (uint64) (GetCurrentTimestamp() - begin));
+	counters_waited((uint64) (GetCurrentTimestamp() - begin));
 	if (latch_seen)
 		SetLatch(MyLatch);
 }

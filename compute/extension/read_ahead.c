@@ -1,5 +1,7 @@
 #include "compute/extension/read_ahead.h"
 
+#include "port/pg_bitutils.h"
+
 #include "common/base/mem.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/local_cache.h"
@@ -47,6 +49,8 @@ slot_free(Slot *slot)
 {
 	if (slot->request_id == 0)
 		return;
+	if (slot->left != 0)
+		counter_add(COUNTER_READ_AHEAD_WASTED, (uint64) pg_popcount32(slot->left));
 	parked_blocks -= slot->count;
 	mem_free(slot->pages);
 	memset(slot, 0, sizeof(*slot));

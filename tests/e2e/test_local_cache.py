@@ -1,5 +1,6 @@
 """The compute's local cache: what it hands out is the newest version of a page, whatever happens to it meanwhile."""
 import itertools
+import json
 import os
 import re
 import signal
@@ -7,19 +8,11 @@ import subprocess
 import threading
 
 import pq
-from cluster import wait_for
+from cluster import ROOT, wait_for
 
 TINY = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "2", "autovacuum": "off", "max_wal_size": "64MB"}
 EVICT = "SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg_buffercache WHERE relfilenode IS NOT NULL"
-FUNCTIONS = """
-    CREATE EXTENSION IF NOT EXISTS pg_buffercache; CREATE EXTENSION IF NOT EXISTS amcheck;
-    CREATE FUNCTION counters(OUT name text, OUT value int8) RETURNS SETOF record
-        AS 'anabranch', 'anabranch_counters' LANGUAGE C STRICT;
-    CREATE FUNCTION positions(OUT start_lsn pg_lsn, OUT acked_lsn pg_lsn, OUT flush_lsn pg_lsn)
-        AS 'anabranch', 'anabranch_positions' LANGUAGE C STRICT;
-    CREATE FUNCTION cache_check(OUT db oid, OUT rel oid, OUT fork int4, OUT block int8, OUT found text)
-        RETURNS SETOF record AS 'anabranch', 'anabranch_local_cache_check' LANGUAGE C STRICT;
-"""
+SCRIPTS = "compute/extension/anabranch--1.0.sql", "compute/extension/anabranch--1.0--1.1.sql"
 AMCHECK = """
     SELECT count(bt_index_check(c.oid, c.relkind = 'i')) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
     WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p';
@@ -41,7 +34,10 @@ class Compute:
         project = cluster.create_project(name)
         self.cluster = cluster
         self.branch = project.create_branch("small", project.main(), endpoint=False).add_endpoint(**settings)
-        self.sql(FUNCTIONS)
+        self.sql("CREATE EXTENSION pg_buffercache; CREATE EXTENSION amcheck; CREATE SCHEMA anabranch")
+        # what CREATE EXTENSION would do: that looks for its files in the Postgres of all tests
+        scripts = "".join((ROOT / path).read_text() for path in SCRIPTS).replace("MODULE_PATHNAME", "anabranch")
+        self.sql("SET search_path = anabranch;" + re.sub(r"^\\echo.*$", "", scripts, flags=re.M))
 
     def uri(self):
         return wait_for("it runs", lambda: self.branch.compute().get("superuser_uri"))
@@ -54,7 +50,7 @@ class Compute:
             return db.query(sql)
 
     def counter(self, name):
-        return int(self.sql(f"SELECT value FROM counters() WHERE name = '{name}'")[0][0])
+        return int(self.sql(f"SELECT value FROM anabranch.anabranch_stat WHERE name = '{name}'")[0][0])
 
     def postmaster(self):
         return self.branch.compute()["pids"]["postgres"]
@@ -81,7 +77,7 @@ class Compute:
 
     def check(self, least=1):
         """Every cached page is the newest one, and there are some."""
-        wrong = self.sql("CHECKPOINT; SELECT db, rel, fork, block, found FROM cache_check()")
+        wrong = self.sql("CHECKPOINT; SELECT db, rel, fork, block, found FROM anabranch.local_cache_check()")
         assert wrong == [], f"{len(wrong)} stale pages in the cache: {wrong[:5]}"
         assert self.counter("cache_blocks_now") >= least, "the cache is empty: nothing was checked"
         assert self.counter("cache_damaged_blocks") == 0
@@ -97,6 +93,36 @@ def test_a_read_is_answered_by_the_local_cache(cluster):
         assert compute.counter("read_cache_blocks") - before >= 330
         assert compute.counter("read_remote_blocks") - remote < 50
     compute.check(330)
+
+
+def test_a_reader_sees_where_its_pages_came_from(cluster):
+    compute = Compute(cluster, "explained", {"shared_buffers": "128MB", "max_parallel_workers_per_gather": "0"})
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 5000) i; VACUUM t; CHECKPOINT")
+        pages = int(db.value("SELECT pg_relation_size('t') / 8192"))
+        plan = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM t"
+        db.query(EVICT)
+        assert "Anabranch" not in str(db.query(plan))
+        db.query("SET anabranch.explain = on")
+        for workers in (0, 2): # what they read counts for their leader
+            db.query(EVICT)
+            each(db, f"SET max_parallel_workers_per_gather = {workers}; SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0")
+            cached = int(re.search(r"Anabranch: cache=(\d+)", str(db.query(plan))).group(1))
+            assert pages - 5 <= cached < pages + 100, (workers, cached, pages)
+        compute.resize(0)
+        db.query(EVICT)
+        remote, used = re.search(r"pageserver=(\d+).*used=(\d+)", str(db.query(plan))).groups()
+        assert pages - 5 <= int(remote) + int(used) < pages + 100, (remote, used)
+        db.query(EVICT)
+        plan = json.loads(db.value(plan.replace("COSTS", "FORMAT JSON, COSTS")))[1]["Anabranch"]
+        assert plan["Cache Blocks"] == 0 and plan["Pageserver Blocks"] + plan["Read Ahead Used Blocks"] >= pages - 5, plan
+        [(remote, waits)] = db.query("""SELECT pageserver_blocks, waits FROM anabranch.anabranch_stat_sessions
+                                        WHERE pid = pg_backend_pid()""")
+        assert int(remote) > 0 and int(waits) > 0
+    [(waits, counted)] = compute.sql("""
+        SELECT (SELECT sum(waits) FROM anabranch.anabranch_stat_waits) >= value, value > 0
+        FROM anabranch.anabranch_stat WHERE name = 'pageserver_waits'""")
+    assert (waits, counted) == ("t", "t")
 
 
 def test_cached_pages_go_with_their_blocks(cluster):
@@ -129,7 +155,7 @@ def test_a_block_read_ahead_is_not_used_once_it_was_superseded(cluster):
         ahead = compute.counter("read_ahead_blocks")
         assert ahead > 0
         writer.query("UPDATE t SET v = 1")
-        wait_for("the quorum has it", lambda: writer.value("SELECT acked_lsn >= flush_lsn FROM positions()") == "t")
+        wait_for("the quorum has it", lambda: writer.value("SELECT acked_lsn >= flush_lsn FROM anabranch.positions()") == "t")
         writer.query("CHECKPOINT")
         writer.query(EVICT)
         reader.query("FETCH ALL FROM c")
