@@ -277,14 +277,17 @@ void node_call_cancel(struct node_call *call)
 
 /* ---- polls ---- */
 
-static const char *poll_path(enum node_kind kind)
+static void poll_path(const struct node *node, char *to, size_t size)
 {
-    switch (kind) {
-    case NODE_SAFEKEEPER: return "/v1/tenants";
-    case NODE_PAGESERVER: return "/v1/status";
-    case NODE_AGENT: return "/v1/computes";
+    switch (node->kind) {
+    case NODE_SAFEKEEPER:
+        snprintf(
+            to, size, "/v1/tenants?brief=true%s%s",
+            node->known[0] == '\0' ? "" : "&known=", node->known);
+        break;
+    case NODE_PAGESERVER: snprintf(to, size, "/v1/status"); break;
+    case NODE_AGENT: snprintf(to, size, "/v1/computes"); break;
     }
-    return "/";
 }
 
 static uint64_t next_poll_ms(const struct node *node, mono_ns_t now)
@@ -345,7 +348,9 @@ static void on_polled(struct http_call *http)
 static void start_poll(struct node *node, mono_ns_t now)
 {
     struct buf url = {0};
-    node_url(node, poll_path(node->kind), &url);
+    char path[80];
+    poll_path(node, path, sizeof path);
+    node_url(node, path, &url);
     node->polling = true;
     node->poll_began = now;
     node->poll = (struct http_call){

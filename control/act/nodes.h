@@ -28,6 +28,12 @@ struct node {
     size_t steps_running; /* of the reconciler: limited, see reconcile.c */
     size_t lost;          /* timelines that a safekeeper held and lost, at the last poll */
     uint64_t polls;       /* answered; stamps what they listed */
+    /*
+     * Of a safekeeper: the digest of its last list, if nothing is to be expected of it while it
+     * stays as it is; "": the whole list is wanted. unchanged: answered so, since then.
+     */
+    char known[24];
+    unsigned unchanged;
 
     struct nodes *nodes; /* private from here on */
     struct http_call poll;

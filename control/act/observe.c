@@ -18,7 +18,12 @@ struct listing {
     struct reconciler *reconciler;
     struct node *node;
     size_t unknown, lost;
+    bool is_unchanged; /* the safekeeper has listed the same before, and nothing is listed now */
+    bool is_settled;   /* nothing is on its way: the same list will need no other answer */
 };
+
+/* A safekeeper is asked for its whole list now and then even if it says that it is the same. */
+#define UNCHANGED_MAX 12
 
 /* Index in seen_poll: 0 pageserver, then the safekeepers of the branch; -1: not on this node. */
 static int slot_of(const struct branch *branch, const struct node *node)
@@ -106,12 +111,8 @@ static void compare_project(struct listing *listing, struct project *project)
     work_project(listing->reconciler, project);
 }
 
-static void compare_branch(struct listing *listing, struct branch *branch)
+static void note_presence(const struct listing *listing, struct branch *branch, int slot)
 {
-    int slot = slot_of(branch, listing->node);
-    if (slot < 0) {
-        return;
-    }
     enum seen *seen = slot == 0 ? &branch->on_pageserver : &branch->on_safekeeper[slot - 1];
     const struct attempt *attempt =
         slot == 0 ? &branch->pageserver_attempt : &branch->safekeeper_attempts[slot - 1];
@@ -123,10 +124,31 @@ static void compare_branch(struct listing *listing, struct branch *branch)
         /* Once may be a poll that is older than the creation. */
         uint8_t *missed = &branch->missed[slot - 1];
         *missed = listed ? 0 : (uint8_t)MIN_OF(*missed + 1, 2);
-        bool confirmed = node_set_has(&branch->row.confirmed, listing->node->id);
-        listing->lost += *missed == 2 && confirmed && branch_is_live(branch);
     }
-    bool as_wanted = branch_is_live(branch) == (*seen == SEEN_PRESENT);
+}
+
+/* What it held and does not hold any more, it will not get again. */
+static bool is_lost_there(const struct branch *branch, const struct node *node, int slot)
+{
+    return slot > 0 && branch->missed[slot - 1] == 2 && branch_is_live(branch) &&
+           node_set_has(&branch->row.confirmed, node->id);
+}
+
+static void compare_branch(struct listing *listing, struct branch *branch)
+{
+    int slot = slot_of(branch, listing->node);
+    if (slot < 0) {
+        return;
+    }
+    if (!listing->is_unchanged) {
+        note_presence(listing, branch, slot);
+    }
+    enum seen seen = slot == 0 ? branch->on_pageserver : branch->on_safekeeper[slot - 1];
+    bool as_wanted = branch_is_live(branch) == (seen == SEEN_PRESENT);
+    bool is_lost = is_lost_there(branch, listing->node, slot);
+    bool is_running = slot > 0 && branch->safekeeper_attempts[slot - 1].running;
+    listing->lost += is_lost;
+    listing->is_settled &= (as_wanted || is_lost) && !is_running;
     if (branch_has_expired(branch, clock_wall())) {
         mark_for_commit(
             listing->reconciler, &(struct target){.project = branch->project, .branch = branch});
@@ -137,10 +159,26 @@ static void compare_branch(struct listing *listing, struct branch *branch)
     }
 }
 
+/* What may be asked for next time. */
+static void note_digest(const struct listing *listing, const struct doc *body)
+{
+    struct node *node = listing->node;
+    const char *digest = doc_value_str(doc_get(body, "digest"));
+    node->unchanged = listing->is_unchanged ? node->unchanged + 1 : 0;
+    bool may_ask = node->unchanged < UNCHANGED_MAX && listing->is_settled && digest != NULL &&
+                   strlen(digest) < sizeof node->known;
+    snprintf(node->known, sizeof node->known, "%s", may_ask ? digest : "");
+}
+
 static void observe_timelines(
     struct reconciler *reconciler, struct node *node, const struct doc *body)
 {
-    struct listing listing = {.reconciler = reconciler, .node = node};
+    struct listing listing = {
+        .reconciler = reconciler,
+        .node = node,
+        .is_unchanged = doc_get(body, "unchanged") != NULL,
+        .is_settled = true,
+    };
     note_body(&listing, body);
     if (listing.unknown > 0 && node->polls == 1) {
         log_warn(
@@ -159,6 +197,9 @@ static void observe_timelines(
                 work_branch(reconciler, branch); /* a change, or what is left of one */
             }
         }
+    }
+    if (node->kind == NODE_SAFEKEEPER) {
+        note_digest(&listing, body);
     }
     if (listing.lost != node->lost) {
         log_error(

@@ -6,11 +6,16 @@
 #include "common/base/log.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/base/parse.h"
 #include "common/io/file.h"
 #include "safekeeper/consensus/change.h"
 #include "safekeeper/disk/tombstone.h"
 #include "safekeeper/timeline/feed.h"
+
+METRIC_COUNTER(lists, "safekeeper_lists_total", "lists of all timelines that were sent");
+METRIC_COUNTER(
+    lists_unchanged, "safekeeper_lists_unchanged_total", "lists that the asker knew already");
 
 #define SEGMENT_SIZE_DEFAULT (16 * MIB)
 #define DIGEST_PIECE         (1 * MIB)
@@ -197,13 +202,18 @@ static void on_get_tenants(struct http_context *context, struct http_request *re
     struct server *server = server_of(context);
     const char *known = http_request_query(request, "known");
     char digest[17];
-    (void)snprintf(digest, sizeof(digest), "%016" PRIx64, timeline_set_digest(server->timelines));
+    (void)snprintf(
+        digest, sizeof(digest), "%016" PRIx64,
+        timeline_set_digest(server->timelines) ^
+            hash64(server->incarnation, strlen(server->incarnation), 0)); /* no other disk's */
     struct doc *body = doc_set_str(doc_object(), "incarnation", server->incarnation);
     (void)doc_set_str(body, "digest", digest);
     if (known != NULL && strcmp(known, digest) == 0) {
+        metric_add(&lists_unchanged, 1);
         http_respond_json(request, 200, doc_set_bool(body, "unchanged", true));
         return;
     }
+    metric_add(&lists, 1);
     struct list_visitor visitor = {
         .as_visitor.visit = list_timeline,
         .is_brief = http_request_query(request, "brief") != NULL,

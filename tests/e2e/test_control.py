@@ -153,6 +153,14 @@ def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):
     wait_for("control reports the loss", reported, 30)
     main.sql("INSERT INTO kept VALUES (1)") # the other two are a majority
     assert http("GET", safekeeper.http_url + "/v1/status")["timelines"] == 0
+
+    # From then on nothing changes, and the lists are not sent again: neither the empty one nor those of the others.
+    def lists(of, name):
+        text = http("GET", of.http_url + "/metrics", raw=True).decode()
+        return sum(int(float(line.split()[1])) for line in text.splitlines() if line.startswith(f"safekeeper_lists_{name} "))
+    for one in fresh_cluster.safekeepers[1:]:
+        before = lists(one, "unchanged_total")
+        wait_for("it is known that nothing has changed", lambda: lists(one, "unchanged_total") > before + 1, 60)
     branch = project.create_branch("new", main) # what is created now, it gets
     assert branch.value("SELECT count(*) FROM kept") == "1"
     wait_for("it has the new timeline",

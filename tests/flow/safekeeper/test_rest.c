@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "common/base/mem.h"
+#include "common/io/file.h"
 #include "common/wire/status_proto.h"
 #include "tests/flow/safekeeper/rig.h"
 
@@ -375,6 +376,24 @@ START_TEST(test_the_list_is_sent_again_when_it_has_changed)
 }
 END_TEST
 
+/* Or who created a timeline there, and asks whether the empty list has changed, would never know.
+ */
+START_TEST(test_the_empty_list_of_another_disk_is_another_one)
+{
+    char digest[20], again[20], query[60];
+    bool is_unchanged = false;
+    given_safekeeper();
+    ck_assert_uint_eq(list_timelines("", digest, sizeof(digest), &is_unchanged), 0);
+    rig_kill(&rig);
+    ck_assert_ok(dir_remove(rig.dir, &msg), &msg);
+    rig_start(&rig);
+    (void)snprintf(query, sizeof(query), "?known=%s", digest);
+    ck_assert_uint_eq(list_timelines(query, again, sizeof(again), &is_unchanged), 0);
+    ck_assert(!is_unchanged);
+    rig_deinit(&rig);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -388,6 +407,7 @@ int main(void)
         test_who_reads_or_writes_keeps_it_awake,
         test_what_has_failed_does_not_rest,
         test_the_list_is_sent_again_when_it_has_changed,
+        test_the_empty_list_of_another_disk_is_another_one,
     };
     return unit_run("safekeeper at rest", tests, ARRAY_LEN(tests));
 }
