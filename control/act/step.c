@@ -174,6 +174,18 @@ static struct doc *tell_body(const struct step *step, const struct branch *branc
     return doc_set(body, "membership", membership_doc(step->reconciler, branch));
 }
 
+/* A read_only compute shows its LSN; that a user who asks for it may write there harms nobody. */
+static struct doc *compute_settings(const struct endpoint *endpoint)
+{
+    struct doc *settings =
+        endpoint->row.settings == NULL ? doc_object() : doc_copy(endpoint->row.settings);
+    if (endpoint->row.type == ENDPOINT_READ_ONLY) {
+        doc_set_str(settings, "default_transaction_read_only", "on");
+        doc_set_str(settings, "autovacuum", "off");
+    }
+    return settings;
+}
+
 static struct doc *compute_body(struct reconciler *reconciler, const struct endpoint *endpoint)
 {
     const struct branch *branch = endpoint->branch;
@@ -198,9 +210,7 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
         doc_set_str(address, "http_url", url);
         doc_set(body, "pageserver", address);
     }
-    doc_set(
-        body, "settings",
-        endpoint->row.settings == NULL ? doc_object() : doc_copy(endpoint->row.settings));
+    doc_set(body, "settings", compute_settings(endpoint));
     doc_set(body, "roles", branch->row.roles == NULL ? doc_array() : doc_copy(branch->row.roles));
     doc_set(
         body, "databases",

@@ -138,6 +138,13 @@ NODISCARD err_t put_new_endpoint(
     const struct branch_row *branch,
     const struct doc *wish,
     struct errmsg *msg);
+/* The rest of `row`, which has type and wanted state, from the wish. */
+NODISCARD err_t put_endpoint(
+    struct mutation *mutation,
+    const struct branch_row *branch,
+    const struct doc *wish,
+    struct endpoint_row *row,
+    struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
 /* As POST .../start, for another route's request; an error has been answered. */
 NODISCARD err_t endpoint_want_active(
@@ -145,6 +152,20 @@ NODISCARD err_t endpoint_want_active(
     struct http_request *request,
     const struct endpoint *endpoint,
     struct mutation_then *then);
+
+/* read_only.c: computes at an LSN, each on an ephemeral branch */
+#define LEASE_SECONDS_MAX (30 * 24 * 3600)
+bool wish_is_read_only(const struct doc *body);
+void post_read_only(struct mutation *mutation); /* submits or fails it */
+void put_read_only_deletion(struct mutation *mutation, struct endpoint *endpoint);
+/* `lease_seconds`, if it is given; 0: it stays until it is stopped. */
+NODISCARD err_t read_lease(
+    struct mutation *mutation, const struct doc *wish, wall_us_t *ret_until, struct errmsg *msg);
+NODISCARD err_t renew_lease(
+    struct mutation *mutation,
+    const struct endpoint *endpoint,
+    const struct doc *wish,
+    struct errmsg *msg);
 
 /* placement.c */
 const struct node *place_on(const struct api *api, enum node_kind kind); /* NULL: there is none */

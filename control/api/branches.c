@@ -174,7 +174,8 @@ static void list_branches(struct http_context *context, struct http_request *req
     bool past_cursor = page.cursor == NULL, more = false;
     FOR_EACH_BRANCH(project, branch)
     {
-        if (past_cursor && branch_is_live(branch) && matches(branch, search)) {
+        if (past_cursor && branch_is_live(branch) && !branch->row.is_ephemeral &&
+            matches(branch, search)) {
             more = doc_count(array) >= page.limit;
             if (more) {
                 break;
@@ -326,6 +327,14 @@ static err_t check_deletion(
     struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
 {
     size_t children = branch_live_children(branch);
+    FOR_EACH_CHILD(branch, child)
+    {
+        if (child->row.is_ephemeral && branch_is_live(child)) {
+            return mutation_refuse(
+                mutation, 422, "BRANCH_HAS_CHILDREN", msg,
+                "branch %s is shown by read_only endpoints: stop them first", branch->row.id);
+        }
+    }
     if (children > 0) {
         return mutation_refuse(
             mutation, 422, "BRANCH_HAS_CHILDREN", msg,

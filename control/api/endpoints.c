@@ -27,16 +27,9 @@ static err_t choose_port(
 static err_t fill_endpoint(
     struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
 {
-    const char *name = "", *type = "read_write";
+    const char *name = "";
     const struct node *agent = place_on(mutation->api, NODE_AGENT);
     TRY(doc_opt_str(wish, "name", &name, msg));
-    TRY(doc_opt_str(wish, "type", &type, msg));
-    if (strcmp(type, "read_write") != 0) {
-        bool known = strcmp(type, "read_only") == 0;
-        return mutation_refuse(
-            mutation, known ? 501 : 400, known ? "NOT_SUPPORTED" : "BAD_REQUEST", msg,
-            "endpoint type \"%s\" is not supported yet, only read_write", type);
-    }
     if (agent == NULL) {
         return mutation_refuse(
             mutation, 503, "NO_COMPUTE_HOST", msg,
@@ -56,21 +49,44 @@ static err_t fill_endpoint(
     return ERR_OK;
 }
 
+err_t put_endpoint(
+    struct mutation *mutation,
+    const struct branch_row *branch,
+    const struct doc *wish,
+    struct endpoint_row *row,
+    struct errmsg *msg)
+{
+    TRY(fill_endpoint(mutation, wish, row, msg));
+    name_endpoint(row->id);
+    memcpy(row->project_id, branch->project_id, sizeof row->project_id);
+    memcpy(row->branch_id, branch->id, sizeof row->branch_id);
+    mutation_put(mutation, ROW_ENDPOINT, row);
+    memcpy(mutation->endpoint_id, row->id, sizeof row->id);
+    mutation_operation(mutation, row->project_id, ACTION_START_COMPUTE, row->branch_id, row->id);
+    return ERR_OK;
+}
+
 err_t put_new_endpoint(
     struct mutation *mutation,
     const struct branch_row *branch,
     const struct doc *wish,
     struct errmsg *msg)
 {
+    const char *type = "read_write";
     struct endpoint_row row = {.type = ENDPOINT_READ_WRITE, .wanted = ENDPOINT_ACTIVE};
-    TRY(fill_endpoint(mutation, wish, &row, msg));
-    name_endpoint(row.id);
-    memcpy(row.project_id, branch->project_id, sizeof row.project_id);
-    memcpy(row.branch_id, branch->id, sizeof row.branch_id);
-    mutation_put(mutation, ROW_ENDPOINT, &row);
-    memcpy(mutation->endpoint_id, row.id, sizeof row.id);
-    mutation_operation(mutation, row.project_id, ACTION_START_COMPUTE, row.branch_id, row.id);
-    return ERR_OK;
+    TRY(doc_opt_str(wish, "type", &type, msg));
+    if (strcmp(type, "read_only") == 0) {
+        return mutation_refuse(
+            mutation, 501, "NOT_SUPPORTED", msg,
+            "a read_only endpoint is made with POST .../endpoints and an lsn or a timestamp: one "
+            "that follows the branch is not supported yet");
+    }
+    if (strcmp(type, "read_write") != 0) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg,
+            "endpoint type \"%s\": expected read_write or read_only", type);
+    }
+    return put_endpoint(mutation, branch, wish, &row, msg);
 }
 
 /* One writer a branch; that two never both succeed is the safekeepers' doing, not this rule's. */
@@ -148,7 +164,12 @@ static void start_mutation(
 static void post_endpoint(struct http_context *context, struct http_request *request)
 {
     struct mutation *mutation = make_mutation(context, request, decide_create, 201);
-    if (mutation != NULL) {
+    if (mutation == NULL) {
+        return;
+    }
+    if (wish_is_read_only(mutation->body)) {
+        post_read_only(mutation);
+    } else {
         mutation_submit(mutation);
     }
 }
@@ -164,6 +185,10 @@ static err_t want(
     struct endpoint *endpoint = NULL;
     TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
     struct endpoint_row row = endpoint->row;
+    if (row.type == ENDPOINT_READ_ONLY && wanted == ENDPOINT_IDLE) {
+        put_read_only_deletion(mutation, endpoint); /* its branch goes with it */
+        return ERR_OK;
+    }
     bool is_there = wanted == ENDPOINT_ACTIVE ? endpoint->seen == COMPUTE_RUNNING
                                               : endpoint->seen == COMPUTE_STOPPED;
     if (row.wanted == wanted && is_there) {
@@ -219,6 +244,10 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct endpoint *endpoint = NULL;
     TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    if (endpoint->row.type == ENDPOINT_READ_ONLY) {
+        put_read_only_deletion(mutation, endpoint);
+        return ERR_OK;
+    }
     mutation_cancel_running(mutation, &endpoint->running);
     put_endpoint_deletion(mutation, endpoint);
     return ERR_OK;
@@ -243,7 +272,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
         row.settings = doc_get(settings, "pg_settings");
     }
     mutation_put(mutation, ROW_ENDPOINT, &row);
-    return ERR_OK;
+    return renew_lease(mutation, endpoint, wish, msg);
 }
 
 static void post_start(struct http_context *context, struct http_request *request)
@@ -299,6 +328,12 @@ static void list_endpoints_of_branch(struct http_context *context, struct http_r
             doc_push(array, view_endpoint_doc(api, endpoint));
         }
     }
+    FOR_EACH_ENDPOINT(branch->project, other)
+    {
+        if (endpoint_is_live(other) && strcmp(other->row.source_branch_id, branch->row.id) == 0) {
+            doc_push(array, view_endpoint_doc(api, other));
+        }
+    }
     http_respond_json(request, 200, doc_set(doc_object(), "endpoints", array));
 }
 
@@ -321,9 +356,17 @@ static void get_endpoint(struct http_context *context, struct http_request *requ
 #define P "/api/v2/projects/{project}"
 const struct http_route endpoint_routes[] = {
     ROUTE("GET", P "/endpoints", list_endpoints, "endpoints of a project"),
-    ROUTE("POST", P "/endpoints", post_endpoint, "create and start a read_write endpoint"),
+    ROUTE(
+        "POST",
+        P "/endpoints",
+        post_endpoint,
+        "create and start: read_write, or read_only at an lsn or timestamp"),
     ROUTE("GET", P "/endpoints/{endpoint}", get_endpoint, "one endpoint"),
-    ROUTE("PATCH", P "/endpoints/{endpoint}", patch_endpoint, "name, settings of the next start"),
+    ROUTE(
+        "PATCH",
+        P "/endpoints/{endpoint}",
+        patch_endpoint,
+        "name, settings of the next start, lease_seconds"),
     ROUTE("DELETE", P "/endpoints/{endpoint}", delete_endpoint, "stop and delete"),
     ROUTE("POST", P "/endpoints/{endpoint}/start", post_start, "start the compute"),
     ROUTE("POST", P "/endpoints/{endpoint}/suspend", post_suspend, "stop the compute"),

@@ -193,7 +193,8 @@ err_t find_branch(
     struct project *project = NULL;
     TRY(find_project(api, project_id, &project, msg));
     struct branch *branch = model_branch(api->model, id);
-    if (branch == NULL || branch->project != project || !branch_is_live(branch)) {
+    if (branch == NULL || branch->project != project || !branch_is_live(branch) ||
+        branch->row.is_ephemeral) {
         return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
     }
     *ret_branch = branch;

@@ -210,13 +210,26 @@ static void set_endpoint_state(struct doc *doc, const struct endpoint *endpoint)
     }
 }
 
+static void set_what_it_shows(struct doc *doc, const struct branch_row *ephemeral)
+{
+    doc_set_lsn(doc, "lsn", ephemeral->start_lsn);
+    if (ephemeral->parent_timestamp != 0) {
+        doc_set_time(doc, "timestamp", ephemeral->parent_timestamp);
+    }
+    set_time_or_null(doc, "expires_at", ephemeral->expires_at);
+}
+
 struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endpoint)
 {
     const struct endpoint_row *row = &endpoint->row;
     struct doc *doc = doc_object();
     doc_set_str(doc, "id", row->id);
     doc_set_str(doc, "project_id", row->project_id);
-    doc_set_str(doc, "branch_id", row->branch_id);
+    bool is_read_only = row->type == ENDPOINT_READ_ONLY;
+    doc_set_str(doc, "branch_id", is_read_only ? row->source_branch_id : row->branch_id);
+    if (is_read_only) {
+        set_what_it_shows(doc, &endpoint->branch->row);
+    }
     if (row->name[0] != '\0') {
         doc_set_str(doc, "name", row->name);
     }

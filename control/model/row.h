@@ -84,7 +84,8 @@ extern const char *const operation_status_names[];
  * held the timeline; one that no longer does has lost WAL and votes, and is never filled again.
  * change_generation: of the joint membership with next_safekeepers, 0: no change is under way;
  * change_disks: {"ID": incarnation} of the newcomers when it began. left_safekeepers: who was a
- * member and may still hold the timeline. See docs/design/membership.md.
+ * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
+ * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -108,7 +109,8 @@ extern const char *const operation_status_names[];
     X(bool, change_given_up, NULL)                                                                 \
     X(nodes, next_safekeepers, NULL)                                                               \
     X(doc, change_disks, NULL)                                                                     \
-    X(nodes, left_safekeepers, NULL)
+    X(nodes, left_safekeepers, NULL)                                                               \
+    X(bool, is_ephemeral, NULL)
 
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -121,7 +123,8 @@ extern const char *const operation_status_names[];
     X(doc, settings, NULL)                                                                         \
     X(time, started_at, NULL)                                                                      \
     X(time, suspended_at, NULL)                                                                    \
-    X(long, last_error, NULL)
+    X(long, last_error, NULL)                                                                      \
+    X(id, source_branch_id, NULL)
 
 #define OPERATION_FIELDS(X)                                                                        \
     ROW_HEAD_FIELDS(X)                                                                             \

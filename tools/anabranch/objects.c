@@ -287,8 +287,11 @@ static err_t endpoint_wish(
     char branch_id[ID_MAX];
     TRY(find_branch(context, project, args_flag(context->args, "branch"), branch_id, msg));
     struct doc *endpoint = doc_set_str(doc_object(), "branch_id", branch_id);
-    doc_set_str(endpoint, "type", "read_write");
+    bool is_read_only = args_has(context->args, "read-only");
+    doc_set_str(endpoint, "type", is_read_only ? "read_only" : "read_write");
     set_if_given(context, endpoint, "name", "name");
+    set_if_given(context, endpoint, "lsn", "lsn");
+    set_if_given(context, endpoint, "timestamp", "time");
     *ret_wish = doc_set(doc_object(), "endpoint", endpoint);
     return ERR_OK;
 }

@@ -1,0 +1,128 @@
+"""Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
+import os
+import signal
+
+import pq
+from cluster import ApiError, http, wait_for
+
+_project = {}
+
+
+def project(cluster):
+    if cluster not in _project:
+        _project[cluster] = cluster.create_project("start-stop")
+    return _project[cluster]
+
+
+def refused(call):
+    try:
+        call()
+    except ApiError as error:
+        return error
+    raise AssertionError("it was not refused")
+
+
+class ReadOnly:
+    """A read_only endpoint of a branch."""
+
+    def __init__(self, branch, **wish):
+        self.project, self.cluster = branch.project, branch.cluster
+        self.answer = self.project.api(
+            "POST", "/endpoints", {"endpoint": {"branch_id": branch.id, "type": "read_only", **wish}})
+        self.view = self.answer["endpoint"]
+        self.id = self.view["id"]
+
+    def connect(self):
+        uri = self.project.api("GET", f"/connection_uri?endpoint_id={self.id}&database_name=app&role_name=app")["uri"]
+        return wait_for("connect", lambda: pq.connect(uri))
+
+    def suspend(self):
+        return self.project.api("POST", f"/endpoints/{self.id}/suspend")
+
+    def timeline(self):
+        return http("GET", f"{self.cluster.agent.http_url}/v1/computes/{self.id}/spec")["timeline"]
+
+
+def timelines(cluster):
+    """Everywhere: the pageserver's and each safekeeper's."""
+    found = {t["timeline"] for tenant in http("GET", f"{cluster.pageserver.http_url}/v1/status")["tenants"] for t in tenant["timelines"]}
+    for keeper in cluster.safekeepers:
+        found |= {t["timeline"] for t in http("GET", f"{keeper.http_url}/v1/tenants")["timelines"]}
+    return found
+
+
+def is_gone(read_only, timeline):
+    computes = http("GET", f"{read_only.cluster.agent.http_url}/v1/computes")["computes"]
+    return read_only.id not in [c["id"] for c in computes] and timeline not in timelines(read_only.cluster)
+
+
+def test_read_only_compute_shows_the_past_and_leaves_nothing(cluster):
+    main = project(cluster).main()
+    with main.connect() as db:
+        db.query("CREATE TABLE shown AS SELECT i FROM generate_series(1, 100) i")
+        lsn = db.value("SELECT pg_current_wal_lsn()")
+        moment = db.value("SELECT pg_sleep(0.01); SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', "
+                          "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        db.query("SELECT pg_sleep(0.01)")
+        db.query("DELETE FROM shown WHERE i > 10")
+    computes = [ReadOnly(main, lsn=lsn), ReadOnly(main, timestamp=moment, lease_seconds=3600)]
+    for compute in computes: # both at once, beside the writer
+        with compute.connect() as db:
+            assert db.value("SELECT count(*) FROM shown") == "100"
+            for statement in ("DELETE FROM shown", "CREATE TABLE other (n int)"):
+                try:
+                    db.query(statement)
+                    raise AssertionError(f"{statement} was let through")
+                except pq.Error as error:
+                    assert "read-only transaction" in str(error), error
+            db.query("SET default_transaction_read_only = off") # who wants to writes to the ephemeral branch
+            db.query("DELETE FROM shown")
+    assert main.value("SELECT count(*) FROM shown") == "10"
+    listed = {e["id"]: e for e in project(cluster).api("GET", f"/branches/{main.id}/endpoints")["endpoints"]}
+    for compute in computes:
+        assert listed[compute.id]["branch_id"] == main.id and listed[compute.id]["type"] == "read_only", listed
+    assert listed[computes[0].id]["lsn"] == lsn and listed[computes[0].id]["expires_at"] is None, listed
+    assert listed[computes[1].id]["expires_at"] is not None, listed
+    assert [b["id"] for b in project(cluster).branches()] == [main.id], "an ephemeral branch is listed"
+    for compute in computes:
+        timeline = compute.timeline()
+        assert timeline in timelines(cluster)
+        project(cluster).wait_operations(compute.suspend())
+        wait_for("nothing is left", lambda: is_gone(compute, timeline))
+        assert refused(lambda: project(cluster).api("POST", f"/endpoints/{compute.id}/start")).status == 404
+
+
+def test_read_only_endpoint_says_what_it_needs(cluster):
+    main = project(cluster).main()
+    error = refused(lambda: ReadOnly(main))
+    assert error.status == 501 and "not supported yet" in str(error), error
+    error = refused(lambda: project(cluster).api("POST", "/branches", {"endpoints": [{"type": "read_only"}]}))
+    assert error.status == 501, error
+    error = refused(lambda: ReadOnly(main, lsn="FF/0"))
+    assert error.status == 400 and error.body["code"] == "LSN_AHEAD_OF_PARENT", error
+    branch = project(cluster).create_branch("shown", main, endpoint=False)
+    compute = ReadOnly(branch, lsn=branch.get()["start_lsn"]) # in its parent's history
+    assert compute.view["branch_id"] == branch.id
+    assert refused(lambda: project(cluster).api("DELETE", f"/branches/{main.id}")).status == 422
+    project(cluster).wait_operations(compute.answer)
+    project(cluster).wait_operations(project(cluster).api("DELETE", f"/endpoints/{compute.id}"))
+    branch.delete()
+
+
+def test_read_only_compute_goes_though_control_and_agent_die(cluster):
+    main = project(cluster).main()
+    lsn = main.value("SELECT pg_current_wal_lsn()")
+    stopped, leased = ReadOnly(main, lsn=lsn), ReadOnly(main, lsn=lsn)
+    project(cluster).wait_operations(leased.answer)
+    project(cluster).wait_operations(stopped.answer)
+    gone = {stopped: stopped.timeline(), leased: leased.timeline()}
+    stopped.suspend() # answered, so it is durable; no step of it needs to have been taken
+    project(cluster).api("PATCH", f"/endpoints/{leased.id}", {"endpoint": {"lease_seconds": 1}})
+    os.kill(cluster.control.pid, signal.SIGKILL)
+    os.kill(cluster.agent.pid, signal.SIGKILL)
+    for process in (cluster.agent, cluster.control): # control is ready when its nodes answer
+        wait_for(f"{process.name} is dead", lambda: not process.alive())
+        process.start()
+    for compute, timeline in gone.items():
+        wait_for("nothing is left", lambda: is_gone(compute, timeline))
+    assert main.value("SELECT 1") == "1" # that compute came back
