@@ -209,6 +209,8 @@ err_t compute_files_prepare(const struct compute_files *files, struct errmsg *ms
     TRY(turn_log(files->dir, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/s", files->dir));
     TRY(make_dir(files, path, msg));
+    TRY(str_format(path, sizeof(path), msg, "%s/cache", files->dir));
+    TRY(make_dir(files, path, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/walproposer", files->dir));
     TRY(make_dir(files, path, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/walproposer.conf", files->dir));
@@ -291,6 +293,9 @@ void compute_files_print_settings(const struct compute_files *files, struct buf 
     buf_printf(&text, "%s/s", files->dir);
     print_quoted(to, "unix_socket_directories", buf_cstr(&text));
     buf_printf(to, "unix_socket_permissions = 0700\n");
+    buf_clear(&text);
+    buf_printf(&text, "%s/cache", files->dir);
+    print_quoted(to, "anabranch.local_cache_dir", buf_cstr(&text));
     print_storage_settings(files, to);
     buf_deinit(&text);
 }

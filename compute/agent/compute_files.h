@@ -3,6 +3,7 @@
  *
  *   computes/ID/pgdata            as in the base backup, plus settings
  *              /s                 unix sockets (short: a socket's path has 107 bytes)
+ *              /cache             pages that the extension keeps over a clean stop
  *              /walproposer       data folder of the walproposer
  *              /walproposer.conf  its settings, secrets included: mode 0600
  *              /log               what Postgres and walproposer say

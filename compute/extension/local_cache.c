@@ -84,6 +84,7 @@ void
 local_cache_shmem_init(LWLockPadded *partition_locks)
 {
 	bool		found;
+	bool		first;
 
 	locks = partition_locks;
 	bucket_count = (uint32) (buckets_size() / sizeof(uint32));
@@ -97,11 +98,13 @@ local_cache_shmem_init(LWLockPadded *partition_locks)
 		pg_atomic_init_u32(&cache_shared->used, 0);
 		pg_atomic_init_u32(&cache_shared->hand, 0);
 		pg_atomic_init_u32(&cache_shared->off, 0);
-		cache_file_open_first();
 	}
+	first = !found;
 	buckets = ShmemInitStruct("anabranch local cache buckets", buckets_size(), &found);
 	cache_chunks = ShmemInitStruct("anabranch local cache chunks",
 								   cache_shared->chunk_max * sizeof(CacheChunk), &found);
+	if (first)
+		cache_file_open_first();
 }
 
 static CacheKey
@@ -166,6 +169,19 @@ chunk_unlink(CacheChunk *chunk, uint32 bucket)
 	chunk->valid = 0;
 	pg_atomic_write_u32(&chunk->state, CHUNK_TAKEN);
 	pg_atomic_fetch_sub_u32(&cache_shared->used, 1);
+}
+
+void
+cache_chunk_restore(uint32 place, const CacheKey *key, uint8 valid, const uint32 *checksums)
+{
+	CacheChunk *chunk = &cache_chunks[place];
+	uint32		bucket = bucket_of(key);
+
+	if (pg_atomic_read_u32(&chunk->state) != CHUNK_FREE || chunk_find(key, bucket) != NULL)
+		return;
+	chunk_link(chunk, key, bucket);
+	chunk->valid = valid;
+	memcpy(chunk->checksums, checksums, sizeof(chunk->checksums));
 }
 
 static void

@@ -56,6 +56,10 @@ extern char cache_file_path[MAXPGPATH];
 /* At the start of the server, before anybody else is there. */
 extern void cache_file_open_first(void);
 
+/* Only then: what was at this place when the server was stopped. */
+extern void cache_chunk_restore(uint32 place, const CacheKey *key, uint8 valid,
+								const uint32 *checksums);
+
 /* On success the chunk is taken: the caller's. Without `wait` a busy lock is a failure. */
 extern bool cache_chunk_evict(CacheChunk *chunk, bool wait);
 

@@ -36,6 +36,8 @@ PLANTS = [
      EXTENSION, "comes_back_as_it_left"),
     ("a block read ahead is used though it was superseded", "compute/extension/read_ahead.c",
      "\tusable = slot->lsn >= since;\n", "\tusable = true;\n", EXTENSION, "read_ahead_is_not_used"),
+    ("cached pages of an earlier stop are used", "compute/extension/local_cache_file.c",
+     "\t\theader->end_lsn == position_start() &&\n", "", EXTENSION, "outlives_a_clean_stop"),
     ("cached pages outlive the blocks that were cut off", "compute/extension/storage.c",
      "\tlocal_cache_forget(rlocator, fork, nblocks, old_blocks);\n", "", EXTENSION, "cached_pages_go"),
 ]

@@ -2,7 +2,9 @@
 import itertools
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -164,6 +166,49 @@ def test_a_block_read_ahead_is_not_used_once_it_was_superseded(cluster):
     assert compute.counter("read_ahead_stale_blocks") > 0, "no block in a pocket was superseded: nothing was tested"
 
 
+def test_a_cache_outlives_a_clean_stop_and_nothing_else(cluster):
+    compute = Compute(cluster, "cache-kept", {"shared_buffers": "128MB", "autovacuum": "off"})
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, 0 AS v, repeat('x', 500) AS text FROM generate_series(1, 15000) i; CHECKPOINT")
+        folder = pathlib.Path(db.value("SHOW anabranch.local_cache_dir"))
+
+    def restart(before_start=lambda: None):
+        compute.branch.suspend()
+        before_start()
+        compute.branch.start()
+        return compute.counter("cache_blocks_now")
+
+    kept, old = restart(), folder.parent / "cache.old"
+    assert kept > 1000, kept
+    assert not (folder / "anabranch.index").exists(), "a crash would leave it to the next start"
+    compute.check(1000)
+    remote = compute.counter("read_remote_blocks")
+    assert compute.sql("SELECT sum(v), count(*) FROM t") == [("0", "15000")]
+    assert compute.counter("read_remote_blocks") - remote < 50
+
+    # another host might have written in between: what is here is of an earlier stop
+    compute.branch.suspend()
+    shutil.copytree(folder, old)
+    assert (old / "anabranch.index").exists()
+    compute.branch.start()
+    compute.sql("UPDATE t SET v = 1")
+
+    def put_back():
+        for name in ("anabranch.index", "anabranch.pages"):
+            (folder / name).write_bytes((old / name).read_bytes())
+            shutil.chown(folder / name, *(["postgres", "postgres"] if os.geteuid() == 0 else [os.getuid()]))
+    restart(put_back)
+    counted = compute.sql("SELECT sum(v), count(*) FROM t")
+    assert counted == [("15000", "15000")], counted
+    compute.check()
+
+    compute.sql("UPDATE t SET v = 2")
+    compute.kill()
+    assert compute.counter("cache_blocks_now") < 700, "pages are left after a crash"
+    counted = compute.sql("SELECT sum(v), count(*) FROM t")
+    assert counted == [("30000", "15000")], counted
+
+
 def rewrite_things(compute, turns, stop, errors):
     """DDL that moves, cuts and drops what pgbench uses, until told to stop."""
     try:
@@ -228,7 +273,7 @@ def test_a_broken_file_costs_no_query(cluster):
     with compute.connect() as db:
         each(db, "CREATE TABLE t AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 2000) i; CHECKPOINT")
         db.query(EVICT)
-        path = db.value("SELECT current_setting('anabranch.local_cache_dir')") or f"/proc/{compute.postmaster()}/cwd"
+        path = db.value("SHOW anabranch.local_cache_dir")
         with open(f"{path}/anabranch.pages", "r+b") as pages:
             for begin in range(0, os.fstat(pages.fileno()).st_size, 8192):
                 pages.seek(begin + 4000)
