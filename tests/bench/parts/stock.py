@@ -24,6 +24,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+class Uri(str):
+    """A connection string that knows its server."""
+    primary = None
+
+
 class Primary:
     """A Postgres in a folder of its own; Postgres refuses root, so it runs as another user then."""
 
@@ -33,7 +38,8 @@ class Primary:
         os.chmod(self.folder, 0o777)
         self.prefix = (["setpriv", f"--reuid={run_as}", f"--regid={run_as}", "--init-groups"] if os.geteuid() == 0 else [])
         self.data = f"{self.folder}/data"
-        self.uri = f"postgresql://app@127.0.0.1:{self.port}/postgres"
+        self.uri = Uri(f"postgresql://app@127.0.0.1:{self.port}/postgres")
+        self.uri.primary = self
 
     def command(self, name, *args):
         return [*self.prefix, str(self.postgres / "bin" / name), *args]

@@ -1,0 +1,279 @@
+"""A compute at work against the same Postgres build run stock, on the same disk, in the same run, in turns.
+
+Both have the same buffers. Stock commits wait for two of three `pg_receivewal --synchronous`, so that what it says is
+durable as ours is. COMPUTE_SCALE (10; 200 is the long form) is pgbench's, COMPUTE_SECONDS (4) the length of a turn,
+COMPUTE_ROUNDS (3) how many turns each has; figures are medians.
+
+cached:    select-only with everything in the buffer pool, and 64 clients' tail through the compute's own port
+reads:     select-only with few buffers, with and without the local cache; what a page from the pageserver adds
+cold:      the time until 64 clients have their rate again after a start, with whatever the host has kept
+bulk:      sequential scan, index build, COPY, VACUUM; for "from disk" both files and caches of the system are dropped
+tpcb:      TPC-B, and the WAL of a transaction
+"""
+import contextlib
+import os
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+import pq
+from cluster import running, wait_for
+from parts import stock
+
+SCALE = os.environ.get("COMPUTE_SCALE", "10")
+SECONDS = os.environ.get("COMPUTE_SECONDS", "4")
+ROUNDS = int(os.environ.get("COMPUTE_ROUNDS", "3"))
+PEER = "stock, the same build and buffers"
+EVICT = "SELECT count(*) FROM pg_buffercache WHERE relfilenode IS NOT NULL AND pg_buffercache_evict(bufferid)"
+
+
+class Ours:
+    def __init__(self, cluster):
+        self.cluster, self.postgres = cluster, cluster.postgres
+        project = cluster.create_project("work")
+        self.branch = project.create_branch("bench", project.main(), endpoint=False).add_endpoint(shared_buffers="128MB")
+        self.uri = self.branch.uri()
+
+    def admin(self):
+        uri = wait_for("it runs", lambda: self.branch.compute().get("superuser_uri"))
+        return pq.connect(uri.replace("/postgres?", "/app?"))
+
+    def restart(self, **settings):
+        self.branch.suspend()
+        self.branch.project.api("PATCH", f"/endpoints/{self.branch.endpoint()['id']}",
+                                {"endpoint": {"settings": {"pg_settings": settings}}})
+        self.branch.start()
+        self.uri = self.branch.uri()
+        self.branch.connect().close()
+
+    def counters(self):
+        with self.admin() as db:
+            return {name: int(value) for name, value in db.query(
+                "SELECT name, sum(value) FROM bench_counters() GROUP BY name")}
+
+    def prepare(self):
+        with self.admin() as db:
+            db.query("""CREATE FUNCTION bench_counters(OUT name text, OUT value int8) RETURNS SETOF record
+                        AS 'anabranch', 'anabranch_counters' LANGUAGE C STRICT""")
+
+    def files(self):
+        """What may lie in the system's cache: the pageserver's files and the local cache."""
+        return [*self.cluster.data.glob("pageserver*/**/*"), *self.cluster.data.glob("compute-agent/**/anabranch.pages")]
+
+
+class Stock:
+    def __init__(self, primary):
+        self.primary, self.uri, self.postgres = primary, primary.uri, primary.postgres
+
+    def admin(self):
+        return pq.connect(self.uri)
+
+    def restart(self, **settings):
+        with self.admin() as db:
+            for name, value in settings.items():
+                if not name.startswith("anabranch."):
+                    db.query(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.primary.tool("pg_ctl", "-D", self.primary.data, "-w", "-l", f"{self.primary.folder}/log", "-m", "fast", "restart")
+        with self.admin() as db:
+            wait_for("the receivers", lambda: db.value(
+                "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'") == "3")
+
+    def prepare(self):
+        pass
+
+    def files(self):
+        return pathlib.Path(self.primary.data, "base").glob("**/*")
+
+
+@contextlib.contextmanager
+def both(build):
+    with running(build) as cluster, stock.receivers(cluster.postgres, cluster.run_as) as uri:
+        ours, theirs = Ours(cluster), Stock(uri.primary)
+        for side in (ours, theirs):
+            side.prepare()
+            stock.pgbench(side.postgres, side.uri, "-i", "-q", "-s", SCALE)
+            with side.admin() as db:
+                db.query("CREATE EXTENSION pg_buffercache")
+                db.query("VACUUM ANALYZE")
+                db.query("CHECKPOINT")
+        yield ours, theirs
+
+
+def in_turns(sides, measure):
+    """(ours, theirs): medians."""
+    values = [[], []]
+    for _ in range(ROUNDS):
+        for side, to in zip(sides, values):
+            to.append(measure(side))
+    return statistics.median(values[0]), statistics.median(values[1])
+
+
+def tps(side, clients, *args):
+    return stock.tps(stock.pgbench(side.postgres, side.uri, "-n", "-c", str(clients), "-j", "2", "-T", SECONDS, *args))
+
+
+def warm(side):
+    with side.admin() as db:
+        db.query("CREATE EXTENSION IF NOT EXISTS pg_prewarm")
+        db.query("SELECT pg_prewarm('pgbench_accounts'), pg_prewarm('pgbench_accounts_pkey')")
+    stock.pgbench(side.postgres, side.uri, "-n", "-S", "-c", "8", "-j", "2", "-T", "1")
+
+
+def tail(side, seconds, clients=64):
+    """(queries a second, p99 in ms) of select-only; a new connection each would be timed too, so they stay."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run([str(side.postgres / "bin/pgbench"), "-n", "-S", "-c", str(clients), "-j", "2", "-T", str(seconds),
+                              "-l", "--sampling-rate=0.2", side.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, cwd=folder)
+        if out.returncode != 0:
+            raise RuntimeError(out.stdout)
+        took = sorted(int(line.split()[2]) for log in pathlib.Path(folder).iterdir() for line in open(log))
+    return stock.tps(out.stdout), took[int((len(took) - 1) * 0.99)] / 1000
+
+
+def cached(sides, emit):
+    for side in sides:
+        side.restart(shared_buffers="512MB" if int(SCALE) <= 20 else "4GB")
+        warm(side)
+    for clients in (1, 8, 64):
+        value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
+        emit(f"select_cached_c{clients}", value, "tps", PEER, peer, value / peer, ">= 0.95 x stock", value >= 0.95 * peer)
+    (rate, p99), (peer_rate, peer_p99) = (tail(side, SECONDS) for side in sides)
+    emit("select_cached_c64_rate", rate, "1/s", PEER, peer_rate, rate / peer_rate, ">= 10000/s", rate >= 10000)
+    emit("select_cached_c64_p99", p99, "ms", PEER, peer_p99, p99 / peer_p99, "< 10 ms", p99 < 10)
+
+
+def cold(sides, emit):
+    """Stock starts with its files in the system's cache, we with what this host and the pageserver have."""
+    took = []
+    for side in sides:
+        side.restart(shared_buffers="512MB" if int(SCALE) <= 20 else "4GB")
+        begin = time.monotonic()
+        for _ in range(60):
+            rate, p99 = tail(side, 1)
+            if rate >= 10000 and p99 < 10:
+                break
+        took.append(time.monotonic() - begin if rate >= 10000 and p99 < 10 else float("inf"))
+    held = took[0] != float("inf")
+    emit("select_c64_until_10000_and_10ms", took[0] if held else -1, "s", PEER, took[1] if took[1] != float("inf") else -1,
+         took[0] / took[1] if held else -1, "reached within 60 turns of a second", held)
+
+
+def reads(sides, emit):
+    """With 16 MB of buffers most pages come from elsewhere: stock's from the system's cache."""
+    ours, theirs = sides
+    theirs.restart(shared_buffers="16MB")
+    for name, cache_mb in (("pageserver", 0), ("local_cache", 8192)):
+        ours.restart(**{"shared_buffers": "16MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
+        for side in sides: # the local cache is filled by reading
+            warm(side)
+        for clients in (1, 8, 64):
+            before = ours.counters()
+            value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
+            emit(f"select_from_{name}_c{clients}", value, "tps", PEER, peer, value / peer, "none: see the next", True)
+            after = ours.counters()
+            if clients > 1:
+                continue
+            count = {key: after[key] - before[key] for key in before}
+            pages = count["read_remote_blocks"] + count["read_cache_blocks"] + count["read_spill_blocks"]
+            per = pages / (value * ROUNDS * float(SECONDS)) # pages from elsewhere in a transaction
+            added = (1e6 / value - 1e6 / peer) / per
+            emit(f"read_from_{name}_adds", added, "us", f"stock's transaction, us; {per:.2f} pages in one", 1e6 / peer,
+                 added * value / 1e6, "<= 150 us", added <= 150)
+
+
+def drop_caches(side):
+    """Buffers, and what the system keeps of the files: written first, or it cannot be dropped."""
+    with side.admin() as db:
+        db.query("CHECKPOINT")
+        db.query(EVICT)
+    os.sync()
+    for path in side.files():
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def timed(side, sql, before=""):
+    with side.admin() as db:
+        db.query("SET max_parallel_workers_per_gather = 0")
+        for statement in filter(None, before.split(";")):
+            db.query(statement)
+        begin = time.perf_counter()
+        db.query(sql)
+        return time.perf_counter() - begin
+
+
+def scan(side):
+    drop_caches(side)
+    return timed(side, "SELECT sum(abalance) FROM pgbench_accounts")
+
+
+def copy(side):
+    """The rows of accounts, by psql's \\copy from a file."""
+    path = f"{tempfile.gettempdir()}/anabranch-bench-copy-{os.getpid()}"
+    def psql(sql):
+        subprocess.run([str(side.postgres / "bin/psql"), "-X", "-q", "-c", sql, side.uri], check=True)
+    if not os.path.exists(path):
+        psql(f"\\copy pgbench_accounts TO '{path}'")
+    psql("DROP TABLE IF EXISTS copied")
+    psql("CREATE TABLE copied (LIKE pgbench_accounts)")
+    begin = time.perf_counter()
+    psql(f"\\copy copied FROM '{path}'")
+    return time.perf_counter() - begin
+
+
+def bulk(sides, emit):
+    ours = sides[0]
+    def speed(name, measure, least, peer=PEER):
+        mine, theirs = in_turns(sides, measure)
+        emit(name, mine, "s", peer, theirs, theirs / mine, f">= {least} x stock's speed" if least else "none",
+             theirs / mine >= (least or 0))
+    theirs = sides[1]
+    theirs.restart(shared_buffers="128MB")
+    for name, cache_mb in (("pageserver", 0), ("local_cache", 8192)):
+        ours.restart(**{"shared_buffers": "128MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
+        scan(ours)
+        speed(f"seqscan_from_{name}", scan, 0.5, "stock, its files dropped from the system's cache")
+    speed("index_build", lambda side: timed(side, "CREATE INDEX built ON pgbench_accounts (abalance, aid)",
+                                            "DROP INDEX IF EXISTS built"), None)
+    speed("copy", copy, None)
+    speed("vacuum", lambda side: timed(side, "VACUUM pgbench_accounts", "DROP INDEX IF EXISTS built;"
+                                       "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid % 10 = 0"), None)
+    with contextlib.suppress(OSError):
+        os.unlink(f"{tempfile.gettempdir()}/anabranch-bench-copy-{os.getpid()}")
+
+
+def wal_of_a_transaction(side):
+    def lsn():
+        with side.admin() as db:
+            return int(db.value("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"))
+    with side.admin() as db:
+        db.query("CHECKPOINT")
+    begin = lsn()
+    stock.pgbench(side.postgres, side.uri, "-n", "-c", "8", "-j", "2", "-t", "1000")
+    return (lsn() - begin) / 8000
+
+
+def tpcb(sides, emit):
+    for side in sides:
+        side.restart(shared_buffers="128MB")
+    for clients in (1, 8, 64):
+        value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients))
+        emit(f"tpcb_c{clients}", value, "tps", "stock, ANY 2 (3) pg_receivewal --synchronous", peer, value / peer,
+             ">= 1.0 x stock", value >= peer)
+    value, peer = (wal_of_a_transaction(side) for side in sides)
+    emit("wal_bytes_per_tpcb", value, "bytes", "stock with full-page writes, 8,000 after a checkpoint", peer, value / peer,
+         "less than stock", value < peer)
+
+
+STEPS = {"cached": cached, "reads": reads, "cold": cold, "bulk": bulk, "tpcb": tpcb}
+
+
+def run(build, emit):
+    with both(build) as sides:
+        for name in os.environ.get("COMPUTE_STEPS", ",".join(STEPS)).split(","):
+            STEPS[name](sides, emit)
