@@ -544,6 +544,27 @@ local_cache_has(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	return here;
 }
 
+void
+local_cache_will_need(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+					  int count)
+{
+	int			fd = cache_file();
+
+	for (int first = 0; fd >= 0 && first < count;)
+	{
+		Part		part = part_of(rlocator, fork, block, first, count);
+		CacheChunk *chunk;
+
+		LWLockAcquire(lock_of(part.bucket), LW_SHARED);
+		chunk = chunk_find(&part.key, part.bucket);
+		LWLockRelease(lock_of(part.bucket));
+		if (chunk != NULL)		/* if it is evicted now, a little is read in vain */
+			(void) posix_fadvise(fd, offset_of(chunk, part.at), (off_t) part.count * BLCKSZ,
+								 POSIX_FADV_WILLNEED);
+		first += part.count;
+	}
+}
+
 /* The lock is held exclusively. Returns the error's number. */
 static int
 write_run(CacheChunk *chunk, int at, const struct iovec *iov, int count)

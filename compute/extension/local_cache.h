@@ -58,6 +58,10 @@ extern uint32 local_cache_get(const RelFileLocator *rlocator, ForkNumber fork, B
 extern uint32 local_cache_has(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 							  int count);
 
+/* Have the system read the part of the file where they are. */
+extern void local_cache_will_need(const RelFileLocator *rlocator, ForkNumber fork,
+								  BlockNumber block, int count);
+
 /* The block leaves the buffer pool. */
 extern void local_cache_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 							const void *page);

@@ -8,11 +8,13 @@
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
 
-#define SLOT_COUNT 64
-#define PARKED_BLOCKS_MAX 256	/* 2 MB a backend, under way and arrived */
+#define SLOT_COUNT 256
+#define PARKED_BLOCKS_MAX 512	/* 4 MB a backend, under way and arrived */
+#define SLOT_AGE_MAX (16 * SLOT_COUNT)	/* told of so long ago: whoever wanted it has gone */
 #define CHUNK_BLOCKS 16
 #define STREAM_COUNT 8
 #define STREAM_MIN_BLOCKS 3		/* read in order before it counts as a stream */
+#define STREAM_TOLD_READS 64	/* reads for which it is left to Postgres, which told us of some */
 
 int			read_ahead_blocks_max;
 
@@ -24,6 +26,8 @@ typedef struct Slot
 	BlockNumber block;
 	int			count;
 	uint32		left;			/* bit i: block + i is not handed out yet */
+	bool		told;			/* by Postgres, not by a stream */
+	uint64		asked_at;		/* of `clock_ticks` */
 	XLogRecPtr	lsn;			/* read at; only once arrived */
 	char	   *pages;			/* NULL: under way */
 } Slot;
@@ -35,6 +39,7 @@ typedef struct Stream
 	BlockNumber next;			/* where the next read is expected */
 	BlockNumber asked_end;
 	uint32		run;			/* blocks read in order so far */
+	uint32		told;			/* reads to come that are Postgres' to tell of */
 	uint64		last_use;
 } Stream;
 
@@ -43,6 +48,7 @@ static int	oldest;				/* slots are reused in order */
 static int	parked_blocks;
 static Stream streams[STREAM_COUNT];
 static uint64 use_count;
+static uint64 clock_ticks;		/* chunks asked for or wanted, blocks taken */
 
 static void
 slot_free(Slot *slot)
@@ -105,23 +111,41 @@ slot_find(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
 	return NULL;
 }
 
-static void
-ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
-		  BlockNumber block, int count)
+/*
+ * What Postgres has told of lately will be wanted: the newcomer is refused then,
+ * and read when its turn comes. To drop the oldest instead would drop each block
+ * right before its turn, if Postgres tells of more than there is room for. A
+ * stream may have ended anywhere: its blocks give way.
+ */
+static bool
+make_room(int count)
 {
-	XLogRecPtr	since = rel_state_read_since(rlocator, fork, state, block, count);
-	uint64		request_id;
-	Slot	   *slot;
-
-	if (since > position_acked())
-		return;					/* do not make anyone wait for our own WAL */
 	while (parked_blocks + count > PARKED_BLOCKS_MAX || slots[oldest].request_id != 0)
 	{
+		if (slots[oldest].request_id != 0 && slots[oldest].told &&
+			clock_ticks - slots[oldest].asked_at < SLOT_AGE_MAX)
+			return false;
 		slot_free(&slots[oldest]);
 		if (parked_blocks + count <= PARKED_BLOCKS_MAX)
 			break;
 		oldest = (oldest + 1) % SLOT_COUNT;
 	}
+	return true;
+}
+
+static void
+ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+		  BlockNumber block, int count, bool told)
+{
+	XLogRecPtr	since = rel_state_read_since(rlocator, fork, state, block, count);
+	uint64		request_id;
+	Slot	   *slot;
+
+	clock_ticks++;
+	if (since > position_acked())
+		return;					/* do not make anyone wait for our own WAL */
+	if (!make_room(count))
+		return;
 	request_id = page_client_ahead(rlocator, fork, block, count, since);
 	if (request_id == 0)
 		return;
@@ -130,7 +154,8 @@ ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 	*slot = (Slot)
 	{
 		.request_id = request_id, .rlocator = *rlocator, .fork = fork, .block = block,
-			.count = count, .left = count == 32 ? UINT32_MAX : (1U << count) - 1
+			.count = count, .told = told, .asked_at = clock_ticks,
+			.left = count == 32 ? UINT32_MAX : (1U << count) - 1
 	};
 	parked_blocks += count;
 }
@@ -138,33 +163,34 @@ ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 /* Those blocks of the chunk that the local cache does not have. */
 static void
 ask_missing(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
-			BlockNumber block, int count)
+			BlockNumber block, int count, bool told)
 {
 	uint32		here = local_cache_has(rlocator, fork, block, count);
 	int			begin = 0;
+
+	if (here != 0)
+		local_cache_will_need(rlocator, fork, block, count);
 
 	for (int i = 0; i <= count; i++)
 	{
 		if (i < count && (here & (1U << i)) == 0)
 			continue;
 		if (i > begin)
-			ask_chunk(rlocator, fork, state, block + (BlockNumber) begin, i - begin);
+			ask_chunk(rlocator, fork, state, block + (BlockNumber) begin, i - begin, told);
 		begin = i + 1;
 	}
 }
 
-void
-read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
-			   const RelFork *state, BlockNumber block, int count)
+static void
+ask(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+	BlockNumber block, int count, bool told)
 {
-	if (read_ahead_blocks_max == 0)
-		return;
 	while (count > 0)
 	{
 		int			chunk = Min(count, CHUNK_BLOCKS);
 
 		if (slot_find(rlocator, fork, block) == NULL)
-			ask_missing(rlocator, fork, state, block, chunk);
+			ask_missing(rlocator, fork, state, block, chunk, told);
 		block += (BlockNumber) chunk;
 		count -= chunk;
 	}
@@ -181,15 +207,28 @@ stream_find(const RelFileLocator *rlocator, ForkNumber fork)
 
 		if (stream->last_use != 0 && RelFileLocatorEquals(stream->rlocator, *rlocator) &&
 			stream->fork == fork)
+		{
+			stream->last_use = ++use_count;
 			return stream;
+		}
 		if (stream->last_use < least->last_use)
 			least = stream;
 	}
 	*least = (Stream)
 	{
-		.rlocator = *rlocator, .fork = fork, .next = InvalidBlockNumber
+		.rlocator = *rlocator, .fork = fork, .next = InvalidBlockNumber, .last_use = ++use_count
 	};
 	return least;
+}
+
+void
+read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
+			   const RelFork *state, BlockNumber block, int count)
+{
+	if (read_ahead_blocks_max == 0)
+		return;
+	stream_find(rlocator, fork)->told = STREAM_TOLD_READS;
+	ask(rlocator, fork, state, block, count, true);
 }
 
 /* The distance grows with the run, so that a short scan asks for little that nobody wants. */
@@ -204,7 +243,13 @@ read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
 	if (read_ahead_blocks_max == 0)
 		return;
 	stream = stream_find(rlocator, fork);
-	stream->last_use = ++use_count;
+	if (stream->told > 0)
+	{
+		stream->told--;
+		stream->run = 0;
+		stream->next = InvalidBlockNumber;
+		return;
+	}
 	if (stream->next != block)
 	{
 		stream->next = block + (BlockNumber) count;
@@ -225,7 +270,7 @@ read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
 	/* not block by block, unless the relation ends */
 	if (end - stream->asked_end < Min(distance / 2, CHUNK_BLOCKS) && end < state->blocks)
 		return;
-	read_ahead_ask(rlocator, fork, state, stream->asked_end, (int) (end - stream->asked_end));
+	ask(rlocator, fork, state, stream->asked_end, (int) (end - stream->asked_end), false);
 	stream->asked_end = end;
 }
 
@@ -238,6 +283,7 @@ read_ahead_take(const RelFileLocator *rlocator, ForkNumber fork,
 	int			index;
 	bool		usable;
 
+	clock_ticks++;
 	if (slot == NULL)
 		return false;
 	request_id = slot->request_id;

@@ -2,7 +2,9 @@
  * read_ahead.h - blocks that are asked for before they are wanted.
  *
  * Postgres prefetches in bitmap scans and ANALYZE only; sequential reads
- * (table scans, VACUUM, index scans of a fresh index) are recognised here.
+ * (table scans, VACUUM, index scans of a fresh index) are recognised here, in
+ * relations of which Postgres has not told lately. What the local cache has is
+ * not asked for, but the system is told that its file will be read there.
  * Replies are parked in this process. A parked block may have been read,
  * changed and written by another backend meanwhile: it is used only if the
  * LSN it was read at covers what the caller demands.

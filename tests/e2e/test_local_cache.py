@@ -127,6 +127,27 @@ def test_a_reader_sees_where_its_pages_came_from(cluster):
     assert (waits, counted) == ("t", "t")
 
 
+def test_pages_are_asked_for_before_they_are_wanted(cluster):
+    """By scans in order, by those of which Postgres tells, and by maintenance; and few of them in vain."""
+    compute = Compute(cluster, "ahead", {"shared_buffers": "128MB", "autovacuum": "off", "anabranch.local_cache_mb": "0",
+                                         "max_parallel_workers_per_gather": "0", "default_statistics_target": "5"})
+    names = "read_remote_blocks", "read_ahead_blocks", "read_ahead_hit_blocks", "read_ahead_wasted_blocks"
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, random() AS x, repeat('x', 500) AS text FROM generate_series(1, 40000) i;"
+                 "CREATE INDEX ON t (x); VACUUM ANALYZE t; CHECKPOINT")
+        wait_for("the quorum has it", lambda: db.value("SELECT acked_lsn >= flush_lsn FROM anabranch.positions()") == "t")
+        each(db, f"SET enable_seqscan = off; SET enable_indexscan = off; {EVICT}; CHECKPOINT")
+        for statement, least in (("SELECT sum(i) FROM t WHERE i > 0", 2400), ("SELECT sum(i) FROM t WHERE x < 0.02", 400),
+                                 ("SELECT sum(i) FROM t WHERE x < 0.4", 2000), ("VACUUM (FREEZE, DISABLE_PAGE_SKIPPING) t", 2400),
+                                 ("ANALYZE t", 1000)):
+            db.query(EVICT)
+            before = [compute.counter(name) for name in names]
+            db.query(statement)
+            remote, asked, used, wasted = (compute.counter(name) - value for name, value in zip(names, before))
+            assert used >= least, f"{statement}: {used} of {asked} asked for ahead were used, {remote} waited for"
+            assert remote < used / 4 + 100 and wasted < used / 4 + 100, (statement, remote, asked, used, wasted)
+
+
 def test_cached_pages_go_with_their_blocks(cluster):
     compute = Compute(cluster, "cache-forgets", {"shared_buffers": "128MB", "autovacuum": "off"})
     with compute.connect() as db:
