@@ -35,6 +35,7 @@ enum state_kind {
     STATE_COMMIT_TIME = 9, /* rel, block = halves of the commit time (us, Postgres epoch): newest
                               time so far; value = start LSN of that commit record */
     STATE_ORIGIN = 10,     /* rel = origin id; value: u64 remote LSN; empty: dropped */
+    STATE_TABLESPACE = 15, /* rel = spc oid; value "1" + where it was; empty: dropped */
     STATE_CLOG = 16,       /* SLRUs: block = page number; values like pages of a relation */
     STATE_MULTI_OFFSETS = 17,
     STATE_MULTI_MEMBERS = 18,

@@ -23,7 +23,6 @@ static const char *const forced_settings[] = {
     "ident_file",
     "listen_addresses",
     "logging_collector",
-    "max_replication_slots",
     "max_slot_wal_keep_size",
     "max_wal_senders",
     "port",

@@ -19,6 +19,7 @@
 
 #include "compute/extension/backpressure.h"
 #include "compute/extension/counters.h"
+#include "compute/extension/database_size.h"
 #include "compute/extension/explain.h"
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache.h"
@@ -184,6 +185,7 @@ _PG_init(void)
 	shmem_startup_hook = on_shmem_startup;
 	storage_install();
 	utility_install();
+	database_size_install();
 	backpressure_install();
 	explain_install();
 	register_cache_worker();

@@ -267,7 +267,7 @@ rel_state_forget(const RelFileLocator *rlocator)
 }
 
 void
-rel_state_forget_database(Oid database)
+rel_state_forget_database(Oid database, Oid tablespace)
 {
 	HASH_SEQ_STATUS scan;
 	RelEntry   *entry;
@@ -276,7 +276,8 @@ rel_state_forget_database(Oid database)
 		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
 	hash_seq_init(&scan, rel_index);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (entry->rlocator.dbOid == database)
+		if (entry->rlocator.dbOid == database &&
+			(!OidIsValid(tablespace) || entry->rlocator.spcOid == tablespace))
 			hash_search(rel_index, &entry->rlocator, HASH_REMOVE, NULL);
 	for (int i = 0; i < REL_PARTITIONS; i++)
 		LWLockRelease(&locks[i].lock);

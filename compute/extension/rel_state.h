@@ -82,7 +82,7 @@ extern XLogRecPtr rel_state_cut_since(const RelFork *state, BlockNumber block, i
 
 /* Forget a relation whose last local file is gone, or that changed its kind. */
 extern void rel_state_forget(const RelFileLocator *rlocator);
-extern void rel_state_forget_database(Oid database);
+extern void rel_state_forget_database(Oid database, Oid tablespace);	/* invalid: in all */
 
 /* The entry is locked exclusively. Safe in a critical section. */
 extern void rel_state_grow(RelEntry *entry, ForkNumber fork, BlockNumber blocks);

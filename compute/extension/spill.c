@@ -328,13 +328,14 @@ spill_truncate(const RelFileLocator *rlocator, ForkNumber fork,
 }
 
 void
-spill_forget_database(Oid database)
+spill_forget_database(Oid database, Oid tablespace)
 {
 	for (uint32 slot = 0; slot < slots_ever_used(); slot++)
 	{
 		SpillKey	key = slot_keys[slot];
 
-		if (key.rlocator.dbOid == database && key.rlocator.relNumber != 0)
+		if (key.rlocator.dbOid == database && key.rlocator.relNumber != 0 &&
+			(!OidIsValid(tablespace) || key.rlocator.spcOid == tablespace))
 			slot_forget(slot, &key);
 	}
 }

@@ -34,7 +34,7 @@ extern bool spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumb
 extern void spill_forget(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block);
 extern void spill_truncate(const RelFileLocator *rlocator, ForkNumber fork,
 						   BlockNumber begin, BlockNumber end);
-extern void spill_forget_database(Oid database);
+extern void spill_forget_database(Oid database, Oid tablespace);	/* invalid: in all */
 
 /*
  * Give up the pages whose reason is over, looking at `count` slots from where

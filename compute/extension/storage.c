@@ -13,6 +13,7 @@
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/page_rules.h"
+#include "compute/extension/placeholder.h"
 #include "compute/extension/position.h"
 #include "compute/extension/read_ahead.h"
 #include "compute/extension/rel_state.h"
@@ -468,6 +469,8 @@ create_remote(SMgrRelation reln, ForkNumber fork, bool isRedo)
 static void
 anabranch_create(SMgrRelation reln, ForkNumber fork, bool isRedo)
 {
+	if (fork == MAIN_FORKNUM && !SmgrIsTemp(reln))
+		placeholder_make(&reln->smgr_rlocator.locator, isRedo);
 	if (fork == INIT_FORKNUM && !is_local(reln))
 		become_local(reln);
 	if (is_local(reln))
@@ -511,6 +514,8 @@ anabranch_unlink(RelFileLocatorBackend rlocator, ForkNumber fork, bool isRedo)
 		mdunlink(rlocator, fork, isRedo);
 		return;
 	}
+	if (fork == MAIN_FORKNUM)
+		placeholder_remove(&rlocator.locator);
 	if (rel_state_is_local(&rlocator.locator))
 	{
 		mdunlink(rlocator, fork, isRedo);

@@ -96,6 +96,7 @@ NODISCARD err_t decode_xlog(struct decoding *decoding);
 NODISCARD err_t decode_xact(struct decoding *decoding);
 NODISCARD err_t decode_smgr(struct decoding *decoding);
 NODISCARD err_t decode_dbase(struct decoding *decoding);
+NODISCARD err_t decode_tblspc(struct decoding *decoding);
 NODISCARD err_t decode_relmap(struct decoding *decoding);
 NODISCARD err_t decode_clog(struct decoding *decoding);
 NODISCARD err_t decode_multixact(struct decoding *decoding);

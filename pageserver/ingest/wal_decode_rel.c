@@ -1,7 +1,9 @@
 /*
- * wal_decode_rel.c - relations and databases that come and go: smgr, dbase and relmap records.
+ * wal_decode_rel.c - relations, databases and tablespaces that come and go: smgr, dbase, tblspc and
+ * relmap records.
  *
- * Sources: storage.c, freespace.c, visibilitymap.c, dbcommands.c, relmapper.c of Postgres 17.
+ * Sources: storage.c, freespace.c, visibilitymap.c, dbcommands.c, tablespace.c, relmapper.c of
+ * Postgres 17.
  */
 #include <stdlib.h>
 
@@ -11,6 +13,9 @@
 enum { SMGR_OP_CREATE = 0x10, SMGR_OP_TRUNCATE = 0x20 };
 enum { TRUNCATE_HEAP = 1, TRUNCATE_VM = 2, TRUNCATE_FSM = 4 };
 enum { DBASE_OP_CREATE_FILE_COPY = 0x00, DBASE_OP_CREATE_WAL_LOG = 0x10, DBASE_OP_DROP = 0x20 };
+enum { TBLSPC_OP_CREATE = 0x00, TBLSPC_OP_DROP = 0x10 };
+
+#define TABLESPACE_PATH_MAX 1024 /* MAXPGPATH */
 
 #define RELMAP_FILE_SIZE 524 /* magic, count, 64 pairs of oids, checksum */
 
@@ -357,6 +362,45 @@ err_t decode_dbase(struct decoding *decoding)
     case DBASE_OP_CREATE_WAL_LOG: return decode_create_wal_log(decoding);
     case DBASE_OP_DROP: return decode_drop(decoding);
     default: MARK("wal_decode.unknown_dbase"); return decode_refuse(decoding, "unknown operation");
+    }
+}
+
+/* The path says where it was; a compute has it in place, wherever that is. */
+static err_t create_tablespace(struct decoding *decoding, uint32_t spc, struct cursor *fields)
+{
+    char value[1 + TABLESPACE_PATH_MAX] = "1";
+    size_t size = 1;
+    for (uint8_t c = cursor_u8(fields); c != '\0'; c = cursor_u8(fields)) {
+        if (size == sizeof(value)) {
+            MARK("wal_decode.long_tblspc");
+            return decode_refuse(decoding, "the path is too long");
+        }
+        value[size++] = (char)c;
+    }
+    if (!cursor_is_good(fields)) {
+        MARK("wal_decode.short_tblspc");
+        return decode_refuse(decoding, "too short");
+    }
+    put_state(decoding, page_key_state(STATE_TABLESPACE, spc, 0), bytes_of(value, size));
+    return ERR_OK;
+}
+
+err_t decode_tblspc(struct decoding *decoding)
+{
+    struct cursor fields = cursor_of(decoding->record->main_data);
+    uint32_t spc = cursor_u32(&fields);
+    if (!cursor_is_good(&fields) || spc == KEY_SPC_STATE) {
+        MARK("wal_decode.bad_tblspc");
+        return decode_refuse(decoding, "no such tablespace");
+    }
+    switch (decoding->op) {
+    case TBLSPC_OP_CREATE: return create_tablespace(decoding, spc, &fields);
+    case TBLSPC_OP_DROP:
+        put_state(
+            decoding, page_key_state(STATE_TABLESPACE, spc, 0),
+            (struct bytes){.data = NULL, .size = 0});
+        return ERR_OK;
+    default: MARK("wal_decode.unknown_tblspc"); return decode_refuse(decoding, "unknown operation");
     }
 }
 

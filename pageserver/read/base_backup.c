@@ -15,6 +15,7 @@
 #include "pageserver/read/tar_writer.h"
 
 #define NAME_SIZE          100
+#define PLACEHOLDER_SUFFIX ".remote"   /* as in compute/extension/placeholder.c */
 #define ORIGIN_MAGIC       0x1257DADEu /* of pg_logical/replorigin_checkpoint */
 #define XID_PAGES          ((uint32_t)(0x100000000u / PG_CLOG_XIDS_PER_PAGE))
 #define MULTI_OFFSET_PAGES ((uint32_t)(0x100000000u / PG_MULTI_OFFSETS_PER_PAGE))
@@ -53,7 +54,8 @@ struct backup {
     struct reconstruct work;
     struct pg_control control;
     struct buf *tar;
-    struct buf room; /* of the file being made */
+    struct buf room;       /* of the file being made */
+    struct page_key place; /* the tablespace and database of the last relation */
 };
 
 static err_t state_value(struct backup *backup, struct page_key key, struct errmsg *msg)
@@ -157,6 +159,14 @@ static err_t add_tablespace(struct backup *backup, uint32_t spc, struct errmsg *
     TRY(str_format(name, sizeof(name), msg, "pg_tblspc/%" PRIu32 "/" PG_TABLESPACE_DIR, spc));
     tar_add_dir(backup->tar, name);
     return ERR_OK;
+}
+
+/* Keys are STATE_TABLESPACE: rel = tablespace; an empty value: dropped. */
+static err_t add_if_tablespace(struct page_key key, void *context, struct errmsg *msg)
+{
+    struct backup *backup = context;
+    TRY(state_value(backup, key, msg));
+    return backup->room.size == 0 ? ERR_OK : add_tablespace(backup, key.rel, msg);
 }
 
 /* Keys are STATE_DATABASE: rel = database, block = tablespace; an empty value: dropped. */
@@ -389,12 +399,35 @@ static err_t add_origins(struct backup *backup, struct errmsg *msg)
 }
 
 /*
+ * Postgres judges by the files in a tablespace's folder whether it may be dropped, and which ones
+ * to copy with a database. So a compute keeps an empty file there for each relation, and for the
+ * database a folder, which need not be the database's own one.
+ */
+static err_t add_placeholder(struct backup *backup, struct page_key rel, struct errmsg *msg)
+{
+    char folder[NAME_SIZE], name[NAME_SIZE];
+    TRY(database_folder(rel.spc, rel.db, folder, msg));
+    if (rel.spc != backup->place.spc || rel.db != backup->place.db) {
+        backup->place = rel;
+        tar_add_dir(backup->tar, folder);
+    }
+    if (rel.fork != FORK_MAIN) {
+        return ERR_OK;
+    }
+    TRY(str_format(name, sizeof(name), msg, "%" PRIu32 PLACEHOLDER_SUFFIX, rel.rel));
+    return add_in_folder(backup, folder, name, bytes_of(NULL, 0), msg);
+}
+
+/*
  * Unlogged relations start empty: their init fork, as itself and as the main fork (a server that
  * was shut down does not reset them by itself).
  */
-static err_t add_init_fork(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg)
+static err_t add_relation(struct page_key rel, uint32_t blocks, void *context, struct errmsg *msg)
 {
     struct backup *backup = context;
+    if (rel.spc != PG_SPC_DEFAULT && rel.spc != PG_SPC_GLOBAL) {
+        TRY(add_placeholder(backup, rel, msg));
+    }
     if (rel.fork != FORK_INIT) {
         return ERR_OK;
     }
@@ -436,11 +469,13 @@ static err_t build(struct backup *backup, struct errmsg *msg)
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         tar_add_dir(backup->tar, folders[i]);
     }
+    TRY(page_reader_state_keys(
+        reader, STATE_TABLESPACE, options->lsn, add_if_tablespace, backup, msg));
     TRY(add_databases(backup, msg));
     TRY(add_slrus(backup, msg));
     TRY(page_reader_state_keys(reader, STATE_TWOPHASE, options->lsn, add_twophase, backup, msg));
     TRY(add_origins(backup, msg));
-    TRY(page_reader_relations(reader, KEY_SPC_STATE, 0, options->lsn, add_init_fork, backup, msg));
+    TRY(page_reader_relations(reader, KEY_SPC_STATE, 0, options->lsn, add_relation, backup, msg));
     TRY(add_control_and_wal(backup, msg));
     return add_last_member(backup, msg);
 }

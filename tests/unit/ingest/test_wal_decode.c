@@ -298,7 +298,7 @@ static struct page_key fork_of(struct page_key key, uint8_t fork)
 
 /* Fields of main data, little-endian. */
 struct fields {
-    uint8_t data[1024];
+    uint8_t data[2048];
     size_t size;
 };
 
@@ -1306,6 +1306,53 @@ START_TEST(test_database_by_file_copy_has_the_pages_of_its_source)
 }
 END_TEST
 
+static struct wal_builder_record tblspc(uint8_t info, uint32_t spc, const char *path)
+{
+    static struct fields main;
+    main.size = 0;
+    add_u32(&main, spc);
+    if (path != NULL) {
+        add(&main, path, strlen(path) + 1);
+    }
+    return record_of(RM_TBLSPC, info, 0, &main);
+}
+
+START_TEST(test_tablespace_is_a_state_until_it_is_dropped)
+{
+    struct page_key key = page_key_state(STATE_TABLESPACE, 16384, 0);
+    struct wal_builder_record create = tblspc(0x00, 16384, "");
+    when(&create);
+    ck_assert(made(key) != NULL && bytes_equal(made(key)->value, bytes_of_str("1")));
+    assert_prefixes_refused(create);
+    ck_assert_uint_eq(mark_hits("wal_decode.short_tblspc"), 1);
+    create = tblspc(0x00, 16384, "/srv/fast");
+    when(&create);
+    ck_assert(bytes_equal(made(key)->value, bytes_of_str("1/srv/fast")));
+
+    struct wal_builder_record drop = tblspc(0x10, 16384, NULL);
+    when(&drop);
+    ck_assert(made(key) != NULL && made(key)->value.size == 0);
+    assert_prefixes_refused(drop);
+}
+END_TEST
+
+START_TEST(test_tablespace_that_cannot_be_is_refused)
+{
+    struct wal_builder_record create = tblspc(0x00, 0, "");
+    ck_assert_int_eq(decode(&create), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits("wal_decode.bad_tblspc"), 1);
+    char path[1100];
+    memset(path, 'x', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    create = tblspc(0x00, 16384, path);
+    ck_assert_int_eq(decode(&create), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits("wal_decode.long_tblspc"), 1);
+    create = tblspc(0x20, 16384, "");
+    ck_assert_int_eq(decode(&create), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits("wal_decode.unknown_tblspc"), 1);
+}
+END_TEST
+
 START_TEST(test_relation_map_is_a_state)
 {
     struct fields main = {0};
@@ -1465,10 +1512,10 @@ START_TEST(test_records_that_change_nothing)
 {
     struct {
         uint8_t rmgr, info;
-    } cases[] = {{RM_XLOG, 0x20},    {RM_XLOG, 0x40},    {RM_XLOG, 0x50},    {RM_XLOG, 0x70},
-                 {RM_XLOG, 0xD0},    {RM_XLOG, 0xE0},    {RM_TBLSPC, 0x00},  {RM_TBLSPC, 0x10},
-                 {RM_STANDBY, 0x00}, {RM_STANDBY, 0x10}, {RM_STANDBY, 0x20}, {RM_LOGICALMSG, 0x00},
-                 {RM_XACT, 0x60},    {RM_HEAP, 0x30},    {RM_HEAP2, 0x70},   {RM_HEAP2, 0x00}};
+    } cases[] = {{RM_XLOG, 0x20},    {RM_XLOG, 0x40},       {RM_XLOG, 0x50},    {RM_XLOG, 0x70},
+                 {RM_XLOG, 0xD0},    {RM_XLOG, 0xE0},       {RM_STANDBY, 0x00}, {RM_STANDBY, 0x10},
+                 {RM_STANDBY, 0x20}, {RM_LOGICALMSG, 0x00}, {RM_XACT, 0x60},    {RM_HEAP, 0x30},
+                 {RM_HEAP2, 0x70},   {RM_HEAP2, 0x00}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         when(&(struct wal_builder_record){
             .rmgr = cases[i].rmgr, .info = cases[i].info, .main_data = bytes_of_str("abcdefgh")});
@@ -1608,6 +1655,8 @@ int main(void)
         test_database_by_wal_is_a_state,
         test_dropped_database_takes_its_relations,
         test_database_by_file_copy_has_the_pages_of_its_source,
+        test_tablespace_is_a_state_until_it_is_dropped,
+        test_tablespace_that_cannot_be_is_refused,
         test_relation_map_is_a_state,
         test_next_oid_is_kept_in_the_checkpoint,
         test_shutdown_checkpoint_is_believed,

@@ -1,0 +1,83 @@
+"""The parts of the suites `postgres` and `postgres-full`: which of Postgres' own tests run on which compute."""
+import dataclasses
+import pathlib
+
+from compute import Failure, makefile_list
+
+# What shows storage: access methods, their inspection, foreign tables to itself, logical decoding.
+CONTRIB_QUICK = """amcheck bloom btree_gist dblink file_fdw hstore intarray lo ltree pageinspect pg_freespacemap pg_prewarm
+pg_stat_statements pg_surgery pg_trgm pg_visibility pg_walinspect pgrowlocks pgstattuple postgres_fdw test_decoding""".split()
+CONTRIB = """amcheck auto_explain bloom bool_plperl btree_gin btree_gist citext cube dblink dict_int dict_xsyn earthdistance
+file_fdw fuzzystrmatch hstore hstore_plperl hstore_plpython intarray isn jsonb_plperl jsonb_plpython lo ltree ltree_plpython
+pageinspect passwordcheck pg_buffercache pg_freespacemap pg_prewarm pg_stat_statements pg_surgery pg_trgm pg_visibility
+pg_walinspect pgcrypto pgrowlocks pgstattuple postgres_fdw seg tablefunc tcn test_decoding tsm_system_rows tsm_system_time
+unaccent""".split()
+LANGUAGES = "plpgsql plperl plpython tcl".split()
+# What the .conf files in contrib say. Query ids are computed, but EXPLAIN does not print them.
+CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
+                    "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d"}
+
+
+@dataclasses.dataclass
+class Part:
+    about: str
+    run: object           # (compute) -> yields (test, passed, diffs)
+    settings: dict
+    quick: bool = False   # in the suite `postgres`
+    suites: bool = False  # needs tools/build-postgres --suites
+    databases: tuple = ()  # those that amcheck looks at; none: all
+
+
+def verdicts(compute, folder, results):
+    diffs = compute.diffs(folder) if not all(results.values()) else ""
+    for name, passed in results.items():
+        yield name, passed, "" if passed else diffs
+
+
+def core(compute):
+    folder = compute.suites / "regress"
+    yield from verdicts(compute, folder, compute.regress(folder, folder / "parallel_schedule", database="regression"))
+
+
+def isolation(compute):
+    folder = compute.suites / "isolation"
+    schedule = folder / "isolation_schedule"
+    yield from verdicts(
+        compute, folder, compute.regress(folder, schedule, database="isolation_regression", isolation=True))
+
+
+def module(compute, folder, database):
+    """REGRESS and ISOLATION of a Makefile; the database stays, under the module's name."""
+    if tests := makefile_list(folder, "REGRESS"):
+        options = makefile_list(folder, "REGRESS_OPTS")
+        for name, passed, diffs in verdicts(compute, folder, compute.regress(folder, tests, *options, database=database)):
+            yield f"{folder.name}/{name}", passed, diffs
+    if specs := makefile_list(folder, "ISOLATION"):
+        options = makefile_list(folder, "ISOLATION_OPTS")
+        results = compute.regress(folder, specs, *options, database=f"isolation_{database}", isolation=True)
+        for name, passed, diffs in verdicts(compute, folder, results):
+            yield f"{folder.name}/{name}", passed, diffs
+    for used in (database, f"isolation_{database}"):
+        if used in compute.databases():
+            compute.sql(f'ALTER DATABASE "{used}" RENAME TO "{used}_{folder.name}"')
+
+
+def modules(kind, names, database):
+    def run(compute):
+        for name in names:
+            folder = compute.suites / kind / name
+            if not pathlib.Path(folder).exists():
+                raise Failure(f"{folder} is missing")
+            yield from module(compute, folder, database)
+    return run
+
+
+PARTS = {
+    "regress-1mb": Part("the 225 tests of the core, with 1 MB of shared buffers", core, {"shared_buffers": "1MB"}, quick=True),
+    "isolation": Part("the isolation tests", isolation, {"shared_buffers": "1MB"}, quick=True),
+    "contrib-quick": Part("the extensions of contrib that look at storage", modules("contrib", CONTRIB_QUICK, "contrib_regression"),
+                          CONTRIB_SETTINGS | {"shared_buffers": "1MB"}, quick=True),
+    "regress-128mb": Part("the tests of the core, with 128 MB", core, {"shared_buffers": "128MB"}),
+    "contrib": Part("all of contrib", modules("contrib", CONTRIB, "contrib_regression"), CONTRIB_SETTINGS, suites=True),
+    "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
+}
