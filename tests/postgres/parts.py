@@ -12,6 +12,8 @@ file_fdw fuzzystrmatch hstore hstore_plperl hstore_plpython intarray isn jsonb_p
 pageinspect passwordcheck pg_buffercache pg_freespacemap pg_prewarm pg_stat_statements pg_surgery pg_trgm pg_visibility
 pg_walinspect pgcrypto pgrowlocks pgstattuple postgres_fdw seg tablefunc tcn test_decoding tsm_system_rows tsm_system_time
 unaccent""".split()
+# Without a local cache every page that comes back is rebuilt from WAL by the pageserver.
+BARE = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "0"}
 LANGUAGES = "plpgsql plperl plpython tcl".split()
 # What the .conf files in contrib say. Query ids are computed, but EXPLAIN does not print them.
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
@@ -73,10 +75,12 @@ def modules(kind, names, database):
 
 
 PARTS = {
-    "regress-1mb": Part("the 225 tests of the core, with 1 MB of shared buffers", core, {"shared_buffers": "1MB"}, quick=True),
-    "isolation": Part("the isolation tests", isolation, {"shared_buffers": "1MB"}, quick=True),
+    "regress-1mb": Part("the 225 tests of the core, with 1 MB of shared buffers", core, BARE, quick=True),
+    "isolation": Part("the isolation tests", isolation, BARE, quick=True),
     "contrib-quick": Part("the extensions of contrib that look at storage", modules("contrib", CONTRIB_QUICK, "contrib_regression"),
-                          CONTRIB_SETTINGS | {"shared_buffers": "1MB"}, quick=True),
+                          CONTRIB_SETTINGS | BARE, quick=True),
+    "regress-cached": Part("the tests of the core, with 1 MB and a local cache of 16 MB, which is too small", core,
+                           {"shared_buffers": "1MB", "anabranch.local_cache_mb": "16"}),
     "regress-128mb": Part("the tests of the core, with 128 MB", core, {"shared_buffers": "128MB"}),
     "contrib": Part("all of contrib", modules("contrib", CONTRIB, "contrib_regression"), CONTRIB_SETTINGS, suites=True),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
