@@ -457,18 +457,24 @@ static void launch(struct compute *compute)
 /* -- roles -- */
 
 static err_t apply(
-    const struct compute *compute, const struct compute_spec *spec, struct errmsg *msg)
+    const struct compute *compute,
+    const struct compute_spec *spec,
+    bool quarantine,
+    struct errmsg *msg)
 {
     char path[PATH_SIZE];
     struct compute_sql sql = {
-        .spec = spec, .socket_dir = in_dir(compute, path, "s"), .port = compute->port};
+        .spec = spec,
+        .socket_dir = in_dir(compute, path, "s"),
+        .port = compute->port,
+        .quarantine = quarantine};
     return compute_sql_apply(&sql, msg);
 }
 
 static err_t run_roles(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
-    return apply(compute, compute->spec, &job->msg);
+    return apply(compute, compute->spec, compute->spec->quarantine, &job->msg);
 }
 
 static void done_roles(struct job *job)
@@ -493,7 +499,7 @@ static void start_roles(struct compute *compute)
 static err_t run_apply(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, apply_job);
-    return apply(compute, compute->applying, &job->msg);
+    return apply(compute, compute->applying, false, &job->msg);
 }
 
 static void clean_up(struct compute *compute);

@@ -62,6 +62,10 @@ static const char default_text[] = "wal_level = replica\n"
                                    "log_timezone = 'UTC'\n"
                                    "timezone = 'UTC'\n";
 
+/* Jobs that the parent scheduled. Releases before 1.5 know the second only; 0 runs none. */
+static const char cron_text[] = "cron.launch_active_jobs = off\n"
+                                "cron.max_running_jobs = 0\n";
+
 static const char hba_text[] =
     "# Local: only who may enter the socket's folder, which is the agent and its own computes.\n"
     "local all all trust\n"
@@ -266,6 +270,9 @@ static void print_storage_settings(const struct compute_files *files, struct buf
     if (files->conf->auth_token[0] != '\0') {
         print_quoted(to, "anabranch.token", files->conf->auth_token);
     }
+    if (spec->quarantine) {
+        buf_printf(to, "anabranch.quarantine = on\n");
+    }
 }
 
 void compute_files_print_settings(const struct compute_files *files, struct buf *to)
@@ -273,7 +280,12 @@ void compute_files_print_settings(const struct compute_files *files, struct buf 
     const char *libraries = NULL;
     struct buf text = {0};
     buf_printf(to, "# Written at every start of the compute: changes here are lost.\n");
-    buf_printf(to, "%s\n# Wanted by the user\n", default_text);
+    buf_printf(to, "%s", default_text);
+    if (files->spec->is_branch &&
+        doc_get(files->spec->settings, "cron.launch_active_jobs") == NULL) {
+        buf_printf(to, "%s", cron_text);
+    }
+    buf_printf(to, "\n# Wanted by the user\n");
     if (files->spec->settings != NULL) {
         libraries = print_user_settings(files->spec->settings, to);
     }

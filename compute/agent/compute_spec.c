@@ -9,6 +9,7 @@
  */
 static const char *const forced_settings[] = {
     "allow_alter_system",
+    "archive_cleanup_command",
     "archive_command",
     "archive_library",
     "archive_mode",
@@ -27,7 +28,10 @@ static const char *const forced_settings[] = {
     "max_wal_senders",
     "port",
     "primary_conninfo",
+    "primary_slot_name",
+    "recovery_end_command",
     "restart_after_crash",
+    "restore_command",
     "summarize_wal",
     "synchronous_standby_names",
     "unix_socket_directories",
@@ -256,6 +260,8 @@ static err_t parse_settings(const struct doc *body, struct compute_spec *spec, s
 
 static err_t parse_contents(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
 {
+    TRY(doc_opt_bool(body, "branch", &spec->is_branch, msg));
+    TRY(doc_opt_bool(body, "quarantine", &spec->quarantine, msg));
     TRY(parse_settings(body, spec, msg));
     TRY(opt_array(body, "roles", &spec->roles, msg));
     TRY(opt_array(body, "databases", &spec->databases, msg));

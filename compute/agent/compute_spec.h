@@ -33,6 +33,8 @@ struct compute_spec {
     const char *pageserver_host;
     uint16_t pageserver_port;
     const char *pageserver_url;
+    bool is_branch;  /* it has a parent: schedulers stay off unless asked */
+    bool quarantine; /* its first start: cut what it inherited before anybody is let in */
     const char *superuser_password; /* NULL: none, so no login over TCP */
     struct doc *settings;           /* borrowed from body; each of them may be NULL */
     struct doc *roles;

@@ -4,8 +4,11 @@
 #include <stdio.h>
 
 #include "common/auth/scram.h"
+#include "common/base/log.h"
+#include "compute/agent/quarantine.h"
 
 #define CONNECT_TIMEOUT_S "10"
+#define MAIN_DATABASE     "postgres"
 
 /* What the settings of the user must not change for us. */
 #define SESSION_OPTIONS                                                                            \
@@ -192,23 +195,46 @@ static err_t apply_all(const struct compute_spec *spec, PGconn *conn, struct err
     return ERR_OK;
 }
 
-static PGconn *connect_to(const struct compute_sql *sql)
+static PGconn *connect_to(const struct compute_sql *sql, const char *database)
 {
     char port[8];
     (void)snprintf(port, sizeof(port), "%u", sql->port);
     const char *const keys[] = {
         "host", "port", "user", "dbname", "connect_timeout", "application_name", "options", NULL};
     const char *const values[] = {
-        sql->socket_dir, port, "postgres", "postgres", CONNECT_TIMEOUT_S, "compute-agent",
+        sql->socket_dir, port, "postgres", database, CONNECT_TIMEOUT_S, "compute-agent",
         SESSION_OPTIONS, NULL};
     return PQconnectdbParams(keys, values, 0);
 }
 
+static PGconn *open_database(const void *context, const char *database, struct errmsg *msg)
+{
+    PGconn *conn = connect_to(context, database);
+    if (PQstatus(conn) != CONNECTION_OK) {
+        err_ignore(failed("connect", PQerrorMessage(conn), msg), "the caller sees NULL");
+        PQfinish(conn);
+        conn = NULL;
+    }
+    return conn;
+}
+
 err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
 {
-    PGconn *conn = connect_to(sql);
-    err_t err = PQstatus(conn) == CONNECTION_OK ? apply_all(sql->spec, conn, msg)
-                                                : failed("connect", PQerrorMessage(conn), msg);
+    size_t subscriptions = 0;
+    err_t err = ERR_OK;
+    PGconn *conn = open_database(sql, MAIN_DATABASE, msg);
+    if (conn == NULL) {
+        return ERR_IO;
+    }
+    if (sql->quarantine) {
+        err = quarantine_apply(conn, open_database, sql, &subscriptions, msg);
+    }
+    if (err == ERR_OK && subscriptions > 0) {
+        log_info(NULL, "%s: %zu subscriptions were disabled", sql->socket_dir, subscriptions);
+    }
+    if (err == ERR_OK) {
+        err = apply_all(sql->spec, conn, msg);
+    }
     PQfinish(conn);
     return err;
 }
@@ -220,7 +246,7 @@ err_t compute_sql_verifier(
         "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolcanlogin"
         " AND (rolvaliduntil IS NULL OR rolvaliduntil > now()) AND rolname = ";
     bool there = false;
-    PGconn *conn = connect_to(sql);
+    PGconn *conn = connect_to(sql, MAIN_DATABASE);
     err_t err = PQstatus(conn) == CONNECTION_OK ? look_up(conn, query, role, &there, verifier, msg)
                                                 : failed("connect", PQerrorMessage(conn), msg);
     PQfinish(conn);

@@ -12,6 +12,7 @@ struct compute_sql {
     const struct compute_spec *spec;
     const char *socket_dir;
     uint16_t port;
+    bool quarantine; /* first cut what the branch inherited: quarantine.h */
 };
 
 NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg);

@@ -131,7 +131,8 @@ static err_t add(const char *id, struct compute_spec *spec, struct errmsg *msg)
 static bool differs_only_in_what_may_change(
     const struct compute_spec *a, const struct compute_spec *b)
 {
-    static const char *const contents[] = {"roles", "databases", "superuser_password"};
+    static const char *const contents[] = {
+        "roles", "databases", "superuser_password", "quarantine"};
     static const char *const members[] = {"safekeepers", "membership_generation"};
     struct doc *first = doc_copy(a->body);
     struct doc *second = doc_copy(b->body);

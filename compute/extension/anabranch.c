@@ -25,6 +25,7 @@
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
+#include "compute/extension/quarantine.h"
 #include "compute/extension/read_ahead.h"
 #include "compute/extension/rel_state.h"
 #include "compute/extension/spill.h"
@@ -122,6 +123,7 @@ on_shmem_request(void)
 	size = add_size(size, last_written_shmem_size());
 	size = add_size(size, page_client_shmem_size());
 	size = add_size(size, local_cache_shmem_size());
+	size = add_size(size, quarantine_shmem_size());
 	size = add_size(size, rel_state_shmem_size(relation_limit));
 	size = add_size(size, spill_shmem_size(spill_limit_mb));
 	size = add_size(size, 16 * PG_CACHE_LINE_SIZE);
@@ -142,6 +144,7 @@ on_shmem_startup(void)
 	position_shmem_init();
 	last_written_shmem_init();
 	page_client_shmem_init();
+	quarantine_shmem_init();
 	rel_state_shmem_init(relation_limit, locks);
 	spill_shmem_init(spill_limit_mb, locks + REL_PARTITIONS);
 	local_cache_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS);
@@ -175,6 +178,7 @@ _PG_init(void)
 	define_limit_settings();
 	local_cache_define_settings();
 	explain_define_setting();
+	quarantine_define_setting();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())
 		return;
@@ -188,6 +192,7 @@ _PG_init(void)
 	database_size_install();
 	backpressure_install();
 	explain_install();
+	quarantine_install();
 	register_cache_worker();
 
 	/* an unacknowledged commit is neither shown nor answered, whatever interrupts the wait */

@@ -15,6 +15,7 @@
 #include "compute/extension/page_rules.h"
 #include "compute/extension/placeholder.h"
 #include "compute/extension/position.h"
+#include "compute/extension/quarantine.h"
 #include "compute/extension/read_ahead.h"
 #include "compute/extension/rel_state.h"
 #include "compute/extension/spill.h"
@@ -369,6 +370,7 @@ anabranch_nblocks(SMgrRelation reln, ForkNumber fork)
 	const RelFileLocator *rlocator = &reln->smgr_rlocator.locator;
 	RelFork		state;
 
+	quarantine_hold_launcher();
 	if (fork == INIT_FORKNUM || is_local(reln))
 		return mdnblocks(reln, fork);
 	state = rel_state_fork(rlocator, fork);

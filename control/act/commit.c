@@ -279,6 +279,7 @@ static void commit_branch(struct committing *committing, struct branch *branch)
     } else if (plan_has(&plan, PLAN_CONFIRM)) {
         struct branch_row row = branch->row;
         confirm_safekeepers(branch, &row);
+        row.is_cut_off = row.is_cut_off || view.cuts_off;
         store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     } else if (plan_has(&plan, PLAN_PURGE) && !branch_has_steps(branch)) {
         store_delete(committing->reconciler->store, committing->change, ROW_BRANCH, &branch->row);

@@ -241,6 +241,24 @@ static void view_members(const struct branch *branch, struct plan_branch_view *r
     }
 }
 
+static bool works_on_another_timeline(const struct endpoint *endpoint)
+{
+    return endpoint->seen != COMPUTE_UNKNOWN && endpoint->seen != COMPUTE_ABSENT &&
+           !timeline_id_is_none(endpoint->seen_timeline) &&
+           !timeline_id_equal(endpoint->seen_timeline, endpoint->branch->row.timeline);
+}
+
+/* Its first compute runs: it was in quarantine, the next ones need not be. */
+static bool is_being_cut_off(const struct branch *branch)
+{
+    bool runs = false;
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        runs = runs || (endpoint->seen == COMPUTE_RUNNING && !works_on_another_timeline(endpoint));
+    }
+    return runs && branch->parent != NULL && !branch->row.is_cut_off;
+}
+
 void view_branch(const struct branch *branch, struct plan_branch_view *ret)
 {
     *ret = (struct plan_branch_view){
@@ -258,6 +276,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
         ret->confirmed[i] = node_set_has(&branch->row.confirmed, branch->row.safekeepers.ids[i]);
     }
     view_members(branch, ret);
+    ret->cuts_off = is_being_cut_off(branch);
     if (branch_is_live(branch)) {
         return; /* the rest is only asked when it goes */
     }
@@ -271,13 +290,6 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
         ret->endpoints_left += endpoint->seen != COMPUTE_ABSENT;
         ret->rows_left++;
     }
-}
-
-static bool works_on_another_timeline(const struct endpoint *endpoint)
-{
-    return endpoint->seen != COMPUTE_UNKNOWN && endpoint->seen != COMPUTE_ABSENT &&
-           !timeline_id_is_none(endpoint->seen_timeline) &&
-           !timeline_id_equal(endpoint->seen_timeline, endpoint->branch->row.timeline);
 }
 
 void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret)

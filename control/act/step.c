@@ -210,6 +210,10 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
         doc_set_str(address, "http_url", url);
         doc_set(body, "pageserver", address);
     }
+    if (branch->parent != NULL) {
+        doc_set_bool(body, "branch", true);
+        doc_set_bool(body, "quarantine", !branch->row.is_cut_off);
+    }
     doc_set(body, "settings", compute_settings(endpoint));
     doc_set(body, "roles", branch->row.roles == NULL ? doc_array() : doc_copy(branch->row.roles));
     doc_set(

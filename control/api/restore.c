@@ -93,6 +93,7 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     row.state = BRANCH_INIT;
     row.state_changed_at = row.last_reset_at = clock_wall();
     row.membership_generation = 1;
+    row.is_cut_off = false;
     row.confirmed = (struct node_set){0};
     row.change_generation = 0; /* a change that is under way goes on with the successor */
     row.change_given_up = false;

@@ -86,6 +86,7 @@ extern const char *const operation_status_names[];
  * change_disks: {"ID": incarnation} of the newcomers when it began. left_safekeepers: who was a
  * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
+ * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -110,7 +111,8 @@ extern const char *const operation_status_names[];
     X(nodes, next_safekeepers, NULL)                                                               \
     X(doc, change_disks, NULL)                                                                     \
     X(nodes, left_safekeepers, NULL)                                                               \
-    X(bool, is_ephemeral, NULL)
+    X(bool, is_ephemeral, NULL)                                                                    \
+    X(bool, is_cut_off, NULL)
 
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \

@@ -165,6 +165,9 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
     if (!view->is_changing && (ready || view->is_root || on_pageserver)) {
         plan_safekeepers(view, plan);
     }
+    if (ready && view->cuts_off) {
+        add(plan, PLAN_CONFIRM);
+    }
     if (ready) {
         plan_members(view, plan);
     }

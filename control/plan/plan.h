@@ -28,7 +28,7 @@ enum plan_step_kind {
     PLAN_DELETE_COMPUTE,
     PLAN_ASK_COMPUTE, /* it is on its way: look again soon */
     PLAN_GIVE_WAY,    /* catalog: fenced by another writer, so it is no longer wanted */
-    PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline */
+    PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline, or it is cut off */
     PLAN_END_CHANGE,  /* catalog: the new set stands alone, or the change is given up */
     PLAN_FORGET_LEFT, /* catalog: a former member has deleted the timeline */
     PLAN_COMMIT,      /* catalog: the goal is reached, say so durably */
@@ -40,7 +40,7 @@ struct plan_step {
     unsigned safekeeper; /* index in the branch's safekeepers, its members, or those that left */
 };
 
-#define PLAN_STEPS_MAX (5 + SAFEKEEPERS_MAX + MEMBERS_MAX + LEFT_MAX)
+#define PLAN_STEPS_MAX (6 + SAFEKEEPERS_MAX + MEMBERS_MAX + LEFT_MAX)
 
 struct plan {
     struct plan_step steps[PLAN_STEPS_MAX];
@@ -85,6 +85,7 @@ struct plan_branch_view {
     enum seen on_left[LEFT_MAX];
     size_t left_count; /* in the row: of a branch that goes also the newcomers */
 
+    bool cuts_off; /* its first compute runs, and that is not recorded yet */
     size_t endpoints_left;
     size_t rows_left; /* children and endpoints that still refer to the row */
 };

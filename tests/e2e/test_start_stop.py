@@ -4,6 +4,7 @@ import signal
 
 import pq
 from cluster import ApiError, http, wait_for
+from stock_server import StockServer
 
 _project = {}
 
@@ -126,3 +127,56 @@ def test_read_only_compute_goes_though_control_and_agent_die(cluster):
     for compute, timeline in gone.items():
         wait_for("nothing is left", lambda: is_gone(compute, timeline))
     assert main.value("SELECT 1") == "1" # that compute came back
+
+
+def superuser(branch, database="app"):
+    uri = wait_for("it runs", lambda: (lambda c: c["superuser_uri"] if c["state"] == "running" else None)(branch.compute()))
+    return pq.connect(uri.replace("@/postgres?", f"@/{database}?"))
+
+
+def slots(server):
+    return server.query("SELECT slot_name, active_pid FROM pg_replication_slots ORDER BY 1")
+
+
+def test_branch_of_a_subscriber_leaves_the_publisher_alone(cluster):
+    main = project(cluster).main()
+    with StockServer(cluster, "wal_level=logical", "log_replication_commands=on") as publisher:
+        publisher.query("CREATE TABLE arrived (n int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE arrived;"
+                        "CREATE TABLE stuck (n int PRIMARY KEY); CREATE PUBLICATION q FOR TABLE stuck;"
+                        "INSERT INTO stuck VALUES (1); INSERT INTO arrived VALUES (1)")
+        with superuser(main) as db:
+            db.query("CREATE TABLE arrived (n int PRIMARY KEY); CREATE TABLE stuck (n int PRIMARY KEY);"
+                     "INSERT INTO stuck VALUES (1); GRANT SELECT ON arrived TO app")
+            for name in ("p", "q"): # q never ends its first copy, and has a slot for that on the publisher
+                db.query(f"CREATE SUBSCRIPTION sub_{name} CONNECTION '{publisher.uri}' PUBLICATION {name}")
+            db.query("SELECT pg_create_physical_replication_slot('mine', true)")
+            wait_for("the copy ends", lambda: db.query("SELECT 1 FROM pg_subscription_rel WHERE srsubstate = 'r'"))
+            db.query("INSERT INTO stuck VALUES (2)") # workers commit asynchronously: now it is in the quorum
+            wait_for("the other fails", lambda: len(slots(publisher)) == 3)
+            before = [s for s in slots(publisher) if s[0] == "sub_p"]
+            assert before[0][1] is not None, before
+            branch = project(cluster).create_branch("of-a-subscriber", main)
+            with superuser(branch) as other:
+                assert other.query("SELECT subname, subenabled, subslotname FROM pg_subscription ORDER BY 1") == [
+                    ("sub_p", "f", None), ("sub_q", "f", None)]
+                states = other.query("SELECT srsubid, srsubstate FROM pg_subscription_rel")
+                assert [s[1] for s in states] == ["r"], f"a first copy is left: {states}"
+                assert other.value("SELECT count(*) FROM pg_replication_slots") == "0"
+                other.query("DROP SUBSCRIPTION sub_q")
+                other.query("DROP SUBSCRIPTION sub_p")
+                # Of its own it may have some, also after a restart.
+                other.query(f"CREATE SUBSCRIPTION own CONNECTION '{publisher.uri}' PUBLICATION p WITH (copy_data = false)")
+            branch.suspend()
+            branch.start()
+            with superuser(branch) as other:
+                assert other.value("SELECT subenabled FROM pg_subscription") == "t"
+                publisher.query("INSERT INTO arrived VALUES (2)")
+                wait_for("it arrives at both", lambda: [d.value("SELECT max(n) FROM arrived") for d in (db, other)] == ["2", "2"])
+            assert [s for s in slots(publisher) if s[0] == "sub_p"] == before, "main's own stream was cut"
+            assert len(slots(publisher)) == 4, slots(publisher)
+            asked = publisher.log.read_text().count('replication command: START_REPLICATION SLOT "sub_p"')
+            assert asked == 1, f"sub_p was asked for {asked} times"
+            for name in ("sub_p", "sub_q"):
+                db.query(f"DROP SUBSCRIPTION {name}")
+            db.query("SELECT pg_drop_replication_slot('mine'); DROP TABLE arrived, stuck")
+        branch.delete()

@@ -218,6 +218,43 @@ START_TEST(test_settings_of_the_storage_come_last_and_libraries_are_joined)
 }
 END_TEST
 
+/* What a parent has scheduled does not run in a branch, whichever settings name the scheduler. */
+START_TEST(test_scheduler_of_a_branch_is_off_unless_asked)
+{
+    struct buf text = {0};
+    open_folder("{\"shared_preload_libraries\":\"pg_cron\"}");
+    (void)archive_write_free(tar);
+    compute_files_print_settings(&files, &text);
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "cron.launch_active_jobs"));
+    buf_clear(&text);
+    spec->is_branch = true;
+    compute_files_print_settings(&files, &text);
+    (void)position(buf_cstr(&text), "cron.launch_active_jobs = off\n");
+    (void)position(buf_cstr(&text), "cron.max_running_jobs = 0\n");
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "anabranch.quarantine"));
+    buf_clear(&text);
+    spec->quarantine = true;
+    compute_files_print_settings(&files, &text);
+    (void)position(buf_cstr(&text), "anabranch.quarantine = on\n");
+    buf_deinit(&text);
+    clean_up();
+}
+END_TEST
+
+START_TEST(test_scheduler_of_a_branch_runs_when_asked)
+{
+    struct buf text = {0};
+    open_folder("{\"cron.launch_active_jobs\":true}");
+    (void)archive_write_free(tar);
+    spec->is_branch = true;
+    compute_files_print_settings(&files, &text);
+    (void)position(buf_cstr(&text), "cron.launch_active_jobs = true\n");
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "cron.max_running_jobs"));
+    buf_deinit(&text);
+    clean_up();
+}
+END_TEST
+
 START_TEST(test_walproposer_settings_are_secret)
 {
     char path[PATH_SIZE];
@@ -274,5 +311,7 @@ UNIT_MAIN(
     test_links_are_refused,
     test_garbage_is_refused,
     test_settings_of_the_storage_come_last_and_libraries_are_joined,
+    test_scheduler_of_a_branch_is_off_unless_asked,
+    test_scheduler_of_a_branch_runs_when_asked,
     test_walproposer_settings_are_secret,
     test_last_fatal_line_of_this_try_is_found);

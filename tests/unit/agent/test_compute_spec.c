@@ -63,8 +63,22 @@ END_TEST
 START_TEST(test_settings_of_the_storage_are_refused)
 {
     static const char *const bad[] = {
-        "fsync", "full_page_writes", "synchronous_standby_names", "anabranch.tenant_id",
-        "port",  "data_directory",
+        "fsync",
+        "full_page_writes",
+        "synchronous_standby_names",
+        "anabranch.tenant_id",
+        "port",
+        "data_directory",
+        /* what would reach a source's archive or primary */
+        "archive_command",
+        "archive_library",
+        "archive_mode",
+        "archive_cleanup_command",
+        "restore_command",
+        "recovery_end_command",
+        "primary_conninfo",
+        "primary_slot_name",
+        "hba_file",
     };
     struct doc *value = doc_str("on");
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

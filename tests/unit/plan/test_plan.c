@@ -130,6 +130,17 @@ START_TEST(test_safekeeper_that_missed_the_creation_gets_it)
 }
 END_TEST
 
+START_TEST(test_first_compute_of_a_branch_is_recorded)
+{
+    struct plan_branch_view view = ready_branch();
+    plan_branch(&view, &plan);
+    ck_assert(!has(PLAN_CONFIRM));
+    view.cuts_off = true;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_CONFIRM));
+}
+END_TEST
+
 /* It may have voted for a term and acknowledged WAL that it has forgotten. */
 START_TEST(test_safekeeper_that_lost_the_timeline_is_never_refilled)
 {
@@ -467,6 +478,7 @@ UNIT_MAIN(
     test_branch_is_ready_with_pageserver_and_majority,
     test_branch_waits_for_its_parent_and_tenant,
     test_safekeeper_that_missed_the_creation_gets_it,
+    test_first_compute_of_a_branch_is_recorded,
     test_safekeeper_that_lost_the_timeline_is_never_refilled,
     test_emptied_pageserver_is_refilled_in_order_of_depth,
     test_deleted_branch_goes_computes_then_pages_then_wal,
