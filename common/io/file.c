@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
@@ -477,4 +478,14 @@ err_t dir_usage(const char *path, uint64_t *ret_bytes, struct errmsg *msg)
     }
     names_deinit(&walk.folders);
     return err;
+}
+
+err_t dir_free_bytes(const char *path, uint64_t *ret_bytes, struct errmsg *msg)
+{
+    struct statvfs disk;
+    if (statvfs(path, &disk) != 0) {
+        return err_set(msg, err_from_errno(errno), "statvfs %s: %m", path);
+    }
+    *ret_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return ERR_OK;
 }

@@ -75,3 +75,5 @@ NODISCARD err_t dir_list(
     void *context,
     struct errmsg *msg);
 NODISCARD err_t dir_usage(const char *path, uint64_t *ret_bytes, struct errmsg *msg); /* on disk */
+/* What is free for us on the file system of the folder. */
+NODISCARD err_t dir_free_bytes(const char *path, uint64_t *ret_bytes, struct errmsg *msg);

@@ -1,8 +1,5 @@
 #include "common/kv/kv.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
 #include "common/base/mem.h"
@@ -15,6 +12,7 @@
 #define OPEN_FILES_MAX       512
 #define CHECKSUM_XXH3        4
 #define BLOCK_CACHE_TIER     1
+#define INFO_LOG_FATAL       4
 #define NOT_IN_MEMORY        "Result incomplete"
 
 /* Options that have no setter in the C API; they must come before all setters. */
@@ -22,25 +20,17 @@
     "periodic_compaction_seconds=172800;compaction_pri=kMinOverlappingRatio;"                      \
     "avoid_unnecessary_blocking_io=true;allow_fallocate=false"
 
-struct kv {
-    rocksdb_t *db;
-    rocksdb_options_t *options;
-    rocksdb_writeoptions_t *write_synced, *write_volatile;
-    rocksdb_readoptions_t *read_total, *read_prefix, *read_in_memory;
-    rocksdb_flushoptions_t *flush;
-    rocksdb_ingestexternalfileoptions_t *ingest;
-    char *path;
-    _Atomic bool has_stopped; /* see kv_ingest() */
-};
-
 struct kv_batch {
     rocksdb_writebatch_t *writes;
     size_t bytes;
 };
 
 struct kv_iter {
-    rocksdb_iterator_t *iter;
-    const struct kv *kv;
+    rocksdb_iterator_t *iter; /* NULL: there is nothing to see, `failure` says why */
+    struct kv *kv;
+    bool is_inside; /* the gate */
+    err_t failure;
+    struct errmsg *why;
 };
 
 struct kv_file {
@@ -67,11 +57,8 @@ static void shared_init(void)
     rocksdb_lru_cache_options_destroy(options);
 }
 
-/*
- * RocksDB describes a failure as text only. Takes over `text`. A full disk is back-pressure and
- * ends by itself: RocksDB resumes when there is room again.
- */
-static err_t take_error(const struct kv *kv, char *text, struct errmsg *msg)
+/* A full disk is back-pressure and ends by itself: kv_gate.c. */
+err_t kv_take_error(const struct kv *kv, char *text, struct errmsg *msg)
 {
     if (text == NULL) {
         return ERR_OK;
@@ -91,41 +78,21 @@ static err_t take_error(const struct kv *kv, char *text, struct errmsg *msg)
     return err;
 }
 
-static uint64_t background_errors(const struct kv *kv)
+static uint64_t background_errors(struct kv *kv)
 {
     uint64_t errors = 0;
     return rocksdb_property_int(kv->db, "rocksdb.background-errors", &errors) == 0 ? errors : 0;
 }
 
-/* Why RocksDB takes no writes now; NULL: it does. To be freed. */
-static char *why_stopped(struct kv *kv)
-{
-    char *text = NULL;
-    rocksdb_writebatch_t *nothing = rocksdb_writebatch_create();
-    rocksdb_write(kv->db, kv->write_volatile, nothing, &text);
-    rocksdb_writebatch_destroy(nothing);
-    return text;
-}
-
-/* A failed compaction does not stop it; a failed flush of the memtable or of the manifest does. */
-static void look_whether_stopped(struct kv *kv)
-{
-    if (background_errors(kv) == 0 || kv->has_stopped) {
-        return;
-    }
-    char *text = why_stopped(kv);
-    if (text != NULL) {
-        kv->has_stopped = true;
-        rocksdb_free(text);
-    }
-}
-
+/* Inside; not any more when it returns. */
 static err_t take_write_error(struct kv *kv, char *text, struct errmsg *msg)
 {
     if (text != NULL) {
-        look_whether_stopped(kv);
+        kv_look_whether_stopped(kv, false);
     }
-    return take_error(kv, text, msg);
+    err_t err = kv_take_error(kv, text, msg);
+    kv_leave(kv);
+    return err;
 }
 
 static void set_table_options(rocksdb_options_t *options, size_t prefix_size)
@@ -179,7 +146,9 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
     rocksdb_options_set_stats_persist_period_sec(options, 0);
     rocksdb_options_set_keep_log_file_num(options, 2);
     rocksdb_options_set_max_log_file_size(options, 4 * MIB);
-    rocksdb_options_set_info_log_level(options, 2);
+    /* Its text log has the options and no more: on a full disk the second line is an assertion of
+     * Debian's build. What goes wrong the calls say. */
+    rocksdb_options_set_info_log_level(options, INFO_LOG_FATAL);
     rocksdb_options_set_max_manifest_file_size(options, 8 * MIB);
     if (wanted->prefix_size > 0) {
         rocksdb_options_set_prefix_extractor(
@@ -194,16 +163,19 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
 static err_t open_db(struct kv *kv, const struct kv_options *wanted, struct errmsg *msg)
 {
     char *text = NULL;
+    if (!kv_has_room(kv->path)) {
+        return err_set(msg, ERR_FULL, "store %s: no room on the disk to open it", kv->path);
+    }
     rocksdb_options_t *base = rocksdb_options_create();
     kv->options = rocksdb_options_create();
     rocksdb_get_options_from_string(base, OPTIONS_TEXT, kv->options, &text);
     rocksdb_options_destroy(base);
     if (text != NULL) {
-        return take_error(kv, text, msg);
+        return kv_take_error(kv, text, msg);
     }
     set_options(kv->options, wanted);
     kv->db = rocksdb_open(kv->options, kv->path, &text);
-    return take_error(kv, text, msg);
+    return kv_take_error(kv, text, msg);
 }
 
 err_t kv_open(
@@ -217,6 +189,7 @@ err_t kv_open(
 
     struct kv *kv = MEM_NEW(struct kv);
     kv->path = mem_strdup(path);
+    kv_gate_init(kv);
     err_t err = open_db(kv, options, msg);
     if (err != ERR_OK) {
         kv_close(kv);
@@ -252,6 +225,8 @@ void kv_close(struct kv *kv)
     }
     if (kv->db != NULL) {
         rocksdb_close(kv->db);
+    }
+    if (kv->write_synced != NULL) {
         rocksdb_writeoptions_destroy(kv->write_synced);
         rocksdb_writeoptions_destroy(kv->write_volatile);
         rocksdb_readoptions_destroy(kv->read_total);
@@ -261,6 +236,7 @@ void kv_close(struct kv *kv)
         rocksdb_ingestexternalfileoptions_destroy(kv->ingest);
     }
     rocksdb_options_destroy(kv->options);
+    kv_gate_deinit(kv);
     mem_free(kv->path);
     mem_free(kv);
 }
@@ -324,6 +300,7 @@ err_t kv_write(
     struct kv *kv, struct kv_batch *batch, enum kv_durability durability, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_write(
         kv->db, durability == KV_SYNCED ? kv->write_synced : kv->write_volatile, batch->writes,
         &text);
@@ -333,6 +310,7 @@ err_t kv_write(
 err_t kv_put(struct kv *kv, struct bytes key, struct bytes value, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_put(kv->db, kv->write_synced, chars(key), key.size, chars(value), value.size, &text);
     return take_write_error(kv, text, msg);
 }
@@ -340,6 +318,7 @@ err_t kv_put(struct kv *kv, struct bytes key, struct bytes value, struct errmsg 
 err_t kv_delete(struct kv *kv, struct bytes key, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_delete(kv->db, kv->write_synced, chars(key), key.size, &text);
     return take_write_error(kv, text, msg);
 }
@@ -347,62 +326,99 @@ err_t kv_delete(struct kv *kv, struct bytes key, struct errmsg *msg)
 err_t kv_get(struct kv *kv, struct bytes key, struct buf *to, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter(kv, msg));
     rocksdb_pinnableslice_t *value =
         rocksdb_get_pinned(kv->db, kv->read_total, chars(key), key.size, &text);
-    if (text != NULL) {
-        return take_error(kv, text, msg);
+    err_t err = kv_take_error(kv, text, msg);
+    if (err == ERR_OK && value == NULL) {
+        err = err_set(msg, ERR_NOT_FOUND, "store %s: no such key", kv->path);
+    } else if (err == ERR_OK) {
+        size_t size;
+        const char *data = rocksdb_pinnableslice_value(value, &size);
+        buf_append(to, data, size);
+        rocksdb_pinnableslice_destroy(value);
     }
-    if (value == NULL) {
-        return err_set(msg, ERR_NOT_FOUND, "store %s: no such key", kv->path);
-    }
-    size_t size;
-    const char *data = rocksdb_pinnableslice_value(value, &size);
-    buf_append(to, data, size);
-    rocksdb_pinnableslice_destroy(value);
-    return ERR_OK;
+    kv_leave(kv);
+    return err;
 }
 
 err_t kv_flush(struct kv *kv, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_flush(kv->db, kv->flush, &text);
     return take_write_error(kv, text, msg);
 }
 
-static struct kv_iter *create_iter(struct kv *kv, const rocksdb_readoptions_t *options)
+static struct kv_iter *create_iter(
+    struct kv *kv,
+    const rocksdb_readoptions_t *options,
+    err_t (*enter)(struct kv *, struct errmsg *))
 {
     struct kv_iter *iter = MEM_NEW(struct kv_iter);
+    struct errmsg why;
     iter->kv = kv;
+    iter->failure = enter(kv, &why);
+    if (iter->failure != ERR_OK) {
+        iter->why = MEM_NEW(struct errmsg);
+        *iter->why = why;
+        return iter;
+    }
+    iter->is_inside = true;
     iter->iter = rocksdb_create_iterator(kv->db, options);
     return iter;
 }
 
 struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix)
 {
-    return create_iter(kv, within_prefix ? kv->read_prefix : kv->read_total);
+    return create_iter(kv, within_prefix ? kv->read_prefix : kv->read_total, kv_enter);
 }
 
 struct kv_iter *kv_iter_create_in_memory(struct kv *kv)
 {
-    return create_iter(kv, kv->read_in_memory);
+    return create_iter(kv, kv->read_in_memory, kv_try_enter);
+}
+
+/* A compaction is over before the store is closed, and may begin before it is open for all. */
+struct kv_iter *kv_iter_create_in_pass(struct kv *kv, bool within_prefix)
+{
+    struct kv_iter *iter = MEM_NEW(struct kv_iter);
+    rocksdb_t *db = kv->db;
+    iter->kv = kv;
+    iter->failure = db == NULL ? ERR_BUSY : ERR_OK;
+    if (db != NULL) {
+        iter->iter = rocksdb_create_iterator(db, within_prefix ? kv->read_prefix : kv->read_total);
+    }
+    return iter;
 }
 
 void kv_iter_destroy(struct kv_iter *iter)
 {
-    if (iter != NULL) {
-        rocksdb_iter_destroy(iter->iter);
-        mem_free(iter);
+    if (iter == NULL) {
+        return;
     }
+    if (iter->iter != NULL) {
+        rocksdb_iter_destroy(iter->iter);
+    }
+    if (iter->is_inside) {
+        kv_leave(iter->kv);
+    }
+    mem_free(iter->why);
+    mem_free(iter);
 }
 
 void kv_iter_seek(struct kv_iter *iter, struct bytes key)
 {
-    rocksdb_iter_seek(iter->iter, chars(key), key.size);
+    if (iter->iter != NULL) {
+        rocksdb_iter_seek(iter->iter, chars(key), key.size);
+    }
 }
 
 void kv_iter_seek_for_prev(struct kv_iter *iter, struct bytes key)
 {
-    rocksdb_iter_seek_for_prev(iter->iter, chars(key), key.size);
+    if (iter->iter != NULL) {
+        rocksdb_iter_seek_for_prev(iter->iter, chars(key), key.size);
+    }
 }
 
 void kv_iter_next(struct kv_iter *iter)
@@ -419,7 +435,7 @@ void kv_iter_prev(struct kv_iter *iter)
 
 bool kv_iter_valid(const struct kv_iter *iter)
 {
-    return rocksdb_iter_valid(iter->iter) != 0;
+    return iter->iter != NULL && rocksdb_iter_valid(iter->iter) != 0;
 }
 
 struct bytes kv_iter_key(const struct kv_iter *iter)
@@ -439,8 +455,12 @@ struct bytes kv_iter_value(const struct kv_iter *iter)
 err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg)
 {
     char *text = NULL;
+    if (iter->iter == NULL) {
+        return err_set(
+            msg, iter->failure, "%s", iter->why == NULL ? "it is not open" : iter->why->text);
+    }
     rocksdb_iter_get_error(iter->iter, &text);
-    return take_error(iter->kv, text, msg);
+    return kv_take_error(iter->kv, text, msg);
 }
 
 /*
@@ -451,21 +471,25 @@ err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg)
 err_t kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_delete_file_in_range(kv->db, chars(begin), begin.size, chars(end), end.size, &text);
-    TRY(take_error(kv, text, msg));
+    TRY(take_write_error(kv, text, msg));
     struct kv_batch *batch = kv_batch_create();
     kv_batch_delete_range(batch, begin, end);
     err_t err = kv_write(kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
     TRY(err);
     TRY(kv_flush(kv, msg));
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_compact_range(kv->db, chars(begin), begin.size, chars(end), end.size);
+    kv_leave(kv);
     return ERR_OK;
 }
 
 /* The call itself cannot fail; what went wrong in the background the store counts. */
 err_t kv_compact(struct kv *kv, struct errmsg *msg)
 {
+    TRY(kv_enter_to_write(kv, msg));
     uint64_t before = background_errors(kv);
     rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
     rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
@@ -482,6 +506,11 @@ err_t kv_compact(struct kv *kv, struct errmsg *msg)
     }
     rocksdb_compactoptions_destroy(options);
     uint64_t errors = background_errors(kv) - before;
+    bool runs = atomic_load(&kv->health) == KV_RUNS; /* else it was cut short: kv_gate.c */
+    kv_leave(kv);
+    if (!runs) {
+        return err_set(msg, ERR_FULL, "store %s: the disk was full meanwhile", kv->path);
+    }
     if (errors > 0) {
         return err_set(msg, ERR_IO, "store %s: %" PRIu64 " background errors", kv->path, errors);
     }
@@ -490,7 +519,11 @@ err_t kv_compact(struct kv *kv, struct errmsg *msg)
 
 void kv_stop_compacting(struct kv *kv)
 {
-    rocksdb_disable_manual_compaction(kv->db);
+    atomic_store(&kv->is_ending, true);
+    if (kv_try_enter(kv, NULL) == ERR_OK) {
+        rocksdb_disable_manual_compaction(kv->db);
+        kv_leave(kv);
+    }
 }
 
 uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end)
@@ -501,8 +534,12 @@ uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end)
     size_t end_sizes[] = {end.size};
     uint64_t sizes[] = {0};
     char *text = NULL;
+    if (kv_enter(kv, NULL) != ERR_OK) {
+        return 0;
+    }
     rocksdb_approximate_sizes(kv->db, 1, begins, begin_sizes, ends, end_sizes, sizes, &text);
-    err_ignore(take_error(kv, text, NULL), "an estimate for people; 0 says that there is none");
+    err_ignore(kv_take_error(kv, text, NULL), "an estimate for people; 0 says that there is none");
+    kv_leave(kv);
     return sizes[0];
 }
 
@@ -516,7 +553,7 @@ err_t kv_file_create(struct kv *kv, const char *path, struct kv_file **ret_file,
     file->writer = rocksdb_sstfilewriter_create(file->env_options, kv->options);
     char *text = NULL;
     rocksdb_sstfilewriter_open(file->writer, path, &text);
-    err_t err = take_error(kv, text, msg);
+    err_t err = kv_take_error(kv, text, msg);
     if (err != ERR_OK) {
         kv_file_destroy(file);
         return err;
@@ -533,7 +570,7 @@ static err_t take_file_error(const struct kv_file *file, char *text, struct errm
         rocksdb_free(text);
         return err;
     }
-    return take_error(file->kv, text, msg);
+    return kv_take_error(file->kv, text, msg);
 }
 
 err_t kv_file_put(struct kv_file *file, struct bytes key, struct bytes value, struct errmsg *msg)
@@ -566,21 +603,15 @@ void kv_file_destroy(struct kv_file *file)
     }
 }
 
-/*
- * RocksDB 7.8 does not forget that it has stopped: the write path goes on after its recovery, but
- * an ingest takes the number 0 for its files (an assertion in Debian's build).
- */
+/* A stop in the background that nobody has seen would be fatal here: see kv_gate.c. */
 err_t kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg)
 {
     char *text = NULL;
-    if (kv->has_stopped) {
-        text = why_stopped(kv);
-        return text != NULL ? take_error(kv, text, msg)
-                            : err_set(
-                                  msg, ERR_FAILED,
-                                  "store %s: a background write failed and RocksDB has recovered "
-                                  "since; it takes files only when it is opened again",
-                                  kv->path);
+    TRY(kv_enter_to_write(kv, msg));
+    kv_look_whether_stopped(kv, true);
+    if (atomic_load(&kv->health) != KV_RUNS) {
+        kv_leave(kv);
+        TRY(kv_enter_to_write(kv, msg)); /* it says why not */
     }
     rocksdb_ingest_external_file(kv->db, paths, count, kv->ingest, &text);
     return take_write_error(kv, text, msg);
@@ -588,7 +619,11 @@ err_t kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct er
 
 uint64_t kv_level0_files(struct kv *kv)
 {
+    if (kv_enter(kv, NULL) != ERR_OK) {
+        return 0;
+    }
     char *text = rocksdb_property_value(kv->db, "rocksdb.num-files-at-level0");
+    kv_leave(kv);
     ASSERT(text != NULL); /* RocksDB knows the property */
     uint64_t count = 0;
     for (const char *at = text; *at >= '0' && *at <= '9'; at++) {
@@ -600,7 +635,11 @@ uint64_t kv_level0_files(struct kv *kv)
 
 uint64_t kv_files_stamp(struct kv *kv)
 {
+    if (kv_enter(kv, NULL) != ERR_OK) {
+        return 0;
+    }
     const rocksdb_livefiles_t *files = rocksdb_livefiles(kv->db);
+    kv_leave(kv);
     struct buf names = {0};
     for (int i = 0; i < rocksdb_livefiles_count(files); i++) {
         const char *name = rocksdb_livefiles_name(files, i); /* with a number that is used once */
@@ -615,6 +654,7 @@ uint64_t kv_files_stamp(struct kv *kv)
 err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg)
 {
     char *text = NULL;
+    TRY(kv_enter_to_write(kv, msg));
     rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(kv->db, &text);
     if (text == NULL) {
         rocksdb_checkpoint_create(checkpoint, path, 0, &text); /* 0: with what is in memory */

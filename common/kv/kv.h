@@ -4,6 +4,11 @@
  *
  * Keys order by memcmp. All calls block: use them from workers or at start. Threads: [any] on one
  * kv, but an iterator belongs to one thread. Destroy every iterator before kv_close().
+ *
+ * A full disk is ERR_FULL and ends by itself: what writes is refused, what reads goes on. When
+ * there is room again the next write opens the store anew in place; readers wait for the moment
+ * that this takes, and it waits for iterators to be destroyed. Any other failure that stops RocksDB
+ * is ERR_FAILED from then on: close the store and open it again.
  */
 #pragma once
 
@@ -61,6 +66,8 @@ struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix);
  * kv_iter_error(). Does not block: for the loop.
  */
 struct kv_iter *kv_iter_create_in_memory(struct kv *kv);
+/* For a pass of the store's own filter. Its error may be that the store is being opened. */
+struct kv_iter *kv_iter_create_in_pass(struct kv *kv, bool within_prefix);
 void kv_iter_destroy(struct kv_iter *iter);
 void kv_iter_seek(struct kv_iter *iter, struct bytes key);          /* first key >= key */
 void kv_iter_seek_for_prev(struct kv_iter *iter, struct bytes key); /* last key <= key */
@@ -92,9 +99,6 @@ void kv_file_destroy(struct kv_file *file); /* NULL is fine; the file stays wher
 /*
  * The files become part of the store, all or none, durable when it returns; they are moved. What
  * they hold is newer than everything that was there. Their key ranges must not overlap each other.
- *
- * When a background write has failed and stopped the store (a full disk under a memtable's flush),
- * each call says why until RocksDB has recovered, and from then on ERR_FAILED: open it again.
  */
 NODISCARD err_t
 kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg);
@@ -117,3 +121,6 @@ uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);
  */
 NODISCARD err_t kv_compact(struct kv *kv, struct errmsg *msg);
 void kv_stop_compacting(struct kv *kv); /* kv_compact() ends soon, now and later */
+
+/* [any], does not block: it is stopped by a full disk. A write, also an empty one, may mend it. */
+bool kv_waits_for_room(const struct kv *kv);

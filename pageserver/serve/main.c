@@ -18,6 +18,8 @@
       "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
     X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
+    X(size, disk_reserve, "64MB", RESTART,                                                         \
+      "no flush leaves less free on the disk: for compactions, and for deleting")                  \
     X(u64, image_after_records, "64", RESTART,                                                     \
       "a page gets an image when so many records lie on the last one: no read applies more")       \
     X(ms, wait_timeout, "30s", RESTART, "how long a read waits for its LSN")                       \
@@ -107,6 +109,7 @@ static err_t start(struct app *app, struct errmsg *msg)
                 .wal_bytes = conf.history_retention_bytes,
             },
         .gc_period_ms = conf.gc_period,
+        .disk_reserve_bytes = conf.disk_reserve,
     };
     app_of_server = app;
     TRY(server_start(&server, &options, msg));

@@ -64,9 +64,7 @@ err_t management_find_tenant(
     struct tenant_id id;
     TRY(tenant_id_parse(http_request_param(http, "tenant"), &id, msg));
     *ret_tenant = tenants_find(server->tenants, id);
-    return *ret_tenant == NULL
-               ? err_set(msg, ERR_NOT_FOUND, "no tenant %s here", tenant_id_text(id).text)
-               : ERR_OK;
+    return *ret_tenant == NULL ? tenants_why_missing(server->tenants, id, msg) : ERR_OK;
 }
 
 err_t management_find_timeline(

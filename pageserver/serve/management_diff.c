@@ -183,7 +183,10 @@ static err_t fill_side(
     TRY(timeline_id_parse(timeline_text, &id, msg));
     TRY(query_side_lsn(call->http, lsn_name, &side->lsn, msg));
     struct tenant *tenant = tenants_find(management.server->tenants, tenant_id);
-    struct timeline *tl = tenant == NULL ? NULL : tenant_find_timeline(tenant, id);
+    if (tenant == NULL) {
+        return tenants_why_missing(management.server->tenants, tenant_id, msg);
+    }
+    struct timeline *tl = tenant_find_timeline(tenant, id);
     if (tl == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(id).text);
     }

@@ -24,7 +24,7 @@ static err_t find_mirror(
     struct tenant *tenant = tenants_find(management.server->tenants, id);
     struct mirror *mirror = tenant == NULL ? NULL : mirror_find(tenant);
     if (mirror == NULL) {
-        return err_set(msg, ERR_NOT_FOUND, "no tenant %s here", tenant_id_text(id).text);
+        return tenants_why_missing(management.server->tenants, id, msg);
     }
     *ret_tenant = tenant;
     *ret_mirror = mirror;

@@ -183,7 +183,7 @@ static err_t find_timeline(
 {
     struct tenant *tenant = tenants_find(server->tenants, hello->tenant);
     if (tenant == NULL) {
-        return err_set(msg, ERR_NOT_FOUND, "no tenant %s here", tenant_id_text(hello->tenant).text);
+        return tenants_why_missing(server->tenants, hello->tenant, msg);
     }
     /* Whoever knows of a newer attachment must not read here: ingest may have moved on elsewhere.
      * An older number is harmless, a compute may have started before this attachment. */

@@ -224,6 +224,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .layers_bytes = options->layers_bytes,
         .retention = options->retention,
         .gc_period_ms = options->gc_period_ms,
+        .disk_reserve_bytes = options->disk_reserve_bytes,
         .user = &server->tenants_user,
     };
     return tenants_open(&tenants, &server->tenants, msg);
@@ -318,6 +319,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
 
 void server_not_ready(struct server *server, struct buf *reasons)
 {
+    tenants_describe_shut(server->tenants, reasons);
     for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
          tenant = tenants_next(server->tenants, tenant)) {
         if (tenant_failure(tenant) != NULL) {
@@ -325,6 +327,11 @@ void server_not_ready(struct server *server, struct buf *reasons)
                 reasons, "tenant %s: %s\n", tenant_id_text(tenant_id(tenant)).text,
                 tenant_failure(tenant));
             continue;
+        }
+        if (tenant_full(tenant) != NULL) {
+            buf_printf(
+                reasons, "tenant %s: waits for room on the disk: %s\n",
+                tenant_id_text(tenant_id(tenant)).text, tenant_full(tenant));
         }
         for (struct timeline *tl = tenant_first_timeline(tenant); tl != NULL;
              tl = tenant_next_timeline(tenant, tl)) {

@@ -35,7 +35,7 @@ struct server_options {
     uint64_t upload_interval_ms, leaked_after_ms;
     const char *control_url, *control_token;
     struct history_retention retention;
-    uint64_t gc_period_ms;
+    uint64_t gc_period_ms, disk_reserve_bytes;
     unsigned image_after_records;
 };
 

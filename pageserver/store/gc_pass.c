@@ -38,8 +38,8 @@ struct gc_pass {
 static void make_iterators(struct gc_pass *pass)
 {
     if (pass->versions == NULL) {
-        pass->versions = kv_iter_create(pass->kv, true);
-        pass->keys = kv_iter_create(pass->kv, false);
+        pass->versions = kv_iter_create_in_pass(pass->kv, true);
+        pass->keys = kv_iter_create_in_pass(pass->kv, false);
     }
 }
 

@@ -287,8 +287,8 @@ err_t page_store_flush(struct page_store *store, struct errmsg *msg)
     mono_ns_t begin = clock_mono();
     bool others = atomic_exchange(&store->is_flushing, true);
     ASSERT(!others);
-    err_t err = ERR_OK;
-    if (store->frozen_count > 0) {
+    err_t err = kv_waits_for_room(store->kv) ? kv_flush(store->kv, msg) : ERR_OK;
+    if (err == ERR_OK && store->frozen_count > 0) {
         err = write_frozen(store, msg); /* a flush before this one failed */
     }
     if (err == ERR_OK) {

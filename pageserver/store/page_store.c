@@ -88,6 +88,11 @@ void page_store_close(struct page_store *store)
     mem_free(store);
 }
 
+bool page_store_waits_for_room(const struct page_store *store)
+{
+    return kv_waits_for_room(store->kv);
+}
+
 uint64_t page_store_open_bytes(const struct page_store *store)
 {
     return atomic_load_explicit(&store->open_bytes, memory_order_relaxed);

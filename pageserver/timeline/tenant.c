@@ -57,6 +57,11 @@ const char *tenant_failure(const struct tenant *tenant)
     return tenant->failure[0] == '\0' ? NULL : tenant->failure;
 }
 
+const char *tenant_full(const struct tenant *tenant)
+{
+    return tenant->full[0] == '\0' ? NULL : tenant->full;
+}
+
 struct tenant *tenants_find(struct tenants *tenants, struct tenant_id id)
 {
     LIST_FOR_EACH(&tenants->list, link)

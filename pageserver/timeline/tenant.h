@@ -67,12 +67,14 @@ struct tenants_options {
     uint64_t flush_bytes;  /* flush a tenant when so much was written ... */
     uint64_t flush_age_ms; /* ... or when the oldest of it is that old ... */
     size_t layers_bytes; /* ... or when the layers of all tenants take half of this: the largest */
+    uint64_t disk_reserve_bytes; /* no flush leaves less free: for compactions, and for deleting */
     struct history_retention retention; /* of tenants that have no setting of their own */
     uint64_t gc_period_ms; /* between two rounds that move the cutoffs; 0: only when asked to */
     struct tenants_user *user;
 };
 
-/* Opens every tenant in the folder. Blocking: at start. */
+/* Opens every tenant in the folder; one that cannot be opened is left out, and says why. Blocking:
+ * at start. */
 NODISCARD err_t tenants_open(
     const struct tenants_options *options, struct tenants **ret_tenants, struct errmsg *msg);
 /* No request, flush, erasure or read is under way. */
@@ -83,6 +85,13 @@ void tenants_stop(struct tenants *tenants);
 void tenants_close(struct tenants *tenants);
 
 struct tenant *tenants_find(struct tenants *tenants, struct tenant_id id); /* NULL: unknown */
+/*
+ * Why it is not found: ERR_NOT_FOUND, or it is here and its store cannot be opened: ERR_FULL, which
+ * ends by itself, or ERR_FAILED until it is attached anew or the process starts again.
+ */
+NODISCARD err_t
+tenants_why_missing(const struct tenants *tenants, struct tenant_id id, struct errmsg *msg);
+void tenants_describe_shut(const struct tenants *tenants, struct buf *to); /* a line for each */
 struct tenant *tenants_first(struct tenants *tenants);                     /* NULL: none */
 struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant);
 
@@ -91,6 +100,8 @@ struct tenant_id tenant_id(const struct tenant *tenant);
 generation_t tenant_generation(const struct tenant *tenant);
 const char *tenant_failure(
     const struct tenant *tenant); /* its storage is out of service; or NULL */
+/* Its disk is full: ingest waits, what reads goes on, it ends by itself; or NULL. */
+const char *tenant_full(const struct tenant *tenant);
 struct page_store *tenant_store(const struct tenant *tenant);
 void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE]);
 /* While it is held, its store stays open: it is neither deleted nor closed. */
@@ -136,7 +147,8 @@ struct tenant_request {
     struct tenants *tenants;
     struct tenant *tenant;
     struct tenant_id tenant_id;
-    generation_t generation;
+    generation_t generation; /* of an attach; 0: the one that the store has */
+    bool is_on_disk;
     struct timeline_info info;
     bool holds_texts; /* of `info` */
     struct ingest_position position;

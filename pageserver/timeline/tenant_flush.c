@@ -2,12 +2,16 @@
 #include "common/base/clock.h"
 #include "common/base/metric.h"
 #include "common/base/str.h"
+#include "common/io/file.h"
 #include "pageserver/timeline/tenant_private.h"
 
 METRIC_COUNTER(
     flushes_throttled,
     "pageserver_store_flushes_throttled_total",
     "flushes put off because compaction was behind");
+
+METRIC_GAUGE(
+    full_count, "pageserver_tenants_disk_full", "tenants whose flush waits for room on the disk");
 
 #define RETRY_MS 100
 
@@ -20,14 +24,35 @@ static void fail_all(struct tenant *tenant, const char *why)
     }
 }
 
+/*
+ * ERR_FULL before RocksDB finds out: a compaction that gives room back and the row that deletes a
+ * branch need some themselves. Layers become at most as large as they are.
+ */
+static err_t check_room(const struct tenant *tenant, struct errmsg *msg)
+{
+    uint64_t unused = 0;
+    TRY(dir_free_bytes(tenant->tenants->folder, &unused, msg));
+    uint64_t needed = page_store_open_bytes(tenant->store) + page_store_frozen_bytes(tenant->store);
+    uint64_t reserve = tenant->tenants->options.disk_reserve_bytes;
+    if (unused >= needed && unused - needed >= reserve) {
+        return ERR_OK;
+    }
+    return err_set(
+        msg, ERR_FULL,
+        "%" PRIu64 " bytes are free on the disk, a flush needs %" PRIu64 " and leaves %" PRIu64
+        " (disk_reserve)",
+        unused, needed, reserve);
+}
+
 /* ERR_BUSY: compaction is behind, each more flush would make every read slower. */
 static err_t flush(struct job *job)
 {
     struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
-    if (page_store_is_behind(tenant->store)) {
+    if (!page_store_waits_for_room(tenant->store) && page_store_is_behind(tenant->store)) {
         metric_add(&flushes_throttled, 1);
         return err_set(&job->msg, ERR_BUSY, "compaction is behind");
     }
+    TRY(check_room(tenant, &job->msg));
     return page_store_flush(tenant->store, &job->msg);
 }
 
@@ -49,20 +74,40 @@ static void tell_durable(struct tenant *tenant)
     }
 }
 
+/* Told when it begins and when it ends: it may last for hours. */
+static void set_full(struct tenant *tenant, const char *why)
+{
+    if (tenant->full[0] == '\0' && why[0] != '\0') {
+        log_warn(&tenant->log, "no room: %s; ingest waits, reads go on", why);
+        metric_add(&full_count, 1);
+    } else if (tenant->full[0] != '\0' && why[0] == '\0') {
+        log_info(&tenant->log, "there is room again");
+        metric_add(&full_count, -1);
+    }
+    err_ignore(str_copy(tenant->full, sizeof(tenant->full), why, NULL), "errmsg texts fit");
+}
+
+void tenant_forget_full(struct tenant *tenant)
+{
+    set_full(tenant, "");
+}
+
 static void on_flushed(struct job *job)
 {
     struct tenant *tenant = CONTAINER_OF(job, struct tenant, flush_job);
     tenant->flushing = false;
     if (job->result == ERR_OK) {
+        set_full(tenant, "");
         tenant->dirty_since = page_store_open_bytes(tenant->store) > 0 ? clock_mono() : 0;
         tell_durable(tenant);
         tenant->tenants->options.user->on_flushed(tenant->tenants->options.user, tenant);
     } else if (job->result == ERR_BUSY) {
         tenant->retry_at = clock_mono() + RETRY_MS * NS_PER_MS;
     } else if (job->result == ERR_FULL) {
-        log_warn(&tenant->log, "flush: %s; will retry", job->msg.text);
+        set_full(tenant, job->msg.text);
         tenant->retry_at = clock_mono() + NS_PER_S;
     } else {
+        set_full(tenant, "");
         log_error(&tenant->log, "flush: %s; the tenant's storage is out of service", job->msg.text);
         fail_all(tenant, job->msg.text);
     }
@@ -88,7 +133,8 @@ static bool may_flush(const struct tenant *tenant, mono_ns_t now)
         now < tenant->retry_at) {
         return false;
     }
-    return page_store_open_bytes(tenant->store) + page_store_frozen_bytes(tenant->store) > 0;
+    return page_store_open_bytes(tenant->store) + page_store_frozen_bytes(tenant->store) > 0 ||
+           page_store_waits_for_room(tenant->store);
 }
 
 void tenant_flush_if_due(struct tenant *tenant)
@@ -101,7 +147,8 @@ void tenant_flush_if_due(struct tenant *tenant)
         tenant->dirty_since = now;
     }
     const struct tenants_options *options = &tenant->tenants->options;
-    bool is_retry = page_store_frozen_bytes(tenant->store) > 0;
+    bool is_retry =
+        page_store_frozen_bytes(tenant->store) > 0 || page_store_waits_for_room(tenant->store);
     if (is_retry || page_store_open_bytes(tenant->store) >= options->flush_bytes ||
         now - tenant->dirty_since >= options->flush_age_ms * NS_PER_MS) {
         start_flush(tenant);

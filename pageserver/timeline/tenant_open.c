@@ -28,6 +28,7 @@ WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
 static void tenant_destroy(struct tenant *tenant)
 {
     ASSERT(list_is_empty(&tenant->members));
+    tenant_forget_full(tenant);
     page_store_close(tenant->store);
     history_destroy(tenant->history); /* compactions asked it until now */
     mem_free(tenant->buckets);
@@ -272,6 +273,7 @@ static void show_tenant(struct tenants *tenants, struct tenant *tenant)
 {
     struct tenants_user *user = tenants->options.user;
     history_start(tenant->history, tenant->next_number);
+    tenants_shut_opened(tenants, tenant->id);
     tenants_add(tenants, tenant);
     if (user->on_tenant != NULL) {
         user->on_tenant(user, tenant);
@@ -353,7 +355,12 @@ static err_t open_entry(const char *name, void *context, struct errmsg *msg)
         log_warn(NULL, "%s/%s is no tenant: ignored", tenants->folder, name);
         return ERR_OK;
     }
-    return open_tenant(tenants, id, msg);
+    err_t err = open_tenant(tenants, id, msg);
+    if (err == ERR_OK || err == ERR_BUSY) { /* another process has this folder */
+        return err;
+    }
+    tenants_shut_add(tenants, id, err, msg);
+    return ERR_OK;
 }
 
 /* Nobody reads and nothing runs; what waits to be erased can wait for another start. */
@@ -378,6 +385,7 @@ static void on_tick(struct timer *timer)
         tenant_flush_if_due(tenant);
         tenant_collect_if_due(tenant, clock_mono());
     }
+    tenants_open_shut_if_due(tenants, clock_mono());
     if (page_stores_memory() > tenants->options.layers_bytes / 2) {
         tenants_flush_largest(tenants);
     }
@@ -391,6 +399,7 @@ err_t tenants_open(
     tenants->options = *options;
     list_init(&tenants->list);
     list_init(&tenants->requests);
+    list_init(&tenants->shut);
     doomed_tenants_init(
         &tenants->doomed, options->loop, options->executor, options->user, tenants->folder);
     err_t err =
@@ -447,6 +456,7 @@ void tenants_close(struct tenants *tenants)
         tenant_destroy(tenant);
         metric_add(&tenant_count, -1);
     }
+    tenants_shut_drop_all(tenants);
     doomed_tenants_deinit(&tenants->doomed);
     mem_free(tenants);
 }
@@ -467,11 +477,22 @@ static err_t write_tenant_row(
     return err;
 }
 
+/* What was opened may be newer than who attaches it knows: it was shut until now. */
+static err_t take_generation(struct tenant *tenant, generation_t generation, struct errmsg *msg)
+{
+    if (generation < tenant->generation) {
+        return err_set(msg, ERR_STALE, "attached with generation %" PRIu32, tenant->generation);
+    }
+    TRY(write_tenant_row(tenant->store, tenant->id, generation, msg));
+    tenant->generation = generation;
+    return ERR_OK;
+}
+
 /* From elsewhere when there is something of it; else the tenant begins empty. */
 static err_t make_folder(struct tenant_request *request, const char *path, struct errmsg *msg)
 {
     struct tenants_user *user = request->tenants->options.user;
-    if (user->restore != NULL) {
+    if (user->restore != NULL && !request->is_on_disk) {
         TRY(user->restore(user, request->tenant_id, request->generation, path, msg));
     }
     return dir_create_durably(path, msg);
@@ -486,18 +507,21 @@ static err_t attach_new(struct job *job)
     TRY(store_path(request->tenants, request->tenant_id, "", path, &job->msg));
     TRY(make_folder(request, path, &job->msg));
     TRY(open_store(request->tenants, path, &history, &store, &job->msg));
-    err_t err = write_tenant_row(store, request->tenant_id, request->generation, &job->msg);
+    /* Nobody else sees the tenant before on_attached_new links it. */
+    struct tenant *tenant = tenant_create(request->tenants, request->tenant_id, history, store);
+    err_t err = load_tenant_row(tenant, &job->msg);
+    if (err == ERR_OK && request->generation != 0) {
+        err = take_generation(tenant, request->generation, &job->msg);
+    }
     if (err == ERR_OK) {
         err = load_timelines(store, &request->loaded, &job->msg);
     }
     if (err != ERR_OK) {
-        page_store_close(store);
-        history_destroy(history);
+        tenant_destroy(tenant);
         return err;
     }
-    /* Nobody else sees the tenant before on_attached_new links it. */
-    request->tenant = tenant_create(request->tenants, request->tenant_id, history, store);
-    request->tenant->generation = request->generation;
+    request->generation = tenant->generation;
+    request->tenant = tenant;
     return ERR_OK;
 }
 
@@ -569,6 +593,7 @@ void tenant_attach(
     tenant_request_begin(request, tenants, tenant);
     request->tenant_id = id;
     request->generation = generation;
+    request->is_on_disk = tenants_is_shut(tenants, id);
     if (under_way) {
         tenant_request_answer(
             request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
@@ -592,6 +617,16 @@ void tenant_attach(
         request->job = (struct job){.run = attach_again, .done = on_attached_again};
         lane_submit(&tenant->lane, &request->job);
     }
+}
+
+void tenant_open_again(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
+{
+    tenant_request_begin(request, tenants, NULL);
+    request->tenant_id = id;
+    request->generation = 0;
+    request->is_on_disk = true;
+    request->job = (struct job){.run = attach_new, .done = on_attached_new};
+    executor_submit(tenants->options.executor, &request->job);
 }
 
 /* The rename is the moment of deletion; what it leaves goes in the background. */
@@ -643,9 +678,7 @@ void tenant_delete(struct tenants *tenants, struct tenant_request *request, stru
     request->tenant_id = id;
     request->tenant = tenant;
     if (tenant == NULL) {
-        tenant_request_answer(
-            request,
-            err_set(&request->msg, ERR_NOT_FOUND, "no tenant %s", tenant_id_text(id).text));
+        tenant_request_answer(request, tenants_why_missing(tenants, id, &request->msg));
     } else if (!list_is_empty(&tenant->requests)) {
         tenant_request_answer(
             request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));

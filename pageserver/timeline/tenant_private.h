@@ -22,6 +22,7 @@ struct tenant {
     size_t member_count, bucket_count;
     uint32_t next_number;
     char failure[sizeof(((struct errmsg *)NULL)->text)];
+    char full[sizeof(((struct errmsg *)NULL)->text)]; /* why no flush finds room; empty: they do */
     bool deleting;
     unsigned holds;
     struct tenant_user *user;
@@ -44,7 +45,7 @@ struct tenant {
 struct tenants {
     struct tenants_options options;
     char folder[PATH_SIZE];
-    struct list list, requests;
+    struct list list, requests, shut;
     struct doomed_tenants doomed;
     size_t count;
     struct timer tick;
@@ -69,6 +70,18 @@ void tenant_remove_member(struct tenant *tenant, struct timeline *tl); /* ... an
 void tenant_drop_members(struct tenant *tenant);
 void tenant_note_advanced(struct tenant *tenant, struct timeline *tl);
 
+/* -- tenant_open.c, tenant_shut.c -- */
+
+void tenants_shut_add(
+    struct tenants *tenants, struct tenant_id id, err_t result, const struct errmsg *why);
+void tenants_shut_opened(struct tenants *tenants, struct tenant_id id);
+bool tenants_is_shut(const struct tenants *tenants, struct tenant_id id);
+void tenants_open_shut_if_due(struct tenants *tenants, mono_ns_t now);
+void tenants_shut_drop_all(struct tenants *tenants);
+/* As it is on this disk, with the generation that it has there. */
+void tenant_open_again(
+    struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
+
 /* -- tenant_timelines.c -- */
 
 /* Is a request about this timeline, or one that needs it as parent, under way? */
@@ -85,6 +98,8 @@ bool tenant_is_on_its_way(struct tenant *tenant, const struct timeline *tl);
 void tenant_bury_unneeded(struct tenant *tenant);
 
 /* -- tenant_flush.c -- */
+
+void tenant_forget_full(struct tenant *tenant); /* it ends */
 
 void tenant_flush_if_due(struct tenant *tenant);
 /* The layers of all tenants take too much: the largest go first, until enough is on its way. */

@@ -128,7 +128,7 @@ class Operator(threading.Thread):
 
 
 class Run:
-    def __init__(self, cluster, project, seed):
+    def __init__(self, cluster, project, seed, settings=SETTINGS):
         self.cluster, self.seed = cluster, seed
         self.rng = random.Random(f"pageserver {seed}")
         self.violations = []
@@ -137,7 +137,7 @@ class Run:
         tenant, timeline = place_of(cluster, project.main())
         self.tenant, self.timeline, self.generation = tenant["tenant"], timeline, tenant["generation"]
         cluster.kill(PAGESERVER)
-        self.subject = Daemon(cluster, cluster.data / PAGESERVER, SETTINGS, cluster.data / f"conf/{PAGESERVER}.conf")
+        self.subject = Daemon(cluster, cluster.data / PAGESERVER, settings, cluster.data / f"conf/{PAGESERVER}.conf")
         # It has acknowledged a tenant and its first timeline, and nothing else has synced a folder since.
         cluster.disks[PAGESERVER].command("cut 1 0")
         with self.silence():

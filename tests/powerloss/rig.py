@@ -1,4 +1,4 @@
-"""A local cluster whose safekeepers and pageserver have their folders on lossyfs, each on a disk of its own."""
+"""A local cluster whose safekeepers, pageserver and object store have their folders on lossyfs, each on a disk of its own."""
 import contextlib
 import os
 import pathlib
@@ -11,6 +11,7 @@ from cluster import Cluster, http, wait_for
 
 SAFEKEEPERS = ["safekeeper-1", "safekeeper-2", "safekeeper-3"]
 PAGESERVER = "pageserver-1"
+OBJECTS = "objects"
 
 
 def lsn_value(text):
@@ -45,7 +46,7 @@ class LossyCluster(Cluster):
         super().__init__(build)
         self.disks, self.running = {}, False
         try:
-            for name in [*SAFEKEEPERS, PAGESERVER]:
+            for name in [*SAFEKEEPERS, PAGESERVER, OBJECTS]:
                 self.disks[name] = lossy_disk.Disk(self.build, self.data / name, names)
         except Exception:
             self.down()

@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "lib"))
 sys.path.insert(0, str(HERE.parent / "chaos"))
 
+import full_disk # noqa: E402
 import lossy_disk # noqa: E402
 import mount_checks # noqa: E402
 import pageserver # noqa: E402
@@ -112,6 +113,15 @@ def pageserver_comes_back_in_a_state_that_it_had(args, cluster):
         benchmark.stop()
 
 
+def pageserver_goes_on_after_a_full_disk(args, cluster):
+    project = cluster.create_project("full")
+    benchmark = safekeepers.Benchmark(project.main(), rate=100)
+    try:
+        print("   " + full_disk.run(cluster, project, args.seed, args.count or (20 if args.full else 2)), flush=True)
+    finally:
+        benchmark.stop()
+
+
 def safekeepers_keep_what_was_acknowledged(args, cluster):
     branch = cluster.create_project("safekeepers").main()
     print("   " + safekeepers.run(cluster, branch, args.seed, args.count or (100 if args.full else 5),
@@ -131,7 +141,7 @@ def checks_of(args, shared):
     for check in (store_prefix_state, lying_disk_is_noticed_by_the_store_model, row_without_a_sync_is_noticed,
                   store_says_when_its_disk_was_full):
         yield check.__name__, functools.partial(check, args)
-    for check in (pageserver_comes_back_in_a_state_that_it_had, safekeepers_keep_what_was_acknowledged, lying_disks_are_noticed):
+    for check in (pageserver_comes_back_in_a_state_that_it_had, pageserver_goes_on_after_a_full_disk, safekeepers_keep_what_was_acknowledged, lying_disks_are_noticed):
         yield check.__name__, functools.partial(shared.check, check)
 
 

@@ -57,6 +57,7 @@ static inline void fixture_on_rewritten(struct tenants_user *user, struct tenant
 static uint64_t fixture_flush_bytes = 1 * MIB;
 static size_t fixture_layers_bytes = 64 * MIB;
 static uint64_t fixture_gc_period_ms;
+static uint64_t fixture_disk_reserve_bytes;
 
 static inline void fixture_open_tenants(void)
 {
@@ -75,6 +76,7 @@ static inline void fixture_open_tenants(void)
         .flush_age_ms = 3600 * 1000,
         .layers_bytes = fixture_layers_bytes,
         .gc_period_ms = fixture_gc_period_ms,
+        .disk_reserve_bytes = fixture_disk_reserve_bytes,
         .user = &fixture.user,
     };
     ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);

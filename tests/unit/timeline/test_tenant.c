@@ -270,6 +270,73 @@ START_TEST(test_row_does_not_wait_for_a_flush)
 }
 END_TEST
 
+/* The file that says which manifest is the newest, of a tenant that is not open. */
+static void write_current(uint8_t tenant, struct bytes content)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(
+        path, sizeof(path), "%s/tenants/%s/CURRENT", fixture.folder,
+        tenant_id_text(tenant_number(tenant)).text);
+    ck_assert_ok(file_write_durably(path, content, &msg), &msg);
+}
+
+START_TEST(test_damaged_tenant_is_out_of_service_until_it_can_be_opened_and_others_are_not)
+{
+    struct buf whole = {0}, reasons = {0};
+    char path[PATH_SIZE];
+    fixture_begin_with_root();
+    ck_assert_int_eq(attach(2, 5), ERR_OK);
+    fixture_settle();
+    tenants_close(fixture.tenants);
+    (void)snprintf(
+        path, sizeof(path), "%s/tenants/%s/CURRENT", fixture.folder,
+        tenant_id_text(tenant_number(2)).text);
+    ck_assert_ok(file_read_all(path, 100, &whole, &msg), &msg);
+    write_current(2, bytes_of_str("MANIFEST-999999\n"));
+    fixture_open_tenants();
+    ck_assert_ptr_nonnull(find(1));
+    ck_assert_ptr_null(tenants_find(fixture.tenants, tenant_number(2)));
+    ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(2), &msg), ERR_FAILED);
+    ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(3), &msg), ERR_NOT_FOUND);
+    tenants_describe_shut(fixture.tenants, &reasons);
+    ck_assert_ptr_nonnull(strstr(buf_cstr(&reasons), "MANIFEST-999999"));
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_delete(fixture.tenants, &request, tenant_number(2));
+    ck_assert_int_eq(fixture_run(), ERR_FAILED);
+    ck_assert_int_ne(attach(2, 6), ERR_OK);
+    write_current(2, buf_view(&whole));
+    ck_assert_int_eq(attach(2, 4), ERR_STALE);
+    ck_assert_int_eq(attach(2, 6), ERR_OK);
+    ck_assert_ptr_nonnull(tenants_find(fixture.tenants, tenant_number(2)));
+    buf_clear(&reasons);
+    tenants_describe_shut(fixture.tenants, &reasons);
+    ck_assert_uint_eq(reasons.size, 0);
+    buf_deinit(&reasons);
+    buf_deinit(&whole);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_flush_leaves_the_reserve_of_the_disk_alone)
+{
+    fixture_disk_reserve_bytes = UINT64_MAX / 4;
+    fixture_begin_with_root();
+    fill_layer(the_tenant(), 2 * MIB); /* due at once */
+    while (tenant_full(the_tenant()) == NULL) {
+        fixture_settle();
+    }
+    ck_assert_ptr_nonnull(strstr(tenant_full(the_tenant()), "disk_reserve"));
+    ck_assert_ptr_null(tenant_failure(the_tenant()));
+    ck_assert_uint_gt(open_bytes(the_tenant()), 0);
+    ck_assert(!tenant_has_room(the_tenant()));
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK); /* a row still finds room */
+    fixture_disk_reserve_bytes = 0;
+    fixture_reopen();
+    ck_assert_ptr_null(tenant_full(the_tenant()));
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_deleted_tenant_leaves_nothing)
 {
     fixture_begin_with_root();
@@ -300,4 +367,6 @@ UNIT_MAIN(
     test_parent_with_children_is_not_deleted,
     test_numbers_are_never_used_again,
     test_versions_are_erased_only_after_the_last_reader,
+    test_damaged_tenant_is_out_of_service_until_it_can_be_opened_and_others_are_not,
+    test_flush_leaves_the_reserve_of_the_disk_alone,
     test_deleted_tenant_leaves_nothing);
