@@ -512,7 +512,10 @@ err_t kv_compact(struct kv *kv, struct errmsg *msg)
         return err_set(msg, ERR_FULL, "store %s: the disk was full meanwhile", kv->path);
     }
     if (errors > 0) {
-        return err_set(msg, ERR_IO, "store %s: %" PRIu64 " background errors", kv->path, errors);
+        return err_set(
+            msg, kv_has_room(kv->path) ? ERR_IO : ERR_FULL,
+            "store %s: %" PRIu64 " background errors%s", kv->path, errors,
+            kv_has_room(kv->path) ? "" : ", there is no room on the disk");
     }
     return ERR_OK;
 }

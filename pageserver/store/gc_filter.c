@@ -181,8 +181,12 @@ static bool is_needed(struct gc_filter *filter, lsn_t lsn, struct bytes value)
     if (!version_is_needed(filter, lsn)) {
         return false;
     }
-    return lsn > filter->keep->cutoff || !says_not_there(filter->page, value) ||
-           hides_something(filter, lsn);
+    if (lsn > filter->keep->cutoff || !says_not_there(filter->page, value)) {
+        return true;
+    }
+    bool hides = hides_something(filter, lsn);
+    filter->hiding += hides ? 1 : 0;
+    return hides;
 }
 
 static void enter_timeline(struct gc_filter *filter, uint32_t timeline)

@@ -21,7 +21,8 @@
  * at some point, at the cutoff, or lies above the cutoff. A version that only says that something
  * is not there (a dropped fork, a finished prepared transaction) goes when nothing is left in the
  * store that it hides: for every read, nothing and "not there" are the same. What else the same
- * compaction drops is still in the store, so that takes a second one.
+ * compaction drops is still in the store, so that takes another one: `hiding` counts what stayed
+ * for that reason.
  */
 #pragma once
 
@@ -82,7 +83,7 @@ struct gc_lookup {
 struct gc_filter {
     const struct gc_horizon *horizon;
     struct gc_lookup *lookup;
-    uint64_t seen, dropped, dropped_bytes;
+    uint64_t seen, dropped, dropped_bytes, hiding;
 
     /* private */
     bool has_timeline, has_page, has_blocks, blocks_known;

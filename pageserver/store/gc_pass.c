@@ -19,6 +19,7 @@ struct gc_passes {
     struct kv_filter filter;
     struct gc_source *source;
     _Atomic(struct kv *) kv; /* NULL: not started */
+    _Atomic uint64_t dropped, hiding;
 };
 
 struct gc_pass {
@@ -221,6 +222,8 @@ static void end(struct kv_filter_pass *kv_pass)
     metric_add(&versions_seen, (int64_t)pass->filter.seen);
     metric_add(&versions_dropped, (int64_t)pass->filter.dropped);
     metric_add(&bytes_dropped, (int64_t)pass->filter.dropped_bytes);
+    atomic_fetch_add(&pass->passes->dropped, pass->filter.dropped);
+    atomic_fetch_add(&pass->passes->hiding, pass->filter.hiding);
     kv_iter_destroy(pass->versions);
     kv_iter_destroy(pass->keys);
     gc_filter_deinit(&pass->filter);
@@ -273,4 +276,14 @@ void gc_passes_start(struct gc_passes *passes, struct kv *kv)
     if (passes != NULL) {
         atomic_store(&passes->kv, kv);
     }
+}
+
+uint64_t gc_passes_dropped(const struct gc_passes *passes)
+{
+    return passes == NULL ? 0 : atomic_load(&passes->dropped);
+}
+
+uint64_t gc_passes_hiding(const struct gc_passes *passes)
+{
+    return passes == NULL ? 0 : atomic_load(&passes->hiding);
 }

@@ -16,6 +16,7 @@
 #define FILTER_PAGES_MAX  20000
 #define INDEX_FROM        2u    /* timelines: the first ones are asked for every page */
 #define INDEX_PAGES_MAX   20000 /* of one timeline */
+#define COMPACTIONS_MAX   4 /* of one request; generations of "not there" that hide each other */
 
 static err_t make_incoming(const char *path, char **ret_folder, struct errmsg *msg)
 {
@@ -427,7 +428,15 @@ err_t page_store_compact(struct page_store *store, struct errmsg *msg)
     if (fault != ERR_OK) {
         return err_set(msg, fault, "page store: injected failure of a compaction");
     }
-    return kv_compact(store->kv, msg);
+    /* What says "not there" goes when what it hides has gone: with the compaction after that. */
+    for (unsigned round = 0; round < COMPACTIONS_MAX; round++) {
+        uint64_t dropped = gc_passes_dropped(store->gc), hiding = gc_passes_hiding(store->gc);
+        TRY(kv_compact(store->kv, msg));
+        if (gc_passes_dropped(store->gc) == dropped || gc_passes_hiding(store->gc) == hiding) {
+            break;
+        }
+    }
+    return ERR_OK;
 }
 
 uint64_t page_store_files_stamp(struct page_store *store)

@@ -3,7 +3,6 @@
 Where room ends is chance: a file that a flush writes, the log of a row, a manifest, a compaction, a checkpoint, an object, a
 download. A second pageserver on a disk of its own has all pages to compare with. Nobody is started again.
 """
-import contextlib
 import random
 import shutil
 import time
@@ -27,14 +26,22 @@ def metric(run, name):
     return sum(float(line.split()[-1]) for line in lines if line.split(" ")[0] == name)
 
 
-@contextlib.contextmanager
-def full(disk, room):
-    """No more than `room` bytes beyond what lies there now."""
-    disk.command(f"capacity {disk.status()['bytes'] + room}")
-    try:
-        yield
-    finally:
-        disk.command("heal")
+class Full:
+    """No more than `room` bytes beyond what lies on the disk, also when something is deleted: tighten() takes that as well."""
+
+    def __init__(self, disk, room):
+        self.disk, self.room, self.capacity = disk, room, 1 << 60
+
+    def tighten(self):
+        self.capacity = min(self.capacity, self.disk.status()["bytes"] + self.room)
+        self.disk.command(f"capacity {self.capacity}")
+
+    def __enter__(self):
+        self.tighten()
+        return self
+
+    def __exit__(self, *_):
+        self.disk.command("heal")
 
 
 def look(run):
@@ -49,8 +56,12 @@ def look(run):
 def page_store_is_full(run, room):
     disk, process = run.cluster.disks[PAGESERVER], run.subject.process
     run.wait_for_life()
-    with full(disk, room):
-        why = wait_for("it says that it waits", lambda: (text := reasons(run)) and "waits for room" in text and text, 120, 0.02)
+    with Full(disk, room) as full:
+        def waits():
+            full.tighten()
+            text = reasons(run)
+            return "waits for room" in text and text
+        why = wait_for("it says that it waits", waits, 120, 0.02)
         assert metric(run, "pageserver_tenants_disk_full") == 1
         look(run)
     wait_for("it is ready again", lambda: reasons(run) == "", 60, 0.02)
@@ -63,8 +74,11 @@ def page_store_is_full(run, room):
 def object_store_is_full(run):
     disk = run.cluster.disks[OBJECTS]
     run.uploaded()
-    with full(disk, 20000):
-        wait_for("uploads fail", lambda: "No space" in (http("GET", f"{run.tenant_url}/remote").get("error") or ""), 60, 0.02)
+    with Full(disk, 20000) as full:
+        def fail():
+            full.tighten()
+            return "No space" in (http("GET", f"{run.tenant_url}/remote").get("error") or "")
+        wait_for("uploads fail", fail, 60, 0.02)
         run.wait_for_life() # nobody waits for the object store
     run.uploaded()
     scrub = wait_for("no upload is in its way", lambda: http("POST", f"{run.tenant_url}/remote/scrub"))
@@ -79,7 +93,7 @@ def download_finds_no_room(run):
         run.subject.kill()
         shutil.rmtree(run.subject.folder / "tenants")
         disk.command("cut 1 100") # what was deleted and could come back takes room no more
-        with full(disk, 300000):
+        with Full(disk, 300000):
             run.subject.start()
             failures = wait_for("attaching fails", lambda: attach(run), 60, 0.05)
             assert "No space" in failures or "no room" in failures, failures

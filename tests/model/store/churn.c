@@ -477,7 +477,6 @@ static bool run(uint64_t seed, size_t branches_max, size_t rounds)
     flush();
     move_cutoffs(true);
     subject_compact();
-    subject_compact(); /* what says "not there" goes after what it hid */
     subject_close();
     bool good = judge();
     must(dir_remove(churn.folder, &msg));
