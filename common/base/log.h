@@ -5,6 +5,10 @@
  * process; DEBUG the rest. Modules log through the context of their object, so ids are typed once:
  * log_info(&tl->log, "caught up at " LSN_FMT, LSN_ARGS(lsn)). A NULL context is the process.
  * Threads: [any]; a line is one write().
+ *
+ * Nobody waits for whoever reads the log: when it is a pipe, a terminal or a socket that is full,
+ * lines are dropped, counted in log_lines_dropped_total, and the next line that is taken says how
+ * many were missing.
  */
 #pragma once
 
