@@ -1,5 +1,7 @@
 #include "pageserver/remote/uploader.h"
 
+#include <stdlib.h>
+
 #include "common/base/assert.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
@@ -34,6 +36,9 @@ struct uploader {
     bool loaded;
     bool trusted; /* the newest index describes this disk: equal names are equal files */
     struct name_list doomed;
+    /* Put by rounds that have not come to their index: what no later index needs is doomed. */
+    struct remote_file *unlisted;
+    size_t unlisted_count, unlisted_capacity;
 };
 
 /* -- small parts -- */
@@ -113,6 +118,7 @@ void uploader_destroy(struct uploader *uploader)
         remote_index_deinit(&uploader->newest);
         remote_index_deinit(&uploader->previous);
         mem_free(uploader->doomed.items);
+        mem_free(uploader->unlisted);
         mem_free(uploader);
     }
 }
@@ -226,21 +232,32 @@ static err_t load(struct uploader *uploader, generation_t generation, struct err
     return ERR_OK;
 }
 
+static int compare_positions(const void *left, const void *right)
+{
+    const struct remote_position *a = left, *b = right;
+    return memcmp(a->timeline.bytes, b->timeline.bytes, sizeof(a->timeline.bytes));
+}
+
 /* What another owner has put is never taken back to an earlier position. */
 static err_t check_positions(
-    const struct uploader *uploader, const struct upload_round *round, struct errmsg *msg)
+    struct uploader *uploader, const struct upload_round *round, struct errmsg *msg)
 {
-    const struct remote_index *newest = &uploader->newest;
-    for (size_t i = 0; i < round->position_count && !uploader->trusted; i++) {
-        for (size_t k = 0; k < newest->position_count; k++) {
-            if (timeline_id_equal(newest->positions[k].timeline, round->positions[i].timeline) &&
-                newest->positions[k].lsn > round->positions[i].lsn) {
-                return err_set(
-                    msg, ERR_BUSY,
-                    "timeline %s is at " LSN_FMT " here, and at " LSN_FMT " in the newest index",
-                    timeline_id_text(round->positions[i].timeline).text,
-                    LSN_ARGS(round->positions[i].lsn), LSN_ARGS(newest->positions[k].lsn));
-            }
+    struct remote_index *newest = &uploader->newest;
+    if (uploader->trusted || newest->position_count == 0) {
+        return ERR_OK;
+    }
+    qsort(
+        newest->positions, newest->position_count, sizeof(newest->positions[0]), compare_positions);
+    for (size_t i = 0; i < round->position_count; i++) {
+        const struct remote_position *theirs = bsearch(
+            &round->positions[i], newest->positions, newest->position_count,
+            sizeof(newest->positions[0]), compare_positions);
+        if (theirs != NULL && theirs->lsn > round->positions[i].lsn) {
+            return err_set(
+                msg, ERR_BUSY,
+                "timeline %s is at " LSN_FMT " here, and at " LSN_FMT " in the newest index",
+                timeline_id_text(round->positions[i].timeline).text,
+                LSN_ARGS(round->positions[i].lsn), LSN_ARGS(theirs->lsn));
         }
     }
     return ERR_OK;
@@ -288,6 +305,18 @@ static err_t find_uploaded(
     return ERR_OK;
 }
 
+/* From here on the object may be there. */
+static void note_unlisted(struct uploader *uploader, const struct remote_file *file)
+{
+    if (uploader->unlisted_count == uploader->unlisted_capacity) {
+        uploader->unlisted_capacity =
+            uploader->unlisted_capacity == 0 ? 16 : 2 * uploader->unlisted_capacity;
+        uploader->unlisted = mem_realloc(
+            uploader->unlisted, uploader->unlisted_capacity * sizeof(uploader->unlisted[0]));
+    }
+    uploader->unlisted[uploader->unlisted_count++] = *file;
+}
+
 static err_t gather_file(
     struct gathering *gathering, const char *path, const char *name, struct errmsg *msg)
 {
@@ -300,6 +329,7 @@ static err_t gather_file(
     TRY(find_uploaded(uploader, path, &file, &found, msg));
     if (!found) {
         TRY(FAULT("uploader.before_file"));
+        note_unlisted(uploader, &file);
         TRY(objstore_put_file(uploader->objects, name_of(uploader, &file).text, path, msg));
         round->files++;
         round->bytes += file.size;
@@ -371,6 +401,14 @@ static void shift(struct uploader *uploader, struct gathering *gathering)
         }
     }
     remote_index_deinit(&old);
+    for (size_t i = 0; i < uploader->unlisted_count; i++) {
+        struct remote_name name = name_of(uploader, &uploader->unlisted[i]);
+        if (!is_needed_object(uploader, &uploader->unlisted[i]) &&
+            !name_list_has(&uploader->doomed, name.text)) {
+            name_list_add(&uploader->doomed, name);
+        }
+    }
+    uploader->unlisted_count = 0;
 }
 
 static err_t upload_checkpoint(

@@ -12,6 +12,7 @@
 #include "common/io/file.h"
 #include "pageserver/remote/downloader.h"
 #include "pageserver/remote/index_store.h"
+#include "pageserver/remote/remote_state.h"
 #include "tests/lib/page_batch.h"
 #include "tests/unit/unit.h"
 
@@ -386,6 +387,48 @@ START_TEST(test_an_index_comes_after_all_that_it_names)
 }
 END_TEST
 
+static void forget_index(const struct disk *disk)
+{
+    char path[PATH_SIZE];
+    ck_assert_ok(
+        str_format(path, sizeof(path), &msg, "%.200s/" REMOTE_STATE_FILE, disk->folder), &msg);
+    ck_assert_ok(file_remove(path, &msg), &msg);
+}
+
+/* With more timelines than could be compared each with each in a test. */
+START_TEST(test_positions_of_another_owner_are_compared_by_their_timeline)
+{
+    enum { MANY = 200000 };
+    struct disk disk, other;
+    struct download_result result;
+    struct remote_position *positions = MEM_ARRAY(struct remote_position, MANY);
+    begin();
+    disk_open(&disk, "disk");
+    ingest(&disk, 1000);
+    for (uint32_t i = 0; i < MANY; i++) {
+        positions[i] = (struct remote_position){.number = i + 2, .lsn = 1000 + i};
+        uint32_t id = i * 2654435761u; /* in no order, each once */
+        memcpy(positions[i].timeline.bytes, &id, sizeof(id));
+    }
+    struct upload_round round = {
+        .store = disk.store, .generation = 1, .positions = positions, .position_count = MANY};
+    ck_assert_ok(uploader_run(disk.uploader, &round, &msg), &msg);
+    ck_assert_ok(restore("other", 2, &result), &msg);
+    disk_open(&other, "other");
+    forget_index(&other); /* it does not know that what it has is from there */
+    round.store = other.store;
+    round.generation = 2;
+    positions[MANY / 3].lsn--;
+    ck_assert_int_eq(uploader_run(other.uploader, &round, &msg), ERR_BUSY);
+    positions[MANY / 3].lsn++;
+    ck_assert_ok(uploader_run(other.uploader, &round, &msg), &msg);
+    disk_close(&disk);
+    disk_close(&other);
+    mem_free(positions);
+    end();
+}
+END_TEST
+
 /* Files of the two newest indexes, each once. */
 static size_t files_of_newest_indexes(void)
 {
@@ -432,6 +475,30 @@ START_TEST(test_what_a_dead_process_did_not_delete_is_deleted_by_the_next)
     ck_assert_ok(upload(&disk, 1, &round), &msg);
     ck_assert_ok(uploader_delete(disk.uploader, &msg), &msg);
     ck_assert_uint_eq(objects_under(remote_data_prefix(tenant)).count, files_of_newest_indexes());
+    disk_close(&disk);
+    end();
+}
+END_TEST
+
+/* Its files are replaced by a compaction before the round that could have named them. */
+START_TEST(test_what_a_failed_round_has_put_for_nothing_is_deleted)
+{
+    struct disk disk;
+    struct upload_round round;
+    fault_enable();
+    begin();
+    disk_open(&disk, "disk");
+    ingest(&disk, 1000);
+    ck_assert_ok(upload(&disk, 1, &round), &msg);
+    ingest(&disk, 2000);
+    ck_assert_ok(fault_arm("uploader.before_index=io*1", &msg), &msg);
+    ck_assert_int_eq(upload(&disk, 1, &round), ERR_IO);
+    ck_assert_ok(page_store_compact(disk.store, &msg), &msg);
+    ck_assert_ok(upload(&disk, 1, &round), &msg);
+    ck_assert_uint_gt(objects_under(remote_data_prefix(tenant)).count, files_of_newest_indexes());
+    ck_assert_ok(uploader_delete(disk.uploader, &msg), &msg);
+    ck_assert_uint_eq(objects_under(remote_data_prefix(tenant)).count, files_of_newest_indexes());
+    check_indexes_are_complete(2);
     disk_close(&disk);
     end();
 }
@@ -491,5 +558,7 @@ UNIT_MAIN(
     test_a_damaged_index_is_passed_over_for_the_one_before,
     test_a_killed_round_loses_nothing_and_is_repeated,
     test_an_index_comes_after_all_that_it_names,
+    test_positions_of_another_owner_are_compared_by_their_timeline,
+    test_what_a_failed_round_has_put_for_nothing_is_deleted,
     test_what_a_dead_process_did_not_delete_is_deleted_by_the_next,
     test_scrub_repairs_what_is_missing_or_damaged_and_finds_what_leaked);
