@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/io/file.h"
+#include "compute/agent/statistics.h"
 
 #define SEGMENT_SIZE    (16 * MIB)
 #define BACKUP_SIZE_MAX (1 * GIB)
@@ -210,6 +211,7 @@ err_t compute_files_prepare(const struct compute_files *files, struct errmsg *ms
         return err_set(msg, err_from_errno(errno), "chmod %s: %m", files->dir);
     }
     TRY(move_aside(files, msg));
+    statistics_set_aside(files->dir, files->spec->timeline);
     TRY(turn_log(files->dir, msg));
     TRY(str_format(path, sizeof(path), msg, "%s/s", files->dir));
     TRY(make_dir(files, path, msg));
@@ -523,6 +525,7 @@ err_t compute_files_unpack(const struct compute_files *files, struct errmsg *msg
     TRY(make_dir(files, path, msg));
     TRY(unpack_archive(files, tar_path, msg));
     TRY(write_settings(files, msg));
+    statistics_bring_back(files->dir, files->start_lsn);
     return file_remove(tar_path, msg);
 }
 

@@ -180,3 +180,82 @@ def test_branch_of_a_subscriber_leaves_the_publisher_alone(cluster):
                 db.query(f"DROP SUBSCRIPTION {name}")
             db.query("SELECT pg_drop_replication_slot('mine'); DROP TABLE arrived, stuck")
         branch.delete()
+
+
+def kill_postgres(branch):
+    """Its agent starts it again, from the safekeepers and the pageserver alone."""
+    killed = branch.compute()["pids"]["postgres"]
+    os.kill(killed, signal.SIGKILL)
+
+    def is_back():
+        compute = branch.compute()
+        return compute["state"] == "running" and compute["pids"].get("postgres", killed) != killed
+    wait_for("it is back", is_back)
+
+
+def inserted(db):
+    return int(db.value("SELECT coalesce(sum(n_tup_ins), 0) FROM pg_stat_user_tables WHERE relname = 'counted'"))
+
+
+def test_statistics_survive_a_clean_stop_only(cluster):
+    main = project(cluster).main()
+    with main.connect() as db:
+        db.query("CREATE TABLE counted (n int)")
+        db.query("INSERT INTO counted SELECT generate_series(1, 1000)")
+        db.query("ANALYZE counted")
+        wait_for("they are counted", lambda: inserted(db) == 1000)
+    main.suspend()
+    main.start()
+    with main.connect() as db:
+        assert inserted(db) == 1000
+        assert db.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'counted'") == "t"
+        db.query("INSERT INTO counted VALUES (0)")
+    kill_postgres(main)
+    with main.connect() as db:
+        assert inserted(db) == 0 # nothing that may not fit
+        assert db.value("SELECT count(*) FROM counted") == "1001"
+        db.query("DROP TABLE counted")
+
+
+# 45,000 subtransactions in one: their ids cross a page of pg_xact, and every third is rolled back.
+SUBTRANSACTIONS = """
+    DO $$ BEGIN
+        FOR i IN 1..45000 LOOP
+            BEGIN
+                INSERT INTO sub VALUES (i);
+                IF i % 3 = 0 THEN RAISE EXCEPTION 'back'; END IF;
+            EXCEPTION WHEN raise_exception THEN NULL;
+            END;
+        END LOOP;
+    END $$"""
+
+
+def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
+    main = project(cluster).main()
+    with main.connect() as db, main.connect() as other:
+        db.query("CREATE TABLE sub (n int); CREATE TABLE kept (n int PRIMARY KEY, v int);"
+                 "CREATE TABLE prepared (n int);"
+                 "INSERT INTO kept SELECT i, 0 FROM generate_series(1, 500) i")
+        db.query(SUBTRANSACTIONS)
+        for name in ("commits", "rolls-back"):
+            db.query(f"BEGIN; INSERT INTO prepared VALUES ({len(name)}); PREPARE TRANSACTION '{name}'")
+        # A multixact a row: two lockers; a locker that is open when it is killed, and an update that was committed.
+        db.query("BEGIN; SELECT count(*) FROM (SELECT 1 FROM kept FOR KEY SHARE) locked")
+        other.query("UPDATE kept SET v = n WHERE n <= 250")
+        other.query("BEGIN; SELECT count(*) FROM (SELECT 1 FROM kept WHERE n > 250 FOR SHARE) locked")
+        other.query("SAVEPOINT s; INSERT INTO sub SELECT generate_series(100000, 101000)")
+        kill_postgres(main)
+    for round in range(2): # and once more, from what it has written since
+        with main.connect() as db:
+            assert db.query("SELECT count(*), count(*) FILTER (WHERE n % 3 = 0), max(n) FROM sub") == [("30000", "0", "44999")]
+            assert db.query("SELECT count(*) FILTER (WHERE v = n), count(*) FILTER (WHERE v = 0) FROM kept") == [("250", "250")]
+            if round == 0:
+                assert db.query("SELECT gid FROM pg_prepared_xacts ORDER BY 1") == [("commits",), ("rolls-back",)]
+                db.query("COMMIT PREPARED 'commits'")
+                db.query("ROLLBACK PREPARED 'rolls-back'")
+                db.query("BEGIN; SELECT count(*) FROM (SELECT 1 FROM kept FOR UPDATE NOWAIT) free; COMMIT")
+                kill_postgres(main)
+            else:
+                assert db.query("SELECT n FROM prepared") == [("7",)]
+                assert db.query("SELECT gid FROM pg_prepared_xacts") == []
+                db.query("DROP TABLE sub, kept, prepared")
