@@ -53,7 +53,7 @@ static const char default_text[] = "wal_level = replica\n"
                                    "checkpoint_timeout = 5min\n"
                                    "max_connections = 100\n"
                                    "max_prepared_transactions = 64\n"
-                                   "max_worker_processes = 9\n" /* one is the local cache's */
+                                   "max_worker_processes = 10\n" /* two are the library's */
                                    "max_replication_slots = 16\n"
                                    "effective_io_concurrency = 64\n"
                                    "maintenance_io_concurrency = 64\n"

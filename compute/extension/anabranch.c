@@ -21,6 +21,7 @@
 #include "compute/extension/counters.h"
 #include "compute/extension/database_size.h"
 #include "compute/extension/explain.h"
+#include "compute/extension/free_space.h"
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
@@ -194,6 +195,7 @@ _PG_init(void)
 	explain_install();
 	quarantine_install();
 	register_cache_worker();
+	free_space_register_worker();
 
 	/* an unacknowledged commit is neither shown nor answered, whatever interrupts the wait */
 	SyncRepIgnoreInterrupts = true;

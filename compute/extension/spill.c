@@ -164,6 +164,24 @@ slots_ever_used(void)
 	return *(volatile uint32 *) &shared->high_water;
 }
 
+bool
+spill_next(uint32 *slot, ForkNumber fork, RelFileLocator *rlocator, BlockNumber *block)
+{
+	for (uint32 end = slots_ever_used(); *slot < end; ++*slot)
+	{
+		SpillKey	key = slot_keys[*slot];
+
+		if (key.fork == fork && key.rlocator.relNumber != InvalidRelFileNumber)
+		{
+			*rlocator = key.rlocator;
+			*block = key.block;
+			++*slot;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* The partition lock is held exclusively. */
 static void
 entry_remove(SpillEntry *entry, uint32 hash)

@@ -30,6 +30,13 @@ extern void spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumb
 extern bool spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 					  void *page);
 
+/*
+ * The next page of that fork from slot *slot on, which is moved behind it; false
+ * at the end. A hint: spill_get() says whether it is still there.
+ */
+extern bool spill_next(uint32 *slot, ForkNumber fork, RelFileLocator *rlocator,
+					   BlockNumber *block);
+
 /* All three only free memory: they are safe in a critical section. */
 extern void spill_forget(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block);
 extern void spill_truncate(const RelFileLocator *rlocator, ForkNumber fork,

@@ -259,3 +259,18 @@ def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
                 assert db.query("SELECT n FROM prepared") == [("7",)]
                 assert db.query("SELECT gid FROM pg_prepared_xacts") == []
                 db.query("DROP TABLE sub, kept, prepared")
+
+
+def test_free_space_is_known_after_a_clean_stop(cluster):
+    main = project(cluster).main()
+    with main.connect() as db:
+        db.query("CREATE TABLE spaced AS SELECT i, repeat('x', 100) AS t FROM generate_series(1, 20000) i")
+        db.query("DELETE FROM spaced WHERE i % 2 = 0")
+        db.query("VACUUM spaced")
+        size = int(db.value("SELECT pg_relation_size('spaced')"))
+    main.suspend()
+    main.start()
+    with main.connect() as db:
+        db.query("INSERT INTO spaced SELECT i, repeat('y', 100) FROM generate_series(1, 9000) i")
+        assert int(db.value("SELECT pg_relation_size('spaced')")) == size, "it grew although a half of it was free"
+        db.query("DROP TABLE spaced")
