@@ -51,7 +51,11 @@
     X(FRAME_REL_SIZE, 50)                                                                          \
     X(FRAME_REL_SIZE_REPLY, 51)                                                                    \
     X(FRAME_DB_SIZE, 52)                                                                           \
-    X(FRAME_DB_SIZE_REPLY, 53)
+    X(FRAME_DB_SIZE_REPLY, 53)                                                                     \
+    X(FRAME_PUT_WORKING_SET, 54)                                                                   \
+    X(FRAME_PUT_WORKING_SET_REPLY, 55)                                                             \
+    X(FRAME_GET_WORKING_SET, 56)                                                                   \
+    X(FRAME_GET_WORKING_SET_REPLY, 57)
 
 enum frame_type {
 #define X(name, number) name = number,

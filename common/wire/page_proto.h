@@ -58,9 +58,23 @@
     X(u64, lsn)                                                                                    \
     X(u64, bytes)
 
+/*
+ * What a compute has in its cache, for the next one: a hint, and the pageserver does not look into
+ * it. An empty answer: none was kept.
+ */
+#define PUT_WORKING_SET_FIELDS(X)       X(bytes, list) /* at most WORKING_SET_BYTES_MAX */
+#define PUT_WORKING_SET_REPLY_FIELDS(X) X(u32, size)
+#define GET_WORKING_SET_FIELDS(X)       X(u32, size_max) /* a larger one is not sent */
+#define GET_WORKING_SET_REPLY_FIELDS(X) X(bytes, list)
+#define WORKING_SET_BYTES_MAX           (256 * KIB)
+
 WIRE_DECLARE(get_page, GET_PAGE_FIELDS);
 WIRE_DECLARE(get_page_reply, GET_PAGE_REPLY_FIELDS);
 WIRE_DECLARE(rel_size, REL_SIZE_FIELDS);
 WIRE_DECLARE(rel_size_reply, REL_SIZE_REPLY_FIELDS);
 WIRE_DECLARE(db_size, DB_SIZE_FIELDS);
 WIRE_DECLARE(db_size_reply, DB_SIZE_REPLY_FIELDS);
+WIRE_DECLARE(put_working_set, PUT_WORKING_SET_FIELDS);
+WIRE_DECLARE(put_working_set_reply, PUT_WORKING_SET_REPLY_FIELDS);
+WIRE_DECLARE(get_working_set, GET_WORKING_SET_FIELDS);
+WIRE_DECLARE(get_working_set_reply, GET_WORKING_SET_REPLY_FIELDS);

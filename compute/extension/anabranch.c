@@ -33,6 +33,7 @@
 #include "compute/extension/storage.h"
 #include "compute/extension/utility.h"
 #include "compute/extension/wire.h"
+#include "compute/extension/working_set.h"
 
 PG_MODULE_MAGIC;
 
@@ -152,13 +153,12 @@ on_shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* It follows the size limit of the local cache; without it only changes of that go unnoticed. */
 static void
 register_cache_worker(void)
 {
 	BackgroundWorker worker = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS,
-		.bgw_start_time = BgWorkerStart_ConsistentState,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
 		.bgw_restart_time = 5,
 	};
 
@@ -180,6 +180,7 @@ _PG_init(void)
 	local_cache_define_settings();
 	explain_define_setting();
 	quarantine_define_setting();
+	working_set_define_setting();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())
 		return;

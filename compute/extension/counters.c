@@ -153,6 +153,7 @@ anabranch_counters(PG_FUNCTION_ARGS)
 	put_row(rsinfo, "spill_blocks_max", spill_capacity());
 	put_row(rsinfo, "cache_blocks_now", local_cache_used());
 	put_row(rsinfo, "cache_blocks_max", local_cache_limit());
+	put_row(rsinfo, "prewarm_done", local_cache_is_filled());
 	return (Datum) 0;
 }
 

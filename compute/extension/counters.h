@@ -29,6 +29,7 @@
 	X(COUNTER_CACHE_OFFER, "cache_fill_blocks") \
 	X(COUNTER_CACHE_EVICT, "cache_evicted_chunks") \
 	X(COUNTER_CACHE_DAMAGED, "cache_damaged_blocks") \
+	X(COUNTER_PREWARM, "prewarm_blocks") \
 	X(COUNTER_SIZE_REMOTE, "size_requests") \
 	X(COUNTER_WRITE_DROP, "write_dropped_blocks") \
 	X(COUNTER_WRITE_ZERO, "write_zero_blocks") \

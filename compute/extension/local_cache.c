@@ -21,7 +21,6 @@
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache_private.h"
 
-#define HEAT_MAX 3				/* rounds of the clock that a chunk in use survives */
 #define CLOCK_STEPS_MAX 128		/* then the newcomer is not cached */
 
 int			local_cache_mb;
@@ -91,12 +90,14 @@ local_cache_shmem_init(LWLockPadded *partition_locks)
 	cache_shared = ShmemInitStruct("anabranch local cache", sizeof(CacheShared), &found);
 	if (!found)
 	{
+		cache_shared->restored = false;
 		cache_shared->chunk_max = chunks_of_mb(local_cache_max_mb);
 		pg_atomic_init_u32(&cache_shared->limit,
 						   Min(chunks_of_mb(local_cache_mb), cache_shared->chunk_max));
 		pg_atomic_init_u32(&cache_shared->limit_ever, pg_atomic_read_u32(&cache_shared->limit));
 		pg_atomic_init_u32(&cache_shared->used, 0);
 		pg_atomic_init_u32(&cache_shared->hand, 0);
+		pg_atomic_init_u32(&cache_shared->filled, 0);
 		pg_atomic_init_u32(&cache_shared->off, 0);
 	}
 	first = !found;
@@ -482,8 +483,8 @@ get_part(const Part *part, void *const *pages, uint32 wanted)
 	if (mask != 0)
 	{
 		pg_atomic_fetch_add_u32(&chunk->pins, 1);
-		if (pg_atomic_read_u32(&chunk->heat) < HEAT_MAX)
-			pg_atomic_write_u32(&chunk->heat, HEAT_MAX);
+		if (pg_atomic_read_u32(&chunk->heat) < CHUNK_HEAT_MAX)
+			pg_atomic_write_u32(&chunk->heat, CHUNK_HEAT_MAX);
 		memcpy(checksums, chunk->checksums, sizeof(checksums));
 	}
 	LWLockRelease(lock_of(part->bucket));
@@ -775,6 +776,12 @@ uint64
 local_cache_used(void)
 {
 	return (uint64) pg_atomic_read_u32(&cache_shared->used) * CHUNK_BLOCKS;
+}
+
+bool
+local_cache_is_filled(void)
+{
+	return pg_atomic_read_u32(&cache_shared->filled) != 0;
 }
 
 uint64

@@ -79,5 +79,8 @@ extern void local_cache_forget_database(Oid database);
 extern uint64 local_cache_used(void);
 extern uint64 local_cache_limit(void);
 
-/* Main loop of the process that follows changes of the size limit. */
+/* The working set was fetched after the start, or there was nothing to fetch. */
+extern bool local_cache_is_filled(void);
+
+/* Main loop of the process of the cache (cache_worker.c). */
 extern PGDLLEXPORT void local_cache_worker_main(Datum arg);

@@ -1,6 +1,5 @@
 /*
- * local_cache_file.c - the cache over a restart, and the process that follows
- * its size.
+ * local_cache_file.c - the cache over a restart.
  *
  * A clean stop leaves an index beside the pages. It is written by the
  * postmaster when all others are gone, and only if the shutdown checkpoint was
@@ -22,13 +21,8 @@
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "utils/guc.h"
-#include "utils/wait_event.h"
 
 #include "common/base/checksum.h"
 #include "compute/extension/page_client.h"
@@ -37,7 +31,6 @@
 #define PAGES_FILE "anabranch.pages"
 #define INDEX_FILE "anabranch.index"
 #define INDEX_MAGIC UINT64CONST(0x31786469686372)	/* "rchidx1" */
-#define RETRY_MS 100
 
 typedef struct IndexEntry
 {
@@ -215,6 +208,7 @@ load_index(void)
 				cache_chunk_restore(entries[i].place, &entries[i].key, (uint8) entries[i].valid,
 									entries[i].checksums);
 		loaded = true;
+		cache_shared->restored = header.count > 0;
 	}
 	pfree(entries);
 	return loaded;
@@ -232,33 +226,4 @@ cache_file_open_first(void)
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", cache_file_path)));
 	on_shmem_exit(save_index, (Datum) 0);
-}
-
-/* ---------------------------------------------------------------- size */
-
-void
-local_cache_worker_main(Datum arg)
-{
-	uint32		wait_event;
-
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	BackgroundWorkerUnblockSignals();
-	wait_event = WaitEventExtensionNew("AnabranchLocalCache");
-
-	while (!ShutdownRequestPending)
-	{
-		bool		done = cache_limit_apply();
-
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (done ? 0 : WL_TIMEOUT),
-						 done ? -1L : RETRY_MS, wait_event);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-	}
-	proc_exit(0);
 }

@@ -9,6 +9,7 @@
 
 #define CHUNK_BLOCKS 8
 #define CHUNK_BYTES (CHUNK_BLOCKS * BLCKSZ)
+#define CHUNK_HEAT_MAX 3		/* rounds of the clock that a chunk in use survives */
 
 typedef struct CacheKey
 {
@@ -39,10 +40,12 @@ enum
 typedef struct CacheShared
 {
 	uint32		chunk_max;
+	bool		restored;		/* a clean stop left the cache to this start */
 	pg_atomic_uint32 limit;		/* chunks from here on are not to be taken */
 	pg_atomic_uint32 limit_ever;	/* the highest limit so far */
 	pg_atomic_uint32 used;		/* chunks that are hashed */
 	pg_atomic_uint32 hand;		/* of the clock */
+	pg_atomic_uint32 filled;	/* 1: the working set was fetched, or there was nothing to fetch */
 	pg_atomic_uint32 off;		/* not 0: the file failed */
 } CacheShared;
 

@@ -101,7 +101,8 @@ typedef struct Wait
 		bool		done;
 		bool		exists;
 		uint64		number;
-	}			number;			/* a size; unused when request_id is 0 */
+		char	   *list;		/* a copy, palloc'd */
+	}			number;			/* a size, or a working set; unused when request_id is 0 */
 	uint64		ahead_id;		/* only until this reply has come */
 	bool		ahead_done;
 	err_t		retry;			/* the pageserver asked to try again, and why */
@@ -557,7 +558,21 @@ on_number_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
 
 	if (wait->number.request_id != frame->request_id)
 		return true;			/* of an interrupted call */
-	if (frame->type == FRAME_REL_SIZE_REPLY)
+	if (frame->type == FRAME_GET_WORKING_SET_REPLY)
+	{
+		struct get_working_set_reply reply = {0};
+
+		if (get_working_set_reply_decode(&reply, &payload) == ERR_OK)
+		{
+			wait->number.number = reply.list.size;
+			wait->number.list = palloc(reply.list.size + 1);
+			memcpy(wait->number.list, reply.list.data, reply.list.size);
+			wait->number.done = true;
+		}
+	}
+	else if (frame->type == FRAME_PUT_WORKING_SET_REPLY)
+		wait->number.done = true;
+	else if (frame->type == FRAME_REL_SIZE_REPLY)
 	{
 		struct rel_size_reply reply = {0};
 
@@ -718,6 +733,8 @@ dispatch(Wait *wait, struct errmsg *msg)
 				break;
 			case FRAME_REL_SIZE_REPLY:
 			case FRAME_DB_SIZE_REPLY:
+			case FRAME_PUT_WORKING_SET_REPLY:
+			case FRAME_GET_WORKING_SET_REPLY:
 				fine = on_number_reply(&frame, wait, msg);
 				break;
 			case FRAME_ERROR:
@@ -948,6 +965,47 @@ page_client_database_size(Oid tablespace, Oid database, XLogRecPtr since)
 
 	run(&wait, send_db_size, &request);
 	return (int64) wait.number.number;
+}
+
+/* ---------------------------------------------------------------- working sets */
+
+static void
+send_put_working_set(Wait *wait, const void *what)
+{
+	wait->number.request_id = next_request_id++;
+	FRAME_APPEND_MESSAGE(&conn.out, put_working_set, (const struct put_working_set *) what,
+						 .type = FRAME_PUT_WORKING_SET, .channel = conn.channel,
+						 .request_id = wait->number.request_id);
+}
+
+void
+page_client_put_working_set(const char *list, size_t size)
+{
+	struct put_working_set request = {.list = bytes_of(list, size)};
+	Wait		wait = {.number.request_id = UINT64_MAX};
+
+	Assert(size <= WORKING_SET_BYTES_MAX);
+	run(&wait, send_put_working_set, &request);
+}
+
+static void
+send_get_working_set(Wait *wait, const void *what)
+{
+	struct get_working_set request = {.size_max = WORKING_SET_BYTES_MAX};
+
+	wait->number.request_id = next_request_id++;
+	FRAME_APPEND_MESSAGE(&conn.out, get_working_set, &request, .type = FRAME_GET_WORKING_SET,
+						 .channel = conn.channel, .request_id = wait->number.request_id);
+}
+
+char *
+page_client_get_working_set(size_t *size)
+{
+	Wait		wait = {.number.request_id = UINT64_MAX};
+
+	run(&wait, send_get_working_set, NULL);
+	*size = wait.number.number;
+	return wait.number.list;
 }
 
 /* ---------------------------------------------------------------- reading ahead */

@@ -59,6 +59,12 @@ extern void page_client_await(XLogRecPtr lsn);
 
 extern int64 page_client_database_size(Oid tablespace, Oid database, XLogRecPtr since);
 
+/* Keep this list for the next compute of the timeline or of a branch of it. */
+extern void page_client_put_working_set(const char *list, size_t size);
+
+/* palloc'd; size 0: there is none */
+extern char *page_client_get_working_set(size_t *size);
+
 /*
  * Read ahead: ask now, without waiting, for at most PAGE_READ_BLOCKS_MAX
  * blocks. Does nothing without a connection or when too much is under way.

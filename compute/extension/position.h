@@ -28,7 +28,7 @@ extern void position_saw_ingested(XLogRecPtr lsn);
 /* End of the last record inserted. Takes a spinlock; fine in a critical section. */
 extern XLogRecPtr position_inserted(void);
 
-/* A whole database was copied: flush, and remember it as floor. */
+/* A whole database was copied or dropped: flush, and remember it as floor. */
 extern void position_database_copied(void);
 
 /* The least LSN at which anything about this relation may be asked. */

@@ -222,9 +222,8 @@ read_unshared(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *st
 	return false;
 }
 
-/* What came from the pageserver, while the relation still is as it was read. */
-static void
-offer_to_cache(const PageRead *read)
+void
+storage_offer_to_cache(const PageRead *read)
 {
 	RelEntry   *entry;
 	const RelFork *state;
@@ -265,11 +264,11 @@ read_remotely(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *st
 		}
 		if (read_ahead_take(rlocator, fork, at, since, buffers[i], &lsn))
 		{
-			offer_to_cache(&(PageRead)
-						   {
-							   .rlocator = *rlocator, .fork = fork, .block = at, .count = 1,
-							   .lsn = lsn, .pages = {buffers[i]}
-						   });
+			storage_offer_to_cache(&(PageRead)
+								   {
+									   .rlocator = *rlocator, .fork = fork, .block = at,
+									   .count = 1, .lsn = lsn, .pages = {buffers[i]}
+								   });
 			open = NULL;
 			continue;
 		}
@@ -287,7 +286,7 @@ read_remotely(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *st
 	if (read_count > 0)
 		page_client_read(reads, read_count);
 	for (int i = 0; i < read_count; i++)
-		offer_to_cache(&reads[i]);
+		storage_offer_to_cache(&reads[i]);
 }
 
 /* At most PAGE_READ_BLOCKS_MAX blocks, all below the end. */

@@ -15,5 +15,10 @@
 
 #include "postgres.h"
 
+#include "compute/extension/page_client.h"
+
 /* Put our functions in place of md.c's. Only while libraries are preloaded. */
 extern void storage_install(void);
+
+/* What came from the pageserver, to the local cache, if the relation still is as it was read. */
+extern void storage_offer_to_cache(const PageRead *read);

@@ -145,7 +145,8 @@ on_utility(PlannedStmt *planned, const char *query, bool read_only,
 	call_next(OidIsValid(from), planned, query, read_only, context, params, environment, dest,
 			  completion);
 
-	if (IsA(statement, CreatedbStmt))
+	/* also when one is dropped: nobody is told of its relations by a pageserver that is behind */
+	if (IsA(statement, CreatedbStmt) || OidIsValid(dropped))
 		position_database_copied();
 	if (OidIsValid(dropped))
 	{

@@ -14,6 +14,7 @@
 #include "common/io/link.h"
 #include "common/wire/hello_proto.h"
 #include "common/wire/page_proto.h"
+#include "pageserver/read/working_set.h"
 #include "pageserver/serve/server.h"
 
 METRIC_GAUGE(connections_open, "pageserver_page_connections", "framed connections of computes");
@@ -50,6 +51,13 @@ struct page_request {
     struct page_read read;
     struct page_request *next_spare;
     struct list_link link; /* of the connection, while in flight */
+};
+
+struct set_request {
+    struct page_conn *conn;
+    uint32_t channel;
+    uint64_t request_id;
+    struct working_set set;
 };
 
 static struct page_request *spares; /* loop only */
@@ -439,6 +447,86 @@ static void on_request(struct page_conn *conn, const struct frame *frame)
     pause_when_needed(conn, channel->share);
 }
 
+/* -- working sets: seldom, so that each has a struct of its own -- */
+
+static void on_set_done(struct working_set *set, err_t result)
+{
+    struct set_request *request = CONTAINER_OF(set, struct set_request, set);
+    struct page_conn *conn = request->conn;
+    uint32_t channel = request->channel;
+    uint64_t id = request->request_id;
+    conn->in_flight--;
+    metric_add(&requests_open, -1);
+    if (!conn->closed && !conn->closing) {
+        if (result != ERR_OK) {
+            link_send_error(conn->user.link, channel, id, result, &set->msg);
+        } else if (set->is_put) {
+            struct put_working_set_reply reply = {.size = (uint32_t)set->list.size};
+            LINK_SEND(
+                conn->user.link, put_working_set_reply, &reply, .type = FRAME_PUT_WORKING_SET_REPLY,
+                .channel = channel, .request_id = id);
+        } else {
+            struct get_working_set_reply reply = {.list = buf_view(&set->list)};
+            LINK_SEND(
+                conn->user.link, get_working_set_reply, &reply, .type = FRAME_GET_WORKING_SET_REPLY,
+                .channel = channel, .request_id = id);
+        }
+        resume_when_possible(conn);
+    }
+    working_set_deinit(set);
+    mem_free(request);
+    free_when_over(conn);
+}
+
+/* ERR_INVALID, ERR_CORRUPT: the frame is malformed. */
+static err_t decode_set(const struct frame *frame, struct working_set *set)
+{
+    struct reader in = reader_of(frame->payload);
+    struct put_working_set put;
+    struct get_working_set get;
+    if (frame->type == FRAME_GET_WORKING_SET) {
+        err_t err = get_working_set_decode(&get, &in);
+        set->size_max = err == ERR_OK ? get.size_max : 0;
+        return err;
+    }
+    err_t err = put_working_set_decode(&put, &in);
+    if (err == ERR_OK && put.list.size > WORKING_SET_BYTES_MAX) {
+        err = ERR_INVALID;
+    }
+    if (err == ERR_OK) {
+        buf_append(&set->list, put.list.data, put.list.size);
+    }
+    return err;
+}
+
+static void on_set_request(struct page_conn *conn, const struct frame *frame)
+{
+    struct errmsg msg;
+    err_t err = ERR_OK;
+    struct set_request *request = MEM_NEW(struct set_request);
+    request->set.is_put = frame->type == FRAME_PUT_WORKING_SET;
+    if (frame->channel == 0 || frame->channel > conn->channel_count) {
+        err = err_set(&msg, ERR_INVALID, "no channel %" PRIu32, frame->channel);
+    } else if (decode_set(frame, &request->set) != ERR_OK) {
+        err = err_set(&msg, ERR_INVALID, "malformed %s", frame_type_name(frame->type));
+    }
+    if (err != ERR_OK) {
+        refuse(conn, frame, err, &msg);
+        working_set_deinit(&request->set);
+        mem_free(request);
+        return;
+    }
+    request->conn = conn;
+    request->channel = frame->channel;
+    request->request_id = frame->request_id;
+    conn->in_flight++;
+    metric_add(&requests_open, 1);
+    working_set_start(
+        &request->set, conn->server->background, conn->channels[frame->channel].timeline,
+        on_set_done);
+    pause_when_needed(conn, conn->channels[frame->channel].share);
+}
+
 static void on_frame(struct link_user *user, const struct frame *frame)
 {
     struct page_conn *conn = CONTAINER_OF(user, struct page_conn, user);
@@ -451,6 +539,8 @@ static void on_frame(struct link_user *user, const struct frame *frame)
     case FRAME_GET_PAGE:
     case FRAME_REL_SIZE:
     case FRAME_DB_SIZE: on_request(conn, frame); break;
+    case FRAME_PUT_WORKING_SET:
+    case FRAME_GET_WORKING_SET: on_set_request(conn, frame); break;
     default: {
         err_t err = err_set(
             &msg, ERR_INVALID, "unexpected frame %u (%s)", frame->type,

@@ -138,6 +138,7 @@ enum meta_kind {
     META_RETENTION = 4,   /* id 0: how much history is kept */
     META_CUTOFF = 5,      /* id: timeline number */
     META_LEASE = 6,       /* id: lease number */
+    META_WORKING_SET = 7, /* id: timeline number */
 };
 
 struct meta_change {

@@ -37,12 +37,15 @@ static void on_erased(struct job *job)
 static err_t erase(struct job *job)
 {
     struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
-    struct meta_change change = {.kind = META_TIMELINE, .id = erasure->number};
+    struct meta_change changes[] = {
+        {.kind = META_TIMELINE, .id = erasure->number},
+        {.kind = META_WORKING_SET, .id = erasure->number},
+    };
     struct tenant *tenant = erasure->tenant;
     TRY(page_store_meta_settle(tenant->store, &job->msg)); /* the row that says "deleting" */
     TRY(page_store_erase(tenant->store, erasure->number, &job->msg));
     TRY(history_erase_rows(tenant->history, tenant->store, erasure->number, &job->msg));
-    return page_store_meta_write(erasure->tenant->store, &change, 1, &job->msg);
+    return page_store_meta_write(tenant->store, changes, ARRAY_LEN(changes), &job->msg);
 }
 
 /* A child that is going as well goes first: its history leads to this one's. */

@@ -41,6 +41,12 @@ class Compute:
         scripts = "".join((ROOT / path).read_text() for path in SCRIPTS).replace("MODULE_PATHNAME", "anabranch")
         self.sql("SET search_path = anabranch;" + re.sub(r"^\\echo.*$", "", scripts, flags=re.M))
 
+    @classmethod
+    def of_branch(cls, cluster, branch):
+        compute = cls.__new__(cls)
+        compute.cluster, compute.branch = cluster, branch
+        return compute
+
     def uri(self):
         return wait_for("it runs", lambda: self.branch.compute().get("superuser_uri"))
 
@@ -188,7 +194,8 @@ def test_a_block_read_ahead_is_not_used_once_it_was_superseded(cluster):
 
 
 def test_a_cache_outlives_a_clean_stop_and_nothing_else(cluster):
-    compute = Compute(cluster, "cache-kept", {"shared_buffers": "128MB", "autovacuum": "off"})
+    compute = Compute(cluster, "cache-kept", {"shared_buffers": "128MB", "autovacuum": "off",
+                                              "anabranch.prewarm_mb_per_s": "0"})
     with compute.connect() as db:
         each(db, "CREATE TABLE t AS SELECT i, 0 AS v, repeat('x', 500) AS text FROM generate_series(1, 15000) i; CHECKPOINT")
         folder = pathlib.Path(db.value("SHOW anabranch.local_cache_dir"))
@@ -228,6 +235,33 @@ def test_a_cache_outlives_a_clean_stop_and_nothing_else(cluster):
     assert compute.counter("cache_blocks_now") < 700, "pages are left after a crash"
     counted = compute.sql("SELECT sum(v), count(*) FROM t")
     assert counted == [("30000", "15000")], counted
+
+
+def test_an_empty_cache_is_filled_with_what_the_last_one_had(cluster):
+    """On another host, that is without the files of the cache, and on a branch."""
+    compute = Compute(cluster, "prewarm", {"shared_buffers": "128MB", "autovacuum": "off"})
+    with compute.connect() as db:
+        each(db, "CREATE TABLE t AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 30000) i; CHECKPOINT")
+        folder = pathlib.Path(db.value("SHOW anabranch.local_cache_dir"))
+
+    def is_filled(compute):
+        wait_for("it is filled", lambda: compute.counter("prewarm_done") == 1)
+        assert compute.counter("prewarm_blocks") >= 2000
+        with compute.connect() as db:
+            remote = compute.counter("read_remote_blocks")
+            assert db.value("SELECT count(*) FROM t") == "30000"
+        assert compute.counter("read_remote_blocks") - remote < 100
+        compute.check(2000)
+
+    compute.branch.suspend()
+    shutil.rmtree(folder)
+    compute.branch.start()
+    is_filled(compute)
+    compute.sql("UPDATE t SET text = 'short' WHERE i % 2 = 0") # and kept by a stop that is none
+    compute.kill()
+    is_filled(compute)
+    branch = compute.branch.project.create_branch("heir", compute.branch, endpoint=False)
+    is_filled(Compute.of_branch(cluster, branch.add_endpoint(shared_buffers="128MB")))
 
 
 def rewrite_things(compute, turns, stop, errors):

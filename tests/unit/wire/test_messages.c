@@ -127,6 +127,10 @@ struct message {
     X(status_list, STATUS_LIST_FIELDS, FRAME_STATUS_REPORT)                                        \
     X(get_page, GET_PAGE_FIELDS, FRAME_GET_PAGE)                                                   \
     X(get_page_reply, GET_PAGE_REPLY_FIELDS, FRAME_GET_PAGE_REPLY)                                 \
+    X(put_working_set, PUT_WORKING_SET_FIELDS, FRAME_PUT_WORKING_SET)                              \
+    X(put_working_set_reply, PUT_WORKING_SET_REPLY_FIELDS, FRAME_PUT_WORKING_SET_REPLY)            \
+    X(get_working_set, GET_WORKING_SET_FIELDS, FRAME_GET_WORKING_SET)                              \
+    X(get_working_set_reply, GET_WORKING_SET_REPLY_FIELDS, FRAME_GET_WORKING_SET_REPLY)            \
     X(rel_size, REL_SIZE_FIELDS, FRAME_REL_SIZE)                                                   \
     X(rel_size_reply, REL_SIZE_REPLY_FIELDS, FRAME_REL_SIZE_REPLY)                                 \
     X(db_size, DB_SIZE_FIELDS, FRAME_DB_SIZE)                                                      \
