@@ -36,8 +36,9 @@
     X(FRAME_APPEND_REPLY, 20)                                                                      \
     X(FRAME_READ_WAL, 21) /* proposer or peer reads a donor's log */                               \
     X(FRAME_READ_WAL_REPLY, 22)                                                                    \
-    X(FRAME_MEMBERSHIP, 23) /* who votes now: to whoever has an older membership */                \
-    X(FRAME_FEED_START, 32) /* feed_proto.h: pageserver -> safekeeper */                           \
+    X(FRAME_MEMBERSHIP, 23)   /* who votes now: to whoever has an older membership */              \
+    X(FRAME_ELECTED_ANEW, 24) /* as ELECTED, to a log that begins anew at stream_lsn */            \
+    X(FRAME_FEED_START, 32)   /* feed_proto.h: pageserver -> safekeeper */                         \
     X(FRAME_FEED_WAL, 33)                                                                          \
     X(FRAME_FEED_STATUS, 34)                                                                       \
     X(FRAME_FEED_FEEDBACK, 35)                                                                     \

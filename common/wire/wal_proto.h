@@ -66,12 +66,15 @@ void print_member_list(struct buf *to, const char *name, struct member_list valu
     X(u64, flush_lsn)                                                                              \
     X(u64, record_lsn) /* end of the last complete record that is on disk */                       \
     X(u64, commit_lsn)                                                                             \
-    X(u64, start_lsn)        /* where this timeline's log begins at this safekeeper */             \
+    X(u64, start_lsn)        /* where the log begins at this safekeeper: nothing below is kept */  \
     X(u64, suspect_lsn)      /* 0, or it may have acknowledged up to here and lost it: wal.md */   \
     X(u64, suspect_term)     /* no term after this one wrote what may be lost */                   \
     X(term_history, history) /* clipped to record_lsn */
 
-/* The winner tells each acceptor from where it will stream: the log is cut there. */
+/*
+ * The winner tells each acceptor from where it will stream: the log is cut there. As
+ * FRAME_ELECTED_ANEW: the log ends before all that is kept, and begins anew there, empty.
+ */
 #define ELECTED_FIELDS(X)                                                                          \
     X(u32, generation)                                                                             \
     X(u64, term)                                                                                   \

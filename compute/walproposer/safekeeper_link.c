@@ -121,6 +121,7 @@ static void on_error_reply(
         .peer = safekeeper->index,
         .connection = safekeeper->connection,
         .read.id = frame->request_id,
+        .read.err = code,
     };
     walproposer_feed(safekeeper->walproposer, &event);
 }

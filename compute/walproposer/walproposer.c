@@ -74,8 +74,9 @@ static void send_elected(struct safekeeper_link *safekeeper, const struct propos
         .stream_lsn = action->elected.stream_lsn,
         .history = *action->elected.history,
     };
+    uint16_t type = action->elected.begins_anew ? FRAME_ELECTED_ANEW : FRAME_ELECTED;
     LINK_SEND(
-        safekeeper->link_user.link, elected, &elected, .type = FRAME_ELECTED,
+        safekeeper->link_user.link, elected, &elected, .type = type,
         .channel = safekeeper->channel);
 }
 

@@ -30,7 +30,8 @@ static void check_invariants(const struct acceptor *acceptor)
     ASSERT(acceptor->flush_lsn <= acceptor->write_lsn);
     ASSERT(acceptor->record_lsn <= acceptor->flush_lsn);
     ASSERT(MUTANT(22) || MUTANT(34) || acceptor->state.commit_lsn <= acceptor->record_lsn);
-    ASSERT(acceptor->state.start_lsn <= acceptor->state.commit_lsn);
+    ASSERT(acceptor->state.start_lsn <= acceptor->state.begin_lsn);
+    ASSERT(acceptor->state.begin_lsn <= acceptor->state.commit_lsn);
     ASSERT(acceptor->durable_sequence <= acceptor->state.sequence);
     ASSERT(acceptor->wal_epoch_done <= acceptor->wal_epoch);
 }
@@ -72,7 +73,7 @@ void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply
     reply->flush_lsn = MUTANT(18) ? acceptor->write_lsn : acceptor->flush_lsn;
     reply->record_lsn = MUTANT(18) ? acceptor->received_record_lsn : acceptor->record_lsn;
     reply->commit_lsn = acceptor->state.commit_lsn;
-    reply->start_lsn = acceptor->state.start_lsn;
+    reply->start_lsn = acceptor->state.begin_lsn;
     bool is_suspect = acceptor_is_suspect(acceptor) && !MUTANT(23);
     reply->suspect_lsn = is_suspect ? acceptor->state.suspect_lsn : LSN_NONE;
     reply->suspect_term = is_suspect ? acceptor->state.suspect_term : 0;
@@ -243,6 +244,18 @@ static void adopt(struct acceptor *acceptor, struct acceptor_actions *out)
     }
 }
 
+/* The state that says that the files do not count is on disk: now they may go. */
+static void empty_if_durable(struct acceptor *acceptor, struct acceptor_actions *out)
+{
+    if (acceptor->anew_sequence == 0 || acceptor->durable_sequence < acceptor->anew_sequence) {
+        return;
+    }
+    acceptor->anew_sequence = 0;
+    struct acceptor_action *action = emit(out, ACCEPTOR_EMPTY_WAL, acceptor->leader);
+    action->truncate.lsn = acceptor->state.begin_lsn;
+    action->truncate.epoch = acceptor->wal_epoch;
+}
+
 static void truncate_log(struct acceptor *acceptor, lsn_t lsn, struct acceptor_actions *out)
 {
     acceptor->wal_epoch++;
@@ -256,9 +269,68 @@ static void truncate_log(struct acceptor *acceptor, lsn_t lsn, struct acceptor_a
     action->truncate.epoch = acceptor->wal_epoch;
 }
 
+/*
+ * The log ends before everything that somebody could complete it from. What it lacks up to `lsn` is
+ * committed and consumed; so it is as if that had been copied here and forgotten again. One step on
+ * disk takes the old log away and gives the empty one its history, whatever is left in the files
+ * meanwhile.
+ */
+static void begin_anew(
+    struct acceptor *acceptor,
+    lsn_t lsn,
+    const struct term_history *history,
+    struct acceptor_actions *out)
+{
+    ASSERT(acceptor->wal_epoch_done == acceptor->wal_epoch);
+    ASSERT(lsn > acceptor->state.begin_lsn && lsn > acceptor->state.commit_lsn);
+    acceptor->wal_epoch++;
+    acceptor->write_lsn = acceptor->flush_lsn = acceptor->record_lsn = lsn;
+    acceptor->received_record_lsn = lsn;
+    acceptor->ends_count = 0;
+    acceptor->state.begin_lsn = acceptor->state.commit_lsn = lsn;
+    acceptor->state.history = *history;
+    acceptor->state.is_begun_anew = true;
+    acceptor->forget_sequence = 0;
+    persist(acceptor, out);
+    acceptor->anew_sequence = acceptor->state.sequence;
+    if (MUTANT(233)) {
+        acceptor->anew_sequence = acceptor->durable_sequence;
+    }
+    empty_if_durable(acceptor, out);
+}
+
+/* ERR_OK, or why this winner must not begin the log anew. */
+static err_t check_anew(
+    const struct acceptor *acceptor,
+    const struct elected *elected,
+    lsn_t common_lsn,
+    const char **ret_why)
+{
+    /* As below: since it was computed, the log may have been completed on another connection. */
+    if (common_lsn >= elected->stream_lsn) {
+        MARK("acceptor.anew.overtaken");
+        *ret_why = "the log reaches to where it would begin anew: ask again";
+        return ERR_STALE;
+    }
+    if (acceptor->state.commit_lsn >= elected->stream_lsn) {
+        MARK("acceptor.anew.below_commit");
+        *ret_why = "a new begin would drop committed WAL";
+        return ERR_INVALID;
+    }
+    if (acceptor->wal_epoch_done != acceptor->wal_epoch) {
+        MARK("acceptor.anew.still_truncating");
+        *ret_why = "the log is still being cut for an earlier winner: ask again";
+        return ERR_BUSY;
+    }
+    return ERR_OK;
+}
+
 /* ERR_OK, or why this winner must not touch the log. */
 static err_t check_elected(
-    struct acceptor *acceptor, const struct elected *elected, const char **ret_why)
+    struct acceptor *acceptor,
+    const struct elected *elected,
+    bool begins_anew,
+    const char **ret_why)
 {
     if (!term_history_is_valid(&elected->history) ||
         term_history_last_term(&elected->history) != elected->term) {
@@ -275,6 +347,9 @@ static err_t check_elected(
     term_history_clip(&clipped, acceptor->record_lsn);
     lsn_t common_lsn = term_history_common_lsn(
         &elected->history, &clipped, acceptor->record_lsn, acceptor->state.commit_lsn);
+    if (begins_anew) {
+        return check_anew(acceptor, elected, common_lsn, ret_why);
+    }
     if (!MUTANT(10) && common_lsn != elected->stream_lsn) {
         MARK("acceptor.elected.overtaken");
         *ret_why = "stream_lsn is not where the logs part: ask again";
@@ -297,6 +372,7 @@ static err_t check_elected(
 static void on_elected(
     struct acceptor *acceptor,
     const struct elected *elected,
+    bool begins_anew,
     struct acceptor_peer from,
     struct acceptor_actions *out)
 {
@@ -311,7 +387,7 @@ static void on_elected(
         return;
     }
     const char *why = NULL;
-    err_t err = check_elected(acceptor, elected, &why);
+    err_t err = check_elected(acceptor, elected, begins_anew, &why);
     if (err != ERR_OK) {
         refuse(out, from, err, why);
         return;
@@ -322,7 +398,10 @@ static void on_elected(
     acceptor->leader = from;
     acceptor->elected_history = elected->history;
     acceptor->phase = ACCEPTOR_TRUNCATING;
-    if (elected->stream_lsn < acceptor->write_lsn && !MUTANT(11)) {
+    if (begins_anew) {
+        MARK("acceptor.elected.anew");
+        begin_anew(acceptor, elected->stream_lsn, &elected->history, out);
+    } else if (elected->stream_lsn < acceptor->write_lsn && !MUTANT(11)) {
         MARK("acceptor.elected.truncated");
         truncate_log(acceptor, elected->stream_lsn, out);
     }
@@ -444,9 +523,10 @@ static void on_peer_answered(
     struct acceptor *acceptor,
     const struct term_history *history,
     lsn_t commit_lsn,
+    lsn_t begin_lsn,
     struct acceptor_actions *out)
 {
-    if (!may_catch_up(acceptor) || !term_history_is_valid(history) ||
+    if (begin_lsn > commit_lsn || !may_catch_up(acceptor) || !term_history_is_valid(history) ||
         history->items[history->count - 1].lsn > commit_lsn) {
         MARK("acceptor.catch_up.not_now");
         return;
@@ -472,7 +552,10 @@ static void on_peer_answered(
     acceptor->is_catching_up = true;
     acceptor->catch_up_lsn = commit_lsn;
     acceptor->phase = ACCEPTOR_TRUNCATING;
-    if (common_lsn < acceptor->write_lsn && !MUTANT(58)) {
+    if (common_lsn < begin_lsn) {
+        MARK("acceptor.catch_up.anew");
+        begin_anew(acceptor, begin_lsn, history, out);
+    } else if (common_lsn < acceptor->write_lsn && !MUTANT(58)) {
         MARK("acceptor.catch_up.truncated");
         truncate_log(acceptor, common_lsn, out);
     }
@@ -500,6 +583,23 @@ static void on_peer_wal(
     action->write.epoch = acceptor->wal_epoch;
 }
 
+/* ---- forgetting ---- */
+
+static void on_wal_unneeded(struct acceptor *acceptor, lsn_t lsn, struct acceptor_actions *out)
+{
+    if (lsn <= acceptor->state.begin_lsn || lsn > acceptor->state.commit_lsn) {
+        MARK("acceptor.unneeded.not_now");
+        return;
+    }
+    MARK("acceptor.unneeded.forgotten");
+    acceptor->state.begin_lsn = lsn;
+    persist(acceptor, out);
+    acceptor->forget_sequence = acceptor->state.sequence;
+    if (MUTANT(333)) {
+        emit(out, ACCEPTOR_REMOVE_WAL, (struct acceptor_peer){0})->remove_lsn = lsn;
+    }
+}
+
 /* ---- the disk reports ---- */
 
 static void on_state_persisted(
@@ -510,6 +610,12 @@ static void on_state_persisted(
     if (acceptor->vote_pending && acceptor->durable_sequence >= acceptor->vote_sequence) {
         acceptor->vote_pending = false;
         send_vote(acceptor, out, acceptor->vote_to, /* granted */ true);
+    }
+    empty_if_durable(acceptor, out);
+    if (acceptor->forget_sequence != 0 && acceptor->durable_sequence >= acceptor->forget_sequence) {
+        acceptor->forget_sequence = 0;
+        emit(out, ACCEPTOR_REMOVE_WAL, (struct acceptor_peer){0})->remove_lsn =
+            acceptor->state.begin_lsn;
     }
     if (acceptor->phase == ACCEPTOR_ADOPTING &&
         acceptor->durable_sequence >= acceptor->adopt_sequence) {
@@ -551,6 +657,12 @@ static void on_wal_truncated(
 {
     ASSERT(epoch <= acceptor->wal_epoch);
     acceptor->wal_epoch_done = MAX_OF(acceptor->wal_epoch_done, epoch);
+    if (acceptor->state.is_begun_anew && acceptor->wal_epoch_done == acceptor->wal_epoch &&
+        !MUTANT(433)) {
+        MARK("acceptor.anew.emptied");
+        acceptor->state.is_begun_anew = false; /* from here on the files count again */
+        persist(acceptor, out);
+    }
     if (acceptor->phase == ACCEPTOR_TRUNCATING && acceptor->wal_epoch_done == acceptor->wal_epoch) {
         adopt(acceptor, out);
     }
@@ -640,6 +752,7 @@ void acceptor_state_init(struct acceptor_state *state, generation_t generation, 
         .sequence = 1,
         .generation = generation,
         .start_lsn = start_lsn,
+        .begin_lsn = start_lsn,
         .commit_lsn = start_lsn,
         .history = {.count = 1, .items = {{.term = 0, .lsn = start_lsn}}},
     };
@@ -656,14 +769,15 @@ err_t acceptor_init(
         term_history_last_term(&durable->history) > durable->term) {
         return err_set(msg, ERR_CORRUPT, "the consensus state contradicts itself");
     }
-    if (durable->start_lsn == LSN_NONE || durable->start_lsn > durable->commit_lsn ||
-        durable->commit_lsn > record_lsn || record_lsn > flush_lsn) {
+    if (durable->start_lsn == LSN_NONE || durable->start_lsn > durable->begin_lsn ||
+        durable->begin_lsn > durable->commit_lsn || durable->commit_lsn > record_lsn ||
+        record_lsn > flush_lsn) {
         return err_set(
             msg, ERR_CORRUPT,
-            "positions contradict: start " LSN_FMT " commit " LSN_FMT " record " LSN_FMT
-            " flush " LSN_FMT,
-            LSN_ARGS(durable->start_lsn), LSN_ARGS(durable->commit_lsn), LSN_ARGS(record_lsn),
-            LSN_ARGS(flush_lsn));
+            "positions contradict: start " LSN_FMT " begin " LSN_FMT " commit " LSN_FMT
+            " record " LSN_FMT " flush " LSN_FMT,
+            LSN_ARGS(durable->start_lsn), LSN_ARGS(durable->begin_lsn),
+            LSN_ARGS(durable->commit_lsn), LSN_ARGS(record_lsn), LSN_ARGS(flush_lsn));
     }
     *acceptor = (struct acceptor){
         .state = *durable,
@@ -688,7 +802,7 @@ static void on_message(
     if (event->kind == ACCEPTOR_VOTE_REQUESTED) {
         on_vote_requested(acceptor, event->vote, event->from, out);
     } else if (event->kind == ACCEPTOR_ELECTED) {
-        on_elected(acceptor, event->elected, event->from, out);
+        on_elected(acceptor, event->elected, event->begins_anew, event->from, out);
     } else {
         on_append_requested(acceptor, event->append, event->from, out);
     }
@@ -709,9 +823,12 @@ static void on_disk_event(
     } else if (event->kind == ACCEPTOR_MEMBERSHIP_CHANGED) {
         on_membership_changed(acceptor, event->membership.generation, event->membership.term, out);
     } else if (event->kind == ACCEPTOR_PEER_ANSWERED) {
-        on_peer_answered(acceptor, event->peer.history, event->peer.commit_lsn, out);
+        on_peer_answered(
+            acceptor, event->peer.history, event->peer.commit_lsn, event->peer.begin_lsn, out);
     } else if (event->kind == ACCEPTOR_PEER_WAL) {
         on_peer_wal(acceptor, event->peer_wal.begin_lsn, event->peer_wal.wal, out);
+    } else if (event->kind == ACCEPTOR_WAL_UNNEEDED) {
+        on_wal_unneeded(acceptor, event->unneeded_lsn, out);
     } else if (acceptor->commit_persist_lsn < acceptor->state.commit_lsn) {
         persist(acceptor, out);
     }
@@ -732,6 +849,7 @@ void acceptor_step(
     case ACCEPTOR_MEMBERSHIP_CHANGED:
     case ACCEPTOR_PEER_ANSWERED:
     case ACCEPTOR_PEER_WAL:
+    case ACCEPTOR_WAL_UNNEEDED:
     case ACCEPTOR_PERSIST_WANTED: on_disk_event(acceptor, event, out); break;
     case ACCEPTOR_STORAGE_FAILED:
         MARK("acceptor.storage.failed");

@@ -20,6 +20,14 @@
  * the logs part ours is wrong and is cut, as for a winner; the history is adopted, then PEER_WAL
  * brings the bytes. Any vote or winner ends it. It makes no promise but the term of what it takes.
  *
+ * WAL that nobody needs any more is forgotten: WAL_UNNEEDED up to a record end that is committed.
+ * From there on the log begins (begin_lsn), which is on disk before REMOVE_WAL. A log that ends
+ * before the begin of every log that could complete it cannot be completed: it begins anew, empty,
+ * where the other one begins (elected with `begins_anew`, or PEER_ANSWERED). All below is committed
+ * and consumed, so an empty log there is as good as one that was copied. The state says so first,
+ * in one step with the history (is_begun_anew: what is in the files is of no account), then the
+ * files are emptied (EMPTY_WAL), then the state says that they are, and only then WAL is taken.
+ *
  * Positions: write_lsn (handed to the disk) >= flush_lsn (on disk) >= record_lsn (end of the last
  * complete record on disk) >= commit_lsn. Bytes behind record_lsn are never committed; the next
  * elected proposer truncates them.
@@ -34,6 +42,9 @@
  *    synced by a sync that began after the write ended. WAL_TRUNCATED: nothing at or behind the LSN
  *    will ever be read again, also after a crash at any moment from now on. One truncation at a
  *    time: there is none before the last one was reported.
+ *  - EMPTY_WAL is a truncation that ends as one, WAL_TRUNCATED; it leaves a log that is empty at
+ * the LSN. A start that finds is_begun_anew does the same, and then makes durable that it is done.
+ *  - REMOVE_WAL: what is below the LSN will not be read again; whenever it suits, or never.
  *  - A failed write, sync or state write: STORAGE_FAILED; nothing is retried and believed. A full
  *    disk is not a failure: delay the event and the connection until there is space.
  *  - SEND_* to a connection that is gone is dropped.
@@ -55,7 +66,9 @@ struct acceptor_state {
     uint64_t sequence;       /* grows by one with every PERSIST_STATE */
     generation_t generation; /* of the membership */
     term_t term;             /* highest promised */
-    lsn_t start_lsn;
+    lsn_t start_lsn;         /* of the timeline: never moves */
+    lsn_t begin_lsn;         /* of this log: a record end; what is below was consumed */
+    bool is_begun_anew;      /* the files are of before: to be emptied, the log ends at begin_lsn */
     lsn_t commit_lsn;    /* lags: persisted now and then, it only bounds the scan at the start */
     lsn_t suspect_lsn;   /* 0, or records up to here may have been acknowledged and lost */
     term_t suspect_term; /* no term after this one wrote what may be lost */
@@ -107,6 +120,9 @@ struct acceptor {
     lsn_t catch_up_lsn;      /* where it ends */
     uint64_t adopt_sequence; /* while ADOPTING: following begins when it is durable */
 
+    uint64_t anew_sequence;   /* not 0: the files are emptied when it is durable */
+    uint64_t forget_sequence; /* not 0: WAL below begin_lsn is removed when it is durable */
+
     bool vote_pending; /* granted as soon as vote_sequence is durable */
     struct acceptor_peer vote_to;
     uint64_t vote_sequence;
@@ -117,7 +133,7 @@ struct acceptor {
 
 enum acceptor_event_kind {
     ACCEPTOR_VOTE_REQUESTED,     /* from, vote */
-    ACCEPTOR_ELECTED,            /* from, elected */
+    ACCEPTOR_ELECTED,            /* from, elected, begins_anew */
     ACCEPTOR_APPEND_REQUESTED,   /* from, append */
     ACCEPTOR_STATE_PERSISTED,    /* sequence */
     ACCEPTOR_WAL_FLUSHED,        /* wal */
@@ -125,6 +141,7 @@ enum acceptor_event_kind {
     ACCEPTOR_MEMBERSHIP_CHANGED, /* membership */
     ACCEPTOR_PEER_ANSWERED,      /* peer: what another safekeeper knows to be committed */
     ACCEPTOR_PEER_WAL,           /* peer_wal, while CATCHING_UP */
+    ACCEPTOR_WAL_UNNEEDED,       /* unneeded_lsn: a record end; all below is not needed any more */
     ACCEPTOR_PERSIST_WANTED, /* persist commit_lsn if it moved: now and then, and before a stop */
     ACCEPTOR_STORAGE_FAILED,
 };
@@ -133,6 +150,7 @@ enum acceptor_event_kind {
 struct acceptor_event {
     enum acceptor_event_kind kind;
     struct acceptor_peer from;
+    bool begins_anew; /* elected: stream_lsn is where the log is to begin, see above */
     union {
         const struct vote_request *vote;
         const struct elected *elected;
@@ -145,7 +163,9 @@ struct acceptor_event {
         struct {
             const struct term_history *history; /* clipped to commit_lsn */
             lsn_t commit_lsn;
+            lsn_t begin_lsn; /* nothing below can be read there */
         } peer;
+        lsn_t unneeded_lsn;
         struct {
             lsn_t begin_lsn;
             struct bytes wal;
@@ -160,6 +180,8 @@ struct acceptor_event {
 enum acceptor_action_kind {
     ACCEPTOR_PERSIST_STATE,     /* state; then report STATE_PERSISTED */
     ACCEPTOR_TRUNCATE_WAL,      /* truncate; then report WAL_TRUNCATED */
+    ACCEPTOR_EMPTY_WAL,         /* truncate: the log is empty there; then report WAL_TRUNCATED */
+    ACCEPTOR_REMOVE_WAL,        /* remove_lsn: below it nothing is read any more */
     ACCEPTOR_WRITE_WAL,         /* write; sync soon, then report WAL_FLUSHED */
     ACCEPTOR_SEND_VOTE,         /* to, vote */
     ACCEPTOR_SEND_APPENDED,     /* to, appended: the driver adds the pageservers' feedback */
@@ -191,10 +213,11 @@ struct acceptor_action {
             generation_t generation;
         } refuse;
         lsn_t commit_lsn;
+        lsn_t remove_lsn;
     };
 };
 
-#define ACCEPTOR_ACTIONS_MAX 6
+#define ACCEPTOR_ACTIONS_MAX 8
 
 struct acceptor_actions {
     size_t count;

@@ -140,15 +140,59 @@ static bool is_better_donor(const struct proposer_peer *a, const struct proposer
     return !MUTANT(9) && a->vote_record_lsn > b->vote_record_lsn;
 }
 
+/* Up to where this acceptor's log is known to be ours. */
+static lsn_t held_lsn(const struct proposer *proposer, uint32_t index)
+{
+    const struct proposer_peer *peer = &proposer->peers[index];
+    if (peer->phase == PEER_STREAMING) {
+        return peer->record_lsn;
+    }
+    if (index == proposer->donor && peer->phase >= PEER_VOTED) {
+        return MIN_OF(peer->vote_record_lsn, proposer->term_start_lsn);
+    }
+    return LSN_NONE;
+}
+
+/*
+ * Where the log of `index`, which ends at `lsn` or is ours up to there, has to begin anew, because
+ * WAL from there on is kept by nobody who has more; LSN_NONE: it can be completed, or nobody is
+ * there to tell.
+ */
+static lsn_t anew_lsn(const struct proposer *proposer, uint32_t index, lsn_t lsn)
+{
+    lsn_t best_lsn = LSN_NONE;
+    if (lsn >= proposer->window_begin_lsn) {
+        return LSN_NONE; /* the window has it */
+    }
+    for (uint32_t i = 0; i < member_count(proposer); i++) {
+        lsn_t begin_lsn = proposer->peers[i].begin_lsn;
+        if (i == index || held_lsn(proposer, i) <= lsn) {
+            continue;
+        }
+        if (begin_lsn <= lsn) {
+            return LSN_NONE;
+        }
+        bool is_better = best_lsn == LSN_NONE || begin_lsn < best_lsn;
+        best_lsn = is_better && begin_lsn <= proposer->commit_lsn ? begin_lsn : best_lsn;
+    }
+    return best_lsn;
+}
+
 /* Say from where we stream: up to there its log is a prefix of ours, the rest is cut off. */
 static void tell(struct proposer *proposer, uint32_t index, struct proposer_actions *out)
 {
     struct proposer_peer *peer = &proposer->peers[index];
     peer->stream_lsn = term_history_common_lsn(
         &proposer->history, &peer->history, peer->vote_record_lsn, peer->vote_commit_lsn);
+    lsn_t begin_lsn = anew_lsn(proposer, index, peer->stream_lsn);
+    if (begin_lsn != LSN_NONE) {
+        MARK("proposer.told.anew");
+        peer->stream_lsn = peer->begin_lsn = begin_lsn;
+    }
     peer->phase = PEER_TOLD;
     peer->asked_ms = proposer->now_ms;
     struct proposer_action *action = emit(out, PROPOSER_SEND_ELECTED, index);
+    action->elected.begins_anew = begin_lsn != LSN_NONE;
     action->elected.generation = proposer->options.membership.generation;
     action->elected.term = proposer->term;
     action->elected.stream_lsn = peer->stream_lsn;
@@ -292,6 +336,7 @@ static void on_vote_reply(
     peer->granted = peer->granted || vote->granted; /* a vote stays given */
     peer->vote_record_lsn = vote->record_lsn;
     peer->vote_commit_lsn = vote->commit_lsn;
+    peer->begin_lsn = vote->start_lsn;
     peer->suspect_lsn = vote->suspect_lsn;
     peer->suspect_term = vote->suspect_term;
     peer->history = vote->history;
@@ -352,19 +397,6 @@ static void send_empty_append(
     send_append(proposer, index, (struct bytes){0}, record_lsn, out);
 }
 
-/* Up to where this acceptor's log is known to be ours. */
-static lsn_t held_lsn(const struct proposer *proposer, uint32_t index)
-{
-    const struct proposer_peer *peer = &proposer->peers[index];
-    if (peer->phase == PEER_STREAMING) {
-        return peer->record_lsn;
-    }
-    if (index == proposer->donor && peer->phase >= PEER_VOTED) {
-        return MIN_OF(peer->vote_record_lsn, proposer->term_start_lsn);
-    }
-    return LSN_NONE;
-}
-
 /* WAL that is older than the window comes from whoever has most of it. */
 static void read_for(struct proposer *proposer, uint32_t index, struct proposer_actions *out)
 {
@@ -375,10 +407,17 @@ static void read_for(struct proposer *proposer, uint32_t index, struct proposer_
     uint32_t source = index;
     lsn_t end_lsn = peer->sent_lsn;
     for (uint32_t i = 0; i < member_count(proposer); i++) {
-        if (i != index && held_lsn(proposer, i) > end_lsn) {
+        bool is_kept = proposer->peers[i].begin_lsn <= peer->sent_lsn;
+        if (i != index && is_kept && held_lsn(proposer, i) > end_lsn) {
             source = i;
             end_lsn = held_lsn(proposer, i);
         }
+    }
+    if (source == index && anew_lsn(proposer, index, peer->sent_lsn) != LSN_NONE) {
+        MARK("proposer.read.not_kept");
+        peer->read_retry_ms = proposer->now_ms + READ_RETRY_MS; /* it goes, or is asked to again */
+        emit(out, PROPOSER_CLOSE, index)->why = "what follows its log is not kept: it begins anew";
+        return;
     }
     if (source == index) {
         MARK("proposer.read.no_source");
@@ -569,6 +608,10 @@ static void on_read_reply(
     const struct read_wal_reply *reply = event->read.reply;
     lsn_t source_end_lsn = held_lsn(proposer, event->peer);
     bool failed = event->kind == PROPOSER_READ_WAL_FAILED;
+    if (failed && event->read.err == ERR_RANGE) {
+        MARK("proposer.read.forgotten");
+        emit(out, PROPOSER_CLOSE, event->peer)->why = "it has forgotten WAL: where does it begin?";
+    }
     if (failed || reply->begin_lsn != peer->sent_lsn || reply->wal.size == 0 ||
         reply->wal.size > WAL_APPEND_MAX || source_end_lsn < peer->sent_lsn ||
         reply->wal.size > source_end_lsn - peer->sent_lsn) {

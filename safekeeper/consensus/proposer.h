@@ -4,7 +4,8 @@
  * It is elected by a quorum of the acceptors, repairs their logs up to its term's start, then
  * streams the WAL of one Postgres and says what is committed. It holds no WAL byte: the driver
  * keeps a window [window_begin_lsn, window_end_lsn) of its Postgres' WAL and fills appends from it;
- * older WAL is read from an acceptor that has it (READ_WAL) and forwarded. Rules: acceptor.h,
+ * older WAL is read from an acceptor that has it (READ_WAL) and forwarded. A log that ends before
+ * all that is kept begins anew where another one begins (acceptor.h). Rules: acceptor.h,
  * docs/protocol/wal.md.
  *
  * The membership may change under way (MEMBERSHIP_CHANGED): a leader goes on in its term, but from
@@ -48,6 +49,7 @@ struct proposer_peer {
     bool replied;
     bool granted;
     lsn_t vote_record_lsn, vote_commit_lsn;
+    lsn_t begin_lsn;   /* of its log: nothing below can be read there */
     lsn_t suspect_lsn; /* 0, or it may have acknowledged up to here and lost it */
     term_t suspect_term;
     struct term_history history;
@@ -131,6 +133,7 @@ struct proposer_event {
         const struct membership *membership;
         struct {
             uint64_t id;
+            err_t err; /* of FAILED; ERR_RANGE: what was asked for is not kept there any more */
             const struct read_wal_reply *reply;
             lsn_t record_lsn; /* last record end in or before these bytes; LSN_NONE: not known */
         } read;
@@ -159,6 +162,7 @@ struct proposer_action {
     union {
         struct vote_request vote;
         struct {
+            bool begins_anew; /* FRAME_ELECTED_ANEW: see acceptor.h */
             generation_t generation;
             term_t term;
             lsn_t stream_lsn;

@@ -7,7 +7,7 @@
 #include "safekeeper/disk/settle.h"
 
 #define SLOT_MAGIC       0x43424E41u /* "ANBC" */
-#define SLOT_VERSION     3           /* 2: a membership is one set */
+#define SLOT_VERSION     4           /* 3: all WAL is kept; 2: a membership is one set */
 #define SLOT_VERSION_MIN 1           /* without a suspicion */
 #define SLOT_HEADER_SIZE 16
 #define SLOT_SIZE        (16 * KIB) /* of the file; the image is shorter */
@@ -38,7 +38,9 @@
     X(u64, suspect_lsn)                                                                            \
     X(u64, suspect_term)                                                                           \
     X(u32, old_set)                                                                                \
-    X(u32, new_set)
+    X(u32, new_set)                                                                                \
+    X(u64, begin_lsn)                                                                              \
+    X(u8, is_begun_anew)
 
 struct member_row {
     MEMBER_FIELDS(WIRE_FIELD)
@@ -126,6 +128,8 @@ void control_state_encode(const struct control_state *state, uint64_t sequence, 
         .suspect_term = state->acceptor.suspect_term,
         .old_set = state->membership.old_set,
         .new_set = state->membership.new_set,
+        .begin_lsn = state->acceptor.begin_lsn,
+        .is_begun_anew = state->acceptor.is_begun_anew,
     };
     size_t size = control_slot_size(&slot);
     ASSERT(SLOT_HEADER_SIZE + size <= SLOT_SIZE);
@@ -164,10 +168,10 @@ err_t control_state_decode(
     struct control_slot slot;
     struct buf fields = {0};
     buf_append(&fields, header.next, size);
-    /* What was added later is not there: no suspicion, no joint membership. */
-    size_t missing = version == 1   ? 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t)
-                     : version == 2 ? 2 * sizeof(uint32_t)
-                                    : 0;
+    /* What was added later is not there: no suspicion, no joint membership, nothing forgotten. */
+    size_t missing = version == 1 ? 2 * sizeof(uint64_t) : 0;
+    missing += version <= 2 ? 2 * sizeof(uint32_t) : 0;
+    missing += version <= 3 ? sizeof(uint64_t) + sizeof(uint8_t) : 0;
     if (missing > 0) {
         memset(buf_extend(&fields, missing), 0, missing);
     }
@@ -189,6 +193,8 @@ err_t control_state_decode(
     state->acceptor.generation = slot.generation;
     state->acceptor.term = slot.term;
     state->acceptor.start_lsn = slot.start_lsn;
+    state->acceptor.begin_lsn = version <= 3 ? slot.start_lsn : slot.begin_lsn;
+    state->acceptor.is_begun_anew = slot.is_begun_anew != 0;
     state->acceptor.commit_lsn = slot.commit_lsn;
     state->acceptor.history = slot.history;
     state->acceptor.suspect_lsn = slot.suspect_lsn;

@@ -7,6 +7,7 @@
 #include "common/base/checksum.h"
 #include "common/base/mem.h"
 #include "common/io/file.h"
+#include "common/wire/codec.h"
 
 #define SIDECAR_SUFFIX ".crc"
 #define NAME_DIGITS    24
@@ -19,13 +20,13 @@ lsn_t wal_files_segment_begin(const struct wal_files *files, uint64_t segment)
 
 uint64_t wal_files_end_segment(const struct wal_files *files, lsn_t lsn)
 {
-    ASSERT(lsn >= files->start_lsn);
-    return (lsn == files->start_lsn ? lsn : lsn - 1) / files->identity.segment_size;
+    ASSERT(lsn >= files->begin_lsn);
+    return (lsn == files->begin_lsn ? lsn : lsn - 1) / files->identity.segment_size;
 }
 
 lsn_t wal_files_first_lsn(const struct wal_files *files)
 {
-    return files->start_lsn - files->start_lsn % files->identity.segment_size;
+    return files->begin_lsn - files->begin_lsn % files->identity.segment_size;
 }
 
 err_t wal_files_path(
@@ -51,7 +52,9 @@ err_t wal_files_init(
                 .segment_size = options->segment_size,
             },
         .start_lsn = options->start_lsn,
+        .begin_lsn = MAX_OF(options->start_lsn, options->begin_lsn),
         .system_id = options->system_id,
+        .recycled_max = options->recycled_max,
     };
     return str_copy(files->dir, sizeof(files->dir), options->dir, msg);
 }
@@ -125,6 +128,111 @@ out:
     mem_free(piece);
     mem_free(zeros);
     return err;
+}
+
+/*
+ * A whole page whose header names another address is left of the file's old life. Nobody takes it
+ * for WAL of this place, no more than Postgres does in a segment that it has recycled.
+ */
+static bool is_of_old_life(const uint8_t *page, size_t size, lsn_t lsn)
+{
+    struct reader in = reader_of(bytes_of(page, size));
+    uint16_t magic = get_u16(&in);
+    (void)get_u16(&in);
+    (void)get_u32(&in);
+    lsn_t address = get_u64(&in);
+    return size == WAL_PAGE_SIZE && magic == WAL_PAGE_MAGIC && address != lsn;
+}
+
+static err_t zero_pages(
+    int fd, const char *path, lsn_t begin_lsn, uint64_t at, uint64_t size, struct errmsg *msg)
+{
+    static const uint8_t zeros[WAL_PAGE_SIZE];
+    uint8_t page[WAL_PAGE_SIZE];
+    while (at < size) {
+        size_t step = (size_t)MIN_OF(size - at, WAL_PAGE_SIZE - at % WAL_PAGE_SIZE);
+        TRY(file_read_at(fd, path, page, step, at, msg));
+        if (!is_zero(page, step) && !is_of_old_life(page, step, begin_lsn + at)) {
+            TRY(file_write_at(fd, path, bytes_of(zeros, step), at, msg));
+        }
+        at += step;
+    }
+    return file_sync(fd, path, msg);
+}
+
+err_t wal_files_zero_tail(
+    const struct wal_files *files, uint64_t segment, lsn_t end_lsn, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    uint64_t size = 0;
+    int fd = -1;
+    lsn_t begin_lsn = wal_files_segment_begin(files, segment);
+    TRY(wal_files_path(files, segment, "", path, msg));
+    err_t err = file_open(&fd, path, FILE_WRITE, msg);
+    if (err != ERR_OK) {
+        return err == ERR_NOT_FOUND ? ERR_OK : err;
+    }
+    err = file_size(fd, path, &size, msg);
+    if (err == ERR_OK) {
+        err = zero_pages(fd, path, begin_lsn, end_lsn - begin_lsn, size, msg);
+    }
+    file_close(&fd);
+    return err;
+}
+
+/* ---- recycled segments ---- */
+
+static err_t recycled_path(
+    const struct wal_files *files, unsigned number, char path[PATH_SIZE], struct errmsg *msg)
+{
+    return str_format(path, PATH_SIZE, msg, "%s/recycled.%u", files->dir, number);
+}
+
+err_t wal_files_recycle(
+    const struct wal_files *files, uint64_t segment, bool *ret_kept, struct errmsg *msg)
+{
+    char path[PATH_SIZE], kept[PATH_SIZE];
+    TRY(wal_files_path(files, segment, SIDECAR_SUFFIX, path, msg));
+    TRY(file_remove(path, msg));
+    TRY(wal_files_path(files, segment, "", path, msg));
+    for (unsigned i = 0; i < files->recycled_max; i++) {
+        TRY(recycled_path(files, i, kept, msg));
+        if (!file_exists(kept)) {
+            *ret_kept = vfs.rename(path, kept) == 0;
+            return *ret_kept ? ERR_OK : file_remove(path, msg);
+        }
+    }
+    *ret_kept = false;
+    return file_remove(path, msg);
+}
+
+bool wal_files_reuse(const struct wal_files *files, const char *path)
+{
+    char kept[PATH_SIZE];
+    for (unsigned i = 0; i < files->recycled_max; i++) {
+        if (recycled_path(files, i, kept, NULL) == ERR_OK && file_exists(kept) &&
+            vfs.rename(kept, path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static err_t visit_recycled(const char *name, void *context, struct errmsg *msg)
+{
+    const struct wal_files *files = context;
+    char path[PATH_SIZE];
+    if (!str_starts_with(name, "recycled.")) {
+        return ERR_OK;
+    }
+    TRY(str_format(path, sizeof(path), msg, "%s/%s", files->dir, name));
+    return file_remove(path, msg);
+}
+
+err_t wal_files_drop_recycled(const struct wal_files *files, struct errmsg *msg)
+{
+    struct wal_files copy = *files;
+    return files->recycled_max == 0 ? ERR_OK : dir_list(files->dir, visit_recycled, &copy, msg);
 }
 
 err_t wal_files_remove_segment(const struct wal_files *files, uint64_t segment, struct errmsg *msg)

@@ -100,6 +100,10 @@ static err_t verify_groups(
         const struct sidecar_group *group = &log->groups[i];
         bool matches = false;
         TRY(group_matches(&recovery->store->files, fd, path, group, &matches, msg));
+        if (!matches && group->end_lsn <= recovery->store->files.begin_lsn && i + 1 < log->count) {
+            MARK("wal_recovery.forgotten_damage"); /* nobody will read that */
+            matches = true;
+        }
         if (matches) {
             recovery->end_lsn = group->end_lsn;
             recovery->store->record_lsn = group->record_lsn;
@@ -170,7 +174,7 @@ static void suspect_unreadable(struct recovery *recovery, uint64_t segment)
     lsn_t begin = wal_files_segment_begin(&recovery->store->files, segment);
     lsn_t segment_end = begin + recovery->store->files.identity.segment_size;
     lsn_t end_lsn = MAX_OF(recovery->end_lsn, recovery->suspect_lsn);
-    end_lsn = MAX_OF(end_lsn, recovery->store->files.start_lsn);
+    end_lsn = MAX_OF(end_lsn, recovery->store->files.begin_lsn);
     if (end_lsn >= begin && end_lsn < segment_end) {
         MARK("wal_recovery.unreadable_record");
         lsn_t group_end = MIN_OF(segment_end, end_lsn + WAL_GROUP_MAX);
@@ -254,9 +258,7 @@ static err_t clean_up(struct recovery *recovery, struct errmsg *msg)
     }
     TRY(wal_files_path(files, store->end_segment, ".crc", path, msg));
     TRY(file_zero_tail_and_sync(path, (uint64_t)store->end_slots * SIDECAR_SLOT_SIZE, msg));
-    TRY(wal_files_path(files, store->end_segment, "", path, msg));
-    lsn_t begin = wal_files_segment_begin(files, store->end_segment);
-    TRY(file_zero_tail_and_sync(path, recovery->end_lsn - begin, msg));
+    TRY(wal_files_zero_tail(files, store->end_segment, recovery->end_lsn, msg));
     return file_sync_dir(files->dir, msg);
 }
 
@@ -272,7 +274,7 @@ static bool may_give_up(const struct recovery *recovery)
 static err_t settle(struct recovery *recovery, struct errmsg *msg)
 {
     struct wal_store *store = recovery->store;
-    lsn_t end_lsn = MAX_OF(recovery->end_lsn, store->files.start_lsn);
+    lsn_t end_lsn = MAX_OF(recovery->end_lsn, store->files.begin_lsn);
     bool is_given_up = may_give_up(recovery);
     if (recovery->is_damaged && !is_given_up) {
         *msg = recovery->first_damage;
@@ -290,7 +292,7 @@ static err_t settle(struct recovery *recovery, struct errmsg *msg)
     }
     store->flush_lsn = end_lsn;
     store->sequence = recovery->last_sequence;
-    if (store->record_lsn > store->flush_lsn || store->record_lsn < store->files.start_lsn) {
+    if (store->record_lsn > store->flush_lsn || store->record_lsn < store->files.begin_lsn) {
         return err_set(
             msg, ERR_CORRUPT, "%s: last record ends at " LSN_FMT ", the log at " LSN_FMT,
             store->files.dir, LSN_ARGS(store->record_lsn), LSN_ARGS(store->flush_lsn));
@@ -323,15 +325,21 @@ err_t wal_store_recover(
     if (recovery.damage != NULL) {
         recovery.damage->count = 0;
     }
-    store->record_lsn = store->files.start_lsn;
-    store->end_segment = wal_files_end_segment(&store->files, store->files.start_lsn);
+    store->record_lsn = store->files.begin_lsn;
+    store->end_segment = wal_files_end_segment(&store->files, store->files.begin_lsn);
     store->end_slots = 0;
     store->is_last_proven = true;
     uint64_t *segments = NULL;
     size_t count = 0;
     TRY(wal_files_list(&store->files, &segments, &count, msg));
     err_t err = ERR_OK;
+    uint64_t first = wal_files_first_lsn(&store->files) / store->files.identity.segment_size;
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
+        if (segments[i] < first || options->is_emptied) {
+            MARK("wal_recovery.forgotten_segment"); /* its removal was interrupted */
+            err = wal_files_remove_segment(&store->files, segments[i], msg);
+            continue;
+        }
         if (i + 2 >= count) {
             err = settle_segment(&store->files, segments[i], msg);
         }

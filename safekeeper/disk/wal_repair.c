@@ -17,22 +17,36 @@ lsn_t wal_repair_begin_lsn(const struct wal_store_options *options, const struct
     return MAX_OF(damage->begin_lsn, options->start_lsn);
 }
 
-/* The first group covers what stands before the start, too. */
+/*
+ * The first group covers what stands before the begin of the log, too: before the start of the
+ * timeline, or where the log has begun anew.
+ */
 static void complete(
     const struct wal_store_options *options,
     const struct wal_damage *damage,
+    lsn_t begin_lsn,
     struct bytes wal,
     struct buf *to)
 {
-    if (damage->begin_lsn < options->start_lsn) {
+    lsn_t fetched_lsn = wal_repair_begin_lsn(options, damage);
+    buf_clear(to);
+    if (damage->begin_lsn < begin_lsn && begin_lsn <= damage->end_lsn) {
         struct wal_preamble_options preamble = {
-            .start_lsn = options->start_lsn,
+            .start_lsn = begin_lsn,
             .segment_size = options->segment_size,
             .system_id = options->system_id,
         };
         wal_preamble_append(&preamble, to);
+        wal.data += begin_lsn - fetched_lsn;
+        wal.size -= begin_lsn - fetched_lsn;
     }
     buf_append(to, wal.data, wal.size);
+}
+
+static bool is_whole(const struct wal_damage *damage, const struct buf *group)
+{
+    return group->size == damage->end_lsn - damage->begin_lsn &&
+           crc32c(0, group->data, group->size) == damage->wal_crc;
 }
 
 static err_t write_group(
@@ -69,10 +83,15 @@ err_t wal_repair_put(
     struct wal_files files;
     struct buf group = {0};
     TRY(wal_files_init(&files, options, msg));
-    complete(options, damage, wal, &group);
     err_t err = ERR_OK;
-    if (group.size != damage->end_lsn - damage->begin_lsn ||
-        crc32c(0, group.data, group.size) != damage->wal_crc) {
+    if (wal.size == damage->end_lsn - wal_repair_begin_lsn(options, damage)) {
+        complete(options, damage, options->start_lsn, wal, &group);
+        if (!is_whole(damage, &group) && files.begin_lsn > options->start_lsn) {
+            MARK("wal_repair.begun_anew");
+            complete(options, damage, files.begin_lsn, wal, &group);
+        }
+    }
+    if (!is_whole(damage, &group)) {
         MARK("wal_repair.other_bytes");
         err = err_set(
             msg, ERR_CORRUPT, "these are not the bytes of " LSN_FMT ".." LSN_FMT " that were here",

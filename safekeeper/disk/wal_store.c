@@ -23,6 +23,8 @@ METRIC_COUNTER(
     certifications,
     "safekeeper_wal_certifications_total",
     "last groups proven by a record of its own");
+METRIC_COUNTER(removed, "safekeeper_wal_removed_segments_total", "segments that nobody needs");
+METRIC_COUNTER(reused, "safekeeper_wal_recycled_segments_total", "segments begun in an old file");
 METRIC_COUNTER(truncations, "safekeeper_wal_truncations_total", "divergent tails cut");
 
 static const uint8_t zeros[RESERVE_SIZE];
@@ -158,16 +160,16 @@ void wal_store_group_end(struct wal_store *store, const struct wal_group *group)
     metric_add(&group_bytes, (int64_t)group->wal.size);
 }
 
-/* The very first group of a timeline carries what stands before start_lsn in the segment file. */
+/* The very first group of a log carries what stands before its begin in the segment file. */
 static bool has_preamble(const struct wal_store *store, const struct wal_group *group)
 {
-    return store->end_slots == 0 && group->begin_lsn == store->files.start_lsn;
+    return store->end_slots == 0 && group->begin_lsn == store->files.begin_lsn;
 }
 
 static void make_preamble(const struct wal_files *files, struct buf *to)
 {
     struct wal_preamble_options options = {
-        .start_lsn = files->start_lsn,
+        .start_lsn = files->begin_lsn,
         .segment_size = files->identity.segment_size,
         .system_id = files->system_id,
     };
@@ -181,11 +183,15 @@ static err_t open_segment(
         return ERR_OK;
     }
     int fd = -1;
+    bool is_reused = false;
     file_close(&store->segment_fd);
     err_t err = wal_files_path(&store->files, segment, "", store->segment_path, msg);
     if (err != ERR_OK) {
         goto out;
     }
+    is_reused =
+        !file_exists(store->segment_path) && wal_files_reuse(&store->files, store->segment_path);
+    metric_add(&reused, is_reused ? 1 : 0);
     err = file_open(&fd, store->segment_path, FILE_CREATE, msg);
     if (err != ERR_OK) {
         goto out;
@@ -203,6 +209,10 @@ out:
     store->segment_fd = fd;
     store->segment_number = segment;
     store->reserved_lsn = begin_lsn;
+    if (is_reused) { /* it has all its blocks */
+        MARK("wal_store.reused_segment");
+        store->reserved_lsn = wal_files_segment_begin(&store->files, segment) + segment_size(store);
+    }
     return ERR_OK;
 }
 
@@ -383,13 +393,10 @@ static err_t recertify(
 /* Owed after a durable TRUNCATE record; a recovery does the same when a crash interrupts this. */
 static err_t clear_behind(struct wal_store *store, struct errmsg *msg)
 {
-    char path[PATH_SIZE];
-    lsn_t segment_begin = wal_files_segment_begin(&store->files, store->end_segment);
     file_close(&store->segment_fd);
     file_close(&store->sidecar_fd);
     TRY(FAULT("wal_store.truncate_before_zero"));
-    TRY(wal_files_path(&store->files, store->end_segment, "", path, msg));
-    TRY(file_zero_tail_and_sync(path, store->flush_lsn - segment_begin, msg));
+    TRY(wal_files_zero_tail(&store->files, store->end_segment, store->flush_lsn, msg));
     TRY(FAULT("wal_store.truncate_before_remove"));
     TRY(wal_files_remove_behind(&store->files, store->end_segment, msg));
     store->is_tail_dirty = false;
@@ -442,7 +449,7 @@ static err_t cut(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
 
 err_t wal_store_truncate(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
 {
-    ASSERT(lsn >= store->files.start_lsn && lsn <= store->flush_lsn);
+    ASSERT(lsn >= store->files.begin_lsn && lsn <= store->flush_lsn);
     TRY(FAULT("wal_store.before_truncate"));
     if (store->end_slots == 0) {
         return truncate_empty(store, msg);
@@ -491,5 +498,60 @@ err_t wal_store_rest(struct wal_store *store, lsn_t commit_lsn, struct errmsg *m
     }
     file_close(&store->segment_fd);
     file_close(&store->sidecar_fd);
-    return err;
+    return err == ERR_OK ? wal_files_drop_recycled(&store->files, msg) : err;
+}
+
+/* ---- the begin ---- */
+
+err_t wal_store_empty(struct wal_store *store, lsn_t lsn, struct errmsg *msg)
+{
+    uint64_t *segments = NULL;
+    size_t count = 0;
+    file_close(&store->segment_fd);
+    file_close(&store->sidecar_fd);
+    TRY(FAULT("wal_store.before_empty"));
+    TRY(wal_files_list(&store->files, &segments, &count, msg));
+    err_t err = ERR_OK;
+    for (size_t i = count; i > 0 && err == ERR_OK; i--) {
+        err = wal_files_remove_segment(&store->files, segments[i - 1], msg);
+    }
+    mem_free(segments);
+    TRY(err);
+    TRY(file_sync_dir(store->files.dir, msg));
+    store->files.begin_lsn = lsn;
+    store->flush_lsn = store->record_lsn = store->commit_lsn = lsn;
+    store->end_segment = wal_files_end_segment(&store->files, lsn);
+    store->end_slots = 0;
+    store->is_group_begun = store->is_tail_dirty = false;
+    store->is_last_proven = true;
+    return ERR_OK;
+}
+
+void wal_store_set_begin(struct wal_store *store, lsn_t begin_lsn)
+{
+    ASSERT(begin_lsn <= store->flush_lsn);
+    store->files.begin_lsn = MAX_OF(store->files.begin_lsn, begin_lsn);
+}
+
+/* Oldest first. The control file says where the log begins, so an interruption leaves no hole. */
+err_t wal_store_remove(
+    const struct wal_store_options *options, uint64_t *ret_removed, struct errmsg *msg)
+{
+    struct wal_files files;
+    uint64_t *segments = NULL;
+    size_t count = 0;
+    bool is_kept = false;
+    *ret_removed = 0;
+    TRY(wal_files_init(&files, options, msg));
+    TRY(FAULT("wal_store.before_remove"));
+    TRY(wal_files_list(&files, &segments, &count, msg));
+    err_t err = ERR_OK;
+    uint64_t first = wal_files_first_lsn(&files) / files.identity.segment_size;
+    for (size_t i = 0; i < count && segments[i] < first && err == ERR_OK; i++) {
+        err = wal_files_recycle(&files, segments[i], &is_kept, msg);
+        *ret_removed += err == ERR_OK;
+    }
+    mem_free(segments);
+    metric_add(&removed, (int64_t)*ret_removed);
+    return err == ERR_OK && *ret_removed > 0 ? file_sync_dir(files.dir, msg) : err;
 }

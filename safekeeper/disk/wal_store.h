@@ -18,6 +18,10 @@
  * Errors: ERR_FULL (no space): nothing is lost, repeat the same half later. Anything else: the
  * storage has failed until the store is closed, opened again and verified.
  *
+ * A new segment takes a recycled file, if there is one: `recycled.N`, a removed segment without its
+ * sidecar, in which no block has to be allocated. Its old bytes are no WAL, because no record of
+ * the new sidecar speaks of them.
+ *
  * Files are open only between the first write and wal_store_rest(); a timeline without WAL has
  * none. Threads: one owner; the functions marked [worker] block.
  */
@@ -51,6 +55,11 @@ struct wal_store_options {
     struct tenant_id tenant;
     struct timeline_id timeline;
     lsn_t start_lsn; /* of the timeline; a record end */
+    lsn_t begin_lsn; /* of the log: segments before the one that holds it do not count; 0: start_lsn
+                      */
+    bool
+        is_emptied; /* of wal_store_open: what is there does not count, the log ends at begin_lsn */
+    unsigned recycled_max; /* segment files that may be kept for the next ones */
     uint64_t system_id;
     uint32_t segment_size;
     lsn_t certified_lsn;         /* known from elsewhere to have been durable; 0: nothing */
@@ -135,6 +144,21 @@ bool wal_store_is_proven(const struct wal_store *store); /* there is nothing to 
 NODISCARD err_t wal_store_rest(struct wal_store *store, lsn_t commit_lsn, struct errmsg *msg);
 
 /*
+ * The log ends at `lsn` and is empty, wherever it ended before. Segments go newest first, so what a
+ * crash leaves is told from the control file alone: open it with is_emptied. [worker]
+ */
+NODISCARD err_t wal_store_empty(struct wal_store *store, lsn_t lsn, struct errmsg *msg);
+
+/*
+ * WAL before options->begin_lsn will not be read any more: its segments become recycled ones, as
+ * many as may be kept, or go. Beside the writer, one at a time. [worker]
+ */
+NODISCARD err_t wal_store_remove(
+    const struct wal_store_options *options, uint64_t *ret_removed, struct errmsg *msg);
+/* The log begins there; while nothing is being written. */
+void wal_store_set_begin(struct wal_store *store, lsn_t begin_lsn);
+
+/*
  * Reads with verification, independent of the writer. A reader remembers where it was, so a
  * sequential one opens each segment once.
  */
@@ -144,7 +168,8 @@ void wal_store_reader_destroy(struct wal_store_reader *reader); /* NULL is fine 
 
 /*
  * Append [begin_lsn, end_lsn) to `to`; the caller knows that the range is durable and will not be
- * truncated. ERR_RANGE: before the start of the timeline. ERR_CORRUPT: damaged. [worker]
+ * truncated. ERR_RANGE: before the start of the timeline, or of the segment in which the log
+ * begins. ERR_CORRUPT: damaged, or removed since the reader was made. [worker]
  */
 NODISCARD err_t wal_store_reader_read(
     struct wal_store_reader *reader,

@@ -10,8 +10,9 @@
 struct wal_files {
     char dir[PATH_SIZE];
     struct sidecar_identity identity;
-    lsn_t start_lsn;
+    lsn_t start_lsn, begin_lsn;
     uint64_t system_id;
+    unsigned recycled_max;
 };
 
 struct wal_store {
@@ -37,10 +38,10 @@ struct wal_store {
     char sidecar_path[PATH_SIZE];
 };
 
-/* The segment that holds the byte before `lsn`; at the start of the timeline, the first one. */
+/* The segment that holds the byte before `lsn`; at the begin of the log, the first one. */
 uint64_t wal_files_end_segment(const struct wal_files *files, lsn_t lsn);
 lsn_t wal_files_segment_begin(const struct wal_files *files, uint64_t segment);
-/* Where the checksummed bytes begin: the first segment file has a preamble before start_lsn. */
+/* Where the checksummed bytes begin: that of the segment that holds begin_lsn. */
 lsn_t wal_files_first_lsn(const struct wal_files *files);
 NODISCARD err_t wal_files_path(
     const struct wal_files *files,
@@ -65,6 +66,17 @@ NODISCARD err_t wal_files_crc(
  * is ERR_OK.
  */
 NODISCARD err_t file_zero_tail_and_sync(const char *path, uint64_t at, struct errmsg *msg);
+/* The same for a segment; but pages of an old life of the file, which say so, may stay. */
+NODISCARD err_t wal_files_zero_tail(
+    const struct wal_files *files, uint64_t segment, lsn_t end_lsn, struct errmsg *msg);
+
+/* recycled.N */
+NODISCARD err_t wal_files_recycle(
+    const struct wal_files *files, uint64_t segment, bool *ret_kept, struct errmsg *msg);
+/* Make one the file `path`, which does not exist; false: there is none. */
+bool wal_files_reuse(const struct wal_files *files, const char *path);
+NODISCARD err_t wal_files_drop_recycled(const struct wal_files *files, struct errmsg *msg);
+
 /* Sidecar first: a segment without one counts for nothing. */
 NODISCARD err_t
 wal_files_remove_segment(const struct wal_files *files, uint64_t segment, struct errmsg *msg);

@@ -139,10 +139,10 @@ err_t wal_store_reader_read(
     if (reader->init_err != ERR_OK) {
         return err_set(msg, reader->init_err, "%s", reader->init_msg.text);
     }
-    if (begin_lsn < reader->files.start_lsn || begin_lsn > end_lsn) {
+    lsn_t first_lsn = MAX_OF(reader->files.start_lsn, wal_files_first_lsn(&reader->files));
+    if (begin_lsn < first_lsn || begin_lsn > end_lsn) {
         return err_set(
-            msg, ERR_RANGE, "the WAL of this timeline begins at " LSN_FMT,
-            LSN_ARGS(reader->files.start_lsn));
+            msg, ERR_RANGE, "the WAL of this timeline begins at " LSN_FMT, LSN_ARGS(first_lsn));
     }
     while (begin_lsn < end_lsn) {
         lsn_t segment_end = begin_lsn - begin_lsn % segment_size + segment_size;

@@ -8,6 +8,7 @@
 #include "common/wire/hello_proto.h"
 #include "common/wire/wal_proto.h"
 #include "safekeeper/timeline/feed.h"
+#include "safekeeper/timeline/forget.h"
 #include "safekeeper/timeline/watcher.h"
 
 METRIC_COUNTER(hellos, "safekeeper_hellos_total", "channels opened");
@@ -467,7 +468,7 @@ static err_t prepare_read(struct wal_reads *reads, struct errmsg *msg)
     const struct read_wal *request = &reads->requests[reads->first].message;
     lsn_t readable_lsn = LSN_NONE;
     TRY(timeline_readable_lsn(reads->channel->tl, request->term, &readable_lsn, msg));
-    lsn_t start_lsn = timeline_control(reads->channel->tl)->acceptor.start_lsn;
+    lsn_t start_lsn = timeline_first_lsn(reads->channel->tl);
     if (request->begin_lsn < start_lsn || request->begin_lsn > readable_lsn) {
         return err_set(
             msg, ERR_RANGE, LSN_FMT " is not in " LSN_FMT ".." LSN_FMT,
@@ -595,10 +596,12 @@ static err_t on_proposer_frame(struct channel *channel, const struct frame *fram
         timeline_vote_request(channel->tl, &channel->peer, frame->request_id, &vote);
         return ERR_OK;
     }
-    case FRAME_ELECTED: {
+    case FRAME_ELECTED:
+    case FRAME_ELECTED_ANEW: {
         struct elected elected;
+        bool begins_anew = frame->type == FRAME_ELECTED_ANEW;
         TRY(elected_decode(&elected, &in));
-        timeline_elected(channel->tl, &channel->peer, frame->request_id, &elected);
+        timeline_elected(channel->tl, &channel->peer, frame->request_id, &elected, begins_anew);
         return ERR_OK;
     }
     case FRAME_APPEND: {

@@ -23,6 +23,14 @@
       "when nobody leads, how soon the other members are asked what is missed; then less often")   \
     X(ms, repair_retry, "5s", RESTART,                                                             \
       "how often the other members are asked for WAL that is damaged here")                        \
+    X(ms, retention_interval, "10s", RESTART,                                                      \
+      "how often is looked whether WAL may be removed; 0: it is kept for ever")                    \
+    X(size, wal_keep_min, "32MB", RESTART,                                                         \
+      "WAL of a timeline below its commit_lsn that is kept in any case")                           \
+    X(size, wal_keep_max, "1GB", RESTART,                                                          \
+      "WAL of a timeline at most that is kept for a safekeeper that is behind or away")            \
+    X(u64, recycled_segments, "1", RESTART,                                                        \
+      "removed segment files of a timeline that is written to, kept for its next segments")        \
     X(ms, feed_status_interval, "1s", RESTART, "how often a pageserver hears of us")               \
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")
 
@@ -47,6 +55,10 @@ static err_t start(struct app *app, struct errmsg *msg)
         .peer_check_ms = conf.peer_check_interval,
         .repair_retry_ms = conf.repair_retry,
         .feed_status_ms = conf.feed_status_interval,
+        .retention_ms = conf.retention_interval,
+        .wal_keep_min = conf.wal_keep_min,
+        .wal_keep_max = conf.wal_keep_max,
+        .recycled_max = (unsigned)MIN_OF(conf.recycled_segments, 64u),
         .pending_bytes_max = conf.pending_wal_max,
     };
     struct server_options options = {

@@ -12,6 +12,7 @@
 #include "safekeeper/consensus/change.h"
 #include "safekeeper/disk/tombstone.h"
 #include "safekeeper/timeline/feed.h"
+#include "safekeeper/timeline/forget.h"
 
 METRIC_COUNTER(lists, "safekeeper_lists_total", "lists of all timelines that were sent");
 METRIC_COUNTER(
@@ -113,6 +114,20 @@ static void describe_report(const struct timeline *tl, struct doc *body)
     (void)doc_set(body, "report", doc);
 }
 
+/* Where the log begins, and why not later: who needs the WAL from which LSN on. */
+static struct doc *describe_retention(const struct timeline *tl)
+{
+    struct retention_verdict verdict = timeline_retention(tl);
+    struct doc *doc = doc_object();
+    (void)doc_set_lsn(doc, "begin_lsn", timeline_acceptor(tl)->state.begin_lsn);
+    (void)doc_set_lsn(doc, "horizon_lsn", verdict.horizon_lsn);
+    (void)doc_set_str(doc, "held_by", retention_holder_name(verdict.holder));
+    if (verdict.holder == RETENTION_MEMBER) {
+        (void)doc_set_int(doc, "member", (int64_t)verdict.member);
+    }
+    return doc;
+}
+
 /* Positions are absent while the log is not verified: nobody may take them for the truth. */
 static struct doc *describe(const struct timeline *tl)
 {
@@ -151,6 +166,7 @@ static struct doc *describe(const struct timeline *tl)
     }
     struct timeline_feedback feedback = timeline_newest_feedback(tl);
     (void)doc_set(body, "feedback", describe_feedback(&feedback));
+    (void)doc_set(body, "retention", describe_retention(tl));
     describe_report(tl, body);
     return doc_set(body, "feeds", describe_feeds(tl));
 }
@@ -872,7 +888,7 @@ static err_t prepare_digest(struct operation *op, struct errmsg *msg)
     TRY(parse_lsn(from, &op->read.begin_lsn, msg));
     TRY(parse_lsn(to, &op->digest_end_lsn, msg));
     TRY(timeline_readable_lsn(op->tl, 0, &commit_lsn, msg));
-    lsn_t start_lsn = timeline_control(op->tl)->acceptor.start_lsn;
+    lsn_t start_lsn = timeline_control(op->tl)->acceptor.begin_lsn;
     if (op->read.begin_lsn < start_lsn || op->read.begin_lsn > op->digest_end_lsn ||
         op->digest_end_lsn > commit_lsn) {
         return err_set(

@@ -8,6 +8,7 @@
 #include "safekeeper/serve/connection.h"
 #include "safekeeper/serve/management.h"
 #include "safekeeper/timeline/catch_up.h"
+#include "safekeeper/timeline/forget.h"
 
 #define SEND_QUEUE_MAX (4 * MIB) /* for each connection: what a feed may have on its way */
 
@@ -89,6 +90,13 @@ static void on_peer_timer(struct timer *timer)
     timer_start(server->env.loop, timer, MIN_OF(server->env.peer_check_ms, PEER_TIMER_MS));
 }
 
+static void on_retention_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, retention_timer);
+    forget_begin_due(server->timelines, clock_mono());
+    timer_start(server->env.loop, timer, MIN_OF(server->env.retention_ms, PEER_TIMER_MS));
+}
+
 /* ---- start ---- */
 
 static struct link_user *on_accept(struct listener_user *user, struct link *link)
@@ -124,6 +132,10 @@ err_t server_start(
     server->peer_timer.on_fire = on_peer_timer;
     if (env->peer_check_ms > 0) {
         timer_start(env->loop, &server->peer_timer, env->peer_check_ms);
+    }
+    server->retention_timer.on_fire = on_retention_timer;
+    if (env->retention_ms > 0) {
+        timer_start(env->loop, &server->retention_timer, MIN_OF(env->retention_ms, PEER_TIMER_MS));
     }
     log_info(
         NULL, "node %" PRIu64 " listens on port %u with %zu timelines", options->node_id,
@@ -188,6 +200,7 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     struct stop_visitor visitor = {.as_visitor.visit = stop_timeline, .server = server};
     timeline_set_stop(server->timelines);
     timer_stop(&server->peer_timer);
+    timer_stop(&server->retention_timer);
     server->is_stopping = true;
     server->on_stopped = on_stopped;
     listener_close(server->listener);

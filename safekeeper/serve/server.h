@@ -33,8 +33,9 @@ struct server {
     struct list connections;
     uint64_t last_connection; /* number of the newest proposer channel: never reused */
     struct http_context http;
-    struct timer peer_timer; /* timelines ask the other members */
-    struct list operations;  /* of management: one at a time for each timeline */
+    struct timer peer_timer;      /* timelines ask the other members */
+    struct timer retention_timer; /* it is looked whether WAL may go */
+    struct list operations;       /* of management: one at a time for each timeline */
 
     bool is_stopping;
     size_t closing_left; /* timelines that still close; operations that still run */

@@ -226,7 +226,7 @@ static void begin_to_compare(struct catch_up *catch_up)
     struct timeline *tl = catch_up->tl;
     const struct acceptor *acceptor = &tl->acceptor;
     lsn_t end_lsn = MIN_OF(acceptor->state.commit_lsn, catch_up->best.commit_lsn);
-    lsn_t start_lsn = MAX_OF(acceptor->state.start_lsn, catch_up->best.start_lsn);
+    lsn_t start_lsn = MAX_OF(acceptor->state.begin_lsn, catch_up->best.start_lsn);
     if (tl->row->compared_lsn < start_lsn || tl->row->compared_lsn >= end_lsn) {
         tl->row->compared_lsn = start_lsn;
     }
@@ -281,7 +281,12 @@ static void judge(struct catch_up *catch_up)
     }
     struct acceptor_event event = {
         .kind = ACCEPTOR_PEER_ANSWERED,
-        .peer = {.history = &catch_up->best.history, .commit_lsn = catch_up->best.commit_lsn},
+        .peer =
+            {
+                .history = &catch_up->best.history,
+                .commit_lsn = catch_up->best.commit_lsn,
+                .begin_lsn = catch_up->best.start_lsn,
+            },
     };
     timeline_step(tl, &event);
     const struct acceptor *acceptor = &tl->acceptor;

@@ -100,6 +100,17 @@ static void on_read_done(struct timeline_read *read, err_t result)
     advance(feed);
 }
 
+static err_t check_begin(const struct feed *feed, lsn_t lsn, struct errmsg *msg)
+{
+    lsn_t begin_lsn = feed->tl->control.acceptor.begin_lsn;
+    if (lsn >= begin_lsn) {
+        return ERR_OK;
+    }
+    return err_set(
+        msg, ERR_RANGE, "WAL from " LSN_FMT " is not here: this timeline begins at " LSN_FMT,
+        LSN_ARGS(lsn), LSN_ARGS(begin_lsn));
+}
+
 /* Send what is committed and not yet sent, as long as the link takes it. */
 static void advance(struct feed *feed)
 {
@@ -188,12 +199,7 @@ void feed_destroy(struct feed *feed)
 
 err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg)
 {
-    lsn_t start_lsn = feed->tl->control.acceptor.start_lsn;
-    if (begin_lsn < start_lsn) {
-        return err_set(
-            msg, ERR_RANGE, "WAL from " LSN_FMT " is not here: this timeline begins at " LSN_FMT,
-            LSN_ARGS(begin_lsn), LSN_ARGS(start_lsn));
-    }
+    TRY(check_begin(feed, begin_lsn, msg));
     feed->is_begun = true;
     feed->is_rewound = feed->is_reading;
     feed->is_held = false;
@@ -216,7 +222,13 @@ void timeline_take_feedback(struct timeline_row *row, const struct timeline_feed
         MARK("feed.feedback.old_generation");
         return;
     }
-    row->feedback = *feedback;
+    lsn_t before_lsn = row->feedback.remote_lsn;
+    row->feedback = *feedback; /* WAL is forgotten by it: forget.h */
+    if (row->rest != NULL && before_lsn < row->forget_from_lsn &&
+        feedback->remote_lsn >= row->forget_from_lsn && row->set != NULL) {
+        MARK("feed.feedback.woken");
+        (void)timeline_row_wake(row);
+    }
 }
 
 void feed_feedback(struct feed *feed, const struct feed_feedback *feedback)
@@ -244,6 +256,21 @@ void feeds_on_commit(struct timeline *tl)
         advance(CONTAINER_OF(link, struct feed, in_timeline));
     }
     watches_on_commit(tl);
+}
+
+/* By the horizon of the newest attachment: so it is an older one, or its disk is. */
+void feeds_on_begin(struct timeline *tl)
+{
+    LIST_FOR_EACH(&tl->feeds, link)
+    {
+        struct feed *feed = CONTAINER_OF(link, struct feed, in_timeline);
+        struct errmsg msg;
+        err_t err = feed->is_begun ? check_begin(feed, feed->next_lsn, &msg) : ERR_OK;
+        if (err != ERR_OK) {
+            MARK("feed.forgotten");
+            break_feed(feed, err, &msg);
+        }
+    }
 }
 
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg)

@@ -93,7 +93,9 @@ struct wal_store_options timeline_store_options(const struct timeline *tl)
         .start_lsn = tl->control.acceptor.start_lsn,
         .system_id = tl->control.params.system_id,
         .segment_size = tl->control.params.segment_size,
+        .begin_lsn = tl->control.acceptor.begin_lsn,
         .certified_lsn = tl->control.acceptor.commit_lsn,
+        .recycled_max = tl->env->recycled_max,
     };
 }
 
@@ -163,7 +165,14 @@ static err_t run_open(struct job *job)
     options.witness = &tl->witness;
     options.damage = tl->damage;
     options.is_tail_given_up = tl->damage != NULL && tl->is_tail_given_up;
-    return wal_store_open(&options, &tl->disk.store, msg);
+    options.is_emptied = tl->control.acceptor.is_begun_anew;
+    TRY(wal_store_open(&options, &tl->disk.store, msg));
+    if (tl->control.acceptor.is_begun_anew) { /* it is empty by now: from here on the files count */
+        MARK("timeline.open.begun_anew");
+        tl->control.acceptor.is_begun_anew = false;
+        return control_file_save(&tl->control_file, &tl->control, /* is_promise */ true, msg);
+    }
+    return ERR_OK;
 }
 
 err_t timeline_start_acceptor(struct timeline *tl, struct errmsg *msg)
@@ -358,6 +367,7 @@ void timeline_fail(struct timeline *tl, err_t err, const struct errmsg *msg)
     look_for_report(tl);
     refuse_all(tl, ERR_FAILED, &reason);
     catch_up_stop(tl);
+    forget_stop(tl);
     repair_on_failed(tl, err);
 }
 
@@ -373,6 +383,7 @@ void timeline_close(struct timeline *tl, struct timeline_closing *closing)
     tl->state = TIMELINE_CLOSED;
     tl->closing = closing;
     catch_up_stop(tl);
+    forget_stop(tl);
     repair_stop(tl);
     timer_stop(&tl->disk.retry);
     timer_stop(&tl->disk.certify);
@@ -605,6 +616,14 @@ static void act(
     case ACCEPTOR_TRUNCATE_WAL:
         disk_truncate(tl, action->truncate.lsn, action->truncate.epoch);
         break;
+    case ACCEPTOR_EMPTY_WAL:
+        log_warn(
+            &tl->log, "the log ended before what the others keep: it begins anew at " LSN_FMT,
+            LSN_ARGS(action->truncate.lsn));
+        disk_empty(tl, action->truncate.lsn, action->truncate.epoch);
+        feeds_on_begin(tl);
+        break;
+    case ACCEPTOR_REMOVE_WAL: forget_remove(tl, action->remove_lsn); break;
     case ACCEPTOR_WRITE_WAL:
         ASSERT(event->kind == ACCEPTOR_APPEND_REQUESTED || event->kind == ACCEPTOR_PEER_WAL);
         disk_write(
@@ -679,11 +698,13 @@ void timeline_elected(
     struct timeline *tl,
     struct timeline_peer *peer,
     uint64_t request_id,
-    const struct elected *elected)
+    const struct elected *elected,
+    bool begins_anew)
 {
     on_message(
         tl, peer, request_id,
-        (struct acceptor_event){.kind = ACCEPTOR_ELECTED, .elected = elected});
+        (struct acceptor_event){
+            .kind = ACCEPTOR_ELECTED, .elected = elected, .begins_anew = begins_anew});
 }
 
 void timeline_append(

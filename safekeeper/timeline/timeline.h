@@ -37,6 +37,10 @@ struct timeline_env {
     node_id_t node_id;        /* of this safekeeper, and what it shows to the others */
     const char *secret;
     uint64_t feed_status_ms;  /* how often an idle feed hears of us */
+    uint64_t retention_ms;    /* how often is looked whether WAL may go; 0: it never does */
+    uint64_t wal_keep_min;    /* bytes below commit_lsn that stay in any case */
+    uint64_t wal_keep_max;    /* bytes at most that stay for a member that is behind or away */
+    unsigned recycled_max;    /* segment files of each timeline that are kept for the next ones */
     size_t pending_bytes_max; /* WAL that waits for the disk, for each timeline */
 };
 
@@ -135,7 +139,8 @@ void timeline_elected(
     struct timeline *tl,
     struct timeline_peer *peer,
     uint64_t request_id,
-    const struct elected *elected);
+    const struct elected *elected,
+    bool begins_anew);
 void timeline_append(
     struct timeline *tl,
     struct timeline_peer *peer,

@@ -323,7 +323,9 @@ static void start_group(struct timeline *tl)
 static err_t run_truncate(struct job *job)
 {
     struct timeline *tl = CONTAINER_OF(job, struct timeline, disk.op_job);
-    return wal_store_truncate(tl->disk.store, tl->disk.truncate_lsn, &job->msg);
+    return tl->disk.is_emptying
+               ? wal_store_empty(tl->disk.store, tl->disk.truncate_lsn, &job->msg)
+               : wal_store_truncate(tl->disk.store, tl->disk.truncate_lsn, &job->msg);
 }
 
 static void on_truncated(struct job *job)
@@ -337,6 +339,9 @@ static void on_truncated(struct job *job)
         };
         disk->op = DISK_IDLE;
         disk->is_truncate_wanted = false;
+        if (disk->is_emptying) {
+            wal_tail_deinit(&tl->tail);
+        }
         wal_tail_truncate(&tl->tail, disk->truncate_lsn);
         log_info(&tl->log, "cut the log to " LSN_FMT, LSN_ARGS(disk->truncate_lsn));
         timeline_step(tl, &event);
@@ -404,6 +409,9 @@ static void advance_wal(struct timeline *tl)
     if (disk->op != DISK_IDLE) {
         return;
     }
+    if (!disk->is_truncate_wanted) {
+        wal_store_set_begin(disk->store, tl->forgetting.remove_lsn);
+    }
     if (disk->is_truncate_wanted) {
         start_op(tl, DISK_TRUNCATE, run_truncate, on_truncated);
     } else if (!list_is_empty(&disk->blocks)) {
@@ -419,16 +427,27 @@ static void advance_wal(struct timeline *tl)
     }
 }
 
-/* All that waits was written by the term that is being cut off, and begins behind the cut. */
-void disk_truncate(struct timeline *tl, lsn_t lsn, uint64_t epoch)
+static void cut(struct timeline *tl, lsn_t lsn, uint64_t epoch, bool is_emptying)
 {
     drop_blocks(tl);
+    tl->disk.is_emptying = is_emptying;
     timeline_update_pauses(tl);
     tl->disk.is_truncate_wanted = true;
     tl->disk.truncate_lsn = lsn;
     tl->disk.truncate_epoch = epoch;
     disk_touch(tl);
     advance_wal(tl);
+}
+
+/* All that waits was written by the term that is being cut off, and begins behind the cut. */
+void disk_truncate(struct timeline *tl, lsn_t lsn, uint64_t epoch)
+{
+    cut(tl, lsn, epoch, /* is_emptying */ false);
+}
+
+void disk_empty(struct timeline *tl, lsn_t lsn, uint64_t epoch)
+{
+    cut(tl, lsn, epoch, /* is_emptying */ true);
 }
 
 /* ---- control file ---- */
@@ -469,6 +488,7 @@ static void on_control_saved(struct job *job)
 uint64_t disk_promise_hash(const struct acceptor_state *state)
 {
     uint64_t hash = hash64(&state->term, sizeof(state->term), state->generation);
+    hash = hash64(&state->begin_lsn, sizeof(state->begin_lsn), hash + state->is_begun_anew);
     hash = hash64(&state->suspect_lsn, sizeof(state->suspect_lsn), hash);
     hash = hash64(&state->suspect_term, sizeof(state->suspect_term), hash);
     return hash64(

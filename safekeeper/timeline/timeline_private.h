@@ -8,6 +8,7 @@
 #include "common/io/timer.h"
 #include "safekeeper/disk/wal_store.h"
 #include "safekeeper/timeline/feed.h"
+#include "safekeeper/timeline/forget.h"
 #include "safekeeper/timeline/timeline_set.h"
 #include "safekeeper/timeline/wal_tail.h"
 
@@ -48,6 +49,7 @@ struct timeline_disk {
 
     struct job op_job; /* truncate, rest */
     bool is_truncate_wanted, is_certify_wanted, is_rest_wanted;
+    bool is_emptying; /* the truncation is to an empty log */
     lsn_t truncate_lsn;
     uint64_t truncate_epoch;
     lsn_t rest_commit_lsn; /* also of a certification */
@@ -87,6 +89,7 @@ struct timeline_row {
     lsn_t compared_lsn;  /* up to where the last checks have come */
     struct list watches; /* of pageservers: watcher.c */
     struct timeline_feedback feedback;
+    lsn_t forget_from_lsn; /* while it rests: a remote_lsn that is worth being woken for */
 };
 
 struct timeline {
@@ -128,6 +131,7 @@ struct timeline {
     struct wal_tail tail;
     struct list peers; /* of timeline_peer */
     struct list feeds;
+    struct forgetting forgetting;
 };
 
 /* timeline.c */
@@ -156,6 +160,7 @@ void disk_deinit(struct timeline *tl);
 void disk_write(
     struct timeline *tl, lsn_t begin_lsn, struct bytes wal, lsn_t record_lsn, uint64_t epoch);
 void disk_truncate(struct timeline *tl, lsn_t lsn, uint64_t epoch);
+void disk_empty(struct timeline *tl, lsn_t lsn, uint64_t epoch);
 void disk_persist(struct timeline *tl, const struct acceptor_state *state);
 /* Of what a control file must never forget: everything but commit_lsn. */
 uint64_t disk_promise_hash(const struct acceptor_state *state);
@@ -171,6 +176,7 @@ void disk_reset(struct timeline *tl); /* FAILED, and no job runs: as if it had n
 
 /* feed.c: feeds, and whoever else wants to hear of it */
 void feeds_on_commit(struct timeline *tl);
+void feeds_on_begin(struct timeline *tl); /* the log begins later: who reads below it hears so */
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg);
 /* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
  */

@@ -48,6 +48,13 @@ static err_t judge(struct timeline_read *read)
     struct timeline *tl = read->tl;
     lsn_t readable_lsn = LSN_NONE;
     TRY(timeline_readable_lsn(tl, read->term, &readable_lsn, &read->msg));
+    lsn_t begin_lsn = tl->acceptor.state.begin_lsn;
+    if (read->begin_lsn < begin_lsn && read->job.result != ERR_OK) {
+        MARK(
+            "timeline.read.forgotten"); /* its file was removed, or what is damaged is not needed */
+        return err_set(
+            &read->msg, ERR_RANGE, "WAL is kept here from " LSN_FMT " on", LSN_ARGS(begin_lsn));
+    }
     bool is_cut = tl->acceptor.wal_epoch != read->wal_epoch;
     if (readable_lsn < read->end_lsn ||
         (is_cut && (read->term != 0 || read->job.result != ERR_OK))) {

@@ -21,7 +21,7 @@ bool timeline_may_rest(const struct timeline *tl)
     bool is_used = tl->refs > 1 || tl->jobs > 0 || !list_is_empty(&tl->peers) ||
                    !list_is_empty(&tl->feeds) || !list_is_empty(&tl->waiters) ||
                    !list_is_empty(&tl->report_waiters) || tl->is_report_posted ||
-                   tl->catch_up != NULL || tl->repair != NULL;
+                   tl->catch_up != NULL || tl->repair != NULL || forget_is_busy(tl);
     if (tl->state != TIMELINE_OPEN || is_used || tl->damage != NULL || tl->repair_text[0] != '\0') {
         return false; /* somebody must still be able to read what happened */
     }
@@ -47,6 +47,7 @@ void timeline_rest(struct timeline *tl)
     buf_deinit(&control);
     row->rest = rest;
     row->commit_lsn = tl->acceptor.state.commit_lsn;
+    row->forget_from_lsn = forget_from_lsn(tl);
     row->tl = NULL;
     timeline_unref(tl);
 }

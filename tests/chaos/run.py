@@ -121,7 +121,7 @@ class Run:
                 def digests(path=path):
                     states = [http("GET", s.http_url + path) for s in self.cluster.safekeepers]
                     commit = min((s["commit_lsn"] for s in states), key=lsn_value)
-                    begin = states[0]["start_lsn"]
+                    begin = max((s["retention"]["begin_lsn"] for s in states), key=lsn_value)
                     if lsn_value(commit) <= lsn_value(begin):
                         return ["empty"]
                     return [http("GET", f"{s.http_url}{path}/digest?from={begin}&to={commit}")["crc"]

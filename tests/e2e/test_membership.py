@@ -1,6 +1,7 @@
 """A branch's safekeepers are others while its compute writes: every acknowledged commit is found, Postgres is not restarted."""
 from cluster import ApiError, Cluster, http, wait_for
 from test_failures import Ledger
+from test_safekeeper_disk import lsn
 
 
 def commits(ledger, more, timeout_s=120):
@@ -52,9 +53,10 @@ class Change:
                 found += [r for r in http("GET", keeper.http_url + "/v1/tenants")["timelines"]]
             lsns = {r["commit_lsn"] for r in found}
             return found if len(found) == len(members) and len(lsns) == 1 else None
-        row = wait_for("the members to have the same commit_lsn", rows)[0]
+        found = wait_for("the members to have the same commit_lsn", rows)
+        row, begin = found[0], max((r["retention"]["begin_lsn"] for r in found), key=lsn)
         path = f"/v1/tenants/{row['tenant']}/timelines/{row['timeline']}"
-        digests = {http("GET", f"{k.http_url}{path}/digest?from={row['start_lsn']}&to={row['commit_lsn']}")["crc"]
+        digests = {http("GET", f"{k.http_url}{path}/digest?from={begin}&to={row['commit_lsn']}")["crc"]
                    for k in members}
         assert len(digests) == 1, digests
 

@@ -63,7 +63,8 @@ def judge(main, ledger, safekeepers, path):
     def agree():
         states = [http("GET", s.http_url + path) for s in safekeepers]
         commit = min((s["commit_lsn"] for s in states), key=lsn)
-        digest = f"{path}/digest?from={states[0]['start_lsn']}&to={commit}"
+        begin = max((s["retention"]["begin_lsn"] for s in states), key=lsn)
+        digest = f"{path}/digest?from={begin}&to={commit}"
         return len({http("GET", s.http_url + digest)["crc"] for s in safekeepers}) == 1
     assert agree()
 

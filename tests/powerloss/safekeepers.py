@@ -116,7 +116,7 @@ class Safekeepers:
 
     def check_digests(self, step, before):
         commit = max(lsn_value(state["commit_lsn"]) for state in before.values())
-        start = lsn_value(before[step[0][0]]["start_lsn"])
+        start = max(lsn_value(state["retention"]["begin_lsn"]) for state in before.values())
         self.compare(max(start, commit - DIGEST_BYTES), commit)
 
     def compare(self, begin, end):
@@ -147,7 +147,7 @@ class Safekeepers:
             self.violations += self.benchmark.judge(db) if self.benchmark else []
         states = [self.state(name) for name in SAFEKEEPERS]
         commit = min(lsn_value(state["commit_lsn"]) for state in states)
-        self.compare(lsn_value(states[0]["start_lsn"]), commit)
+        self.compare(max(lsn_value(state["retention"]["begin_lsn"]) for state in states), commit)
         return commit - lsn_value(states[0]["start_lsn"])
 
 

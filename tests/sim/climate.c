@@ -156,7 +156,8 @@ static void leave_out(struct climate *climate, enum climate_calm calm)
     case CALM_together:
     case CALM_versions:
     case CALM_nonsense:
-    case CALM_full_disks: break;
+    case CALM_full_disks:
+    case CALM_retention: break; /* consumer.c */
     case CALMS: break;
     }
 }

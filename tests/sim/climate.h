@@ -78,7 +78,8 @@ void climate_draw(struct climate *climate, struct tape *swarm);
     X(together)                                                                                    \
     X(versions)                                                                                    \
     X(nonsense)                                                                                    \
-    X(full_disks)
+    X(full_disks)                                                                                  \
+    X(retention)
 
 enum climate_calm {
 #define X(name) CALM_##name,

@@ -97,10 +97,16 @@ static void on_ready(struct world *world, uint32_t c, lsn_t lsn)
     compute->generated_lsn = compute->wal_lsn = compute->wal_record_lsn = lsn;
     compute->link = 0;
     uint32_t donor = node_of(compute, compute->proposer.donor);
-    const uint8_t *wal = node_log_of_vote(&world->nodes[donor], compute->proposer.term);
-    lsn_t at_lsn = WAL_START;
-    for (size_t size; (size = record_size_at(wal, at_lsn, lsn)) > 0; at_lsn += size) {
-        compute->link = (uint16_t)record_crc(wal + (at_lsn - WAL_START));
+    lsn_t begin_lsn = LSN_NONE, at_lsn = WAL_START;
+    const uint8_t *wal = node_log_of_vote(&world->nodes[donor], compute->proposer.term, &begin_lsn);
+    while (at_lsn < lsn) { /* what the donor has forgotten is committed */
+        const uint8_t *from = at_lsn < begin_lsn ? world->oracle.wal : wal;
+        size_t size = record_size_at(from, at_lsn, lsn);
+        if (size == 0) {
+            break;
+        }
+        compute->link = (uint16_t)record_crc(from + (at_lsn - WAL_START));
+        at_lsn += size;
     }
 }
 
@@ -156,7 +162,8 @@ static void send_elected(struct world *world, uint32_t conn, const struct propos
     if (trouble_is_nonsense(world)) {
         elected.history.items[elected.history.count - 1].term++;
     }
-    FRAME_APPEND_MESSAGE(&world->scratch, elected, &elected, .type = FRAME_ELECTED, .channel = 1);
+    uint16_t type = action->elected.begins_anew ? FRAME_ELECTED_ANEW : FRAME_ELECTED;
+    FRAME_APPEND_MESSAGE(&world->scratch, elected, &elected, .type = type, .channel = 1);
     network_send(world, conn, /* to_node */ true);
 }
 
@@ -223,11 +230,11 @@ static void feed(struct world *world, uint32_t c, struct proposer_event *event)
                 world, "p%u wins term %" PRIu64 " from +%" PRIu64 ", donor s%u", c,
                 compute->proposer.term, compute->proposer.term_start_lsn - WAL_START,
                 node_of(compute, compute->proposer.donor));
-            oracle_on_won(
-                &world->oracle, &compute->proposer,
-                node_log_of_vote(
-                    &world->nodes[node_of(compute, compute->proposer.donor)],
-                    compute->proposer.term));
+            lsn_t begin_lsn = LSN_NONE;
+            const uint8_t *wal = node_log_of_vote(
+                &world->nodes[node_of(compute, compute->proposer.donor)], compute->proposer.term,
+                &begin_lsn);
+            oracle_on_won(&world->oracle, &compute->proposer, wal, begin_lsn);
             compute->committed_lsn = WAL_START;
         }
         before = compute->proposer.phase;
@@ -291,6 +298,11 @@ static void take_frame(struct world *world, const struct sim_event *event, struc
     } else if (frame.type == FRAME_READ_WAL_REPLY || frame.type == FRAME_ERROR) {
         struct read_wal_reply reply = {0};
         input.kind = PROPOSER_READ_WAL_FAILED;
+        if (frame.type == FRAME_ERROR) {
+            struct error_reply error;
+            DECODE(error_reply, frame, &error);
+            input.read.err = (err_t)error.code;
+        }
         if (frame.type == FRAME_READ_WAL_REPLY) {
             DECODE(read_wal_reply, frame, &reply);
             input.kind = PROPOSER_READ_WAL_REPLY;

@@ -71,11 +71,11 @@ void state_copy(struct acceptor_state *to, const struct acceptor_state *from)
 
 void disk_init(struct disk *disk)
 {
-    memset(disk, 0, offsetof(struct disk, grave_lsn));
+    memset(disk, 0, offsetof(struct disk, grave_begin_lsn));
     disk->slots[0].valid = disk->slots[1].valid = false;
     disk->state_writing = disk->state_waiting = false;
     disk->state_slot = 0;
-    disk->written_lsn = disk->durable_lsn = WAL_START;
+    disk->written_lsn = disk->durable_lsn = disk->begin_lsn = WAL_START;
     disk->group_begin_lsn = disk->group_record_lsn = WAL_START;
 }
 
@@ -83,6 +83,7 @@ void disk_bury(struct disk *disk)
 {
     /* What was acknowledged, also if it was damaged before. */
     bool was_damaged = disk->intact_lsn >= disk->durable_lsn;
+    disk->grave_begin_lsn = disk->begin_lsn;
     disk->grave_lsn = was_damaged ? disk->intact_lsn : disk->durable_lsn;
     memcpy(disk->grave, was_damaged ? disk->intact : disk->platter, sizeof(disk->grave));
     disk_init(disk);
@@ -137,6 +138,26 @@ void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full)
     disk->truncate_lsn = lsn;
     disk->truncate_epoch = epoch;
     disk->written_lsn = lsn;
+}
+
+/* Whoever reads what is gone sees that it is. */
+static void bury_below(struct disk *disk, uint8_t *wal, lsn_t lsn)
+{
+    disk->begin_lsn = MAX_OF(disk->begin_lsn, lsn);
+    memset(wal, 0xee, lsn - WAL_START);
+}
+
+void disk_empty(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full)
+{
+    disk_truncate(disk, lsn, epoch, is_full);
+    bury_below(disk, disk->cache, lsn);
+    disk->emptying = true;
+}
+
+void disk_remove(struct disk *disk, lsn_t lsn)
+{
+    bury_below(disk, disk->cache, lsn);
+    bury_below(disk, disk->platter, lsn);
 }
 
 void disk_persist(struct disk *disk, const struct acceptor_state *state)
@@ -202,6 +223,11 @@ void disk_end_truncate(struct disk *disk)
     ASSERT(disk->truncating);
     memset(at(disk->platter, disk->truncate_lsn), 0, WAL_LIMIT - disk->truncate_lsn);
     disk->durable_lsn = MIN_OF(disk->durable_lsn, disk->truncate_lsn);
+    if (disk->emptying) {
+        bury_below(disk, disk->platter, disk->truncate_lsn);
+        disk->durable_lsn = disk->truncate_lsn;
+        disk->emptying = false;
+    }
     disk->group_begin_lsn = disk->group_record_lsn = disk->durable_lsn; /* proven by its record */
     /* Who catches up cuts its log too: as long as the vote says what was lost, that counts. */
     if (disk_durable_state(disk)->suspect_lsn <= disk->truncate_lsn) {
@@ -238,8 +264,12 @@ void disk_crash(struct disk *disk, struct tape *tape)
         }
     }
     if (disk->truncating) {
-        lsn_t from_lsn = disk->truncate_lsn;
-        from_lsn += tape_below(tape, TAPE_CRASH, WAL_LIMIT - from_lsn + 1);
+        lsn_t from_lsn = disk->truncate_lsn, end_lsn = WAL_LIMIT;
+        if (disk->emptying) { /* newest first */
+            from_lsn = WAL_START;
+            end_lsn = disk->truncate_lsn;
+        }
+        from_lsn += tape_below(tape, TAPE_CRASH, end_lsn - from_lsn + 1);
         memset(at(disk->platter, from_lsn), 0, WAL_LIMIT - from_lsn);
         disk->group_begin_lsn = disk->group_record_lsn =
             WAL_START; /* its record is durable first */
@@ -254,7 +284,7 @@ void disk_crash(struct disk *disk, struct tape *tape)
         }
     }
     disk->dirty_count = 0;
-    disk->syncing = disk->truncating = disk->truncate_waiting = false;
+    disk->syncing = disk->truncating = disk->truncate_waiting = disk->emptying = false;
     disk->state_writing = disk->state_waiting = false;
 }
 
@@ -297,7 +327,14 @@ static lsn_t find_end(const struct disk *disk, lsn_t lsn)
 
 lsn_t disk_end_lsn_now(const struct disk *disk)
 {
-    return find_end(disk, disk_durable_state(disk)->commit_lsn);
+    const struct acceptor_state *state = disk_durable_state(disk);
+    return state->is_begun_anew ? state->begin_lsn : find_end(disk, state->commit_lsn);
+}
+
+lsn_t disk_durable_lsn(const struct disk *disk)
+{
+    const struct acceptor_state *state = disk_durable_state(disk);
+    return state != NULL && state->is_begun_anew ? state->begin_lsn : disk->durable_lsn;
 }
 
 void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *ret_end_lsn)
@@ -306,6 +343,12 @@ void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *re
     ASSERT(state != NULL);
     disk->state_slot = state == &disk->slots[0].state ? 1 : 0;
 
+    disk_remove(disk, state->begin_lsn);
+    if (state->is_begun_anew) { /* noted durably that it is done */
+        memset(at(disk->platter, state->begin_lsn), 0, WAL_LIMIT - state->begin_lsn);
+        disk->slots[disk->state_slot ^ 1].state.is_begun_anew = false;
+        disk->group_record_lsn = WAL_START;
+    }
     lsn_t lsn = find_end(disk, state->commit_lsn);
     if (disk->group_record_lsn > lsn) { /* noted durably before the cut */
         acceptor_state_suspect(

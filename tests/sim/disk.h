@@ -55,7 +55,10 @@ struct disk {
     lsn_t sync_lsn;
     uint64_t sync_epoch;
 
+    lsn_t begin_lsn; /* what was below is gone */
+
     bool truncate_waiting, truncating;
+    bool emptying; /* the truncation is to an empty log */
     lsn_t truncate_lsn;
     uint64_t truncate_epoch;
 
@@ -68,7 +71,8 @@ struct disk {
     /* What was durable when the last group was damaged, until it is whole again or cut. */
     uint8_t intact[WAL_SIZE];
     lsn_t intact_lsn;
-    bool is_rewritten;       /* something was written since */
+    bool is_rewritten; /* something was written since */
+    lsn_t grave_begin_lsn;
     lsn_t grave_lsn;         /* what was on the platter ... */
     uint8_t grave[WAL_SIZE]; /* ... when the timeline was last deleted or lost here */
 
@@ -85,6 +89,9 @@ void disk_bury(struct disk *disk); /* and then an empty one */
 void disk_write(struct disk *disk, lsn_t lsn, struct bytes wal, uint64_t epoch);
 /* `is_full`: a sync that waits for space is given up, what it would have written is cut anyway. */
 void disk_truncate(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full);
+/* The log is empty and ends at `lsn`; as a truncation. */
+void disk_empty(struct disk *disk, lsn_t lsn, uint64_t epoch, bool is_full);
+void disk_remove(struct disk *disk, lsn_t lsn); /* what is below, at once */
 void disk_persist(struct disk *disk, const struct acceptor_state *state);
 
 /* What the driver has to begin next, if anything; each answers true when an operation was begun. */
@@ -106,6 +113,9 @@ void disk_recover(struct disk *disk, struct acceptor_state *ret_state, lsn_t *re
 
 /* Where the log would end if the power went now and took everything that is not synced. */
 lsn_t disk_end_lsn_now(const struct disk *disk);
+
+/* Everything below is on the platter, as a start would see it. */
+lsn_t disk_durable_lsn(const struct disk *disk);
 
 /* The state that would be read if the power went now. */
 const struct acceptor_state *disk_durable_state(const struct disk *disk);

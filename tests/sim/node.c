@@ -42,7 +42,7 @@ static void check_promise(struct world *world, uint32_t n, term_t term, lsn_t re
             "disk honesty: s%u acknowledges +%" PRIu64 ", a start now would find +%" PRIu64, n,
             record_lsn - WAL_START, disk_end_lsn_now(&node->disk) - WAL_START);
     }
-    if (node->disk.durable_lsn < record_lsn) {
+    if (disk_durable_lsn(&node->disk) < record_lsn) {
         oracle_fail(
             &world->oracle, "disk honesty: s%u acknowledges +%" PRIu64 ", durable is +%" PRIu64, n,
             record_lsn - WAL_START, node->disk.durable_lsn - WAL_START);
@@ -127,6 +127,7 @@ static void keep_log_of_vote(struct node *node, term_t term, lsn_t lsn)
         return;
     }
     node->votes[slot].lsn = lsn;
+    node->votes[slot].begin_lsn = MAX_OF(node->disk.begin_lsn, node->acceptor.state.begin_lsn);
     node->votes[slot].term = term;
     memcpy(node->votes[slot].wal, node->disk.platter, WAL_SIZE);
 }
@@ -140,6 +141,18 @@ static void send_vote(struct world *world, uint32_t conn, const struct vote_repl
     FRAME_APPEND_MESSAGE(
         &world->scratch, vote_reply, &said, .type = FRAME_VOTE_REPLY, .channel = 1);
     network_send(world, conn, /* to_node */ false);
+}
+
+/* What happens seldom meets trouble seldom, too. */
+static void plan_power_cut(struct world *world, uint32_t n)
+{
+    if (!world->healing && tape_one_in(&world->tape, TAPE_KEEP, 3)) {
+        uint64_t span_us = 3 * world->climate.disk_us[n];
+        schedule_add(
+            world, 1 + tape_below(&world->tape, TAPE_KEEP, span_us),
+            (struct sim_event){
+                .kind = EV_POWER_CUT, .node = n, .incarnation = world->nodes[n].incarnation});
+    }
 }
 
 static void do_node_action(struct world *world, uint32_t n, const struct acceptor_action *action)
@@ -158,6 +171,16 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
         node->acked_record_lsn = MIN_OF(node->acked_record_lsn, action->truncate.lsn);
         disk_truncate(
             &node->disk, action->truncate.lsn, action->truncate.epoch, trouble_is_full(world, n));
+        break;
+    case ACCEPTOR_EMPTY_WAL:
+        plan_power_cut(world, n);
+        schedule_chart(world, "s%u begins anew at +%" PRIu64, n, action->truncate.lsn - WAL_START);
+        disk_empty(
+            &node->disk, action->truncate.lsn, action->truncate.epoch, trouble_is_full(world, n));
+        break;
+    case ACCEPTOR_REMOVE_WAL:
+        consumer_on_removed(world, n, action->remove_lsn);
+        disk_remove(&node->disk, action->remove_lsn);
         break;
     case ACCEPTOR_WRITE_WAL:
         if (action->write.begin_lsn >= WAL_START &&
@@ -212,14 +235,17 @@ void node_format(struct node *node, generation_t generation)
     node->disk.slots[1].valid = true;
     acceptor_state_init(&node->disk.slots[1].state, generation, WAL_START);
     node->owes_report = false;
+    node->consumer = (struct retention_consumer){0};
     node->promised = node->acked_term = 0;
     node->acked_record_lsn = node->released_lsn = node->matched_lsn = WAL_START;
 }
 
-const uint8_t *node_log_of_vote(const struct node *node, term_t term)
+const uint8_t *node_log_of_vote(const struct node *node, term_t term, lsn_t *ret_begin_lsn)
 {
+    *ret_begin_lsn = node->disk.begin_lsn;
     for (uint32_t i = 0; i < VOTES_MAX; i++) {
         if (node->votes[i].term == term) {
+            *ret_begin_lsn = node->votes[i].begin_lsn;
             return node->votes[i].wal;
         }
     }
@@ -342,6 +368,10 @@ static void answer_read(
     struct read_wal_reply reply = {
         .begin_lsn = request->begin_lsn, .flush_lsn = node->acceptor.flush_lsn};
     err_t err = acceptor_readable_lsn(&node->acceptor, request->term, &end_lsn);
+    if (err == ERR_OK && request->begin_lsn < node->acceptor.state.begin_lsn) {
+        MARK("sim.read.forgotten");
+        err = ERR_RANGE;
+    }
     if (err == ERR_OK && request->begin_lsn >= WAL_START && request->begin_lsn < end_lsn) {
         size_t size = MIN_OF(request->size, end_lsn - request->begin_lsn);
         if (!world->healing) {
@@ -381,12 +411,13 @@ static void take_frame(struct world *world, const struct sim_event *event, struc
         input.kind = ACCEPTOR_VOTE_REQUESTED;
         input.vote = &vote;
         node_feed(world, event->node, &input);
-    } else if (frame.type == FRAME_ELECTED) {
+    } else if (frame.type == FRAME_ELECTED || frame.type == FRAME_ELECTED_ANEW) {
         struct elected elected;
         DECODE(elected, frame, &elected);
         world->conns[event->conn].generation = elected.generation;
         input.kind = ACCEPTOR_ELECTED;
         input.elected = &elected;
+        input.begins_anew = frame.type == FRAME_ELECTED_ANEW;
         node_feed(world, event->node, &input);
     } else if (frame.type == FRAME_APPEND) {
         struct append append;
@@ -508,6 +539,8 @@ void node_restart(struct world *world, uint32_t n)
         }
         node->acked_record_lsn = node->matched_lsn = end_lsn;
     }
+    oracle_on_started(&world->oracle, &node->disk, state.commit_lsn);
+    node->consumer = (struct retention_consumer){0};
     err_t err = acceptor_init(&node->acceptor, &state, end_lsn, end_lsn, &msg);
     if (err != ERR_OK) {
         oracle_fail(&world->oracle, "s%u cannot start: %s", n, msg.text);
@@ -544,6 +577,7 @@ void node_on_peer_ask(struct world *world)
     }
     node->asked = asked;
     node->offered_commit_lsn = other->acceptor.state.commit_lsn;
+    node->offered_begin_lsn = other->acceptor.state.begin_lsn;
     node->offered = other->acceptor.state.history;
     term_history_clip(&node->offered, node->offered_commit_lsn);
     ask_again_later(world, EV_PEER_ANSWER, n);
@@ -575,7 +609,10 @@ void node_on_peer_answer(struct world *world, uint32_t n)
     }
     struct acceptor_event event = {
         .kind = ACCEPTOR_PEER_ANSWERED,
-        .peer = {.history = &node->offered, .commit_lsn = node->offered_commit_lsn},
+        .peer =
+            {.history = &node->offered,
+             .commit_lsn = node->offered_commit_lsn,
+             .begin_lsn = node->offered_begin_lsn},
     };
     node_feed(world, n, &event);
     if (is_catching_up(&node->acceptor)) {
@@ -606,7 +643,8 @@ void node_on_peer_wal(struct world *world, uint32_t n)
     const struct node *other = &world->nodes[node->asked];
     take_piece(world, n);
     if (!is_catching_up(&node->acceptor) || !other->up ||
-        other->acceptor.state.commit_lsn < node->acceptor.catch_up_lsn) {
+        other->acceptor.state.commit_lsn < node->acceptor.catch_up_lsn ||
+        other->acceptor.state.begin_lsn > node->acceptor.write_lsn) {
         return; /* ended, or its source is gone: another answer may begin it anew */
     }
     lsn_t begin_lsn = node->acceptor.write_lsn;

@@ -12,7 +12,7 @@ void node_feed(struct world *world, uint32_t node, const struct acceptor_event *
 /* An empty timeline under this generation; it is not there yet. */
 void node_format(struct node *node, generation_t generation);
 /* The log that this safekeeper had when it answered a vote request in `term`. */
-const uint8_t *node_log_of_vote(const struct node *node, term_t term);
+const uint8_t *node_log_of_vote(const struct node *node, term_t term, lsn_t *ret_begin_lsn);
 void node_wipe(struct world *world, uint32_t node); /* its disk is lost */
 void node_on_note(struct world *world, const struct sim_event *event);
 /* A proposer brings a newer membership; false: it does not get round to it. */

@@ -32,7 +32,11 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, lsn_t begin_lsn, lsn_
     return begin_lsn >= end_lsn || memcmp(a + offset, b + offset, end_lsn - begin_lsn) == 0;
 }
 
-void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const uint8_t *donor_wal)
+void oracle_on_won(
+    struct oracle *oracle,
+    const struct proposer *proposer,
+    const uint8_t *donor_wal,
+    lsn_t donor_begin_lsn)
 {
     term_t term = proposer->term;
     lsn_t start_lsn = proposer->term_start_lsn;
@@ -55,7 +59,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
             "leader completeness: term %" PRIu64 " starts at +%" PRIu64
             ", committed before: +%" PRIu64,
             term, start_lsn - WAL_START, committed_lsn - WAL_START);
-    } else if (!same_bytes(donor_wal, oracle->wal, WAL_START, committed_lsn)) {
+    } else if (!same_bytes(donor_wal, oracle->wal, donor_begin_lsn, committed_lsn)) {
         oracle_fail(
             oracle, "leader completeness: the donor of term %" PRIu64 " has other bytes", term);
     }
@@ -66,6 +70,7 @@ void oracle_on_won(struct oracle *oracle, const struct proposer *proposer, const
     oracle->winners[index].term = term;
     oracle->winners[index].proposer_id = proposer->options.proposer_id;
     oracle->winners[index].start_lsn = oracle->winners[index].end_lsn = start_lsn;
+    oracle->winners[index].begin_lsn = donor_begin_lsn;
     memcpy(oracle->winners[index].wal, donor_wal, start_lsn - WAL_START);
 }
 
@@ -93,6 +98,10 @@ void oracle_on_acknowledged(
     struct oracle *oracle, const struct disk *disk, term_t term, lsn_t begin_lsn, lsn_t lsn)
 {
     uint32_t i = find_winner(oracle, term);
+    begin_lsn = MAX_OF(begin_lsn, disk->begin_lsn);
+    if (i < WINNERS_MAX) {
+        begin_lsn = MAX_OF(begin_lsn, oracle->winners[i].begin_lsn);
+    }
     if (i < WINNERS_MAX && (lsn > oracle->winners[i].end_lsn ||
                             !same_bytes(disk->cache, oracle->winners[i].wal, begin_lsn, lsn))) {
         oracle_fail(
@@ -106,11 +115,18 @@ void oracle_on_acknowledged(
 static bool holds(
     const struct disk *disk, bool with_grave, const uint8_t *wal, lsn_t begin_lsn, lsn_t lsn)
 {
-    bool has = disk->durable_lsn >= lsn && same_bytes(disk->platter, wal, begin_lsn, lsn);
+    /* What it has forgotten was consumed: see consumer.h. */
+    lsn_t from_lsn = MAX_OF(begin_lsn, disk->begin_lsn);
+    const struct acceptor_state *state = disk_durable_state(disk);
+    if (state != NULL && state->is_begun_anew) {
+        from_lsn = MAX_OF(from_lsn, state->begin_lsn);
+    }
+    bool has = disk_durable_lsn(disk) >= lsn && same_bytes(disk->platter, wal, from_lsn, lsn);
     /* What was acknowledged before it was damaged counts: its loss is said, not hidden. */
-    bool had = disk->intact_lsn >= lsn && same_bytes(disk->intact, wal, begin_lsn, lsn);
+    bool had = disk->intact_lsn >= lsn && same_bytes(disk->intact, wal, from_lsn, lsn);
     return has || had ||
-           (with_grave && disk->grave_lsn >= lsn && same_bytes(disk->grave, wal, begin_lsn, lsn));
+           (with_grave && disk->grave_lsn >= lsn &&
+            same_bytes(disk->grave, wal, MAX_OF(begin_lsn, disk->grave_begin_lsn), lsn));
 }
 
 /* Does a majority of `set` hold the bytes of `wal` in [begin_lsn, lsn) for certain? */
@@ -201,18 +217,38 @@ static const uint8_t *find_agreed(
     uint32_t winner = find_winner(oracle, term);
     if (winner < WINNERS_MAX) {
         const uint8_t *wal = oracle->winners[winner].wal;
+        begin_lsn = MAX_OF(begin_lsn, oracle->winners[winner].begin_lsn);
         return oracle->winners[winner].end_lsn >= lsn &&
                        quorum_holds(membership, with_graves, disks, wal, begin_lsn, lsn)
                    ? wal
                    : NULL;
     }
     for (uint32_t i = 0; i < membership->count; i++) {
-        const uint8_t *platter = disks[membership->members[i] - 1]->platter;
-        if (quorum_holds(membership, with_graves, disks, platter, begin_lsn, lsn)) {
+        const struct disk *disk = disks[membership->members[i] - 1];
+        const uint8_t *platter = disk->platter;
+        lsn_t from_lsn = MAX_OF(begin_lsn, disk->begin_lsn);
+        if (quorum_holds(membership, with_graves, disks, platter, from_lsn, lsn)) {
             return platter;
         }
     }
     return NULL;
+}
+
+/* Where the log that find_agreed() answered begins. */
+static lsn_t begin_of(
+    const struct oracle *oracle, const uint8_t *wal, const struct disk *const disks[NODES_MAX])
+{
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        if (wal == disks[i]->platter) {
+            return disks[i]->begin_lsn;
+        }
+    }
+    for (uint32_t i = 0; i < oracle->winners_count; i++) {
+        if (wal == oracle->winners[i].wal) {
+            return oracle->winners[i].begin_lsn;
+        }
+    }
+    return WAL_START;
 }
 
 void oracle_on_committed(
@@ -238,7 +274,10 @@ void oracle_on_committed(
             term, lsn - WAL_START);
         return;
     }
-    if (!same_bytes(agreed, oracle->wal, begin_lsn, MIN_OF(lsn, oracle->commit_lsn))) {
+    lsn_t agreed_begin_lsn = begin_of(oracle, agreed, disks);
+    if (!same_bytes(
+            agreed, oracle->wal, MAX_OF(begin_lsn, agreed_begin_lsn),
+            MIN_OF(lsn, oracle->commit_lsn))) {
         oracle_fail(
             oracle, "agreement: term %" PRIu64 " committed other bytes before +%" PRIu64, term,
             lsn - WAL_START);
@@ -274,13 +313,24 @@ void oracle_on_released(
         oracle_fail(
             oracle, "a safekeeper released +%" PRIu64 ", committed is +%" PRIu64,
             commit_lsn - WAL_START, oracle->commit_lsn - WAL_START);
-    } else if (commit_lsn > disk->durable_lsn) {
+    } else if (commit_lsn > disk_durable_lsn(disk)) {
         oracle_fail(
             oracle, "a safekeeper released +%" PRIu64 ", on its platter is +%" PRIu64,
             commit_lsn - WAL_START, disk->durable_lsn - WAL_START);
-    } else if (!same_bytes(disk->cache, oracle->wal, begin_lsn, commit_lsn)) {
+    } else if (!same_bytes(
+                   disk->cache, oracle->wal, MAX_OF(begin_lsn, disk->begin_lsn), commit_lsn)) {
         oracle_fail(
             oracle, "a safekeeper released other bytes before +%" PRIu64, commit_lsn - WAL_START);
+    }
+}
+
+void oracle_on_started(struct oracle *oracle, const struct disk *disk, lsn_t commit_lsn)
+{
+    if (commit_lsn > oracle->commit_lsn ||
+        !same_bytes(disk->platter, oracle->wal, disk->begin_lsn, commit_lsn)) {
+        oracle_fail(
+            oracle, "a safekeeper starts with other bytes than were committed before +%" PRIu64,
+            commit_lsn - WAL_START);
     }
 }
 
@@ -296,7 +346,9 @@ void oracle_check_logs_match(
     term_history_clip(&b_history, b->record_lsn);
     lsn_t common_lsn = term_history_common_lsn(&a_history, &b_history, b->record_lsn, WAL_START);
     common_lsn = MIN_OF(common_lsn, a->record_lsn);
-    if (!same_bytes(a_disk->platter, b_disk->platter, WAL_START, common_lsn)) {
+    lsn_t begin_lsn = MAX_OF(a_disk->begin_lsn, b_disk->begin_lsn);
+    begin_lsn = MAX_OF(begin_lsn, MAX_OF(a->state.begin_lsn, b->state.begin_lsn));
+    if (!same_bytes(a_disk->platter, b_disk->platter, begin_lsn, common_lsn)) {
         oracle_fail(
             oracle, "log matching: two logs differ below +%" PRIu64, common_lsn - WAL_START);
     }

@@ -26,6 +26,7 @@ struct oracle {
         term_t term;
         node_id_t proposer_id;
         lsn_t start_lsn;
+        lsn_t begin_lsn;       /* below is nothing of its log any more */
         lsn_t end_lsn;         /* of its log */
         uint8_t wal[WAL_SIZE]; /* its log: the donor's, then its own */
     } winners[WINNERS_MAX];
@@ -41,7 +42,10 @@ void oracle_fail(struct oracle *oracle, const char *format, ...) PRINTF_LIKE(2, 
 
 /* A proposer was elected: alone in its term, with everything that older terms committed. */
 void oracle_on_won(
-    struct oracle *oracle, const struct proposer *proposer, const uint8_t *donor_wal);
+    struct oracle *oracle,
+    const struct proposer *proposer,
+    const uint8_t *donor_wal,
+    lsn_t donor_begin_lsn);
 
 /* Its Postgres wrote more. */
 void oracle_on_written(struct oracle *oracle, term_t term, const uint8_t *wal, lsn_t end_lsn);
@@ -72,6 +76,9 @@ void oracle_on_finished(
 /* A safekeeper releases WAL to pageservers: the very bytes that were committed. */
 void oracle_on_released(
     struct oracle *oracle, const struct disk *disk, lsn_t begin_lsn, lsn_t commit_lsn);
+
+/* A start finds what is known to be committed here, as far as it is kept. */
+void oracle_on_started(struct oracle *oracle, const struct disk *disk, lsn_t commit_lsn);
 
 /* Two logs agree as far as their histories say that they do. */
 void oracle_check_logs_match(

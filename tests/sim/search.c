@@ -100,6 +100,21 @@ static const char *const marks[] = {
     "sim.create.other_folder",
     "sim.create.tombstone",
     "sim.node.wiped",
+    "sim.wal.removed",
+    "sim.owner.replaced",
+    "sim.read.forgotten",
+    "retention.older_attachment",
+    "retention.member_given_up",
+    "acceptor.unneeded.forgotten",
+    "acceptor.unneeded.not_now",
+    "acceptor.elected.anew",
+    "acceptor.catch_up.anew",
+    "acceptor.anew.emptied",
+    "acceptor.anew.overtaken",
+    "acceptor.anew.still_truncating",
+    "proposer.told.anew",
+    "proposer.read.not_kept",
+    "proposer.read.forgotten",
 };
 
 #define MARKS    ARRAY_LEN(marks)

@@ -162,6 +162,8 @@ static uint64_t paused_until_us(const struct world *world, const struct sim_even
     case EV_CHANGER:
     case EV_REPORT:
     case EV_PEER_ASK:
+    case EV_POWER_CUT:
+    case EV_CONSUME:
     case EV_WIPE:
     case EV_PAUSE:
     case EV_JUMP:

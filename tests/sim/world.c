@@ -182,6 +182,14 @@ static void dispatch(struct world *world, const struct sim_event *event)
                 (struct sim_event){.kind = EV_CRASH});
         }
         break;
+    case EV_POWER_CUT:
+        if (!world->healing && node_lives) {
+            node_crash(world, event->node);
+            schedule_add(
+                world, tape_below(&world->tape, TAPE_KEEP, 10000),
+                (struct sim_event){.kind = EV_RESTART, .node = event->node});
+        }
+        break;
     case EV_RESTART:
         if (node->exists && !node->up && (world->frozen >> event->node & 1) == 0) {
             node_restart(world, event->node);
@@ -241,6 +249,7 @@ static void dispatch(struct world *world, const struct sim_event *event)
             node_on_peer_wal(world, event->node);
         }
         break;
+    case EV_CONSUME: consumer_on_event(world); break;
     case EV_WIPE: wipe_somebody(world); break;
     case EV_PAUSE: trouble_on_pause(world); break;
     case EV_JUMP: trouble_on_jump(world); break;
@@ -287,6 +296,7 @@ static void begin(struct world *world, FILE *chart_file)
     climate_draw(&world->climate, &world->tape);
     climate_calm(&world->climate, world->tape.calm);
     trouble_begin(world);
+    consumer_begin(world);
     oracle_init(&world->oracle);
     changer_begin(world);
     for (uint32_t n = 0; n < NODES_MAX; n++) {

@@ -12,6 +12,7 @@
 
 #include "tests/sim/changer.h"
 #include "tests/sim/climate.h"
+#include "tests/sim/consumer.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/trouble.h"
 
@@ -21,7 +22,7 @@
 #define CONNS_MAX       2048
 #define CONNS_RESERVE   512 /* of them for healing */
 #define VOTES_MAX       4
-#define EVENTS_MAX      4096
+#define EVENTS_MAX      8192
 #define ARENA_SIZE      (32 * MIB)
 #define INSTANT_MAX     8000 /* events at one moment; more is a loop that burns CPU */
 #define CHAOS_STEPS_MAX 30000
@@ -57,6 +58,8 @@ enum event_kind {
     EV_PEER_ASK,    /* somebody asks another one what it has committed */
     EV_PEER_ANSWER, /* and hears it */
     EV_PEER_WAL,    /* and reads it, piece by piece */
+    EV_POWER_CUT,   /* as EV_CRASH, of a certain safekeeper */
+    EV_CONSUME,     /* a pageserver takes WAL, puts it into the object store, tells, is replaced */
     EV_WIPE,        /* somebody who is no member yet, or no more, loses its disk */
 };
 
@@ -114,14 +117,16 @@ struct node {
     lsn_t released_lsn;
     uint32_t asked; /* whom it asks what it has missed, and what that one answered */
     lsn_t offered_commit_lsn;
+    lsn_t offered_begin_lsn;
     struct term_history offered;
     lsn_t piece_lsn; /* WAL that it has read from there, on its way */
     uint32_t piece_size;
     uint8_t piece[WAL_SIZE];
+    struct retention_consumer consumer; /* what pageservers have told it */
     uint32_t votes_count;
     struct {
         term_t term;
-        lsn_t lsn;
+        lsn_t begin_lsn, lsn;
         uint8_t wal[WAL_SIZE];
     } votes[VOTES_MAX]; /* answered; a proposer may win long after its donor went on */
 };
@@ -163,6 +168,7 @@ struct world {
     struct node nodes[NODES_MAX];
     const struct disk *disks[NODES_MAX]; /* of the nodes */
     struct changer changer;
+    struct consumer consumer;
     struct compute computes[COMPUTES];
     struct oracle oracle;
     struct buf scratch;

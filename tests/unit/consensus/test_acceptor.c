@@ -909,6 +909,129 @@ START_TEST(test_committed_wal_of_a_peer_ends_a_suspicion)
 }
 END_TEST
 
+/* ---- forgetting, and beginning anew ---- */
+
+static void when_unneeded(lsn_t lsn)
+{
+    step((struct acceptor_event){.kind = ACCEPTOR_WAL_UNNEEDED, .unneeded_lsn = lsn});
+}
+
+static void when_elected_anew(lsn_t term_start_lsn, lsn_t begin_lsn, struct acceptor_peer from)
+{
+    struct elected elected = elected_from(4, term_start_lsn, begin_lsn);
+    step((struct acceptor_event){
+        .kind = ACCEPTOR_ELECTED, .from = from, .elected = &elected, .begins_anew = true});
+}
+
+START_TEST(test_wal_goes_after_it_is_on_disk_where_the_log_begins)
+{
+    given_following(800, START + 400);
+    when_unneeded(START + 304);
+    ck_assert_ptr_nonnull(find(ACCEPTOR_PERSIST_STATE));
+    ck_assert_ptr_null(find(ACCEPTOR_REMOVE_WAL));
+    ck_assert_uint_eq(find(ACCEPTOR_PERSIST_STATE)->state->begin_lsn, START + 304);
+    when_persisted();
+    ck_assert_uint_eq(find(ACCEPTOR_REMOVE_WAL)->remove_lsn, START + 304);
+    struct vote_reply reply;
+    acceptor_describe(&acceptor, &reply);
+    ck_assert_uint_eq(reply.start_lsn, START + 304); /* so the others know what can be read */
+    ck_assert_uint_eq(acceptor.state.start_lsn, START);
+}
+END_TEST
+
+START_TEST(test_what_is_not_committed_is_never_unneeded)
+{
+    given_following(800, START + 400);
+    when_unneeded(START + 408);
+    ck_assert_uint_eq(actions.count, 0);
+    when_unneeded(START); /* it begins there already */
+    ck_assert_uint_eq(actions.count, 0);
+}
+END_TEST
+
+/* In this order: the state that takes the old log away, the files, the state that lets WAL in. */
+START_TEST(test_a_log_that_nobody_can_complete_begins_anew)
+{
+    given_log(100, START + 48);
+    when_vote(4, first);
+    when_persisted();
+    when_elected_anew(START + 900, START + 504, first);
+    const struct acceptor_state *state = find(ACCEPTOR_PERSIST_STATE)->state;
+    ck_assert(state->is_begun_anew);
+    ck_assert_uint_eq(state->begin_lsn, START + 504);
+    ck_assert_uint_eq(state->commit_lsn, START + 504);
+    ck_assert_uint_eq(term_history_last_term(&state->history), 4);
+    ck_assert_ptr_null(find(ACCEPTOR_EMPTY_WAL));
+    when_persisted();
+    ck_assert_uint_eq(find(ACCEPTOR_EMPTY_WAL)->truncate.lsn, START + 504);
+    ck_assert_ptr_null(find(ACCEPTOR_SEND_APPENDED));
+    when_truncated();
+    ck_assert(!find(ACCEPTOR_PERSIST_STATE)->state->is_begun_anew);
+    ck_assert_ptr_null(find(ACCEPTOR_SEND_APPENDED)); /* a start now would still empty it */
+    when_persisted();
+    ck_assert_uint_eq(find(ACCEPTOR_SEND_APPENDED)->appended.record_lsn, START + 504);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_FOLLOWING);
+}
+END_TEST
+
+/* A message that was overtaken: the log has been completed on another connection since. */
+START_TEST(test_a_log_that_reaches_there_does_not_begin_anew)
+{
+    given_following(800, START + 400);
+    when_elected_anew(START + 800, START + 504, second);
+    ck_assert_int_eq(find(ACCEPTOR_REFUSE)->refuse.err, ERR_STALE);
+    ck_assert_uint_eq(acceptor.record_lsn, START + 800);
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_FOLLOWING);
+}
+END_TEST
+
+/* Two histories that share no term: the logs are known to be the same up to what is committed. */
+START_TEST(test_a_new_begin_never_drops_committed_wal)
+{
+    given_log(800, START + 600);
+    struct elected elected = elected_from(4, START + 900, START + 504);
+    elected.history = (struct term_history){.count = 1, .items = {{.term = 4, .lsn = START + 100}}};
+    step((struct acceptor_event){
+        .kind = ACCEPTOR_ELECTED, .from = first, .elected = &elected, .begins_anew = true});
+    ck_assert_ptr_nonnull(find(ACCEPTOR_REFUSE));
+    ck_assert_uint_eq(acceptor.record_lsn, START + 800);
+}
+END_TEST
+
+START_TEST(test_a_vote_after_a_new_begin_waits_for_the_disk)
+{
+    given_log(100, START + 48);
+    when_vote(4, first);
+    when_persisted();
+    when_elected_anew(START + 900, START + 504, first);
+    when_vote(5, second); /* before anything of it is on disk */
+    ck_assert_ptr_null(find(ACCEPTOR_SEND_VOTE));
+    when_persisted();
+    ck_assert(find(ACCEPTOR_SEND_VOTE)->vote->granted);
+    ck_assert_uint_eq(find(ACCEPTOR_SEND_VOTE)->vote->record_lsn, START + 504);
+    ck_assert_ptr_nonnull(find(ACCEPTOR_EMPTY_WAL)); /* it goes on all the same */
+    when_truncated();
+    ck_assert(!acceptor.state.is_begun_anew);
+}
+END_TEST
+
+START_TEST(test_a_peer_that_has_forgotten_lets_a_log_begin_anew)
+{
+    given_log(100, START + 48);
+    struct term_history history = {.count = 2, .items = {{.term = 0, .lsn = START}, {3, START}}};
+    step((struct acceptor_event){
+        .kind = ACCEPTOR_PEER_ANSWERED,
+        .peer = {.history = &history, .commit_lsn = START + 900, .begin_lsn = START + 504}});
+    when_persisted();
+    ck_assert_uint_eq(find(ACCEPTOR_EMPTY_WAL)->truncate.lsn, START + 504);
+    when_truncated();
+    when_persisted();
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_CATCHING_UP);
+    ck_assert_uint_eq(acceptor.write_lsn, START + 504);
+    ck_assert_uint_eq(acceptor.catch_up_lsn, START + 900);
+}
+END_TEST
+
 UNIT_MAIN(
     "acceptor",
     test_vote_is_promised_only_when_durable,
@@ -964,4 +1087,11 @@ UNIT_MAIN(
     test_who_writes_for_a_leader_asks_no_peer,
     test_a_leader_that_was_left_cannot_append,
     test_catching_up_begins_anew_when_its_source_is_gone,
-    test_committed_wal_of_a_peer_ends_a_suspicion);
+    test_committed_wal_of_a_peer_ends_a_suspicion,
+    test_wal_goes_after_it_is_on_disk_where_the_log_begins,
+    test_what_is_not_committed_is_never_unneeded,
+    test_a_log_that_nobody_can_complete_begins_anew,
+    test_a_log_that_reaches_there_does_not_begin_anew,
+    test_a_new_begin_never_drops_committed_wal,
+    test_a_vote_after_a_new_begin_waits_for_the_disk,
+    test_a_peer_that_has_forgotten_lets_a_log_begin_anew);

@@ -237,7 +237,7 @@ START_TEST(test_a_vote_without_terms_counts_and_is_never_the_donor)
 {
     given_proposer(false);
     for (uint32_t i = 0; i < 3; i++) {
-        when_up(i, 0);
+        when_up(i, 5);
     }
     struct vote_reply forgotten = vote_of(START + 16, START + 16);
     forgotten.history.count = 0;
@@ -769,6 +769,91 @@ START_TEST(test_an_acceptor_that_says_what_it_lost_is_repaired_by_its_leader)
 }
 END_TEST
 
+/* ---- what the others have forgotten ---- */
+
+static const struct proposer_action *find_read(uint32_t source)
+{
+    return find(PROPOSER_SEND_READ_WAL, source);
+}
+
+/* 0 and 1 lead to START + 800 and keep nothing before START + 500; 2 ends at START + 100. */
+static void given_forgotten(void)
+{
+    given_proposer(false);
+    when_up(0, 0);
+    when_up(1, 0);
+    struct vote_reply vote = vote_of(START + 800, START + 600);
+    vote.start_lsn = START + 500;
+    when_vote(0, &vote);
+    when_vote(1, &vote);
+    ck_assert_int_eq(proposer.phase, PROPOSER_ELECTED);
+    when_up(2, 0);
+    vote = vote_of(START + 100, START + 100);
+    when_vote(2, &vote);
+}
+
+START_TEST(test_a_log_before_everything_that_is_kept_is_told_to_begin_anew)
+{
+    given_forgotten();
+    ck_assert(find(PROPOSER_SEND_ELECTED, 2)->elected.begins_anew);
+    ck_assert_uint_eq(find(PROPOSER_SEND_ELECTED, 2)->elected.stream_lsn, START + 500);
+    when_acked(2, START + 500, START + 500, START + 500);
+    ck_assert_ptr_nonnull(find_read(0)); /* from there on it is completed */
+    ck_assert_uint_eq(find_read(0)->read.request.begin_lsn, START + 500);
+}
+END_TEST
+
+START_TEST(test_a_log_is_completed_by_whoever_keeps_enough)
+{
+    given_proposer(false);
+    when_up(0, 0);
+    when_up(1, 0);
+    struct vote_reply vote = vote_of(START + 800, START + 600);
+    when_vote(0, &vote); /* keeps everything */
+    vote.start_lsn = START + 500;
+    when_vote(1, &vote);
+    when_up(2, 0);
+    vote = vote_of(START + 100, START + 100);
+    when_vote(2, &vote);
+    ck_assert(!find(PROPOSER_SEND_ELECTED, 2)->elected.begins_anew);
+    when_acked(1, START + 800, START + 800, START + 600); /* streams, and is no source for it */
+    when_acked(2, START + 100, START + 100, START + 100);
+    ck_assert_ptr_nonnull(find_read(0));
+    ck_assert_ptr_null(find_read(1));
+}
+END_TEST
+
+START_TEST(test_a_source_that_has_forgotten_meanwhile_is_asked_where_it_begins)
+{
+    given_proposer(false);
+    when_up(0, 0);
+    when_up(1, 0);
+    struct vote_reply vote = vote_of(START + 800, START + 600);
+    when_vote(0, &vote);
+    when_vote(1, &vote);
+    when_up(2, 0);
+    vote = vote_of(START + 100, START + 100);
+    when_vote(2, &vote);
+    when_acked(2, START + 100, START + 100, START + 100);
+    uint64_t id = find_read(0)->read.id;
+    step((struct proposer_event){
+        .kind = PROPOSER_READ_WAL_FAILED,
+        .peer = 0,
+        .connection = connections[0],
+        .read = {.id = id, .err = ERR_RANGE}});
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 0));
+    when_down(0);
+    when_up(0, proposer.term);
+    vote = vote_of(START + 800, START + 600);
+    vote.granted = 0;
+    vote.start_lsn = START + 500;
+    when_vote(0, &vote);
+    now_ms += 1000;
+    when_acked(0, START + 800, START + 800, START + 600);
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 2)); /* its next answer lets it begin anew */
+}
+END_TEST
+
 UNIT_MAIN(
     "proposer",
     test_no_campaign_without_a_quorum_of_connections,
@@ -807,4 +892,7 @@ UNIT_MAIN(
     test_when_all_have_voted_what_nobody_has_was_never_committed,
     test_a_refusal_of_the_third_leaves_the_suspect_uncounted,
     test_two_whole_voters_need_no_suspect,
-    test_an_acceptor_that_says_what_it_lost_is_repaired_by_its_leader);
+    test_an_acceptor_that_says_what_it_lost_is_repaired_by_its_leader,
+    test_a_log_before_everything_that_is_kept_is_told_to_begin_anew,
+    test_a_log_is_completed_by_whoever_keeps_enough,
+    test_a_source_that_has_forgotten_meanwhile_is_asked_where_it_begins);

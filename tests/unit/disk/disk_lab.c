@@ -13,6 +13,8 @@
 #include "common/pg/wal_reader.h"
 
 char lab_dir[PATH_SIZE];
+lsn_t lab_begin_lsn;
+unsigned lab_recycled_max;
 
 static void remove_dir(void)
 {
@@ -34,6 +36,8 @@ struct wal_store_options lab_options(void)
         .tenant = {.bytes = {1}},
         .timeline = {.bytes = {2}},
         .start_lsn = LAB_START_LSN,
+        .begin_lsn = lab_begin_lsn,
+        .recycled_max = lab_recycled_max,
         .system_id = 7123456789012345678ull,
         .segment_size = LAB_SEGMENT_SIZE,
     };

@@ -12,6 +12,8 @@
 extern char lab_dir[PATH_SIZE]; /* fresh for each test, removed at its end */
 void lab_make_dir(void);
 
+extern lsn_t lab_begin_lsn; /* of the log; 0: the start */
+extern unsigned lab_recycled_max;
 struct wal_store_options lab_options(void);
 struct wal_store *lab_open(void); /* asserts that it opens */
 NODISCARD err_t lab_try_open(lsn_t certified_lsn, struct errmsg *msg);

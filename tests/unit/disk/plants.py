@@ -4,8 +4,7 @@
     tests/unit/disk/plants.py [--build build] [--jobs 2] [WORD ...]
 
 How a plant is made: tests/model/store/plants.py. Numbers are those of the list of planted bugs that
-the whole project is measured by; those of the consensus are in tests/sim/mutants.py. 26 (a recycled
-segment is not zeroed) and 33 (WAL is removed by a position that nobody validated) have no code yet.
+the whole project is measured by; those of the consensus are in tests/sim/mutants.py.
 """
 import pathlib, sys
 
@@ -15,9 +14,11 @@ import plants # noqa: E402
 
 STORE = "tests/unit/disk/test_wal_store"
 CRASH = "tests/unit/disk/test_wal_crash"
+BEGIN = "tests/unit/disk/test_wal_begin"
 CONTROL = "tests/unit/disk/test_control_file"
 
 RECOVERY = "safekeeper/disk/wal_recovery.c"
+FILES = "safekeeper/disk/wal_files.c"
 WAL_STORE = "safekeeper/disk/wal_store.c"
 
 # (what it breaks, file, old text, new text, program that must notice)
@@ -49,14 +50,28 @@ PLANTS = [
     ("24: a sidecar record is not synced", WAL_STORE,
      "    return file_sync(store->sidecar_fd, store->sidecar_path, msg);", "    return ERR_OK;", CRASH),
     ("25: a truncation leaves what lay behind its end", WAL_STORE,
-     "    TRY(file_zero_tail_and_sync(path, store->flush_lsn - segment_begin, msg));",
-     "    (void)segment_begin;", STORE),
+     "    TRY(wal_files_zero_tail(&store->files, store->end_segment, store->flush_lsn, msg));", "", STORE),
     ("25: a truncation leaves later segments", WAL_STORE,
      "    TRY(wal_files_remove_behind(&store->files, store->end_segment, msg));", "", STORE),
     ("25: a start leaves what lay behind a torn group", RECOVERY,
-     "    TRY(file_zero_tail_and_sync(path, recovery->end_lsn - begin, msg));", "    (void)begin;", STORE),
+     "    TRY(wal_files_zero_tail(files, store->end_segment, recovery->end_lsn, msg));", "", STORE),
+    ("26: a recycled segment comes with the sidecar of its old life", FILES,
+     "    TRY(wal_files_path(files, segment, SIDECAR_SUFFIX, path, msg));\n    TRY(file_remove(path, msg));\n"
+     "    TRY(wal_files_path(files, segment, \"\", path, msg));\n    for",
+     "    TRY(wal_files_path(files, segment, SIDECAR_SUFFIX, path, msg));\n"
+     "    TRY(wal_files_path(files, segment + 3, SIDECAR_SUFFIX, kept, msg));\n    (void)vfs.rename(path, kept);\n"
+     "    TRY(wal_files_path(files, segment, \"\", path, msg));\n    for", BEGIN),
+    ("26: a page of this life that was cut off is taken for one of an old life", FILES,
+     "magic == WAL_PAGE_MAGIC && address != lsn", "magic == WAL_PAGE_MAGIC && address != 0", BEGIN),
+    ("segments before the begin are taken for the log again", RECOVERY,
+     "        if (segments[i] < first || options->is_emptied) {", "        if (options->is_emptied) {", BEGIN),
+    ("a log that begins anew goes on with what was there", RECOVERY,
+     "        if (segments[i] < first || options->is_emptied) {", "        if (segments[i] < first) {", BEGIN),
+    ("a segment in which the log begins is removed, too", WAL_STORE,
+     "i < count && segments[i] < first && err", "i < count && segments[i] <= first && err", BEGIN),
     ("37: a read from before the start of the timeline is answered", "safekeeper/disk/wal_store_reader.c",
-     "    if (begin_lsn < reader->files.start_lsn || begin_lsn > end_lsn) {", "    if (begin_lsn > end_lsn) {",
+     "    if (begin_lsn < first_lsn || begin_lsn > end_lsn) {",
+     "    if (begin_lsn > end_lsn || first_lsn == 0) {",
      STORE),
     ("committed WAL is given up with a damaged tail", RECOVERY,
      "           recovery->damage->items[0].begin_lsn >= committed_lsn &&\n"
@@ -64,7 +79,7 @@ PLANTS = [
     ("a truncation certifies damage", WAL_STORE,
      "    if (err == ERR_OK && crc != group->wal_crc) {", "    if (false) {", STORE),
     ("a repair believes whoever sends bytes", "safekeeper/disk/wal_repair.c",
-     "        crc32c(0, group.data, group.size) != damage->wal_crc) {", "        false) {", STORE),
+     "           crc32c(0, group->data, group->size) == damage->wal_crc;", "           group->data != NULL;", STORE),
     ("a quiet write is not proven", WAL_STORE,
      "        .kind = SIDECAR_CERTIFY,", "        .kind = SIDECAR_CERTIFY + 1,", STORE),
     ("a reader believes bytes that do not match", "safekeeper/disk/wal_store_reader.c",

@@ -159,11 +159,14 @@ START_TEST(test_suspicion_comes_back)
 }
 END_TEST
 
-/* Version 2 is version 3 without the sets of a joint membership, version 1 without suspicion too.
+/*
+ * Version 3 is version 4 without the begin of the log, version 2 without the sets of a joint
+ * membership too, version 1 without suspicion too.
  */
 START_TEST(test_older_versions_are_read)
 {
-    uint32_t older = _i == 0 ? 1 : 2, without = _i == 0 ? 24 : 8;
+    uint32_t older = (uint32_t)_i + 1;
+    uint32_t without = 9 + (older <= 2 ? 8 : 0) + (older <= 1 ? 16 : 0);
     given_control_file();
     state.acceptor.suspect_lsn = 0x16B4000;
     state.membership.old_set = 3;
@@ -188,7 +191,22 @@ START_TEST(test_older_versions_are_read)
     ck_assert_uint_eq(loaded.acceptor.term, 7);
     ck_assert_uint_eq(loaded.membership.members[2], 9);
     ck_assert_uint_eq(loaded.acceptor.suspect_lsn, older == 1 ? LSN_NONE : 0x16B4000);
-    ck_assert(!membership_is_joint(&loaded.membership));
+    ck_assert(membership_is_joint(&loaded.membership) == (older > 2));
+    ck_assert_uint_eq(loaded.acceptor.begin_lsn, loaded.acceptor.start_lsn);
+    ck_assert(!loaded.acceptor.is_begun_anew);
+}
+END_TEST
+
+START_TEST(test_the_begin_of_the_log_comes_back)
+{
+    given_control_file();
+    state.acceptor.begin_lsn = state.acceptor.start_lsn + 0x4000000;
+    state.acceptor.is_begun_anew = true;
+    ck_assert_ok(control_file_save(&file, &state, true, &msg), &msg);
+    load();
+    ck_assert_uint_eq(loaded.acceptor.begin_lsn, state.acceptor.begin_lsn);
+    ck_assert_uint_eq(loaded.acceptor.start_lsn, state.acceptor.start_lsn);
+    ck_assert(loaded.acceptor.is_begun_anew);
 }
 END_TEST
 
@@ -223,7 +241,8 @@ int main(void)
     tcase_add_test(tcase, test_no_file_is_not_found);
     tcase_add_test(tcase, test_save_that_found_no_space_is_repeated);
     tcase_add_test(tcase, test_suspicion_comes_back);
-    tcase_add_loop_test(tcase, test_older_versions_are_read, 0, 2);
+    tcase_add_loop_test(tcase, test_older_versions_are_read, 0, 3);
+    tcase_add_test(tcase, test_the_begin_of_the_log_comes_back);
     tcase_add_test(tcase, test_tombstone_remembers_its_generation);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
