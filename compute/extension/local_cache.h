@@ -6,7 +6,8 @@
  * is none. Nothing else may ever be handed out, so every rule here serves that:
  *
  * - A page that leaves the buffer pool is put here or forgotten here, always.
- *   What WAL cannot rebuild is forgotten: the spill has it (page_rules.h).
+ *   What WAL cannot rebuild is forgotten: the spill has it (page_rules.h). Free
+ *   space maps are never here.
  * - What a reader got from the pageserver is only offered: it is taken if the
  *   block has no entry and its last-written LSN is not above the LSN that it
  *   was read at. Both are looked at below the lock that a put takes, and

@@ -230,6 +230,9 @@ storage_offer_to_cache(const PageRead *read)
 
 	if (XLogRecPtrIsInvalid(read->lsn))
 		return;
+	/* their changes have no LSN until a stop logs them: an old one could not be told from a new one */
+	if (read->fork == FSM_FORKNUM)
+		return;
 	entry = rel_state_find(&read->rlocator, LW_SHARED);
 	if (entry == NULL)
 		return;

@@ -36,6 +36,10 @@ PLANTS = [
      EXTENSION, "comes_back_as_it_left"),
     ("a block read ahead is used though it was superseded", "compute/extension/read_ahead.c",
      "\tusable = slot->lsn >= since;\n", "\tusable = true;\n", EXTENSION, "read_ahead_is_not_used"),
+    ("an answer of before a page's change is cached", "compute/extension/local_cache.c",
+     "\t\t\tlast_written_lookup(&part->key.rlocator, part->key.fork,\n"
+     "\t\t\t\t\t\t\t\tchunk_block + (BlockNumber) at) <= lsn)\n", "\t\t\tchunk_block < InvalidBlockNumber)\n",
+     EXTENSION, "late_answer"),
     ("cached pages of an earlier stop are used", "compute/extension/local_cache_file.c",
      "\t\theader->end_lsn == position_start() &&\n", "", EXTENSION, "outlives_a_clean_stop"),
     ("cached pages outlive the blocks that were cut off", "compute/extension/storage.c",

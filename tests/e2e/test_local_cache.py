@@ -11,6 +11,7 @@ import threading
 
 import pq
 from cluster import ROOT, wait_for
+from test_last_written import arm
 
 TINY = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "2", "autovacuum": "off", "max_wal_size": "64MB"}
 EVICT = "SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg_buffercache WHERE relfilenode IS NOT NULL"
@@ -235,6 +236,41 @@ def test_a_cache_outlives_a_clean_stop_and_nothing_else(cluster):
     assert compute.counter("cache_blocks_now") < 700, "pages are left after a crash"
     counted = compute.sql("SELECT sum(v), count(*) FROM t")
     assert counted == [("30000", "15000")], counted
+
+
+def test_a_late_answer_is_not_cached(cluster):
+    """A reader past the buffer pool asks; before it is answered, from before the change, the page is changed, written and
+    cached, and the cache gives it up again."""
+    compute = Compute(cluster, "late", {"shared_buffers": "128MB", "autovacuum": "off", "anabranch.prewarm_mb_per_s": "0"})
+    limit = "SELECT value FROM anabranch.anabranch_stat WHERE name = 'cache_blocks_max'"
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = {} AND wait_event = 'AnabranchPageserver'"
+    with compute.connect() as late, compute.connect() as db:
+        each(db, "CREATE EXTENSION pg_prewarm; CREATE TABLE t AS SELECT 1 AS v; CHECKPOINT")
+        ask = "SELECT pg_prewarm('t', 'read', 'main', 0, 0)"
+        pid = late.value("SELECT pg_backend_pid()")
+
+        def resize(mb):
+            compute.set("anabranch.local_cache_mb", mb)
+            wait_for("the new size", lambda: db.value(limit) == str(mb * 128))
+        for statement in (waits.format(pid), "UPDATE t SET v = 1", ask): # all that they need is in buffers and caches
+            each(db, statement)
+            late.query(ask)
+        resize(0)
+        resize(16)
+        arm(cluster.pageserver, "wal_ingest.piece=pause:1500")
+        os.kill(cluster.pageserver.pid, signal.SIGSTOP)
+        asking = threading.Thread(target=late.query, args=(ask,))
+        try:
+            asking.start()
+            wait_for("it has asked", lambda: db.value(waits.format(pid)) == "1")
+            each(db, "UPDATE t SET v = 2; SELECT v FROM t; CHECKPOINT") # with hints: nothing is to be written later
+            resize(0)
+            resize(16)
+        finally:
+            os.kill(cluster.pageserver.pid, signal.SIGCONT)
+            asking.join()
+            arm(cluster.pageserver, "")
+    compute.check(0)
 
 
 def test_an_empty_cache_is_filled_with_what_the_last_one_had(cluster):

@@ -111,7 +111,9 @@ def in_turns(sides, measure):
 
 
 def tps(side, clients, *args):
-    return stock.tps(stock.pgbench(side.postgres, side.uri, "-n", "-c", str(clients), "-j", "2", "-T", SECONDS, *args))
+    """Many clients are given transactions, not time: it would be over before the last one is connected."""
+    work = ["-T", SECONDS] if clients < 64 else ["-t", str(int(SECONDS) * (100 if "-S" in args else 20))]
+    return stock.tps(stock.pgbench(side.postgres, side.uri, "-n", "-c", str(clients), "-j", "2", *work, *args))
 
 
 def warm(side):
@@ -121,10 +123,10 @@ def warm(side):
     stock.pgbench(side.postgres, side.uri, "-n", "-S", "-c", "8", "-j", "2", "-T", "1")
 
 
-def tail(side, seconds, clients=64):
-    """(queries a second, p99 in ms) of select-only; a new connection each would be timed too, so they stay."""
+def tail(side, queries, clients=64):
+    """(queries a second, p99 in ms) of select-only, that many by each client."""
     with tempfile.TemporaryDirectory() as folder:
-        out = subprocess.run([str(side.postgres / "bin/pgbench"), "-n", "-S", "-c", str(clients), "-j", "2", "-T", str(seconds),
+        out = subprocess.run([str(side.postgres / "bin/pgbench"), "-n", "-S", "-c", str(clients), "-j", "2", "-t", str(queries),
                               "-l", "--sampling-rate=0.2", side.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True, cwd=folder)
         if out.returncode != 0:
@@ -140,7 +142,7 @@ def cached(sides, emit):
     for clients in (1, 8, 64):
         value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
         emit(f"select_cached_c{clients}", value, "tps", PEER, peer, value / peer, ">= 0.95 x stock", value >= 0.95 * peer)
-    (rate, p99), (peer_rate, peer_p99) = (tail(side, SECONDS) for side in sides)
+    (rate, p99), (peer_rate, peer_p99) = (tail(side, 500) for side in sides)
     emit("select_cached_c64_rate", rate, "1/s", PEER, peer_rate, rate / peer_rate, ">= 10000/s", rate >= 10000)
     emit("select_cached_c64_p99", p99, "ms", PEER, peer_p99, p99 / peer_p99, "< 10 ms", p99 < 10)
 
@@ -152,13 +154,13 @@ def cold(sides, emit):
         side.restart(shared_buffers="512MB" if int(SCALE) <= 20 else "4GB")
         begin = time.monotonic()
         for _ in range(60):
-            rate, p99 = tail(side, 1)
+            rate, p99 = tail(side, 150)
             if rate >= 10000 and p99 < 10:
                 break
         took.append(time.monotonic() - begin if rate >= 10000 and p99 < 10 else float("inf"))
     held = took[0] != float("inf")
     emit("select_c64_until_10000_and_10ms", took[0] if held else -1, "s", PEER, took[1] if took[1] != float("inf") else -1,
-         took[0] / took[1] if held else -1, "reached within 60 turns of a second", held)
+         took[0] / took[1] if held else -1, "reached within 60 turns of 9,600 queries", held)
 
 
 def reads(sides, emit):
