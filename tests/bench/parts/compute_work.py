@@ -29,6 +29,13 @@ PEER = "stock, the same build and buffers"
 EVICT = "SELECT count(*) FROM pg_buffercache WHERE relfilenode IS NOT NULL AND pg_buffercache_evict(bufferid)"
 
 
+def cpu_seconds(pid):
+    """Of the process and of its children that have ended."""
+    with open(f"/proc/{pid}/stat") as stat:
+        ticks = stat.read().rsplit(")", 1)[1].split()[11:15]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 class Ours:
     def __init__(self, cluster):
         self.cluster, self.postgres = cluster, cluster.postgres
@@ -52,6 +59,9 @@ class Ours:
         with self.admin() as db:
             return {name: int(value) for name, value in db.query(
                 "SELECT name, sum(value) FROM bench_counters() GROUP BY name")}
+
+    def cpu(self):
+        return cpu_seconds(self.branch.compute()["pids"]["postgres"]) + cpu_seconds(self.cluster.pageserver.pid)
 
     def prepare(self):
         with self.admin() as db:
@@ -80,6 +90,9 @@ class Stock:
             wait_for("the receivers", lambda: db.value(
                 "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'") == "3")
 
+    def cpu(self):
+        return cpu_seconds(open(f"{self.primary.data}/postmaster.pid").readline().strip())
+
     def prepare(self):
         pass
 
@@ -102,7 +115,7 @@ def both(build):
 
 
 def in_turns(sides, measure):
-    """(ours, theirs): medians."""
+    """(ours, theirs): medians of ROUNDS turns each."""
     values = [[], []]
     for _ in range(ROUNDS):
         for side, to in zip(sides, values):
@@ -172,8 +185,9 @@ def reads(sides, emit):
         for side in sides: # the local cache is filled by reading
             warm(side)
         for clients in (1, 8, 64):
-            before = ours.counters()
+            before, spent = ours.counters(), [side.cpu() for side in sides]
             value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
+            spent = [side.cpu() - at for side, at in zip(sides, spent)]
             emit(f"select_from_{name}_c{clients}", value, "tps", PEER, peer, value / peer, "none: see the next", True)
             after = ours.counters()
             if clients > 1:
@@ -184,6 +198,10 @@ def reads(sides, emit):
             added = (1e6 / value - 1e6 / peer) / per
             emit(f"read_from_{name}_adds", added, "us", f"stock's transaction, us; {per:.2f} pages in one", 1e6 / peer,
                  added * value / 1e6, "<= 150 us", added <= 150)
+            # the same in CPU time, which other work on the machine does not stretch
+            mine, theirs = (1e6 * cpu / (rate * ROUNDS * float(SECONDS)) for cpu, rate in zip(spent, (value, peer)))
+            emit(f"read_from_{name}_adds_cpu", (mine - theirs) / per, "us", "stock's transaction, CPU, us", theirs,
+                 mine / theirs, "none", True)
 
 
 def drop_caches(side):
