@@ -23,6 +23,9 @@
     X(ms, start_timeout_ms, "60s", RELOAD, "limit from the start of Postgres to its readiness")    \
     X(ms, stale_reads_max_ms, "60s", RELOAD,                                                       \
       "a compute without a majority of its safekeepers is stopped after that; 0: never")           \
+    X(u64, local_cache_mb, "1024", RESTART,                                                        \
+      "disk that a compute may fill with cached pages, unless its settings say otherwise; 0: "     \
+      "none")                                                                                      \
     X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
 
 struct agent_conf {

@@ -283,6 +283,7 @@ void compute_files_print_settings(const struct compute_files *files, struct buf 
     struct buf text = {0};
     buf_printf(to, "# Written at every start of the compute: changes here are lost.\n");
     buf_printf(to, "%s", default_text);
+    buf_printf(to, "anabranch.local_cache_mb = %" PRIu64 "\n", files->conf->local_cache_mb);
     if (files->spec->is_branch &&
         doc_get(files->spec->settings, "cron.launch_active_jobs") == NULL) {
         buf_printf(to, "%s", cron_text);

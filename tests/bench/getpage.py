@@ -107,7 +107,7 @@ def from_records(reader, emit):
 
 
 def run(build, emit):
-    with running(build) as cluster:
+    with running(build, local_cache_mb=1024) as cluster:
         main = cluster.create_project("bench").main()
         with main.connect() as db:
             *where, lsn = make_table(db)

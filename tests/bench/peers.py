@@ -33,7 +33,7 @@ def against(name, cluster, branch, emit):
 
 
 def run(build, emit):
-    with running(build) as cluster:
+    with running(build, local_cache_mb=1024) as cluster:
         main = cluster.create_project("peers").main()
         main.connect().close()
         main.pgbench("-i", "-q", "-s", SCALE)

@@ -17,7 +17,7 @@ from storage import serving # noqa: E402
 
 
 def run(build, emit):
-    with running(build) as cluster:
+    with running(build, local_cache_mb=1024) as cluster:
         with serving(cluster, page_cache="0") as storage:
             ancestry.figures(storage, emit)
         with serving(cluster) as storage:

@@ -112,7 +112,7 @@ def pgbench_against_stock(cluster, branch, emit):
 
 
 def run(build, emit):
-    with running(build) as cluster:
+    with running(build, local_cache_mb=1024) as cluster:
         project = cluster.create_project("bench")
         main = project.main()
         main.connect().close()

@@ -36,7 +36,8 @@ class Compute:
     def __init__(self, cluster, name, settings):
         project = cluster.create_project(name)
         self.cluster = cluster
-        self.branch = project.create_branch("small", project.main(), endpoint=False).add_endpoint(**settings)
+        self.branch = project.create_branch("small", project.main(), endpoint=False).add_endpoint(
+            **{"anabranch.local_cache_mb": "1024"} | settings)
         self.sql("CREATE EXTENSION pg_buffercache; CREATE EXTENSION amcheck; CREATE SCHEMA anabranch")
         # what CREATE EXTENSION would do: that looks for its files in the Postgres of all tests
         scripts = "".join((ROOT / path).read_text() for path in SCRIPTS).replace("MODULE_PATHNAME", "anabranch")
@@ -297,7 +298,7 @@ def test_an_empty_cache_is_filled_with_what_the_last_one_had(cluster):
     compute.kill()
     is_filled(compute)
     branch = compute.branch.project.create_branch("heir", compute.branch, endpoint=False)
-    is_filled(Compute.of_branch(cluster, branch.add_endpoint(shared_buffers="128MB")))
+    is_filled(Compute.of_branch(cluster, branch.add_endpoint(**{"anabranch.local_cache_mb": "64"})))
 
 
 def rewrite_things(compute, turns, stop, errors):

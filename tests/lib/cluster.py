@@ -108,7 +108,11 @@ class Process:
 
 
 class Cluster:
-    def __init__(self, build, keep=None, object_store=None, safekeepers=3):
+    """Computes have no local cache unless it is asked for: with one, pages come back from their own disk, and what the
+    pageserver makes of them is not looked at."""
+
+    def __init__(self, build, keep=None, object_store=None, safekeepers=3, local_cache_mb=0):
+        self.local_cache_mb = local_cache_mb
         self.safekeeper_count = safekeepers
         self.object_store = object_store # a URL; None: a folder of the cluster
         self.build = pathlib.Path(build).resolve()
@@ -137,6 +141,7 @@ class Cluster:
     def up(self):
         store = ["--object-store", self.object_store] if self.object_store else []
         self.cli("local", "up", "--binaries", str(self.build), "--postgres", str(self.postgres),
+                 "--local-cache-mb", str(self.local_cache_mb),
                  *(["--safekeepers", str(self.safekeeper_count)] if self.safekeeper_count != 3 else []), *store)
         return self
 
@@ -278,8 +283,8 @@ class Branch:
 
 
 @contextlib.contextmanager
-def running(build, keep=None):
-    cluster = Cluster(build, keep)
+def running(build, keep=None, **options):
+    cluster = Cluster(build, keep, **options)
     try:
         yield cluster.up()
     finally:

@@ -256,6 +256,7 @@ struct doc *cluster_doc(const struct cluster *cluster)
     doc_set_str(doc, "postgres", cluster->postgres);
     doc_set_str(doc, "object_store", cluster->object_store);
     doc_set_str(doc, "gateway", cluster->gateway);
+    doc_set_int(doc, "local_cache_mb", cluster->local_cache_mb);
     doc_set_int(doc, "safekeepers", cluster->safekeepers);
     return doc_set(doc, "processes", processes);
 }
@@ -279,6 +280,7 @@ err_t cluster_save(const struct cluster *cluster, struct errmsg *msg)
 static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct errmsg *msg)
 {
     uint64_t base = 0, safekeepers = CLUSTER_SAFEKEEPERS_MIN;
+    uint64_t local_cache_mb = CLUSTER_LOCAL_CACHE_MB;
     const char *binaries = NULL, *postgres = NULL, *object_store = "", *gateway = "";
     struct doc *rows = NULL;
     TRY(doc_get_u64(doc, "port_base", &base, msg));
@@ -287,6 +289,7 @@ static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct err
     TRY(doc_opt_str(doc, "object_store", &object_store, msg));
     TRY(doc_opt_str(doc, "gateway", &gateway, msg));
     TRY(doc_opt_u64(doc, "safekeepers", &safekeepers, msg));
+    TRY(doc_opt_u64(doc, "local_cache_mb", &local_cache_mb, msg));
     if (safekeepers < CLUSTER_SAFEKEEPERS_MIN || safekeepers > CLUSTER_SAFEKEEPERS_MAX) {
         return err_set(msg, ERR_CORRUPT, "%" PRIu64 " safekeepers", safekeepers);
     }
@@ -297,6 +300,7 @@ static err_t read_doc(struct cluster *cluster, const struct doc *doc, struct err
     TRY(str_copy(cluster->gateway, sizeof cluster->gateway, gateway, msg));
     cluster->port_base = (uint16_t)base;
     cluster->safekeepers = (unsigned)safekeepers;
+    cluster->local_cache_mb = (unsigned)local_cache_mb;
     lay_out(cluster);
     TRY(cluster_set_paths(cluster, msg));
     for (size_t i = 0; i < doc_count(rows); i++) {
@@ -406,6 +410,7 @@ static void print_agent(const struct cluster *cluster, struct buf *to)
     buf_printf(to, "extension_dir = \"%s/extension\"\n", cluster->binaries);
     buf_printf(
         to, "walproposer_binary = \"%s/compute/walproposer/walproposer\"\n", cluster->binaries);
+    buf_printf(to, "local_cache_mb = %u\n", cluster->local_cache_mb);
     print_object_store(cluster, to);
     if (geteuid() == 0) {
         buf_printf(to, "run_as_user = postgres\n");

@@ -23,6 +23,9 @@ enum process_kind {
     PROCESS_GATEWAY
 };
 
+#define CLUSTER_LOCAL_CACHE_MB     1024
+#define CLUSTER_LOCAL_CACHE_MB_MAX 1048576
+
 struct process {
     enum process_kind kind;
     unsigned node_id;
@@ -38,6 +41,7 @@ struct cluster {
     char gateway[64]; /* host name in connection URIs, see --gateway; "": straight to computes */
     uint16_t port_base;
     unsigned safekeepers;
+    unsigned local_cache_mb; /* of a compute, see the agent's setting */
     size_t process_count;
     struct process processes[CLUSTER_PROCESSES_MAX]; /* in the order of starting */
     int lock_fd;

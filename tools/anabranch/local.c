@@ -164,6 +164,21 @@ static err_t find_gateway(struct context *context, struct cluster *cluster, stru
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--gateway");
 }
 
+/* May change from one start to the next. */
+static err_t find_local_cache(struct context *context, struct cluster *cluster, struct errmsg *msg)
+{
+    const char *wanted = args_flag(context->args, "local-cache-mb");
+    uint64_t mb = 0;
+    if (wanted == NULL) {
+        return ERR_OK;
+    }
+    err_t err = parse_u64(wanted, 0, CLUSTER_LOCAL_CACHE_MB_MAX, &mb, msg);
+    if (err == ERR_OK) {
+        cluster->local_cache_mb = (unsigned)mb;
+    }
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--local-cache-mb");
+}
+
 static err_t prepare(struct context *context, struct cluster *cluster, struct errmsg *msg)
 {
     const char *port_text = args_flag(context->args, "port-base");
@@ -191,10 +206,12 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
         }
     } else {
         cluster->safekeepers = (unsigned)safekeepers;
+        cluster->local_cache_mb = CLUSTER_LOCAL_CACHE_MB;
     }
     TRY(find_folders(context, cluster, msg));
     TRY(find_object_store(context, cluster, msg));
     TRY(find_gateway(context, cluster, msg));
+    TRY(find_local_cache(context, cluster, msg));
     TRY(args_check_used(context->args, msg));
     if (!cluster_exists(cluster)) {
         char binaries[PATH_SIZE], postgres[PATH_SIZE];

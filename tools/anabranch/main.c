@@ -20,6 +20,7 @@ static const char help[] =
     "[--safekeepers N]\n"
     "                     [--object-store dir:/path|s3://bucket/prefix?..]\n"
     "                     [--gateway NAME: connection URIs lead through the gateway there]\n"
+    "                     [--local-cache-mb N: pages that a compute keeps on this disk]\n"
     "  anabranch local down [--delete] | status | url | restart NAME | kill NAME [--signal KILL]\n"
     "\n"
     "  anabranch projects list | create [--name N] [--role R] [--database D] | get ID | delete ID\n"

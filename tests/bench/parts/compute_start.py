@@ -65,7 +65,7 @@ def start_stock(primary):
 
 
 def run(build, emit):
-    with running(build) as cluster:
+    with running(build, local_cache_mb=1024) as cluster:
         go_along(cluster)
         project = cluster.create_project("starts")
         branch = project.main()

@@ -102,7 +102,7 @@ class Stock:
 
 @contextlib.contextmanager
 def both(build):
-    with running(build) as cluster, stock.receivers(cluster.postgres, cluster.run_as) as uri:
+    with running(build, local_cache_mb=1024) as cluster, stock.receivers(cluster.postgres, cluster.run_as) as uri:
         ours, theirs = Ours(cluster), Stock(uri.primary)
         for side in (ours, theirs):
             side.prepare()

@@ -212,6 +212,7 @@ START_TEST(test_settings_of_the_storage_come_last_and_libraries_are_joined)
     (void)position(all, "anabranch.timeline_id = '101112131415161718191a1b1c1d1e1f'\n");
     (void)position(all, "anabranch.token = 'river'\n");
     ck_assert_ptr_nonnull(strstr(all, "/cache'\n"));
+    (void)position(all, "anabranch.local_cache_mb = 0\n");
     (void)position(all, "port = 5433\n");
     buf_deinit(&text);
     clean_up();
