@@ -18,6 +18,10 @@
       "user that runs Postgres when this process is root; empty: postgres")                        \
     X(str, auth_token, "", RESTART, "secret that computes show to pageserver and safekeepers")     \
     X(str, pageserver_token, "", RESTART, "HTTP bearer token for the pageserver")                  \
+    X(str, tls_cert_file, "", RESTART,                                                             \
+      "certificate chain (PEM) that computes show on their own port; empty: no TLS")               \
+    X(str, tls_key_file, "", RESTART, "its private key (PEM), without a passphrase")               \
+    X(bool, tls_required, "false", RESTART, "computes refuse who comes over TCP without TLS")      \
     X(ms, sync_timeout_ms, "20s", RELOAD, "limit of the election before a compute starts")         \
     X(ms, base_backup_timeout_ms, "60s", RELOAD, "limit of the download of a base backup")         \
     X(ms, start_timeout_ms, "60s", RELOAD, "limit from the start of Postgres to its readiness")    \

@@ -20,6 +20,9 @@
 #define LOG_SIZE_MAX    (16 * MIB)
 #define LAST_MEMBER     "anabranch.json"
 #define LAST_MEMBER_MAX 4096
+#define TLS_CERT        "server.crt"
+#define TLS_KEY         "server.key"
+#define TLS_FILE_MAX    (1 * MIB)
 
 /*
  * Settings that a compute must have, because of where its data lives. fsync and friends: nothing
@@ -70,9 +73,15 @@ static const char cron_text[] = "cron.launch_active_jobs = off\n"
 static const char hba_text[] =
     "# Local: only who may enter the socket's folder, which is the agent and its own computes.\n"
     "local all all trust\n"
-    "local replication all trust\n"
-    "host all all 0.0.0.0/0 scram-sha-256\n"
-    "host all all ::/0 scram-sha-256\n";
+    "local replication all trust\n";
+
+/* "host" is with and without TLS. */
+static void print_hba(const struct compute_files *files, struct buf *to)
+{
+    const char *kind = files->conf->tls_required ? "hostssl" : "host";
+    buf_printf(to, "%s%s all all 0.0.0.0/0 scram-sha-256\n", hba_text, kind);
+    buf_printf(to, "%s all all ::/0 scram-sha-256\n", kind);
+}
 
 err_t run_as_find(const struct agent_conf *conf, struct run_as *ret_user, struct errmsg *msg)
 {
@@ -308,6 +317,12 @@ void compute_files_print_settings(const struct compute_files *files, struct buf 
     buf_printf(&text, "%s/s", files->dir);
     print_quoted(to, "unix_socket_directories", buf_cstr(&text));
     buf_printf(to, "unix_socket_permissions = 0700\n");
+    bool with_tls = files->conf->tls_cert_file[0] != '\0';
+    buf_printf(to, "ssl = %s\n", with_tls ? "on" : "off");
+    if (with_tls) {
+        print_quoted(to, "ssl_cert_file", TLS_CERT);
+        print_quoted(to, "ssl_key_file", TLS_KEY);
+    }
     buf_clear(&text);
     buf_printf(&text, "%s/cache", files->dir);
     print_quoted(to, "anabranch.local_cache_dir", buf_cstr(&text));
@@ -323,14 +338,46 @@ static err_t write_in(
     return write_file(files, path, data, msg);
 }
 
+/* A copy that its Postgres may read and nobody else, as it insists for the key. */
+static err_t copy_in(
+    const struct compute_files *files, const char *from, const char *name, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    struct buf text = {0};
+    err_t err = file_read_all(from, TLS_FILE_MAX, &text, msg);
+    if (err == ERR_OK) {
+        err = str_format(path, sizeof(path), msg, "%s/pgdata/%s", files->dir, name);
+    }
+    if (err == ERR_OK) {
+        err = write_file(files, path, buf_view(&text), msg);
+    }
+    buf_deinit(&text);
+    if (err == ERR_OK && chmod(path, 0600) != 0) {
+        err = err_set(msg, err_from_errno(errno), "chmod %s: %m", path);
+    }
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "TLS of the compute's port");
+}
+
+static err_t write_tls(const struct compute_files *files, struct errmsg *msg)
+{
+    if (files->conf->tls_cert_file[0] == '\0') {
+        return ERR_OK;
+    }
+    TRY(copy_in(files, files->conf->tls_cert_file, TLS_CERT, msg));
+    return copy_in(files, files->conf->tls_key_file, TLS_KEY, msg);
+}
+
 static err_t write_settings(const struct compute_files *files, struct errmsg *msg)
 {
     struct buf text = {0};
     compute_files_print_settings(files, &text);
     err_t err = write_in(files, "postgresql.conf", buf_view(&text), msg);
+    buf_clear(&text);
+    print_hba(files, &text);
+    err = err != ERR_OK ? err : write_in(files, "pg_hba.conf", buf_view(&text), msg);
     buf_deinit(&text);
     TRY(err);
-    TRY(write_in(files, "pg_hba.conf", bytes_of_str(hba_text), msg));
+    TRY(write_tls(files, msg));
     TRY(write_in(files, "pg_ident.conf", bytes_of_str("# none\n"), msg));
     return write_in(files, "postgresql.auto.conf", bytes_of_str(""), msg);
 }

@@ -342,6 +342,18 @@ static err_t find_walproposer(char *to, struct errmsg *msg)
         self);
 }
 
+static err_t check_tls(struct errmsg *msg)
+{
+    bool with_cert = conf.tls_cert_file[0] != '\0', with_key = conf.tls_key_file[0] != '\0';
+    if (with_cert != with_key) {
+        return err_set(msg, ERR_INVALID, "tls_cert_file and tls_key_file go together");
+    }
+    if (conf.tls_required && !with_cert) {
+        return err_set(msg, ERR_INVALID, "tls_required needs tls_cert_file");
+    }
+    return ERR_OK;
+}
+
 static err_t find_programs(struct errmsg *msg)
 {
     if (conf.postgres_dir[0] == '\0') {
@@ -391,6 +403,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     agent.host.on_deleted = on_deleted;
     list_init(&agent.members);
     TRY(run_as_find(&conf, &agent.host.user, msg));
+    TRY(check_tls(msg));
     TRY(find_programs(msg));
     TRY(make_absolute(app_data_dir(app), data_dir, msg));
     TRY(str_format(

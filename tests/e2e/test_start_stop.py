@@ -1,6 +1,7 @@
 """Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
 import os
 import signal
+import subprocess
 
 import pq
 from cluster import ApiError, http, wait_for
@@ -274,3 +275,31 @@ def test_free_space_is_known_after_a_clean_stop(cluster):
         db.query("INSERT INTO spaced SELECT i, repeat('y', 100) FROM generate_series(1, 9000) i")
         assert int(db.value("SELECT pg_relation_size('spaced')")) == size, "it grew although a half of it was free"
         db.query("DROP TABLE spaced")
+
+
+def test_compute_speaks_tls_on_its_own_port(fresh_cluster):
+    """Last and on a cluster of its own: all of the agent's computes do."""
+    agent, main = fresh_cluster.agent, fresh_cluster.create_project("tls").main()
+    with main.connect() as db:
+        assert db.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "f"
+    key, cert = agent.folder / "tls.key", agent.folder / "tls.crt"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", str(key), "-out", str(cert), "-subj", "/CN=compute", "-days", "2",
+                    "-addext", "subjectAltName=IP:127.0.0.1"], check=True, stderr=subprocess.DEVNULL)
+    row = agent.row
+    agent.kill(signal.SIGTERM)
+    with open(fresh_cluster.folder / "tls-agent.log", "w") as log:
+        with_tls = subprocess.Popen(
+            [row["binary"], "--config", row["conf"], f"--tls_cert_file={cert}", f"--tls_key_file={key}", "--tls_required=true"],
+            stderr=log)
+    try:
+        with wait_for("connect", lambda: pq.connect(f"{main.uri()}?sslmode=verify-full&sslrootcert={cert}")) as db:
+            assert db.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+        try:
+            pq.connect(main.uri() + "?sslmode=disable")
+            raise AssertionError("it was let in without TLS")
+        except pq.Error as error:
+            assert "no encryption" in str(error), error
+    finally:
+        with_tls.terminate()
+        with_tls.wait()

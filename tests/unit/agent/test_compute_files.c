@@ -256,6 +256,38 @@ START_TEST(test_scheduler_of_a_branch_runs_when_asked)
 }
 END_TEST
 
+START_TEST(test_tls_files_are_copied_for_postgres_alone)
+{
+    char path[PATH_SIZE];
+    char cert[PATH_SIZE];
+    struct stat status;
+    struct buf text = {0};
+    open_folder("{}");
+    add_good_members();
+    add("anabranch.json", AE_IFREG,
+        "{\"start_lsn\":\"0/2000100\",\"pg_version\":17,\"system_id\":\"77\"}");
+    (void)snprintf(cert, sizeof(cert), "%.900s/cert.pem", folder);
+    ck_assert_ok(file_write_atomically(cert, bytes_of_str("PEM"), &msg), &msg);
+    ck_assert_ok(str_copy(conf.tls_cert_file, sizeof(conf.tls_cert_file), cert, &msg), &msg);
+    ck_assert_ok(str_copy(conf.tls_key_file, sizeof(conf.tls_key_file), cert, &msg), &msg);
+    conf.tls_required = true;
+    ck_assert_ok(unpack(), &msg);
+    (void)snprintf(path, sizeof(path), "%.900s/pgdata/server.key", dir);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_mode & 0777, 0600);
+    (void)snprintf(path, sizeof(path), "%.900s/pgdata/pg_hba.conf", dir);
+    ck_assert_ok(file_read_all(path, MIB, &text, &msg), &msg);
+    (void)position(buf_cstr(&text), "hostssl all all 0.0.0.0/0 scram-sha-256\n");
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "\nhost all"));
+    buf_clear(&text);
+    compute_files_print_settings(&files, &text);
+    (void)position(buf_cstr(&text), "ssl = on\n");
+    (void)position(buf_cstr(&text), "ssl_key_file = 'server.key'\n");
+    buf_deinit(&text);
+    clean_up();
+}
+END_TEST
+
 START_TEST(test_walproposer_settings_are_secret)
 {
     char path[PATH_SIZE];
@@ -314,5 +346,6 @@ UNIT_MAIN(
     test_settings_of_the_storage_come_last_and_libraries_are_joined,
     test_scheduler_of_a_branch_is_off_unless_asked,
     test_scheduler_of_a_branch_runs_when_asked,
+    test_tls_files_are_copied_for_postgres_alone,
     test_walproposer_settings_are_secret,
     test_last_fatal_line_of_this_try_is_found);
