@@ -3,6 +3,7 @@
 #include "common/base/assert.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
 #include "common/wire/codec.h"
@@ -17,6 +18,9 @@
 #define INDEX_FROM        2u    /* timelines: the first ones are asked for every page */
 #define INDEX_PAGES_MAX   20000 /* of one timeline */
 #define COMPACTIONS_MAX   4 /* of one request; generations of "not there" that hide each other */
+
+METRIC_COUNTER(
+    row_writes, "pageserver_store_row_writes_total", "synced writes of rows, however many in each");
 
 static err_t make_incoming(const char *path, char **ret_folder, struct errmsg *msg)
 {
@@ -478,6 +482,10 @@ static void meta_key(enum meta_kind kind, uint32_t id, uint8_t to[PAGE_KEY_SIZE]
 err_t page_store_meta_write(
     struct page_store *store, const struct meta_change *changes, size_t count, struct errmsg *msg)
 {
+    err_t fault = FAULT("page_store.rows");
+    if (fault != ERR_OK) {
+        return err_set(msg, fault, "page store: injected failure of a write of rows");
+    }
     struct kv_batch *batch = kv_batch_create();
     for (size_t i = 0; i < count; i++) {
         uint8_t key[PAGE_KEY_SIZE];
@@ -490,6 +498,7 @@ err_t page_store_meta_write(
     }
     err_t err = kv_write(store->kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
+    metric_add(&row_writes, 1);
     return err;
 }
 

@@ -254,6 +254,6 @@ void tenant_request_begin(
     request->loaded = NULL;
     request->row = (struct buf){0};
     request->hold = (struct history_hold){0};
-    request->link = (struct list_link){0};
+    request->link = request->new_link = (struct list_link){0};
     list_push_back(tenant == NULL ? &tenants->requests : &tenant->requests, &request->link);
 }

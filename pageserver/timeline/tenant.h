@@ -157,7 +157,7 @@ struct tenant_request {
     struct job job;
     struct timer timer;
     err_t result;
-    struct list_link link;
+    struct list_link link, new_link;
 };
 
 /* Create the folder when missing. ERR_STALE: a newer generation was here. */

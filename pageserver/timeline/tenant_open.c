@@ -78,6 +78,8 @@ static struct tenant *tenant_create(
     list_init(&tenant->members);
     list_init(&tenant->advanced);
     list_init(&tenant->requests);
+    list_init(&tenant->new_timelines);
+    list_init(&tenant->written_timelines);
     list_init(&tenant->erasures);
     return tenant;
 }

@@ -21,6 +21,10 @@ struct tenant {
     struct timeline **buckets;               /* of members, by id; a power of two */
     size_t member_count, bucket_count;
     uint32_t next_number;
+    struct list new_timelines;     /* requests whose rows wait: those before are being written */
+    struct list written_timelines; /* the job's while it is in the lane */
+    struct job new_rows_job;
+    bool writing_new_rows;
     char failure[sizeof(((struct errmsg *)NULL)->text)];
     char full[sizeof(((struct errmsg *)NULL)->text)]; /* why no flush finds room; empty: they do */
     bool deleting;

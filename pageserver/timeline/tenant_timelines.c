@@ -1,5 +1,6 @@
 /* Timelines of a tenant: creating them, and the end of an import. */
 #include "common/base/assert.h"
+#include "common/base/mem.h"
 #include "pageserver/timeline/shared_text.h"
 #include "pageserver/timeline/tenant_private.h"
 
@@ -19,24 +20,39 @@ bool tenant_is_changing(struct tenant *tenant, struct timeline_id id)
     return tenant_is_erasing(tenant, id);
 }
 
-static err_t write_new_row(struct job *job)
+/* -- new ones: all that wait are written together, with one sync -- */
+
+static err_t write_new_rows(struct job *job)
 {
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    uint32_t next = htole32(request->info.number + 1);
-    struct meta_change changes[] = {
-        {.kind = META_NEXT_NUMBER, .value = bytes_of(&next, sizeof(next))},
-        {.kind = META_TIMELINE, .id = request->info.number, .value = buf_view(&request->row)},
-    };
-    return page_store_meta_write(request->tenant->store, changes, ARRAY_LEN(changes), &job->msg);
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, new_rows_job);
+    size_t count = 1;
+    LIST_FOR_EACH(&tenant->written_timelines, link)
+    {
+        count++;
+    }
+    struct meta_change *changes = MEM_ARRAY(struct meta_change, count);
+    uint32_t next = 0;
+    count = 1;
+    LIST_FOR_EACH(&tenant->written_timelines, link)
+    {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, new_link);
+        changes[count++] = (struct meta_change){
+            .kind = META_TIMELINE, .id = request->info.number, .value = buf_view(&request->row)};
+        next = MAX_OF(next, request->info.number + 1);
+    }
+    next = htole32(next);
+    changes[0] =
+        (struct meta_change){.kind = META_NEXT_NUMBER, .value = bytes_of(&next, sizeof(next))};
+    err_t err = page_store_meta_write(tenant->store, changes, count, &job->msg);
+    mem_free(changes);
+    return err;
 }
 
-static void on_new_row(struct job *job)
+static void take_row(struct tenant_request *request, err_t result)
 {
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     struct tenant *tenant = request->tenant;
-    request->msg = job->msg;
-    if (job->result != ERR_OK) {
-        tenant_request_finish(request, job->result);
+    if (result != ERR_OK) {
+        tenant_request_finish(request, result);
         return;
     }
     const struct timeline_info *info = &request->info;
@@ -56,6 +72,46 @@ static void on_new_row(struct job *job)
     request->created = true;
     tenant_request_finish(request, ERR_OK);
 }
+
+static void move_all(struct list *from, struct list *to)
+{
+    for (struct list_link *link; (link = list_pop_front(from)) != NULL;) {
+        list_push_back(to, link);
+    }
+}
+
+static void on_new_rows(struct job *job);
+
+static void write_what_waits(struct tenant *tenant)
+{
+    if (tenant->writing_new_rows || list_is_empty(&tenant->new_timelines)) {
+        return;
+    }
+    tenant->writing_new_rows = true;
+    move_all(&tenant->new_timelines, &tenant->written_timelines);
+    tenant->new_rows_job = (struct job){.run = write_new_rows, .done = on_new_rows};
+    lane_submit(&tenant->lane, &tenant->new_rows_job);
+}
+
+/* The next rows are on their way before anybody is told of these: who is told may do anything. */
+static void on_new_rows(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, new_rows_job);
+    err_t result = job->result;
+    struct errmsg msg = job->msg;
+    struct list written;
+    list_init(&written);
+    move_all(&tenant->written_timelines, &written);
+    tenant->writing_new_rows = false;
+    write_what_waits(tenant);
+    for (struct list_link *link; (link = list_pop_front(&written)) != NULL;) {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, new_link);
+        request->msg = msg;
+        take_row(request, result);
+    }
+}
+
+/* -- rows that are there -- */
 
 static void on_row_updated(struct job *job)
 {
@@ -189,8 +245,8 @@ void tenant_put_timeline(
     request->info.parent_number = parent_number;
     request->info.state = timeline_id_is_none(info->parent) ? TIMELINE_IMPORTING : TIMELINE_ACTIVE;
     timeline_info_encode(&request->info, &request->row);
-    request->job = (struct job){.run = write_new_row, .done = on_new_row};
-    lane_submit(&tenant->lane, &request->job);
+    list_push_back(&tenant->new_timelines, &request->new_link);
+    write_what_waits(tenant);
 }
 
 static void on_import_finished(struct job *job)

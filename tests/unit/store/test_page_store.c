@@ -591,7 +591,6 @@ static void make_deep(void)
         put(store, timeline, page_of(1, timeline), 10 + timeline, VALUE_IMAGE, "x");
         if (timeline % 100 == 0) {
             put(store, timeline, page_of(1, 5000), 10 + timeline, VALUE_DELTA, "x");
-            flush();
         }
     }
     put(store, 1, page_of(1, 0), 10, VALUE_IMAGE, "x");

@@ -3,6 +3,7 @@
 #include <semaphore.h>
 
 #include "common/base/fault.h"
+#include "common/base/metric.h"
 #include "common/io/file.h"
 #include "tests/unit/timeline/tenant_fixture.h"
 
@@ -119,6 +120,80 @@ START_TEST(test_a_branch_waits_for_no_other_work)
     fixture_end();
     (void)sem_destroy(&begun);
     (void)sem_destroy(&end);
+}
+END_TEST
+
+static int64_t row_writes(void)
+{
+    struct buf text = {0};
+    metric_print_all(&text);
+    const char *at = strstr(buf_cstr(&text), "\npageserver_store_row_writes_total ");
+    ck_assert_ptr_nonnull(at);
+    int64_t value = strtoll(strchr(at + 1, ' '), NULL, 10);
+    buf_deinit(&text);
+    return value;
+}
+
+#define TOGETHER 50u
+
+static struct {
+    struct tenant_request requests[TOGETHER];
+    unsigned done, failed;
+} together;
+
+static void on_one_of_many(struct tenant_request *request, err_t result)
+{
+    ck_assert(result != ERR_OK || request->timeline != NULL);
+    together.failed += result == ERR_OK ? 0 : 1;
+    if (++together.done == TOGETHER) {
+        loop_stop(fixture.loop);
+    }
+}
+
+static void put_many(uint8_t first)
+{
+    together.done = together.failed = 0;
+    for (uint8_t i = 0; i < TOGETHER; i++) {
+        struct timeline_info info = info_of((uint8_t)(first + i), 1, START_LSN);
+        together.requests[i] = (struct tenant_request){.done = on_one_of_many};
+        tenant_put_timeline(the_tenant(), &together.requests[i], &info);
+    }
+    loop_run(fixture.loop);
+    ck_assert_uint_eq(together.done, TOGETHER);
+}
+
+/* The first begins at once, those that come while it is written are one group. */
+START_TEST(test_branches_that_are_created_at_once_share_a_sync)
+{
+    fixture_begin_with_root();
+    int64_t before = row_writes();
+    put_many(2);
+    ck_assert_uint_eq(together.failed, 0);
+    ck_assert_int_eq(row_writes() - before, 2);
+    fixture_reopen();
+    for (uint8_t i = 0; i < TOGETHER; i++) {
+        ck_assert_ptr_nonnull(find((uint8_t)(2 + i)));
+    }
+    ck_assert_int_eq(put_timeline_(100, 1, START_LSN), ERR_OK);
+    ck_assert_uint_eq(timeline_number(find(100)), TOGETHER + 2);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_group_that_cannot_be_written_creates_no_branch_and_uses_up_its_numbers)
+{
+    fixture_begin_with_root();
+    fault_enable();
+    ck_assert_ok(fault_arm("page_store.rows=full*2", &msg), &msg);
+    put_many(2);
+    ck_assert_uint_eq(together.failed, TOGETHER);
+    for (uint8_t i = 0; i < TOGETHER; i++) {
+        ck_assert_ptr_null(find((uint8_t)(2 + i)));
+    }
+    put_many(2);
+    ck_assert_uint_eq(together.failed, 0);
+    ck_assert_uint_eq(timeline_number(find(2)), TOGETHER + 2);
+    fixture_end();
 }
 END_TEST
 
@@ -362,6 +437,8 @@ UNIT_MAIN(
     test_root_that_was_not_imported_is_still_importing_after_a_restart,
     test_putting_a_timeline_again_is_the_same,
     test_a_branch_waits_for_no_other_work,
+    test_branches_that_are_created_at_once_share_a_sync,
+    test_group_that_cannot_be_written_creates_no_branch_and_uses_up_its_numbers,
     test_newer_membership_replaces_the_safekeepers,
     test_branch_needs_a_parent_and_an_lsn_of_its_history,
     test_parent_with_children_is_not_deleted,
