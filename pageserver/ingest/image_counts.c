@@ -31,11 +31,16 @@ static uint64_t name_of(struct page_key key)
     return mix(low + mix(high + mix(key.fork + 1u))) << COUNT_BITS;
 }
 
+static size_t place_of(const struct image_counts *counts, uint64_t name)
+{
+    return (size_t)(name >> (64 - 32)) & (counts->capacity - 1);
+}
+
 /* The slot of the page, or the free one where it belongs. */
 static uint64_t *find(const struct image_counts *counts, uint64_t name)
 {
     size_t mask = counts->capacity - 1;
-    size_t at = (size_t)(name >> (64 - 32)) & mask;
+    size_t at = place_of(counts, name);
     while (counts->slots[at] != 0 && counts->slots[at] >> COUNT_BITS != name >> COUNT_BITS) {
         at = (at + 1) & mask;
     }
@@ -56,6 +61,13 @@ static void grow(struct image_counts *counts)
     }
     mem_free(counts->slots);
     *counts = bigger;
+}
+
+void image_counts_prefetch(const struct image_counts *counts, struct page_key key)
+{
+    if (counts->capacity > 0) {
+        __builtin_prefetch(&counts->slots[place_of(counts, name_of(key))]);
+    }
 }
 
 bool image_counts_get(const struct image_counts *counts, struct page_key key, unsigned *ret_records)

@@ -22,5 +22,7 @@ void image_counts_deinit(struct image_counts *counts);
 void image_counts_clear(struct image_counts *counts);
 bool image_counts_get(
     const struct image_counts *counts, struct page_key key, unsigned *ret_records);
+/* It will be asked for soon: by then it lies in the cache. */
+void image_counts_prefetch(const struct image_counts *counts, struct page_key key);
 /* Values above IMAGE_COUNT_MAX are kept as that. */
 void image_counts_set(struct image_counts *counts, struct page_key key, unsigned records);

@@ -179,6 +179,7 @@ static void sink_put(
     struct bytes value)
 {
     struct ingest_batch *batch = CONTAINER_OF(sink, struct ingest_batch, sink);
+    image_counts_prefetch(&batch->counts, key);
     put_version(batch, key, tag, block_index, value);
     if (tag != VALUE_STATE && batch->import == NULL && batch->options->image_after_records > 0) {
         note_touched(batch, key, tag);

@@ -16,7 +16,7 @@
     X(size, page_cache, "128MB", RESTART, "newest pages, ready to send")                           \
     X(size, layers_memory, "512MB", RESTART,                                                       \
       "memory of all tenants for what is not flushed yet; ingest waits for more")                  \
-    X(size, flush_size, "32MB", RESTART, "a tenant is flushed when so much was written")           \
+    X(size, flush_size, "64MB", RESTART, "a tenant is flushed when so much was written")           \
     X(ms, flush_age, "5s", RESTART, "... or when the oldest of it is that old")                    \
     X(size, disk_reserve, "64MB", RESTART,                                                         \
       "no flush leaves less free on the disk: for compactions, and for deleting")                  \

@@ -1,9 +1,11 @@
 #include "tests/bench/ingest_lab.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/pg/pg_control.h"
 #include "pageserver/read/reconstruct.h"
@@ -18,6 +20,41 @@ double cpu_seconds(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* "12 (rocksdb:low) S 1 ...": the fields behind the name, user and system time are the 12th, 13th.
+ */
+static double thread_seconds(const char *line)
+{
+    unsigned long long user = 0, system = 0;
+    const char *at = strrchr(line, ')');
+    if (at == NULL || strstr(line, "(rocksdb:") == NULL ||
+        sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) !=
+            2) {
+        return 0;
+    }
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double compaction_seconds(void)
+{
+    double seconds = 0;
+    DIR *folder = opendir("/proc/self/task");
+    for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
+        char path[300], line[512];
+        (void)snprintf(path, sizeof(path), "/proc/self/task/%s/stat", entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+        if (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+            seconds += thread_seconds(line);
+        }
+        if (file != NULL) {
+            (void)fclose(file);
+        }
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+    return seconds;
+}
+
 void settle(void)
 {
     double before;
@@ -27,7 +64,7 @@ void settle(void)
     } while (cpu_seconds() - before > 0.01);
 }
 
-uint64_t io_written(void)
+static uint64_t io_written(void)
 {
     FILE *file = fopen("/proc/self/io", "re");
     char line[128];
@@ -42,6 +79,22 @@ uint64_t io_written(void)
         exit(1);
     }
     return bytes;
+}
+
+struct cost cost_now(void)
+{
+    return (struct cost){
+        .cpu = cpu_seconds(), .compaction = compaction_seconds(), .written = io_written()};
+}
+
+struct cost cost_since(struct cost begin)
+{
+    struct cost now = cost_now();
+    return (struct cost){
+        .cpu = now.cpu - begin.cpu,
+        .compaction = now.compaction - begin.compaction,
+        .written = now.written - begin.written,
+    };
 }
 
 void must(err_t err, const struct errmsg *msg)
@@ -61,7 +114,9 @@ static struct {
     struct tenants_user tenants_user;
     struct wal_ingest_user user;
     struct wal_ingest *ingest;
-    const struct wal_builder *builder;
+    struct ingest_lab_root root;
+    struct bytes wal; /* from root.start_lsn on */
+    lsn_t end;
     struct ingest_lab lab;
 } server;
 
@@ -103,16 +158,15 @@ static void on_changed(struct wal_ingest_user *user, const struct page_key *keys
 static void feed(void)
 {
     struct errmsg msg;
-    struct bytes wal = buf_view(&server.builder->wal);
+    struct bytes wal = server.wal;
+    lsn_t begin = server.root.start_lsn;
     while (!wal_ingest_is_full(server.ingest)) {
-        size_t at = (size_t)(wal_ingest_next_lsn(server.ingest) - LAB_START_LSN);
+        size_t at = (size_t)(wal_ingest_next_lsn(server.ingest) - begin);
         size_t size = MIN_OF(wal.size - at, 128 * KIB);
         if (size == 0) {
             return;
         }
-        must(
-            wal_ingest_feed(server.ingest, LAB_START_LSN + at, bytes_of(wal.data + at, size), &msg),
-            &msg);
+        must(wal_ingest_feed(server.ingest, begin + at, bytes_of(wal.data + at, size), &msg), &msg);
     }
 }
 
@@ -120,7 +174,7 @@ static void on_advanced(struct wal_ingest_user *user)
 {
     (void)user;
     server.lab.layers_max = MAX_OF(server.lab.layers_max, page_stores_memory());
-    if (timeline_last_lsn(server.lab.timeline) == server.builder->lsn) {
+    if (timeline_last_lsn(server.lab.timeline) >= server.end) {
         loop_stop(server.loop);
     }
 }
@@ -143,8 +197,7 @@ static void on_stopped(struct wal_ingest_user *user)
     (void)user;
 }
 
-/* What a bootstrap image would have left: a checkpoint, and the relation. */
-static void make_root(struct page_key relation, uint32_t blocks)
+static void make_root(void)
 {
     struct errmsg msg;
     struct tenant_id id = {.bytes = {1}};
@@ -154,8 +207,8 @@ static void make_root(struct page_key relation, uint32_t blocks)
     struct timeline_info info = {
         .id = {.bytes = {1}},
         .pg_version = 17,
-        .system_id = WAL_BUILDER_SYSTEM_ID,
-        .start_lsn = LAB_START_LSN,
+        .system_id = server.root.system_id,
+        .start_lsn = server.root.start_lsn,
         .generation = 1,
         .membership_generation = 1,
         .bootstrap_object = "object",
@@ -165,17 +218,12 @@ static void make_root(struct page_key relation, uint32_t blocks)
     request = (struct tenant_request){.done = on_request};
     tenant_put_timeline(tenant, &request, &info);
     loop_run(server.loop);
-    struct pg_checkpoint checkpoint = {.next_xid = 700, .next_oid = 20000, .next_multi = 1};
-    struct ingest_position position = {.lsn = LAB_START_LSN};
-    uint32_t number = timeline_number(server.lab.timeline);
-    struct page_batch *batch = page_batch_create();
-    page_batch_put(
-        batch, number, page_key_state(STATE_CHECKPOINT, 0, 0), LAB_START_LSN, VALUE_STATE, 0,
-        bytes_of(&checkpoint, sizeof(checkpoint)));
-    page_batch_put_rel_size(batch, number, relation, LAB_START_LSN, true, blocks);
-    page_batch_put_position(batch, number, position);
-    must(page_store_write(timeline_store(server.lab.timeline), batch, &msg), &msg);
-    page_batch_destroy(batch);
+    struct ingest_position position;
+    server.root.fill(
+        &server.root, timeline_store(server.lab.timeline), timeline_number(server.lab.timeline),
+        &position);
+    /* Its files shall not count among those that ingest leaves in level 0. */
+    must(page_store_compact(timeline_store(server.lab.timeline), &msg), &msg);
     request = (struct tenant_request){.done = on_request};
     tenant_timeline_imported(tenant, &request, server.lab.timeline, position);
     loop_run(server.loop);
@@ -192,8 +240,7 @@ static err_t read_page(
     return err;
 }
 
-static void server_open(
-    const char *folder, struct page_key relation, uint32_t blocks, unsigned images)
+static void server_open(const char *folder, unsigned images)
 {
     struct errmsg msg;
     must(loop_create(&server.loop, &msg), &msg);
@@ -211,7 +258,7 @@ static void server_open(
         .user = &server.tenants_user,
     };
     must(tenants_open(&options, &server.tenants, &msg), &msg);
-    make_root(relation, blocks);
+    make_root();
     server.user = (struct wal_ingest_user){
         .on_changed = on_changed,
         .on_advanced = on_advanced,
@@ -249,15 +296,54 @@ static void wait_for_flush(void)
 }
 
 const struct ingest_lab *ingest_lab_open(
-    const char *folder, struct page_key relation, uint32_t blocks, unsigned images)
+    const char *folder, const struct ingest_lab_root *root, unsigned images)
 {
-    server_open(folder, relation, blocks, images);
+    server.root = *root;
+    server_open(folder, images);
     return &server.lab;
 }
 
-void ingest_lab_run(const struct wal_builder *builder)
+/* What a bootstrap image would have left: a checkpoint, and the relation. */
+static struct {
+    struct ingest_lab_root root;
+    struct page_key relation;
+    uint32_t blocks;
+} empty_root;
+
+static void fill_empty(
+    const struct ingest_lab_root *root,
+    struct page_store *store,
+    uint32_t timeline,
+    struct ingest_position *ret_position)
 {
-    server.builder = builder;
+    struct errmsg msg;
+    struct pg_checkpoint checkpoint = {.next_xid = 700, .next_oid = 20000, .next_multi = 1};
+    struct page_batch *batch = page_batch_create();
+    page_batch_put(
+        batch, timeline, page_key_state(STATE_CHECKPOINT, 0, 0), root->start_lsn, VALUE_STATE, 0,
+        bytes_of(&checkpoint, sizeof(checkpoint)));
+    page_batch_put_rel_size(
+        batch, timeline, empty_root.relation, root->start_lsn, true, empty_root.blocks);
+    *ret_position = (struct ingest_position){.lsn = root->start_lsn};
+    page_batch_put_position(batch, timeline, *ret_position);
+    must(page_store_write(store, batch, &msg), &msg);
+    page_batch_destroy(batch);
+}
+
+const struct ingest_lab *ingest_lab_open_empty(
+    const char *folder, struct page_key relation, uint32_t blocks, unsigned images)
+{
+    empty_root.root = (struct ingest_lab_root){
+        .start_lsn = LAB_START_LSN, .system_id = WAL_BUILDER_SYSTEM_ID, .fill = fill_empty};
+    empty_root.relation = relation;
+    empty_root.blocks = blocks;
+    return ingest_lab_open(folder, &empty_root.root, images);
+}
+
+void ingest_lab_run(struct bytes wal, lsn_t end)
+{
+    server.wal = wal;
+    server.end = end;
     feed();
     loop_run(server.loop);
     wait_for_flush();
@@ -266,8 +352,9 @@ void ingest_lab_run(const struct wal_builder *builder)
 void ingest_lab_flush(void)
 {
     struct errmsg msg;
-    must(page_store_flush(timeline_store(server.lab.timeline), &msg), &msg);
-    server.lab.flushes++;
+    struct page_store *store = timeline_store(server.lab.timeline);
+    server.lab.flushes += page_store_open_bytes(store) > 0 ? 1 : 0;
+    must(page_store_flush(store, &msg), &msg);
 }
 
 void ingest_lab_close(void)

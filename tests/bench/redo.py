@@ -5,7 +5,8 @@ data directory on. Postgres recovers that copy (archive recovery, pinned to one 
 decodes and replays the same segments on the same core; on both sides pages come from the files of the cold copy, out of
 the system's cache. All times are CPU time of the one process that does the work: for Postgres the startup process, from
 "redo starts" to "redo done", as it logs it itself. Its start, its end-of-recovery checkpoint and the processes beside it
-are not counted.
+are not counted. tests/bench/ingest_bench.c takes the same WAL in as a pageserver does, on the same core, from a root that is that
+copy: until everything lies in compacted files, images included; its CPU time is that of the whole process.
 """
 import json
 import os
@@ -24,6 +25,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "oracle"))
 from server import Server # noqa: E402
 
 SCALE, CLIENTS, TRANSACTIONS, ROUNDS = 20, 8, 50000, 3
+IMAGES = 64 # the default of the pageserver
 COMMON = {"listen_addresses": "''", "shared_buffers": "1GB", "fsync": "off", "full_page_writes": "off",
           "max_wal_size": "64GB", "wal_keep_size": "64GB", "checkpoint_timeout": "1h", "hot_standby": "off"}
 # What makes Postgres' redo fast: nothing is written back or evicted, nobody reads, no checkpoint falls in between.
@@ -75,6 +77,18 @@ class Bench:
                                str(self.base), str(self.wal), self.end, *args], stdout=subprocess.PIPE, text=True,
                               check=True)
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def ingest(self):
+        """Our whole way in: the cost of tests/bench/ingest_bench.c, from a root as the cold copy is."""
+        tar, store = self.folder / "base.tar", self.folder / "ingest"
+        if not tar.exists():
+            subprocess.run(["tar", "-cf", str(tar), "-C", str(self.base), "base", "global", "pg_xact", "pg_multixact"], check=True)
+        store.mkdir()
+        done = subprocess.run(["taskset", "-c", self.core, str(self.build / "tests/bench/ingest_bench"), str(store), str(self.base),
+                               str(tar), str(self.wal), self.end, str(IMAGES)],
+                              stdout=subprocess.PIPE, text=True, check=True)
+        shutil.rmtree(store)
+        return json.loads(done.stdout.splitlines()[-1])
 
     def pages_different(self):
         """Pages that our redo makes another way than stock recovery, by tools/walreplay."""
@@ -128,10 +142,11 @@ def middle(rows, name):
 
 def whole_wal(bench, emit):
     """Rounds of ours and theirs in turn; returns Postgres' mean ns a record."""
-    ours, waldump, start = [], [], bench.start_lsn()
+    ours, ingested, waldump, start = [], [], [], bench.start_lsn()
     stock = {"try": [], "off": []}
     for _ in range(ROUNDS):
         ours += bench.our("replay")
+        ingested.append(bench.ingest())
         waldump.append(bench.waldump(start))
         for prefetch, results in stock.items():
             results.append(bench.stock_recovery(prefetch))
@@ -154,6 +169,13 @@ def whole_wal(bench, emit):
             cpu - statistics.median(waldump), ">= 3 x", 3)
     compare("redo_sorted_pages_in_memory", middle(ours, "sorted_loaded_s"), "recovery of the same WAL", cpu,
             ">= 3 x recovery", 3)
+    compare("ingest_to_compacted_files", middle(ingested, "ingest_s"), "recovery of the same WAL", cpu, ">= 1 x recovery", 1)
+    compare("ingest_to_files_without_compaction",
+            statistics.median(row["ingest_s"] - row["compaction_s"] for row in ingested), "recovery of the same WAL", cpu,
+            "none", 0)
+    written = middle(ingested, "written")
+    emit("ingest_written", written / 2**20, "MiB", "MiB of WAL", ingested[0]["bytes"] / 2**20,
+         written / ingested[0]["bytes"], "none", True)
     return cpu / records * 1e9
 
 

@@ -31,6 +31,15 @@ static err_t read_control(
     return pg_control_parse(bytes_of(file, (size_t)MAX_OF(got, 0)), ret_control, msg);
 }
 
+err_t wal_source_system_id(
+    const struct wal_source *source, uint64_t *ret_system_id, struct errmsg *msg)
+{
+    struct pg_control control;
+    TRY(read_control(source, &control, msg));
+    *ret_system_id = control.system_id;
+    return ERR_OK;
+}
+
 static err_t feed(
     const struct wal_source *source,
     uint32_t segment_size,

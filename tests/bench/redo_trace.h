@@ -24,6 +24,9 @@ struct wal_visitor {
 NODISCARD err_t
 wal_walk(const struct wal_source *source, struct wal_visitor *visitor, struct errmsg *msg);
 
+NODISCARD err_t
+wal_source_system_id(const struct wal_source *source, uint64_t *ret_system_id, struct errmsg *msg);
+
 /* What one record makes of one page. */
 struct change {
     struct page_key key;

@@ -2,12 +2,13 @@
  * store_bench FOLDER SHAPE MIB IMAGES - what it costs to turn MIB of WAL into versions on disk.
  *
  * Shapes: `small` (records of 100 bytes), `mix` (3 % page images, 97 % records with 50 to 300 bytes
- * of data); four of five hit a fifth of the pages. Two rounds over the same records, each in a
+ * of data); four of five hit a fifth of the pages. Rounds over the same records, each in a
  * folder of its own:
  *   ingest   wal_ingest with loop, executor and tenants as in the pageserver: read, check, decode,
  *            layers, an image of a page after IMAGES records (0: none), flushes, compaction
  *   files    the same keys and values, sorted, in as many files as there were flushes, by kv_file
- *            and kv_ingest, and the compaction: what RocksDB alone asks for
+ *            and kv_ingest, and the compaction: what RocksDB alone asks for; once with the images
+ *            that ingest made, when it made some, and once without
  *
  * Prints one JSON object. CPU time is that of the whole process until nothing runs any more; what
  * was written is every byte given to write(), compactions included, and version_bytes the keys and
@@ -15,16 +16,21 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/base/prng.h"
 #include "common/kv/kv.h"
+#include "common/pg/wal_record.h"
+#include "pageserver/redo/redo.h"
 #include "tests/bench/ingest_lab.h"
 
 #define PAGES        100000u
 #define SMALL_DATA   50u /* and the piece's head: a record of 100 bytes */
 #define PAGE_DATA_AT 8000u
+
+#define LEVEL0_TRIGGER 4 /* as in common/kv */
 
 static size_t layers_max;
 static unsigned flushes;
@@ -37,7 +43,8 @@ struct version {
     uint32_t block;
     uint32_t size;
     lsn_t lsn;
-    size_t at; /* of the value in `values` */
+    bool is_made; /* an image that ingest made */
+    size_t at;    /* of the value in `values` */
 };
 
 static struct {
@@ -47,14 +54,62 @@ static struct {
     struct buf values;
 } made;
 
+/* The images that ingest will make, by the same rule, in the order of their LSNs. */
+static struct {
+    unsigned after; /* records; 0: none are made */
+    struct version *versions;
+    size_t count, capacity;
+    struct buf values;
+    uint8_t (*pages)[PAGE_SIZE]; /* as they are now */
+    uint8_t records[PAGES];      /* since the last image */
+} images_made;
+
 static uint32_t pick_block(struct prng *prng)
 {
     bool hot = prng_below(prng, 5) != 0;
     return (uint32_t)prng_below(prng, hot ? PAGES / 5 : PAGES);
 }
 
+static void keep_image(uint32_t block, lsn_t lsn)
+{
+    if (images_made.count == images_made.capacity) {
+        images_made.capacity = MAX_OF(2 * images_made.capacity, (size_t)4096);
+        images_made.versions = mem_realloc(
+            images_made.versions, images_made.capacity * sizeof(images_made.versions[0]));
+    }
+    size_t at = images_made.values.size;
+    uint8_t tag = VALUE_IMAGE;
+    buf_append(&images_made.values, &tag, sizeof(tag));
+    buf_append(&images_made.values, images_made.pages[block], PAGE_SIZE);
+    images_made.versions[images_made.count++] = (struct version){
+        .block = block, .size = 1 + PAGE_SIZE, .lsn = lsn, .is_made = true, .at = at};
+}
+
+static void follow_images(uint32_t block, lsn_t lsn, uint8_t tag, struct bytes value)
+{
+    struct errmsg msg;
+    struct wal_record record;
+    struct page_key key = relation;
+    key.block = block;
+    images_made.records[block]++;
+    if (tag == VALUE_IMAGE) {
+        memcpy(images_made.pages[block], value.data, PAGE_SIZE);
+        images_made.records[block] = 0;
+        return;
+    }
+    must(wal_record_decode(value, lsn, lsn, &record, &msg), &msg);
+    must(redo_apply(&record, 0, key, images_made.pages[block], &msg), &msg);
+    if (images_made.records[block] == images_made.after) {
+        keep_image(block, lsn);
+        images_made.records[block] = 0;
+    }
+}
+
 static void note(uint32_t block, lsn_t lsn, uint8_t tag, struct bytes value)
 {
+    if (images_made.after > 0) {
+        follow_images(block, lsn, tag, value);
+    }
     if (made.count == made.capacity) {
         made.capacity = MAX_OF(2 * made.capacity, (size_t)65536);
         made.versions = mem_realloc(made.versions, made.capacity * sizeof(made.versions[0]));
@@ -146,17 +201,15 @@ static void make_records(bool mix, size_t bytes)
 
 /* -- ingest, as in the pageserver -- */
 
-static double run_ingest(const char *folder, unsigned images, uint64_t *ret_written)
+static struct cost run_ingest(const char *folder, unsigned images)
 {
-    const struct ingest_lab *lab = ingest_lab_open(folder, relation, PAGES, images);
+    const struct ingest_lab *lab = ingest_lab_open_empty(folder, relation, PAGES, images);
     settle();
-    double begin = cpu_seconds();
-    uint64_t written = io_written();
-    ingest_lab_run(&made.builder);
+    struct cost begin = cost_now();
+    ingest_lab_run(buf_view(&made.builder.wal), made.builder.lsn);
     ingest_lab_flush();
     settle();
-    double used = cpu_seconds() - begin;
-    *ret_written = io_written() - written;
+    struct cost used = cost_since(begin);
     layers_max = lab->layers_max;
     flushes = lab->flushes;
     ingest_lab_close();
@@ -174,6 +227,38 @@ static int compare_versions(const void *left, const void *right)
     return a->lsn > b->lsn ? -1 : a->lsn < b->lsn;
 }
 
+/* Of both lists, the images in place of the records at their LSNs. */
+struct both {
+    size_t next_record, next_image;
+    bool with_images;
+};
+
+static struct version next_version(struct both *both, bool *ret_more)
+{
+    bool image = both->with_images && both->next_image < images_made.count &&
+                 (both->next_record == made.count || images_made.versions[both->next_image].lsn <=
+                                                         made.versions[both->next_record].lsn);
+    *ret_more = image || both->next_record < made.count;
+    if (!*ret_more) {
+        return (struct version){0};
+    }
+    if (!image) {
+        return made.versions[both->next_record++];
+    }
+    struct version version = images_made.versions[both->next_image++];
+    both->next_record +=
+        both->next_record < made.count && made.versions[both->next_record].lsn == version.lsn ? 1
+                                                                                              : 0;
+    return version;
+}
+
+static struct bytes value_of(const struct version *version)
+{
+    bool is_image = version->is_made;
+    const uint8_t *values = is_image ? images_made.values.data : made.values.data;
+    return bytes_of(values + version->at, version->size);
+}
+
 static void write_file(struct kv *kv, const char *path, struct version *versions, size_t count)
 {
     struct errmsg msg;
@@ -185,40 +270,61 @@ static void write_file(struct kv *kv, const char *path, struct version *versions
         struct page_key key = relation;
         key.block = versions[i].block;
         page_key_encode(1, key, versions[i].lsn, bytes);
-        struct bytes value = bytes_of(made.values.data + versions[i].at, versions[i].size);
-        must(kv_file_put(file, bytes_of(bytes, sizeof(bytes)), value, &msg), &msg);
+        must(kv_file_put(file, bytes_of(bytes, sizeof(bytes)), value_of(&versions[i]), &msg), &msg);
     }
     must(kv_file_finish(file, &msg), &msg);
     kv_file_destroy(file);
     must(kv_ingest(kv, &path, 1, &msg), &msg);
+    /* Ingest leaves compaction the time to merge four files at once; without this, there would be
+     * more of them each time, and fewer times. */
+    while (kv_level0_files(kv) >= LEVEL0_TRIGGER) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+    }
 }
 
-static double run_files(const char *folder, uint64_t *ret_written)
+static struct cost run_files(const char *folder, bool with_images)
 {
     struct errmsg msg;
     struct kv *kv = NULL;
     char path[512], file[600];
-    (void)snprintf(path, sizeof(path), "%s/files", folder);
+    (void)snprintf(path, sizeof(path), "%s/files%d", folder, with_images);
     (void)snprintf(file, sizeof(file), "%s/incoming.sst", folder);
     struct kv_options options = {.prefix_size = PAGE_KEY_PREFIX_SIZE, .write_buffer_bytes = MIB};
     must(kv_open(path, &options, &kv, &msg), &msg);
     settle();
-    double begin = cpu_seconds();
-    uint64_t written = io_written();
+    struct cost begin = cost_now();
     /* As many files as there were flushes: so both have as much to compact. */
-    size_t file_bytes = made.values.size / flushes + 1;
-    for (size_t first = 0, next = 0; first < made.count; first = next) {
-        size_t bytes = 0;
-        while (next < made.count && bytes < file_bytes) {
-            bytes += made.versions[next++].size;
+    size_t all = made.values.size + (with_images ? images_made.values.size : 0);
+    size_t count = 0, bytes = 0, written = 0;
+    struct version *versions = MEM_ARRAY(struct version, made.count + images_made.count);
+    struct both both = {.with_images = with_images};
+    bool more = true;
+    while (more) {
+        struct version version = next_version(&both, &more);
+        if (more) {
+            versions[count++] = version;
+            bytes += version.size;
         }
-        write_file(kv, file, made.versions + first, next - first);
+        /* The images take the places of some records: the last file is a little smaller. */
+        bool is_full = bytes >= (written + 1) * (all / flushes) && written + 1 < flushes;
+        if (count > 0 && (!more || is_full)) {
+            write_file(kv, file, versions, count);
+            written++;
+            count = 0;
+        }
     }
+    mem_free(versions);
     settle();
-    double used = cpu_seconds() - begin;
-    *ret_written = io_written() - written;
+    struct cost used = cost_since(begin);
     kv_close(kv);
     return used;
+}
+
+static void print_cost(const char *name, struct cost cost)
+{
+    printf(
+        ", \"%s_cpu_s\": %.3f, \"%s_compaction_cpu_s\": %.3f, \"%s_written\": %" PRIu64, name,
+        cost.cpu, name, cost.compaction, name, cost.written);
 }
 
 int main(int argc, char **argv)
@@ -231,15 +337,21 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: store_bench FOLDER small|mix MIB IMAGES\n");
         return 2;
     }
+    images_made.after = (unsigned)images;
+    images_made.pages = images == 0 ? NULL : mem_zalloc((size_t)PAGES * PAGE_SIZE);
     make_records(mix, (size_t)mib * MIB);
-    uint64_t ingest_written = 0, files_written = 0;
-    double ingest = run_ingest(argv[1], (unsigned)images, &ingest_written);
-    double files = run_files(argv[1], &files_written);
+    mem_free(images_made.pages);
+    struct cost ingest = run_ingest(argv[1], (unsigned)images);
+    struct cost files = run_files(argv[1], false);
+    struct cost same = images == 0 ? files : run_files(argv[1], true);
     printf(
-        "{\"records\": %zu, \"wal_bytes\": %zu, \"version_bytes\": %zu, \"ingest_cpu_s\": %.3f, "
-        "\"files_cpu_s\": %.3f, \"ingest_written\": %" PRIu64 ", \"files_written\": %" PRIu64
-        ", \"layers_max_bytes\": %zu, \"flushes\": %u}\n",
-        made.count, made.builder.wal.size, made.values.size + made.count * PAGE_KEY_SIZE, ingest,
-        files, ingest_written, files_written, layers_max, flushes);
+        "{\"records\": %zu, \"wal_bytes\": %zu, \"version_bytes\": %zu, \"images\": %zu, "
+        "\"layers_max_bytes\": %zu, \"flushes\": %u",
+        made.count, made.builder.wal.size, made.values.size + made.count * PAGE_KEY_SIZE,
+        images_made.count, layers_max, flushes);
+    print_cost("ingest", ingest);
+    print_cost("files", files);
+    print_cost("same_files", same);
+    printf("}\n");
     return 0;
 }

@@ -144,19 +144,18 @@ int main(int argc, char **argv)
         return 2;
     }
     make_records((uint32_t)records);
-    const struct ingest_lab *lab = ingest_lab_open(argv[1], relation, 1, (unsigned)images);
+    const struct ingest_lab *lab = ingest_lab_open_empty(argv[1], relation, 1, (unsigned)images);
     settle();
-    double begin = cpu_seconds();
-    uint64_t written = io_written();
-    ingest_lab_run(&made.builder);
-    double ingest = cpu_seconds() - begin;
+    struct cost begin = cost_now();
+    ingest_lab_run(buf_view(&made.builder.wal), made.builder.lsn);
+    double ingest = cost_since(begin).cpu;
     printf("{");
     measure_reads("in_layers", lab->timeline);
-    begin = cpu_seconds();
+    double again = cpu_seconds();
     ingest_lab_flush();
     settle();
-    ingest += cpu_seconds() - begin;
-    written = io_written() - written;
+    ingest += cpu_seconds() - again;
+    uint64_t written = cost_since(begin).written;
     measure_reads("flushed", lab->timeline);
     printf(
         "\"ingest_cpu_s\": %.3f, \"wal_bytes\": %zu, \"written_bytes\": %" PRIu64
