@@ -18,4 +18,6 @@ struct job {
     struct errmsg msg;
     struct list_link link; /* private from here on: the executor's or the lane's queue */
     struct lane *lane;
+    struct job *partner; /* of a pair: the done() of both is called when both have run */
+    bool is_run, is_second;
 };

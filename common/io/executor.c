@@ -29,6 +29,30 @@ struct executor {
     bool stopping;
 };
 
+/* The first one of a pair waits for the other. */
+static void finish(struct executor *executor, struct job *job)
+{
+    struct job *partner = job->partner;
+    if (partner != NULL && !partner->is_run) {
+        job->is_run = true;
+        return;
+    }
+    bool was_empty = list_is_empty(&executor->finished);
+    if (partner != NULL && !job->is_second) {
+        list_push_back(&executor->finished, &job->link);
+        list_push_back(&executor->finished, &partner->link);
+    } else {
+        if (partner != NULL) {
+            list_push_back(&executor->finished, &partner->link);
+        }
+        list_push_back(&executor->finished, &job->link);
+    }
+    if (was_empty) {
+        (void)pthread_cond_signal(&executor->job_finished);
+        loop_post(executor->loop, &executor->deliver);
+    }
+}
+
 static void *worker(void *argument)
 {
     struct executor *executor = argument;
@@ -51,12 +75,7 @@ static void *worker(void *argument)
         job->result = job->run(job);
 
         (void)pthread_mutex_lock(&executor->lock);
-        bool first = list_is_empty(&executor->finished);
-        list_push_back(&executor->finished, &job->link);
-        if (first) {
-            (void)pthread_cond_signal(&executor->job_finished);
-            loop_post(executor->loop, &executor->deliver);
-        }
+        finish(executor, job);
     }
     (void)pthread_mutex_unlock(&executor->lock);
     return NULL;
@@ -182,12 +201,36 @@ void executor_destroy(struct executor *executor)
     stop_threads(executor);
 }
 
-void executor_submit(struct executor *executor, struct job *job)
+static void prepare(struct job *job, struct job *partner)
 {
     ASSERT(job->run != NULL && job->done != NULL);
     job->lane = NULL;
+    job->partner = partner;
+    job->is_run = job->is_second = false;
     job->msg.text[0] = '\0';
+}
+
+void executor_submit(struct executor *executor, struct job *job)
+{
+    prepare(job, NULL);
     enqueue(executor, job);
+}
+
+void executor_submit_pair(struct executor *executor, struct job *first, struct job *second)
+{
+    prepare(first, second);
+    prepare(second, first);
+    second->is_second = true;
+    executor->outstanding += 2;
+    (void)pthread_mutex_lock(&executor->lock);
+    list_push_back(&executor->queue, &first->link);
+    list_push_back(&executor->queue, &second->link);
+    executor->queued += 2;
+    unsigned idle = executor->idle;
+    (void)pthread_mutex_unlock(&executor->lock);
+    for (unsigned i = 0; i < MIN_OF(idle, 2u); i++) {
+        (void)pthread_cond_signal(&executor->work_arrived);
+    }
 }
 
 size_t executor_queued(const struct executor *executor)
@@ -214,9 +257,8 @@ void lane_init(struct lane *lane, struct executor *executor)
 
 void lane_submit(struct lane *lane, struct job *job)
 {
-    ASSERT(job->run != NULL && job->done != NULL);
+    prepare(job, NULL);
     job->lane = lane;
-    job->msg.text[0] = '\0';
     if (lane->running != NULL) {
         list_push_back(&lane->waiting, &job->link);
         return;

@@ -14,6 +14,11 @@ void executor_destroy(struct executor *executor); /* waits for running jobs; dro
 
 /* job->run on a worker, then job->done on the loop; never from inside this call. */
 void executor_submit(struct executor *executor, struct job *job);
+/*
+ * Two jobs at the same time, if there are workers: the done() of both, `first` before `second`,
+ * when both have run.
+ */
+void executor_submit_pair(struct executor *executor, struct job *first, struct job *second);
 size_t executor_queued(const struct executor *executor);
 unsigned executor_threads(const struct executor *executor);
 

@@ -1,5 +1,8 @@
 /*
  * loop.c - libuv underneath; tasks from other threads come in through one async handle.
+ *
+ * All tasks run when the sockets have been looked at. What the loop itself posts needs no system
+ * call for it: they run in the same turn or, posted later in it, after a look that does not wait.
  */
 #include "common/io/loop.h"
 
@@ -49,10 +52,22 @@ static bool take_posted(struct loop *loop, struct list *to)
     return stop;
 }
 
+static _Thread_local const struct loop *running; /* of this thread */
+
 static void on_wakeup(uv_async_t *handle)
 {
-    struct loop *loop = CONTAINER_OF(handle, struct loop, wakeup);
+    (void)handle; /* it ends the wait; run_posted() comes next */
+}
+
+static void on_going_on(uv_idle_t *handle)
+{
+    (void)handle;
+}
+
+static void run_posted(struct loop *loop)
+{
     struct list tasks;
+    (void)uv_idle_stop(&loop->go_on); /* a task may post again */
     bool stop = take_posted(loop, &tasks);
     for (struct list_link *link = list_pop_front(&tasks); link != NULL;
          link = list_pop_front(&tasks)) {
@@ -75,6 +90,7 @@ static void on_before_poll(uv_prepare_t *handle)
 static void on_after_poll(uv_check_t *handle)
 {
     struct loop *loop = CONTAINER_OF(handle, struct loop, after_poll);
+    run_posted(loop);
     links_end_turn(loop);
     streams_end_turn(loop);
 }
@@ -101,6 +117,7 @@ err_t loop_create(struct loop **ret_loop, struct errmsg *msg)
     (void)pthread_mutex_init(&loop->lock, NULL);
     /* None of these can fail but for want of file descriptors: then nothing could run anyway. */
     rc = uv_async_init(&loop->uv, &loop->wakeup, on_wakeup);
+    rc = rc < 0 ? rc : uv_idle_init(&loop->uv, &loop->go_on);
     rc = rc < 0 ? rc : uv_prepare_init(&loop->uv, &loop->before_poll);
     rc = rc < 0 ? rc : uv_prepare_start(&loop->before_poll, on_before_poll);
     rc = rc < 0 ? rc : uv_check_init(&loop->uv, &loop->after_poll);
@@ -117,7 +134,9 @@ err_t loop_create(struct loop **ret_loop, struct errmsg *msg)
 
 void loop_run(struct loop *loop)
 {
+    running = loop;
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    running = NULL;
     (void)pthread_mutex_lock(&loop->lock);
     loop->stop_asked = false; /* it may run again: tests do */
     (void)pthread_mutex_unlock(&loop->lock);
@@ -142,7 +161,9 @@ void loop_post(struct loop *loop, struct loop_task *task)
     bool first = list_is_empty(&loop->posted);
     list_push_back(&loop->posted, &task->link);
     (void)pthread_mutex_unlock(&loop->lock);
-    if (first) {
+    if (running == loop) {
+        (void)uv_idle_start(&loop->go_on, on_going_on);
+    } else if (first) {
         (void)uv_async_send(&loop->wakeup);
     }
 }
@@ -177,6 +198,7 @@ void loop_destroy(struct loop *loop)
         timer_stop(loop->heap[1]);
     }
     close_handle((uv_handle_t *)&loop->wakeup, NULL);
+    close_handle((uv_handle_t *)&loop->go_on, NULL);
     close_handle((uv_handle_t *)&loop->before_poll, NULL);
     close_handle((uv_handle_t *)&loop->after_poll, NULL);
     close_handle((uv_handle_t *)&loop->alarm, NULL);

@@ -21,8 +21,9 @@ struct loop_object {
 struct loop {
     uv_loop_t uv;
     uv_async_t wakeup;        /* another thread posted a task or asked to stop */
+    uv_idle_t go_on;          /* there are tasks: look at the sockets, but do not wait */
     uv_prepare_t before_poll; /* end of the turn: queued frames are written here ... */
-    uv_check_t after_poll;    /* ... and here, so that replies do not wait for timers */
+    uv_check_t after_poll;    /* ... and here, so that replies do not wait; tasks run first */
     uv_timer_t alarm;         /* rings for heap[1] */
     uv_signal_t sigchld;
 

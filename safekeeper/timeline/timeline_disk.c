@@ -275,11 +275,13 @@ static void on_sidecar_done(struct job *job)
     on_half_done(tl, job, &tl->disk.is_sidecar_done);
 }
 
-static void start_half(struct timeline *tl, struct job *job)
+static void begin_half(
+    struct timeline *tl, struct job *job, err_t (*run)(struct job *), void (*done)(struct job *))
 {
+    job->run = run;
+    job->done = done;
     tl->disk.halves_running++;
     timeline_job_begun(tl);
-    executor_submit(tl->env->executor, job);
 }
 
 static void start_group_halves(struct timeline *tl)
@@ -288,14 +290,16 @@ static void start_group_halves(struct timeline *tl)
     disk->group_result = ERR_OK;
     disk->group_begun = clock_mono();
     if (!disk->is_segment_done) {
-        disk->segment_job.run = run_segment;
-        disk->segment_job.done = on_segment_done;
-        start_half(tl, &disk->segment_job);
+        begin_half(tl, &disk->segment_job, run_segment, on_segment_done);
     }
     if (!disk->is_sidecar_done) {
-        disk->sidecar_job.run = run_sidecar;
-        disk->sidecar_job.done = on_sidecar_done;
-        start_half(tl, &disk->sidecar_job);
+        begin_half(tl, &disk->sidecar_job, run_sidecar, on_sidecar_done);
+    }
+    if (!disk->is_segment_done && !disk->is_sidecar_done) {
+        executor_submit_pair(tl->env->executor, &disk->segment_job, &disk->sidecar_job);
+    } else { /* the other one was done before the disk was full */
+        executor_submit(
+            tl->env->executor, disk->is_segment_done ? &disk->sidecar_job : &disk->segment_job);
     }
 }
 

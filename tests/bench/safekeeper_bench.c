@@ -130,13 +130,30 @@ static void sample_raw(size_t size, size_t count)
     }
 }
 
-static void print_latencies(void)
+static void print_latencies(double cpu_us_each)
 {
     printf(
         "{\"raw_p50_us\": %.1f, \"raw_p99_us\": %.1f, \"append_p50_us\": %.1f, \"append_p99_us\": "
-        "%.1f}\n",
+        "%.1f, \"cpu_us_each\": %.1f}\n",
         percentile_us(&raw_samples, 50), percentile_us(&raw_samples, 99),
-        percentile_us(&append_samples, 50), percentile_us(&append_samples, 99));
+        percentile_us(&append_samples, 50), percentile_us(&append_samples, 99), cpu_us_each);
+}
+
+/* Of the safekeeper, since it began; in steps of 10 ms. */
+static double cpu_ms(void)
+{
+    char path[64], text[512];
+    unsigned long user = 0, system = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", rig.pid);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
+    (void)fclose(file);
+    const char *fields = strrchr(text, ')'); /* the name may hold anything */
+    ck_assert_ptr_nonnull(fields);
+    ck_assert_int_eq(
+        sscanf(fields, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    return (double)(user + system) * 1000 / (double)sysconf(_SC_CLK_TCK);
 }
 
 /* ---- one timeline ---- */
@@ -167,12 +184,13 @@ static void measure_latency(struct leader *leader)
     ck_assert_uint_le(clients, CLIENTS_MAX);
     append_loop(leader, size, clients, clients); /* files are open, blocks are there */
     append_samples.count = 0;
+    double cpu_begun = cpu_ms();
     size_t turns = 10; /* the disk is shared and noisy: both see the same of it */
     for (size_t turn = 0; turn < turns; turn++) {
         sample_raw(size, count / turns);
         append_loop(leader, size, clients, MAX_OF(count / turns, clients));
     }
-    print_latencies();
+    print_latencies((cpu_ms() - cpu_begun) * 1000 / (double)append_samples.count);
 }
 
 static void measure_throughput(struct leader *leader)
@@ -223,20 +241,28 @@ static void measure_timelines(void)
         leaders[n].use_fixed_bytes = true;
     }
     mono_ns_t spent = 0;
+    double cpu_begun = 0;
     for (size_t round = 0; round <= rounds; round++) {
         sample_raw(COMMIT_SIZE, 20);
+        cpu_begun = round == 1 ? cpu_ms() : cpu_begun;
         mono_ns_t begun = clock_mono();
         for (size_t n = 0; n < count; n++) {
             leader_send(&leaders[n], COMMIT_SIZE, LSN_NONE);
         }
         for (size_t n = 0; n < count; n++) {
             ck_assert(leader_wait(&leaders[n], leaders[n].lsn));
+            if (round > 0) {
+                add_sample(&append_samples, clock_mono() - begun);
+            }
         }
         spent += round > 0 ? clock_mono() - begun : 0; /* the first one makes the files */
     }
     printf(
-        "{\"raw_p50_us\": %.1f, \"appends_per_s\": %.1f}\n", percentile_us(&raw_samples, 50),
-        (double)(count * rounds) / ((double)spent / 1e9));
+        "{\"raw_p50_us\": %.1f, \"appends_per_s\": %.1f, \"append_p99_us\": %.1f, "
+        "\"cpu_us_each\": %.1f}\n",
+        percentile_us(&raw_samples, 50), (double)(count * rounds) / ((double)spent / 1e9),
+        percentile_us(&append_samples, 99),
+        (cpu_ms() - cpu_begun) * 1000 / (double)(count * rounds));
     for (size_t n = 0; n < count; n++) {
         client_close(&leaders[n].client);
     }
@@ -314,23 +340,6 @@ static void wait_until_at_rest(size_t count)
         ck_assert_ok(doc_get_u64(body, "resting", &resting, &msg), &msg);
         doc_unref(body);
     }
-}
-
-/* Of the process, since it began. */
-static double cpu_ms(void)
-{
-    char path[64], text[512];
-    unsigned long user = 0, system = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", rig.pid);
-    FILE *file = fopen(path, "r");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_ptr_nonnull(fgets(text, sizeof(text), file));
-    (void)fclose(file);
-    const char *fields = strrchr(text, ')'); /* the name may hold anything */
-    ck_assert_ptr_nonnull(fields);
-    ck_assert_int_eq(
-        sscanf(fields, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
-    return (double)(user + system) * 1000 / (double)sysconf(_SC_CLK_TCK);
 }
 
 static void measure_idle(void)

@@ -62,6 +62,47 @@ START_TEST(test_tasks_of_another_thread_run_on_the_loop_in_order)
 }
 END_TEST
 
+/* Posted by a task, and by a timer: the sockets are looked at in between, and nobody waits there.
+ */
+static struct loop_task posting_task;
+static struct timer posting_timer;
+static int posts_left;
+
+static void post_again(struct loop_task *task)
+{
+    if (--posts_left > 0) {
+        loop_post(loop, task);
+    } else {
+        loop_stop(loop);
+    }
+}
+
+static void on_posting_timer(struct timer *timer)
+{
+    (void)timer;
+    loop_post(loop, &posting_task);
+}
+
+START_TEST(test_a_task_that_the_loop_posts_waits_for_no_event)
+{
+    open_loop();
+    posting_timer.on_fire = on_posting_timer;
+    posting_task.run = post_again;
+    posts_left = 100;
+    timer_start(loop, &posting_timer, 1);
+    uint64_t turn = loop_turn(loop);
+    loop_run(loop); /* until the test's limit, if one of them waited */
+    ck_assert_int_eq(posts_left, 0);
+    ck_assert_uint_ge(loop_turn(loop) - turn, 99);
+    posts_left = 1;
+    loop_post(loop, &posting_task); /* while it does not run */
+    ck_assert_int_eq(posts_left, 1);
+    loop_run(loop);
+    ck_assert_int_eq(posts_left, 0);
+    loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(test_stop_before_run_ends_the_run)
 {
     open_loop();
@@ -232,6 +273,57 @@ START_TEST(test_lane_runs_its_jobs_one_by_one_in_order)
 }
 END_TEST
 
+/* Each half of a pair waits for the other one, so they must run at the same time. */
+struct half {
+    struct job job;
+    atomic_int *met;
+    int number;
+};
+static int halves_done[2];
+static int halves_done_count;
+
+static err_t run_half(struct job *job)
+{
+    struct half *half = CONTAINER_OF(job, struct half, job);
+    (void)atomic_fetch_add(half->met, 1);
+    while (atomic_load(half->met) < 2) {
+    }
+    return half->number == 0 ? ERR_OK : ERR_FULL;
+}
+
+static void on_half_done(struct job *job)
+{
+    struct half *half = CONTAINER_OF(job, struct half, job);
+    ck_assert_int_eq(job->result, half->number == 0 ? ERR_OK : ERR_FULL);
+    halves_done[halves_done_count++] = half->number;
+    if (halves_done_count == 2) {
+        loop_stop(loop);
+    }
+}
+
+START_TEST(test_a_pair_runs_at_once_and_is_done_in_order)
+{
+    atomic_int met;
+    struct half halves[2];
+    open_executor();
+    for (int round = 0; round < 200; round++) {
+        atomic_init(&met, 0);
+        halves_done_count = 0;
+        for (int i = 0; i < 2; i++) {
+            halves[i] = (struct half){
+                .job = {.run = run_half, .done = on_half_done}, .met = &met, .number = i};
+        }
+        executor_submit_pair(executor, &halves[0].job, &halves[1].job);
+        loop_run(loop);
+        ck_assert_int_eq(halves_done_count, 2);
+        ck_assert_int_eq(halves_done[0], 0);
+        ck_assert_int_eq(halves_done[1], 1);
+    }
+    executor_destroy(executor);
+    loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(test_destroying_the_executor_drops_no_job)
 {
     open_executor();
@@ -252,6 +344,8 @@ UNIT_MAIN(
     test_timers_fire_in_order_of_time,
     test_stopped_timer_may_be_freed_at_once,
     test_timer_that_restarts_without_delay_lets_the_loop_turn,
+    test_a_task_that_the_loop_posts_waits_for_no_event,
+    test_a_pair_runs_at_once_and_is_done_in_order,
     test_job_runs_on_a_worker_and_is_done_on_the_loop,
     test_lane_runs_its_jobs_one_by_one_in_order,
     test_destroying_the_executor_drops_no_job);
