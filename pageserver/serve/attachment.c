@@ -22,6 +22,25 @@ METRIC_GAUGE(
     lag_bytes,
     "pageserver_ingest_lag_bytes",
     "committed WAL that is known of and not ingested yet, all timelines");
+METRIC_GAUGE(
+    queue_bytes, "pageserver_ingest_queue_bytes", "WAL that was received and waits for ingest");
+METRIC_GAUGE(
+    remote_lag_bytes,
+    "pageserver_remote_lag_bytes",
+    "WAL that is durable here and not in the object store, all timelines");
+METRIC_GAUGE(
+    reads_waiting, "pageserver_read_jobs_waiting", "jobs in front of the workers that read");
+METRIC_GAUGE(
+    background_waiting,
+    "pageserver_background_jobs_waiting",
+    "pieces of WAL and flushes in front of their workers");
+METRIC_GAUGE(rows_waiting, "pageserver_row_jobs_waiting", "rows in front of their workers");
+METRIC_GAUGE(
+    copies_waiting, "pageserver_copy_jobs_waiting", "copies and imports in front of their worker");
+METRIC_GAUGE(
+    uploads_waiting,
+    "pageserver_upload_jobs_waiting",
+    "rounds of uploads and deletions in front of their workers");
 METRIC_GAUGE(failed_count, "pageserver_timelines_failed", "timelines whose ingest stopped");
 METRIC_COUNTER(imports, "pageserver_imports_total", "bootstrap images imported");
 
@@ -479,14 +498,28 @@ void attachments_room(struct server *server)
 
 void attachments_observe(struct server *server)
 {
-    int64_t lag = 0, failed = 0;
+    int64_t lag = 0, failed = 0, remote_lag = 0, queued = 0;
     LIST_FOR_EACH(&server->attachments, link)
     {
         struct timeline *tl = CONTAINER_OF(link, struct attachment, link)->timeline;
         lsn_t commit = timeline_commit_lsn(tl), last = timeline_last_lsn(tl);
         lag += commit > last ? (int64_t)(commit - last) : 0;
         failed += timeline_failure(tl) != NULL ? 1 : 0;
+        lsn_t remote = MAX_OF(timeline_remote_lsn(tl), timeline_info(tl)->start_lsn);
+        lsn_t durable = timeline_durable_lsn(tl);
+        remote_lag += durable > remote ? (int64_t)(durable - remote) : 0;
     }
+    LIST_FOR_EACH(&server->activities, link)
+    {
+        queued += (int64_t)wal_ingest_queued(CONTAINER_OF(link, struct activity, link)->ingest);
+    }
+    metric_set(&queue_bytes, queued);
+    metric_set(&remote_lag_bytes, remote_lag);
+    metric_set(&reads_waiting, (int64_t)executor_queued(server->options.executor));
+    metric_set(&background_waiting, (int64_t)executor_queued(server->background));
+    metric_set(&rows_waiting, (int64_t)executor_queued(server->rows));
+    metric_set(&copies_waiting, (int64_t)executor_queued(server->copier));
+    metric_set(&uploads_waiting, (int64_t)executor_queued(server->uploads));
     metric_set(&lag_bytes, lag);
     metric_set(&failed_count, failed);
 }

@@ -576,7 +576,7 @@ static void handle_post_lsn_at_time(struct http_context *context, struct http_re
     executor_submit(call->server->options.executor, &call->job);
 }
 
-/* -- things read at an LSN: base backup, digest -- */
+/* -- things read at an LSN: base backup, list of relations -- */
 
 static err_t wait_error(struct call *call, err_t result, struct errmsg *msg)
 {
@@ -613,25 +613,26 @@ static void on_lsn_reached(struct lsn_wait *wait, err_t result)
     executor_submit(call->server->options.executor, &call->job);
 }
 
-/* Wait for the LSN of the query, then run the job at it. */
-static void start_at_lsn(struct http_context *context, struct http_request *http, struct job job)
+struct call *management_start_at_lsn(
+    struct http_context *context, struct http_request *http, struct job job)
 {
     struct errmsg msg;
     lsn_t lsn;
     err_t err = management_query_lsn(http, &lsn, &msg);
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
-        return;
+        return NULL;
     }
     struct call *call = call_begin(context, http);
     if (call == NULL) {
-        return;
+        return NULL;
     }
     call->lsn = lsn;
     call->job = job;
     lsn_wait_start(
         &call->wait, call->timeline, lsn == LSN_HEAD ? 0 : lsn,
         call->server->options.wait_timeout_ms, on_lsn_reached);
+    return call;
 }
 
 static err_t build_backup(struct job *job)
@@ -662,38 +663,8 @@ static void on_backup_built(struct job *job)
 
 static void handle_get_base_backup(struct http_context *context, struct http_request *http)
 {
-    start_at_lsn(context, http, (struct job){.run = build_backup, .done = on_backup_built});
-}
-
-static err_t compute_digest(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    return digest_at(
-        timeline_store(call->timeline), timeline_path(call->timeline), call->lsn, &call->digest,
-        &job->msg);
-}
-
-static void on_digest(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    if (job->result != ERR_OK) {
-        call_fail(call, job->result, &job->msg);
-        return;
-    }
-    char hash[17];
-    (void)snprintf(hash, sizeof(hash), "%016" PRIx64, call->digest.hash);
-    struct doc *doc = doc_object();
-    doc_set_lsn(doc, "lsn", call->lsn);
-    doc_set_int(doc, "relations", (int64_t)call->digest.relations);
-    doc_set_int(doc, "pages", (int64_t)call->digest.pages);
-    doc_set_str(doc, "hash", hash);
-    http_respond_json(call->http, 200, doc);
-    call_free(call);
-}
-
-static void handle_get_digest(struct http_context *context, struct http_request *http)
-{
-    start_at_lsn(context, http, (struct job){.run = compute_digest, .done = on_digest});
+    (void)management_start_at_lsn(
+        context, http, (struct job){.run = build_backup, .done = on_backup_built});
 }
 
 static err_t list_relations(struct job *job)
@@ -717,7 +688,8 @@ static void on_relations(struct job *job)
 
 static void handle_get_relations(struct http_context *context, struct http_request *http)
 {
-    start_at_lsn(context, http, (struct job){.run = list_relations, .done = on_relations});
+    (void)management_start_at_lsn(
+        context, http, (struct job){.run = list_relations, .done = on_relations});
 }
 
 /* -- single pages and sizes, for people and tests -- */
@@ -814,7 +786,6 @@ static const struct http_route routes[] = {
      false},
     {"GET", TIMELINE "/base_backup", handle_get_base_backup,
      "tar to start a compute: ?lsn=", false},
-    {"GET", TIMELINE "/digest", handle_get_digest, "hash over all pages: ?lsn=", false},
     {"GET", TIMELINE "/relations", handle_get_relations,
      "lines SPC DB REL FORK BLOCKS of all relations: ?lsn=", false},
     {"GET", TIMELINE "/page", handle_get_page_at,

@@ -31,6 +31,7 @@ struct call {
     uint64_t time; /* us since Postgres' epoch */
     uint64_t logical_bytes, physical_bytes;
     struct digest digest;
+    enum digest_scope digest_scope;
     struct buf buf;
     bool created;
     struct history_hold hold;   /* of `timeline`, while a job reads at an LSN */
@@ -59,6 +60,10 @@ NODISCARD err_t management_find_timeline(
     struct server *server, struct http_request *http, struct timeline **ret_tl, struct errmsg *msg);
 /* A query parameter that is an LSN: absent is the head. */
 NODISCARD err_t management_query_lsn(struct http_request *http, lsn_t *ret_lsn, struct errmsg *msg);
+/* Waits for the LSN of the query, then runs the job at it; NULL: it was answered. Nothing has
+ * happened yet when it returns: what else the job needs is still to be filled in. */
+struct call *management_start_at_lsn(
+    struct http_context *context, struct http_request *http, struct job job);
 /* spc, db, rel, fork and block of a page. */
 NODISCARD err_t
 management_query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg);

@@ -249,6 +249,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
         &server->listener_user, &server->listener, msg));
     management_add_routes(server, options->http);
     management_diff_add_routes(server, options->http);
+    management_digest_add_routes(server, options->http);
     management_remote_add_routes(server, options->http);
     history_add_routes(server, options->http);
     server->lag_timer.on_fire = on_lag_timer;

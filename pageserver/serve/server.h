@@ -93,6 +93,7 @@ void page_conn_close_all(struct server *server);
 /* management.c: routes under /v1. */
 void management_add_routes(struct server *server, struct http_server *http);
 /* management_diff.c: what differs between branches. */
+void management_digest_add_routes(struct server *server, struct http_server *http);
 void management_diff_add_routes(struct server *server, struct http_server *http);
 /* management_remote.c: about the object store. */
 void management_remote_add_routes(struct server *server, struct http_server *http);

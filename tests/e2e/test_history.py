@@ -65,6 +65,13 @@ def test_gc_frees_what_is_before_the_window_but_for_branches_and_leases(cluster)
     assert http("GET", f"{tenant}/retention")["history_retention_seconds"] == 86400
     http("POST", f"{tenant}/gc")
     assert http("GET", f"{url}/digest?lsn={lost}") == digests[lost] # all of it is within a day
+    table = "&".join(f"{name}={number}" for name, number in zip(("spc", "db", "rel"), main.sql(
+        "SELECT 1663, oid, (SELECT relfilenode FROM pg_class WHERE relname = 't') FROM pg_database WHERE datname = current_database()")[0]))
+    early, late = (http("GET", f"{url}/digest?lsn={lsn}&{table}&fork=0") for lsn in (leased, end))
+    assert early["relations"] == 1 and early["pages"] > 0 and early["hash"] != late["hash"], (early, late)
+    assert http("GET", f"{url}/digest?lsn={end}&{table}&block=0")["pages"] == 1
+    assert is_refused("GET", f"{url}/digest?lsn={end}&{table}&block=999999", 404)
+    assert is_refused("GET", f"{url}/digest?lsn={end}&block=0", 400)
     before = http("GET", url)["physical_bytes"]
 
     set_window(project, main, 0)

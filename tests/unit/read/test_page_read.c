@@ -289,13 +289,62 @@ START_TEST(test_digest_depends_on_pages_and_lsn)
     struct digest before, at_old, after;
     struct page_store *store = timeline_store(find(1));
     const struct page_path *path = timeline_path(find(1));
-    ck_assert_ok(digest_at(store, path, START_LSN, &before, &msg), &msg);
+    ck_assert_ok(digest_at(store, path, START_LSN, DIGEST_ALL, relation, &before, &msg), &msg);
     change_block(2, START_LSN + 8, 'c');
-    ck_assert_ok(digest_at(store, path, START_LSN, &at_old, &msg), &msg);
-    ck_assert_ok(digest_at(store, path, START_LSN + 8, &after, &msg), &msg);
+    ck_assert_ok(digest_at(store, path, START_LSN, DIGEST_ALL, relation, &at_old, &msg), &msg);
+    ck_assert_ok(digest_at(store, path, START_LSN + 8, DIGEST_ALL, relation, &after, &msg), &msg);
     ck_assert_uint_eq(before.pages, 3);
     ck_assert_uint_eq(before.hash, at_old.hash);
     ck_assert_uint_ne(before.hash, after.hash);
+    end();
+}
+END_TEST
+
+static struct digest digest_of(lsn_t lsn, enum digest_scope scope, struct page_key key)
+{
+    struct digest digest = {0};
+    struct timeline *tl = find(1);
+    ck_assert_ok(
+        digest_at(timeline_store(tl), timeline_path(tl), lsn, scope, key, &digest, &msg), &msg);
+    return digest;
+}
+
+START_TEST(test_digest_of_a_relation_a_fork_or_a_block_is_of_that_alone)
+{
+    begin();
+    struct timeline *tl = find(1);
+    struct page_key map = relation, other = relation, missing = block(3);
+    struct digest digest;
+    map.fork = FORK_VM;
+    other.rel++;
+    struct digest alone = digest_of(START_LSN, DIGEST_ALL, relation);
+    ck_assert_uint_eq(digest_of(START_LSN, DIGEST_RELATION, relation).hash, alone.hash);
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_rel_size(batch, timeline_number(tl), other, START_LSN + 8, true, 2);
+    page_batch_put_rel_size(batch, timeline_number(tl), map, START_LSN + 8, true, 1);
+    write_batch(batch);
+    change_block(2, START_LSN + 16, 'c');
+    struct digest both = digest_of(START_LSN + 8, DIGEST_RELATION, relation);
+    ck_assert_uint_eq(both.relations, 2); /* forks */
+    ck_assert_uint_eq(both.pages, 4);
+    ck_assert_uint_eq(digest_of(START_LSN + 8, DIGEST_FORK, relation).hash, alone.hash);
+    ck_assert_uint_eq(digest_of(START_LSN + 8, DIGEST_FORK, map).pages, 1);
+    ck_assert_uint_eq(digest_of(START_LSN + 16, DIGEST_BLOCK, block(2)).pages, 1);
+    ck_assert_uint_ne(
+        digest_of(START_LSN + 16, DIGEST_BLOCK, block(2)).hash,
+        digest_of(START_LSN + 8, DIGEST_BLOCK, block(2)).hash);
+    ck_assert_uint_eq(
+        digest_of(START_LSN + 16, DIGEST_BLOCK, block(1)).hash,
+        digest_of(START_LSN + 8, DIGEST_BLOCK, block(1)).hash);
+    ck_assert_int_eq(
+        digest_at(
+            timeline_store(tl), timeline_path(tl), START_LSN, DIGEST_BLOCK, missing, &digest, &msg),
+        ERR_NOT_FOUND);
+    ck_assert_int_eq(
+        digest_at(
+            timeline_store(tl), timeline_path(tl), START_LSN, DIGEST_RELATION, other, &digest,
+            &msg),
+        ERR_NOT_FOUND);
     end();
 }
 END_TEST
@@ -383,4 +432,5 @@ UNIT_MAIN(
     test_deleted_timeline_is_not_found_and_a_given_up_wait_is_canceled,
     test_database_size_is_the_sum_of_its_forks,
     test_digest_depends_on_pages_and_lsn,
+    test_digest_of_a_relation_a_fork_or_a_block_is_of_that_alone,
     test_list_of_relations_is_that_of_the_lsn);

@@ -1,0 +1,82 @@
+/*
+ * management_digest.c - GET .../timelines/TL/digest: a hash over all pages at an LSN, or over those
+ * of one relation, one fork or one block.
+ */
+#include <stdio.h>
+
+#include "pageserver/serve/management_private.h"
+
+static struct management management;
+
+static err_t compute(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    return digest_at(
+        timeline_store(call->timeline), timeline_path(call->timeline), call->lsn,
+        call->digest_scope, call->key, &call->digest, &job->msg);
+}
+
+static void on_computed(struct job *job)
+{
+    struct call *call = CONTAINER_OF(job, struct call, job);
+    if (job->result != ERR_OK) {
+        call_fail(call, job->result, &job->msg);
+        return;
+    }
+    char hash[17];
+    (void)snprintf(hash, sizeof(hash), "%016" PRIx64, call->digest.hash);
+    struct doc *doc = doc_object();
+    doc_set_lsn(doc, "lsn", call->lsn);
+    doc_set_int(doc, "relations", (int64_t)call->digest.relations);
+    doc_set_int(doc, "pages", (int64_t)call->digest.pages);
+    doc_set_str(doc, "hash", hash);
+    http_respond_json(call->http, 200, doc);
+    call_free(call);
+}
+
+static err_t query_scope(
+    struct http_request *http,
+    enum digest_scope *ret_scope,
+    struct page_key *ret_key,
+    struct errmsg *msg)
+{
+    bool has_rel = http_request_query(http, "rel") != NULL;
+    bool has_fork = http_request_query(http, "fork") != NULL;
+    bool has_block = http_request_query(http, "block") != NULL;
+    if (!has_rel && !has_fork && !has_block) {
+        *ret_scope = DIGEST_ALL;
+        *ret_key = (struct page_key){0};
+        return ERR_OK;
+    }
+    *ret_scope = has_block ? DIGEST_BLOCK : has_fork ? DIGEST_FORK : DIGEST_RELATION;
+    return management_query_key(http, ret_key, msg);
+}
+
+static void handle_get_digest(struct http_context *context, struct http_request *http)
+{
+    struct errmsg msg;
+    enum digest_scope scope;
+    struct page_key key;
+    err_t err = query_scope(http, &scope, &key, &msg);
+    if (err != ERR_OK) {
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    struct call *call =
+        management_start_at_lsn(context, http, (struct job){.run = compute, .done = on_computed});
+    if (call != NULL) {
+        call->digest_scope = scope;
+        call->key = key;
+    }
+}
+
+static const struct http_route routes[] = {
+    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", handle_get_digest,
+     "hash over all pages: ?lsn=, or of &spc=&db=&rel=[&fork=][&block=]", false},
+};
+
+void management_digest_add_routes(struct server *server, struct http_server *http)
+{
+    management.server = server;
+    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
+}
