@@ -227,6 +227,7 @@ bool gc_filter_drops(struct gc_filter *filter, struct bytes key, struct bytes va
         }
     }
     if (drops) {
+        filter->hid += says_not_there(page, value) ? 1 : 0;
         filter->dropped++;
         filter->dropped_bytes += key.size + value.size;
     }

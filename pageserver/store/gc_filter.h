@@ -22,7 +22,7 @@
  * is not there (a dropped fork, a finished prepared transaction) goes when nothing is left in the
  * store that it hides: for every read, nothing and "not there" are the same. What else the same
  * compaction drops is still in the store, so that takes another one: `hiding` counts what stayed
- * for that reason.
+ * for that reason, `hid` what went.
  */
 #pragma once
 
@@ -83,7 +83,7 @@ struct gc_lookup {
 struct gc_filter {
     const struct gc_horizon *horizon;
     struct gc_lookup *lookup;
-    uint64_t seen, dropped, dropped_bytes, hiding;
+    uint64_t seen, dropped, dropped_bytes, hiding, hid;
 
     /* private */
     bool has_timeline, has_page, has_blocks, blocks_known;

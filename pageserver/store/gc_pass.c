@@ -19,7 +19,7 @@ struct gc_passes {
     struct kv_filter filter;
     struct gc_source *source;
     _Atomic(struct kv *) kv; /* NULL: not started */
-    _Atomic uint64_t dropped, hiding;
+    _Atomic uint64_t dropped, hid, hiding;
 };
 
 struct gc_pass {
@@ -223,6 +223,7 @@ static void end(struct kv_filter_pass *kv_pass)
     metric_add(&versions_dropped, (int64_t)pass->filter.dropped);
     metric_add(&bytes_dropped, (int64_t)pass->filter.dropped_bytes);
     atomic_fetch_add(&pass->passes->dropped, pass->filter.dropped);
+    atomic_fetch_add(&pass->passes->hid, pass->filter.hid);
     atomic_fetch_add(&pass->passes->hiding, pass->filter.hiding);
     kv_iter_destroy(pass->versions);
     kv_iter_destroy(pass->keys);
@@ -278,12 +279,13 @@ void gc_passes_start(struct gc_passes *passes, struct kv *kv)
     }
 }
 
-uint64_t gc_passes_dropped(const struct gc_passes *passes)
+struct gc_counts gc_passes_counts(const struct gc_passes *passes)
 {
-    return passes == NULL ? 0 : atomic_load(&passes->dropped);
-}
-
-uint64_t gc_passes_hiding(const struct gc_passes *passes)
-{
-    return passes == NULL ? 0 : atomic_load(&passes->hiding);
+    struct gc_counts counts = {0};
+    if (passes != NULL) {
+        counts.dropped = atomic_load(&passes->dropped);
+        counts.hid = atomic_load(&passes->hid);
+        counts.hiding = atomic_load(&passes->hiding);
+    }
+    return counts;
 }

@@ -24,6 +24,10 @@ void gc_passes_destroy(struct gc_passes *passes);
 struct kv_filter *gc_passes_filter(struct gc_passes *passes);
 /* From here on passes look things up in `kv`; before, none drops anything. */
 void gc_passes_start(struct gc_passes *passes, struct kv *kv);
-/* [any] Versions that passes have dropped so far, and kept only because they hide others. */
-uint64_t gc_passes_dropped(const struct gc_passes *passes);
-uint64_t gc_passes_hiding(const struct gc_passes *passes);
+
+/* What passes have met so far: versions that were dropped, those of them that say "not there", and
+ * those that stayed only because they hide others. */
+struct gc_counts {
+    uint64_t dropped, hid, hiding;
+};
+struct gc_counts gc_passes_counts(const struct gc_passes *passes); /* [any] */

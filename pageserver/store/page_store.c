@@ -432,13 +432,17 @@ err_t page_store_compact(struct page_store *store, struct errmsg *msg)
     if (fault != ERR_OK) {
         return err_set(msg, fault, "page store: injected failure of a compaction");
     }
-    /* What says "not there" goes when what it hides has gone: with the compaction after that. */
-    for (unsigned round = 0; round < COMPACTIONS_MAX; round++) {
-        uint64_t dropped = gc_passes_dropped(store->gc), hiding = gc_passes_hiding(store->gc);
+    /*
+     * What says "not there" goes when what it hides has gone: with the compaction after that. The
+     * first drops whatever has become superfluous, all others such versions alone.
+     */
+    bool goes_on = true;
+    for (unsigned round = 0; round < COMPACTIONS_MAX && goes_on; round++) {
+        struct gc_counts before = gc_passes_counts(store->gc);
         TRY(kv_compact(store->kv, msg));
-        if (gc_passes_dropped(store->gc) == dropped || gc_passes_hiding(store->gc) == hiding) {
-            break;
-        }
+        struct gc_counts after = gc_passes_counts(store->gc);
+        bool has_dropped = round == 0 ? after.dropped > before.dropped : after.hid > before.hid;
+        goes_on = has_dropped && after.hiding > before.hiding;
     }
     return ERR_OK;
 }

@@ -225,7 +225,7 @@ class Run:
 
     def wait_for_life(self):
         begin = self.life()
-        wait_for("positions move", lambda: all(now > then for now, then in zip(self.life(), begin)), 60, 0.01)
+        wait_for("positions move", lambda: all(now > then for now, then in zip(self.life(), begin)), 180, 0.01)
 
     def what_it_says(self):
         """"goes on", or what it gives as the reason why not."""
