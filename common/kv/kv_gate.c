@@ -257,25 +257,34 @@ static bool begin_mending(struct kv *kv)
     return begins;
 }
 
+/* False: somebody stayed inside for too long. Whoever comes is kept waiting meanwhile. */
+static bool try_to_reopen(struct kv *kv, mono_ns_t patience)
+{
+    if (kv->db != NULL) {
+        rocksdb_disable_manual_compaction(kv->db); /* one that is at work is inside */
+    }
+    bool is_shut = shut_gate(kv, patience);
+    if (is_shut) {
+        reopen(kv);
+    }
+    open_gate(kv);
+    return is_shut;
+}
+
 static void mend(struct kv *kv)
 {
     if (!begin_mending(kv)) {
         return;
     }
-    if (is_worth_it(kv)) {
-        if (kv->db != NULL) {
-            rocksdb_disable_manual_compaction(kv->db); /* one that is at work is inside */
-        }
-        mono_ns_t patience = PATIENCE_NS << MIN_OF(kv->attempts, 8u);
-        if (shut_gate(kv, MIN_OF(patience, (mono_ns_t)PATIENCE_NS_MAX))) {
-            reopen(kv);
-        }
-        open_gate(kv);
-        kv->attempts++;
-    }
+    mono_ns_t patience = PATIENCE_NS << MIN_OF(kv->attempts, 8u);
+    patience = MIN_OF(patience, (mono_ns_t)PATIENCE_NS_MAX);
+    bool is_tried = is_worth_it(kv);
+    bool is_in_vain = is_tried && !try_to_reopen(kv, patience);
     (void)pthread_mutex_lock(&kv->lock);
+    kv->attempts += is_tried ? 1 : 0;
     kv->is_mending = false;
-    kv->mend_at = clock_mono() + RETRY_NS;
+    kv->mend_at =
+        clock_mono() + (is_in_vain ? MAX_OF((mono_ns_t)RETRY_NS, 4 * patience) : RETRY_NS);
     (void)pthread_mutex_unlock(&kv->lock);
 }
 
