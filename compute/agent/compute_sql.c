@@ -252,3 +252,23 @@ err_t compute_sql_verifier(
     PQfinish(conn);
     return err;
 }
+
+err_t compute_sql_lines(
+    const struct compute_sql *sql, const char *query, struct buf *to, struct errmsg *msg)
+{
+    PGconn *conn = open_database(sql, MAIN_DATABASE, msg);
+    if (conn == NULL) {
+        return ERR_IO;
+    }
+    PGresult *result = PQexec(conn, query);
+    err_t err = ERR_OK;
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        err = failed("ask Postgres", PQerrorMessage(conn), msg);
+    }
+    for (int i = 0; err == ERR_OK && i < PQntuples(result); i++) {
+        buf_printf(to, "%s\n", PQgetvalue(result, i, 0));
+    }
+    PQclear(result);
+    PQfinish(conn);
+    return err;
+}

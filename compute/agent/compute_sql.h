@@ -20,3 +20,7 @@ NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *
 /* Append the stored password of a role that may log in; nothing when there is none. */
 NODISCARD err_t compute_sql_verifier(
     const struct compute_sql *sql, const char *role, struct buf *verifier, struct errmsg *msg);
+
+/* Append the first column of every row, each as a line. */
+NODISCARD err_t compute_sql_lines(
+    const struct compute_sql *sql, const char *query, struct buf *to, struct errmsg *msg);

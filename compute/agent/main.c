@@ -15,6 +15,7 @@
 #include "common/io/file.h"
 #include "compute/agent/bootstrap_image.h"
 #include "compute/agent/compute.h"
+#include "compute/agent/compute_metrics.h"
 #include "compute/agent/leftovers.h"
 #include "compute/agent/verifier.h"
 
@@ -220,20 +221,38 @@ static void get_spec(struct http_context *context, struct http_request *request)
     }
 }
 
+/* Answers 404 and 503 itself. */
+static bool running_socket(struct http_request *request, char dir[PATH_SIZE], uint16_t *ret_port)
+{
+    const struct compute *compute = asked_for(request);
+    if (compute == NULL) {
+        return false;
+    }
+    if (!compute_socket(compute, dir, ret_port)) {
+        http_respond_problem(request, 503, "ERR_BUSY", "the compute is not running");
+        return false;
+    }
+    return true;
+}
+
 static void post_verifier(struct http_context *context, struct http_request *request)
 {
     (void)context;
     char dir[PATH_SIZE];
     uint16_t port = 0;
-    const struct compute *compute = asked_for(request);
-    if (compute == NULL) {
-        return;
+    if (running_socket(request, dir, &port)) {
+        verifier_answer(agent.host.sessions, dir, port, request);
     }
-    if (!compute_socket(compute, dir, &port)) {
-        http_respond_problem(request, 503, "ERR_BUSY", "the compute is not running");
-        return;
+}
+
+static void get_metrics(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    char dir[PATH_SIZE];
+    uint16_t port = 0;
+    if (running_socket(request, dir, &port)) {
+        compute_metrics_answer(agent.host.sessions, dir, port, request);
     }
-    verifier_answer(agent.host.sessions, dir, port, request);
 }
 
 static void get_computes(struct http_context *context, struct http_request *request)
@@ -305,6 +324,8 @@ static const struct http_route routes[] = {
     {"GET", "/v1/computes/{id}", get_compute, "State, port, processes and timings.", false},
     {"PUT", "/v1/computes/{id}", put_compute, "Create and start, or start again.", false},
     {"GET", "/v1/computes/{id}/spec", get_spec, "Its PUT body without passwords.", false},
+    {"GET", "/v1/computes/{id}/metrics", get_metrics,
+     "What its Postgres says of itself, for Prometheus.", false},
     {"POST", "/v1/computes/{id}/verifier", post_verifier,
      "{role}: its stored password, for a gateway.", false},
     {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},

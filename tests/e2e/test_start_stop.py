@@ -262,6 +262,33 @@ def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
                 db.query("DROP TABLE sub, kept, prepared")
 
 
+def metrics_of(branch):
+    text = http("GET", f"{branch.cluster.agent.http_url}/v1/computes/{branch.endpoint()['id']}/metrics", raw=True).decode()
+    lines = text.splitlines()
+    types = {line.split()[2]: line.split()[3] for line in lines if line.startswith("# TYPE ")}
+    values = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+    assert {name.split("{")[0] for name in values} == set(types), "a metric without a type"
+    assert len([line for line in lines if line.startswith("# TYPE ")]) == len(types), "a metric lies in two places"
+    return values
+
+
+def test_metrics_of_a_compute(cluster):
+    main = project(cluster).main()
+    with main.connect() as db:
+        before = metrics_of(main)
+        db.query("CREATE TABLE measured AS SELECT generate_series(1, 5000) i")
+        wait_for("rows are counted", lambda: metrics_of(main)['postgres_rows_inserted_total{datname="app"}'] >=
+                 before['postgres_rows_inserted_total{datname="app"}'] + 5000)
+        after = metrics_of(main)
+        assert after["postgres_wal_bytes_total"] > before["postgres_wal_bytes_total"]
+        assert after['postgres_client_sessions{state="idle"}'] >= 1
+        assert after["postgres_sessions_max"] == float(db.value("SHOW max_connections"))
+        db.query("DROP TABLE measured")
+    main.suspend()
+    assert refused(lambda: metrics_of(main)).status == 503
+    main.start()
+
+
 def test_free_space_is_known_after_a_clean_stop(cluster):
     main = project(cluster).main()
     with main.connect() as db:
