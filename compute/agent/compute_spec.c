@@ -54,7 +54,8 @@ static const char *const forced_settings[] = {
 /* The few of the extension's that only cost or save room and time. */
 static const char *const open_settings[] = {
     "anabranch.explain",          "anabranch.local_cache_max_mb", "anabranch.local_cache_mb",
-    "anabranch.prewarm_mb_per_s", "anabranch.read_ahead_blocks",
+    "anabranch.prewarm_mb_per_s", "anabranch.read_ahead_blocks",  "anabranch.relation_limit",
+    "anabranch.spill_limit_mb",
 };
 
 static bool belongs_to_the_storage(const char *name)

@@ -18,6 +18,7 @@
 #include "utils/guc.h"
 
 #include "compute/extension/backpressure.h"
+#include "compute/extension/cid_notes.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/database_size.h"
 #include "compute/extension/explain.h"
@@ -128,9 +129,11 @@ on_shmem_request(void)
 	size = add_size(size, quarantine_shmem_size());
 	size = add_size(size, rel_state_shmem_size(relation_limit));
 	size = add_size(size, spill_shmem_size(spill_limit_mb));
+	size = add_size(size, cid_notes_shmem_size());
 	size = add_size(size, 16 * PG_CACHE_LINE_SIZE);
 	RequestAddinShmemSpace(size);
-	RequestNamedLWLockTranche(LOCK_TRANCHE, REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS);
+	RequestNamedLWLockTranche(LOCK_TRANCHE, REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS +
+							  CID_NOTE_PARTITIONS);
 }
 
 static void
@@ -150,6 +153,7 @@ on_shmem_startup(void)
 	rel_state_shmem_init(relation_limit, locks);
 	spill_shmem_init(spill_limit_mb, locks + REL_PARTITIONS);
 	local_cache_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS);
+	cid_notes_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS);
 	LWLockRelease(AddinShmemInitLock);
 }
 

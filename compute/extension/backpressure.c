@@ -14,6 +14,8 @@
 #include "compute/extension/spill.h"
 
 #define NAP_MS 10
+#define HOLD_MS 1000			/* at most, for a spill that does not shrink */
+#define HOLD_STEPS 64			/* the spill grows by one of so many parts between two of these */
 #define SWEEP_SLOTS 4096
 
 int			backpressure_wal_ahead_mb;
@@ -21,11 +23,29 @@ int			backpressure_ingest_lag_mb;
 
 static ExecutorStart_hook_type next_executor_start;
 static uint32 wait_event;
+static uint32 held_in_vain_at;	/* what the spill had when holding this backend freed nothing */
+
+/*
+ * What one transaction alone fills does not shrink while it is held. It is
+ * held again only when the spill has grown by a step.
+ */
+static bool
+is_spill_pressed(void)
+{
+	uint32		used = spill_used();
+
+	if (used < spill_soft_limit())
+	{
+		held_in_vain_at = 0;
+		return false;
+	}
+	return held_in_vain_at == 0 || used >= held_in_vain_at + spill_capacity() / HOLD_STEPS;
+}
 
 static bool
 over_a_limit(void)
 {
-	if (spill_used() >= spill_soft_limit())
+	if (is_spill_pressed())
 		return true;
 	if (backpressure_wal_ahead_mb == 0)
 		return false;
@@ -74,21 +94,21 @@ hold_for_tokens(void)
 	counter_add(COUNTER_THROTTLE_LAG_US, (uint64) (GetCurrentTimestamp() - begin));
 }
 
-void
-backpressure_hold(void)
+static void
+hold_for_limits(void)
 {
 	TimestampTz begin;
 
-	if (!may_be_held())
-		return;
-	if (!has_tokens())
-		hold_for_tokens();
-	if (!over_a_limit())
-		return;
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("AnabranchThrottle");
 	begin = GetCurrentTimestamp();
 	counter_add(COUNTER_THROTTLE, 1);
+
+	/*
+	 * WAL goes out in whole pages. Nobody acknowledges the beginning of a
+	 * record whose end waits for this very backend to go on.
+	 */
+	XLogFlush(position_inserted());
 	do
 	{
 		spill_sweep(SWEEP_SLOTS, position_acked());
@@ -101,13 +121,29 @@ backpressure_hold(void)
 		 * A spill that only this transaction fills would hold it for ever.
 		 * Once all WAL is acknowledged, waiting longer frees nothing.
 		 */
-		if (spill_used() >= spill_soft_limit() &&
-			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), 1000) &&
+		if (is_spill_pressed() &&
+			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), HOLD_MS) &&
 			GetXLogWriteRecPtr() <= position_acked())
-			break;
+			held_in_vain_at = spill_used();
 	} while (over_a_limit());
 	SetLatch(MyLatch);			/* it may have been set for someone above us */
 	counter_add(COUNTER_THROTTLE_US, (uint64) (GetCurrentTimestamp() - begin));
+}
+
+void
+backpressure_hold(void)
+{
+	if (!may_be_held())
+		return;
+	if (!has_tokens())
+		hold_for_tokens();
+	if (over_a_limit())
+		hold_for_limits();
+	if (spill_used() < spill_hard_limit())
+		return;
+	spill_sweep((int) spill_capacity(), position_acked());
+	if (spill_used() >= spill_hard_limit())
+		spill_refuse();
 }
 
 static void

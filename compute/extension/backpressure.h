@@ -4,7 +4,9 @@
  * Three limits: WAL that the quorum has not acknowledged, the soft limit of
  * the spill, and WAL that the pageserver has not ingested. A statement is held
  * where it holds no lock that others need to get on: when it starts, and
- * before a relation grows. Cancel and terminate work while it is held.
+ * before a relation grows. Cancel and terminate work while it is held. At the
+ * hard limit of the spill it fails instead: waiting would not help whoever
+ * filled it.
  *
  * The last one is a token bucket: written WAL takes a token a byte, ingest
  * brings them back, the bucket holds the limit. Who finds it empty asks the

@@ -150,6 +150,7 @@ anabranch_counters(PG_FUNCTION_ARGS)
 	for (int i = 0; i < COUNTER_COUNT; i++)
 		put_row(rsinfo, counter_names[i], pg_atomic_read_u64(&counters[i]));
 	put_row(rsinfo, "spill_blocks_now", spill_used());
+	put_row(rsinfo, "spill_blocks_peak", spill_peak());
 	put_row(rsinfo, "spill_blocks_max", spill_capacity());
 	put_row(rsinfo, "cache_blocks_now", local_cache_used());
 	put_row(rsinfo, "cache_blocks_max", local_cache_limit());

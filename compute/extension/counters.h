@@ -39,6 +39,7 @@
 	X(COUNTER_SPILL_SEQUENCE, "spill_sequence_blocks") \
 	X(COUNTER_SPILL_BTREE, "spill_btree_cycle_blocks") \
 	X(COUNTER_SPILL_FSM, "spill_fsm_blocks") \
+	X(COUNTER_CID_NOTED, "command_id_noted_blocks") \
 	X(COUNTER_SPILL_SWEPT, "spill_swept_blocks") \
 	X(COUNTER_REL_EVICT, "relation_cache_evictions") \
 	X(COUNTER_UNLOGGED_CONVERT, "unlogged_conversions") \

@@ -38,6 +38,114 @@ loses_command_id(HeapTupleHeader tuple)
 }
 
 /*
+ * Whose command id a tuple carries, by what redo restores as it is. Not
+ * valid: it cannot be told. An xmax that only a hint says to be void is one
+ * that redo brings back.
+ */
+static TransactionId
+command_id_owner(HeapTupleHeader tuple)
+{
+	if ((tuple->t_infomask & HEAP_XMAX_INVALID) != 0)
+		return TransactionIdIsValid(HeapTupleHeaderGetRawXmax(tuple)) ? InvalidTransactionId :
+			HeapTupleHeaderGetRawXmin(tuple);
+	if ((tuple->t_infomask & (HEAP_XMAX_IS_MULTI | HEAP_XMAX_LOCK_ONLY)) != 0)
+		return InvalidTransactionId;
+	return HeapTupleHeaderGetRawXmax(tuple);
+}
+
+static HeapTupleHeader
+tuple_at(Page page, OffsetNumber offset)
+{
+	ItemId		item = PageGetItemId(page, offset);
+
+	return ItemIdIsNormal(item) ? (HeapTupleHeader) PageGetItem(page, item) : NULL;
+}
+
+/* Transactions that may be running and need the tuple's command id. */
+typedef struct HeapNeed
+{
+	TransactionId oldest;		/* running; asked for when it is first needed */
+	TransactionId newest;		/* that needs one */
+	MultiXactId multi;			/* newest that may have such a member */
+} HeapNeed;
+
+static bool
+needs_xid(HeapNeed *need, TransactionId xid)
+{
+	if (!TransactionIdIsNormal(xid))
+		return false;
+	if (need->oldest == InvalidTransactionId)
+		need->oldest = GetOldestActiveTransactionId();
+	if (TransactionIdPrecedes(xid, need->oldest))
+		return false;
+	if (need->newest == InvalidTransactionId || TransactionIdPrecedes(need->newest, xid))
+		need->newest = xid;
+	return true;
+}
+
+/* A member may be a running updater; do not look inside. */
+static bool
+needs_multi(HeapNeed *need, MultiXactId multi)
+{
+	if (MultiXactIdPrecedes(multi, GetOldestMultiXactId()))
+		return false;
+	if (!MultiXactIdIsValid(need->multi) || MultiXactIdPrecedes(need->multi, multi))
+		need->multi = multi;
+	return true;
+}
+
+static bool
+is_needed(HeapNeed *need, HeapTupleHeader tuple)
+{
+	bool		needed = false;
+
+	if (!loses_command_id(tuple))
+		return false;
+	if ((tuple->t_infomask & (HEAP_XMIN_COMMITTED | HEAP_XMIN_INVALID)) == 0)
+		needed |= needs_xid(need, HeapTupleHeaderGetRawXmin(tuple));
+	if ((tuple->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_COMMITTED)) == 0)
+	{
+		if ((tuple->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+			needed |= needs_xid(need, HeapTupleHeaderGetRawXmax(tuple));
+		else
+			needed |= needs_multi(need, HeapTupleHeaderGetRawXmax(tuple));
+	}
+	return needed;
+}
+
+/* Has every tuple whose command id is of `xid` this very one, plainly? */
+static bool
+is_uniform(Page page, TransactionId xid, CommandId cid)
+{
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	{
+		HeapTupleHeader tuple = tuple_at(page, offset);
+
+		if (tuple == NULL || command_id_owner(tuple) != xid)
+			continue;
+		if (HeapTupleHeaderGetRawCommandId(tuple) != cid ||
+			(tuple->t_infomask & HEAP_COMBOCID) != 0 || HeapTupleHeaderIsSpeculative(tuple))
+			return false;
+	}
+	return true;
+}
+
+void
+page_rules_set_command_id(Page page, TransactionId xid, CommandId cid)
+{
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	{
+		HeapTupleHeader tuple = tuple_at(page, offset);
+
+		if (tuple != NULL && command_id_owner(tuple) == xid)
+		{
+			tuple->t_choice.t_heap.t_field3.t_cid = cid;
+			tuple->t_infomask &= ~HEAP_COMBOCID;
+		}
+	}
+}
+
+/*
  * Command ids matter to the transaction that set them, while it runs. The
  * oldest running xid is asked for at most once a page, and only if a tuple
  * without a hint makes it necessary.
@@ -45,62 +153,39 @@ loses_command_id(HeapTupleHeader tuple)
 static void
 judge_heap(Page page, PageVerdict *verdict)
 {
-	OffsetNumber max = PageGetMaxOffsetNumber(page);
-	TransactionId oldest = InvalidTransactionId;
-	TransactionId newest = InvalidTransactionId;
+	HeapNeed	need = {0};
+	HeapTupleHeader first = NULL;	/* that is needed */
+	bool		one_owner = true;
+	TransactionId owner = InvalidTransactionId;
 
 	if (RecoveryInProgress())
 		return;					/* no transaction of ours */
 
-	for (OffsetNumber offset = FirstOffsetNumber; offset <= max; offset++)
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
 	{
-		ItemId		item = PageGetItemId(page, offset);
-		HeapTupleHeader tuple;
-		TransactionId xids[2];
-		int			xid_count = 0;
+		HeapTupleHeader tuple = tuple_at(page, offset);
 
-		if (!ItemIdIsNormal(item))
+		if (tuple == NULL || !is_needed(&need, tuple))
 			continue;
-		tuple = (HeapTupleHeader) PageGetItem(page, item);
-		if (!loses_command_id(tuple))
-			continue;
-
-		if ((tuple->t_infomask & (HEAP_XMIN_COMMITTED | HEAP_XMIN_INVALID)) == 0)
-			xids[xid_count++] = HeapTupleHeaderGetRawXmin(tuple);
-		if ((tuple->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_COMMITTED)) == 0)
+		if (first == NULL)
 		{
-			if ((tuple->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
-				xids[xid_count++] = HeapTupleHeaderGetRawXmax(tuple);
-			else
-			{
-				/* a member may be a running updater; do not look inside */
-				MultiXactId multi = HeapTupleHeaderGetRawXmax(tuple);
-
-				if (!MultiXactIdPrecedes(multi, GetOldestMultiXactId()))
-				{
-					verdict->keep |= KEEP_COMMAND_ID;
-					if (!MultiXactIdIsValid(verdict->multi) ||
-						MultiXactIdPrecedes(verdict->multi, multi))
-						verdict->multi = multi;
-				}
-			}
+			first = tuple;
+			owner = command_id_owner(tuple);
 		}
-
-		for (int i = 0; i < xid_count; i++)
-		{
-			if (!TransactionIdIsNormal(xids[i]))
-				continue;
-			if (oldest == InvalidTransactionId)
-				oldest = GetOldestActiveTransactionId();
-			if (TransactionIdPrecedes(xids[i], oldest))
-				continue;
-			verdict->keep |= KEEP_COMMAND_ID;
-			if (newest == InvalidTransactionId || TransactionIdPrecedes(newest, xids[i]))
-				newest = xids[i];
-		}
+		one_owner &= command_id_owner(tuple) == owner;
 	}
-	if (newest != InvalidTransactionId)
-		verdict->active_xid = widen(newest, ReadNextFullTransactionId());
+	if (first == NULL)
+		return;
+	verdict->keep |= KEEP_COMMAND_ID;
+	verdict->multi = need.multi;
+	if (need.newest != InvalidTransactionId)
+		verdict->active_xid = widen(need.newest, ReadNextFullTransactionId());
+	if (one_owner && TransactionIdIsNormal(owner) &&
+		is_uniform(page, owner, HeapTupleHeaderGetRawCommandId(first)))
+	{
+		verdict->note_xid = widen(owner, ReadNextFullTransactionId());
+		verdict->note_cid = HeapTupleHeaderGetRawCommandId(first);
+	}
 }
 
 static bool

@@ -31,6 +31,13 @@ typedef struct PageVerdict
 	MultiXactId multi;			/* and when this is older than the oldest */
 	FullTransactionId running_xid;	/* KEEP_BTREE ends when no snapshot or xid
 									 * as old as this is left */
+
+	/*
+	 * If valid: all that redo would lose with KEEP_COMMAND_ID is that every
+	 * tuple with a command id of this transaction has this one (cid_notes.h).
+	 */
+	FullTransactionId note_xid;
+	CommandId	note_cid;
 } PageVerdict;
 
 /* Not for all-zero pages. Takes ProcArrayLock at times, never palloc()s. */
@@ -49,3 +56,6 @@ extern PageHorizons page_rules_horizons(XLogRecPtr acked);
 
 /* Is every reason in the verdict over? With `pressed`, free space maps count as over. */
 extern bool page_rules_over(const PageVerdict *verdict, const PageHorizons *now, bool pressed);
+
+/* What note_xid and note_cid say, on the page as redo makes it. */
+extern void page_rules_set_command_id(Page page, TransactionId xid, CommandId cid);

@@ -39,6 +39,7 @@ typedef struct SpillShared
 	pg_atomic_uint32 write_count;
 	slock_t		mutex;			/* what follows */
 	uint32		high_water;		/* slots from here on were never used */
+	uint32		peak;			/* most slots that were ever used at once */
 	uint32		free_count;
 	uint32		free_slots[FLEXIBLE_ARRAY_MEMBER];
 } SpillShared;
@@ -87,6 +88,7 @@ spill_shmem_init(int limit_mb, LWLockPadded *partition_locks)
 		pg_atomic_init_u32(&shared->write_count, 0);
 		SpinLockInit(&shared->mutex);
 		shared->high_water = 0;
+		shared->peak = 0;
 		shared->free_count = shared->capacity;
 		for (uint32 i = 0; i < shared->capacity; i++)
 			shared->free_slots[i] = shared->capacity - 1 - i;	/* low ones first: a short file */
@@ -144,6 +146,7 @@ slot_take(uint32 *slot)
 	{
 		*slot = shared->free_slots[--shared->free_count];
 		shared->high_water = Max(shared->high_water, *slot + 1);
+		shared->peak = Max(shared->peak, shared->capacity - shared->free_count);
 		taken = true;
 	}
 	SpinLockRelease(&shared->mutex);
@@ -216,6 +219,17 @@ entry_make(const SpillKey *key, uint32 hash)
 }
 
 void
+spill_refuse(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the spill of this compute is full"),
+			 errdetail("It has %u pages that WAL cannot rebuild, anabranch.spill_limit_mb allows %u.",
+					   spill_used(), shared->capacity),
+			 errhint("Write less in one transaction, or raise anabranch.spill_limit_mb.")));
+}
+
+void
 spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 		  const void *page, const PageVerdict *verdict)
 {
@@ -228,11 +242,7 @@ spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 	LWLockAcquire(lock_of(hash), LW_EXCLUSIVE);
 	entry = entry_make(&key, hash);
 	if (entry == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the spill of this compute is full"),
-				 errdetail("anabranch.spill_limit_mb allows %u pages.", shared->capacity),
-				 errhint("Write less in one transaction, or raise anabranch.spill_limit_mb.")));
+		spill_refuse();
 	entry->verdict = *verdict;
 
 	/*
@@ -403,6 +413,12 @@ spill_used(void)
 }
 
 uint32
+spill_peak(void)
+{
+	return *(volatile uint32 *) &shared->peak;
+}
+
+uint32
 spill_capacity(void)
 {
 	return shared->capacity;
@@ -412,4 +428,10 @@ uint32
 spill_soft_limit(void)
 {
 	return shared->capacity / 4 * 3;
+}
+
+uint32
+spill_hard_limit(void)
+{
+	return shared->capacity / 16 * 15;
 }

@@ -4,8 +4,10 @@
  * A page in the spill is always its newest version outside the buffer pool.
  * The file lives as long as the server and is as large as its limit allows;
  * the index is in shared memory. A page is never dropped to stay within the
- * limit: near it writers are held back (backpressure.h), at it the writing
- * statement fails.
+ * limit. From the soft limit on writers are held back, at the hard limit their
+ * statements fail (backpressure.h). What is left above it is for those who
+ * evict pages of others; when that is gone, too, the eviction fails and the
+ * page stays in the buffer pool.
  *
  * Locks: one partition at a time, taken below a lock of rel_state.h.
  */
@@ -49,6 +51,12 @@ extern void spill_forget_database(Oid database, Oid tablespace);	/* invalid: in 
  */
 extern void spill_sweep(int count, XLogRecPtr acked);
 
+/* In pages. */
 extern uint32 spill_used(void);
+extern uint32 spill_peak(void);
 extern uint32 spill_capacity(void);
 extern uint32 spill_soft_limit(void);
+extern uint32 spill_hard_limit(void);
+
+/* ERROR: that the spill is full. */
+extern void spill_refuse(void) pg_attribute_noreturn();

@@ -8,6 +8,7 @@
 #include "storage/smgr.h"
 
 #include "compute/extension/backpressure.h"
+#include "compute/extension/cid_notes.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache.h"
@@ -61,23 +62,44 @@ is_rebuilt(const PageVerdict *verdict)
 	return (verdict->keep & ~KEEP_UNACKED) == 0;
 }
 
+/* Is the page's command id noted, so that the page need not be kept for it? */
+static bool
+note_command_id(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+				const PageVerdict *verdict)
+{
+	if (fork != MAIN_FORKNUM)
+		return false;
+	if ((verdict->keep & KEEP_COMMAND_ID) != 0 && FullTransactionIdIsValid(verdict->note_xid) &&
+		cid_notes_put(rlocator, block, verdict->note_xid, verdict->note_cid))
+	{
+		counter_add(COUNTER_CID_NOTED, 1);
+		return true;
+	}
+	cid_notes_forget(rlocator, block, block + 1);
+	return false;
+}
+
 /*
  * The last-written LSN goes first: once spill and local cache let go of the
  * page, every reader asks for at least this, and the cache takes no older one.
  */
 static void
 put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-		 const void *buffer, const PageVerdict *verdict)
+		 const void *buffer, const PageVerdict *judged)
 {
-	last_written_raise(rlocator, fork, block, verdict->lsn);
-	if (is_rebuilt(verdict))
+	PageVerdict verdict = *judged;
+
+	last_written_raise(rlocator, fork, block, verdict.lsn);
+	if (note_command_id(rlocator, fork, block, &verdict))
+		verdict.keep &= ~KEEP_COMMAND_ID;
+	if (is_rebuilt(&verdict))
 		local_cache_put(rlocator, fork, block, buffer);
 	else
 		local_cache_forget(rlocator, fork, block, block + 1);
-	if (verdict->keep != 0)
+	if (verdict.keep != 0)
 	{
-		count_kept(verdict->keep);
-		spill_put(rlocator, fork, block, buffer, verdict);
+		count_kept(verdict.keep);
+		spill_put(rlocator, fork, block, buffer, &verdict);
 	}
 	else
 	{
@@ -97,6 +119,8 @@ put_any_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 	}
 	/* nothing was ever logged for this block, so storage has zeros as well */
 	counter_add(COUNTER_WRITE_ZERO, 1);
+	if (fork == MAIN_FORKNUM)
+		cid_notes_forget(rlocator, block, block + 1);
 	spill_forget(rlocator, fork, block);
 	local_cache_forget(rlocator, fork, block, block + 1);
 }
@@ -298,15 +322,20 @@ read_blocks(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *stat
 			BlockNumber block, void **buffers, int count)
 {
 	uint32		wanted = 0;
+	uint32		stored;			/* by the pageserver, which does not know command ids */
 
 	StaticAssertStmt(PAGE_READ_BLOCKS_MAX == LOCAL_CACHE_CALL_BLOCKS, "one mask for both");
 	for (int i = 0; i < count; i++)
 		if (!read_unshared(rlocator, fork, state, block + (BlockNumber) i, buffers[i]))
 			wanted |= 1U << i;
+	stored = fork == MAIN_FORKNUM ? wanted : 0;
 	if (wanted != 0)
 		wanted &= ~local_cache_get(rlocator, fork, block, buffers, count, wanted);
 	if (wanted != 0)
 		read_remotely(rlocator, fork, state, block, buffers, count, wanted);
+	for (int i = 0; stored != 0 && i < count; i++)
+		if ((stored & (1U << i)) != 0)
+			cid_notes_apply(rlocator, block + (BlockNumber) i, (Page) buffers[i]);
 }
 
 static void
@@ -496,6 +525,8 @@ unlink_remote(const RelFileLocator *rlocator, ForkNumber fork)
 
 		spill_truncate(rlocator, fork, 0, end);
 		local_cache_forget(rlocator, fork, 0, end);
+		if (fork == MAIN_FORKNUM)
+			cid_notes_forget(rlocator, 0, end);
 	}
 	if (entry == NULL)
 		return;
@@ -550,6 +581,8 @@ anabranch_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber old_blocks,
 	rel_state_cut(entry, fork, nblocks, position_inserted());
 	spill_truncate(rlocator, fork, nblocks, old_blocks);
 	local_cache_forget(rlocator, fork, nblocks, old_blocks);
+	if (fork == MAIN_FORKNUM)
+		cid_notes_forget(rlocator, nblocks, old_blocks);
 	rel_state_unlock(entry);
 }
 

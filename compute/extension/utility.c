@@ -14,6 +14,7 @@
 #include "utils/syscache.h"
 
 #include "compute/extension/backpressure.h"
+#include "compute/extension/cid_notes.h"
 #include "compute/extension/local_cache.h"
 #include "compute/extension/position.h"
 #include "compute/extension/rel_state.h"
@@ -88,6 +89,7 @@ forget_moved(Oid database, Oid tablespace)
 {
 	rel_state_forget_database(database, tablespace);
 	spill_forget_database(database, tablespace);
+	cid_notes_forget_database(database, tablespace);
 	local_cache_forget_database(database);
 }
 
@@ -152,6 +154,7 @@ on_utility(PlannedStmt *planned, const char *query, bool read_only,
 	{
 		rel_state_forget_database(dropped, InvalidOid);
 		spill_forget_database(dropped, InvalidOid);
+		cid_notes_forget_database(dropped, InvalidOid);
 		local_cache_forget_database(dropped);
 	}
 	if (OidIsValid(from))
