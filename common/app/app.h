@@ -44,12 +44,16 @@ const char *app_data_dir(const struct app *app);
 void app_set_listen_port(struct app *app, uint16_t port);
 void app_stopped(struct app *app);
 
-/* Settings that every daemon has; begin your list with APP_SETTINGS(X, "7400"). */
-#define APP_SETTINGS(X, http_port_default)                                                         \
+/*
+ * Settings that every daemon has; begin your list with APP_SETTINGS(X, "7400"), or, when the work
+ * of its workers is mostly to wait, with how many there are: APP_SETTINGS_WORKERS(X, "7400", "16").
+ */
+#define APP_SETTINGS(X, http_port_default) APP_SETTINGS_WORKERS(X, http_port_default, "4")
+#define APP_SETTINGS_WORKERS(X, http_port_default, workers_default)                                \
     X(str, data_dir, "", RESTART, "folder of this process; created when missing; required")        \
     X(str, http_host, "127.0.0.1", RESTART, "address of the HTTP port")                            \
     X(u64, http_port, http_port_default, RESTART, "HTTP port; 0: any free one, see ports.json")    \
     X(str, http_token, "", RESTART, "bearer token that HTTP callers must show; empty: none")       \
     X(str, log_level, "info", RELOAD, "debug, info, warn or error")                                \
-    X(u64, worker_threads, "4", RESTART, "threads for blocking work")                              \
+    X(u64, worker_threads, workers_default, RESTART, "threads for blocking work")                  \
     X(u64, random_seed, "0", RESTART, "seed of the process's random numbers; 0: pick one")

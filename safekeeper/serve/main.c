@@ -4,7 +4,8 @@
 #include "safekeeper/serve/server.h"
 
 #define SAFEKEEPER_SETTINGS(X)                                                                     \
-    APP_SETTINGS(X, "7421")                                                                        \
+    /* They wait for the disk, which takes many syncs at a time for one. */                        \
+    APP_SETTINGS_WORKERS(X, "7421", "16")                                                          \
     X(u64, node_id, "1", RESTART, "identity among the safekeepers; not 0, never reused")           \
     X(str, listen_host, "127.0.0.1", RESTART, "address of the framed port")                        \
     X(u64, listen_port, "7411", RESTART, "framed port; 0: any free one, see ports.json")           \
