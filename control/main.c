@@ -26,6 +26,8 @@
     X(str, region_id, "local", RESTART, "region that the API reports")                             \
     X(ms, reconcile_interval_ms, "2s", RESTART, "nodes are compared with the catalog so often")    \
     X(ms, operation_timeout_ms, "600s", RESTART, "an operation is reported as failed after it")    \
+    X(ms, suspend_after_ms, "0ms", RESTART,                                                        \
+      "computes without work are suspended after it, unless their endpoint says; 0: never")        \
     X(ms, project_keep_ms, "3600s", RESTART, "operations of a deleted project are kept so long")
 
 struct control_conf {
@@ -78,6 +80,7 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
         .locale = conf.locale,
         .pg_version = conf.pg_version,
         .operation_timeout_ms = conf.operation_timeout_ms,
+        .suspend_after_ms = conf.suspend_after_ms,
         .project_keep_ms = conf.project_keep_ms,
     };
     struct nodes_options nodes = {

@@ -382,6 +382,20 @@ err_t doc_opt_u64(const struct doc *object, const char *key, uint64_t *value, st
     return is_absent(object, key) ? ERR_OK : doc_get_u64(object, key, value, msg);
 }
 
+err_t doc_opt_i64(const struct doc *object, const char *key, int64_t *value, struct errmsg *msg)
+{
+    json_t *found = NULL;
+    if (is_absent(object, key)) {
+        return ERR_OK;
+    }
+    TRY(member(object, key, "an integer", &found, msg));
+    if (!json_is_integer(found)) {
+        return wrong_type(key, "an integer", msg);
+    }
+    *value = json_integer_value(found);
+    return ERR_OK;
+}
+
 err_t doc_opt_bool(const struct doc *object, const char *key, bool *value, struct errmsg *msg)
 {
     return is_absent(object, key) ? ERR_OK : doc_get_bool(object, key, value, msg);

@@ -80,6 +80,8 @@ doc_opt_str(const struct doc *object, const char *key, const char **value, struc
 NODISCARD err_t
 doc_opt_u64(const struct doc *object, const char *key, uint64_t *value, struct errmsg *msg);
 NODISCARD err_t
+doc_opt_i64(const struct doc *object, const char *key, int64_t *value, struct errmsg *msg);
+NODISCARD err_t
 doc_opt_bool(const struct doc *object, const char *key, bool *value, struct errmsg *msg);
 NODISCARD err_t
 doc_opt_lsn(const struct doc *object, const char *key, lsn_t *value, struct errmsg *msg);

@@ -30,6 +30,7 @@
     X(u64, local_cache_mb, "1024", RESTART,                                                        \
       "disk that a compute may fill with cached pages, unless its settings say otherwise; 0: "     \
       "none")                                                                                      \
+    X(ms, activity_interval_ms, "2s", RESTART, "how often computes are asked whether they work")   \
     X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
 
 struct agent_conf {

@@ -56,6 +56,8 @@ struct compute {
     struct job roles_job, remove_job;
     struct job apply_job; /* of a spec that came while it ran */
     struct compute_spec *applying;
+    struct compute_waiter *waiter; /* of `applying` */
+    bool unapplied;                /* roles and databases are not yet as the spec wants */
     bool sync_canceled, sync_late, synced, removing, ready_late, clean_up_waits;
     struct errmsg sync_error;
     struct timer plan_timer, probe_timer, limit_timer;
@@ -456,25 +458,24 @@ static void launch(struct compute *compute)
 
 /* -- roles -- */
 
-static err_t apply(
-    const struct compute *compute,
-    const struct compute_spec *spec,
-    bool quarantine,
-    struct errmsg *msg)
-{
-    char path[PATH_SIZE];
-    struct compute_sql sql = {
-        .spec = spec,
-        .socket_dir = in_dir(compute, path, "s"),
-        .port = compute->port,
-        .quarantine = quarantine};
-    return compute_sql_apply(&sql, msg);
-}
-
+/* What cannot be dropped keeps no compute from starting; the one who wants it gone is told. */
 static err_t run_roles(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
-    return apply(compute, compute->spec, compute->spec->quarantine, &job->msg);
+    char path[PATH_SIZE];
+    struct errmsg msg;
+    struct compute_sql sql = {
+        .spec = compute->spec,
+        .socket_dir = in_dir(compute, path, "s"),
+        .port = compute->port,
+        .quarantine = compute->spec->quarantine};
+    TRY(compute_sql_apply(&sql, &job->msg));
+    err_t err = compute_sql_drop(&sql, &msg);
+    compute->unapplied = err != ERR_OK;
+    if (err != ERR_OK) {
+        log_warn(&compute->log, "%s", msg.text);
+    }
+    return ERR_OK;
 }
 
 static void done_roles(struct job *job)
@@ -499,7 +500,11 @@ static void start_roles(struct compute *compute)
 static err_t run_apply(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, apply_job);
-    return apply(compute, compute->applying, false, &job->msg);
+    char path[PATH_SIZE];
+    struct compute_sql sql = {
+        .spec = compute->applying, .socket_dir = in_dir(compute, path, "s"), .port = compute->port};
+    TRY(compute_sql_drop(&sql, &job->msg));
+    return compute_sql_apply(&sql, &job->msg);
 }
 
 static void clean_up(struct compute *compute);
@@ -507,11 +512,15 @@ static void clean_up(struct compute *compute);
 static void done_apply(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, apply_job);
+    struct compute_waiter *waiter = compute->waiter;
     if (job->result != ERR_OK) {
         log_warn(&compute->log, "roles and databases of the new spec: %s", job->msg.text);
     }
+    compute->unapplied = job->result != ERR_OK;
     compute_spec_destroy(compute->applying);
     compute->applying = NULL;
+    compute->waiter = NULL;
+    waiter->done(waiter, job->result, &job->msg);
     if (compute->clean_up_waits) {
         clean_up(compute);
     }
@@ -749,7 +758,13 @@ void compute_set_spec(struct compute *compute, struct compute_spec *spec)
     compute->spec = spec;
 }
 
-bool compute_apply_spec(struct compute *compute, struct compute_spec *spec)
+bool compute_is_unapplied(const struct compute *compute)
+{
+    return compute->unapplied || compute->applying != NULL;
+}
+
+bool compute_apply_spec(
+    struct compute *compute, struct compute_spec *spec, struct compute_waiter *waiter)
 {
     ASSERT(compute_is_running(compute));
     if (compute->applying != NULL) {
@@ -761,6 +776,7 @@ bool compute_apply_spec(struct compute *compute, struct compute_spec *spec)
     ASSERT(err == ERR_OK);
     compute_spec_destroy(compute->spec);
     compute->spec = spec;
+    compute->waiter = waiter;
     compute->apply_job.run = run_apply;
     compute->apply_job.done = done_apply;
     executor_submit(compute->host->sessions, &compute->apply_job);

@@ -38,10 +38,16 @@ NODISCARD err_t compute_create(
 /* Only while it is off: the next start is with this spec. Takes over `spec`. */
 void compute_set_spec(struct compute *compute, struct compute_spec *spec);
 /*
- * Only while it runs: make its roles and databases so, too. Takes over `spec`; false (and `spec`
- * stays the caller's) while an earlier one is being applied.
+ * Only while it runs: make its roles and databases so, too, and tell `waiter` when they are. Takes
+ * over `spec`; false (and `spec` stays the caller's) while an earlier one is being applied.
  */
-bool compute_apply_spec(struct compute *compute, struct compute_spec *spec);
+struct compute_waiter {
+    void (*done)(struct compute_waiter *waiter, err_t result, const struct errmsg *msg); /* once */
+};
+bool compute_apply_spec(
+    struct compute *compute, struct compute_spec *spec, struct compute_waiter *waiter);
+/* The last attempt to make roles and databases so did not succeed: apply the same spec again. */
+bool compute_is_unapplied(const struct compute *compute);
 
 void compute_start(struct compute *compute);
 void compute_stop(struct compute *compute, bool fast);

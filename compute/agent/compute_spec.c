@@ -264,6 +264,24 @@ static err_t parse_settings(const struct doc *body, struct compute_spec *spec, s
     return err;
 }
 
+static err_t parse_dropped(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
+{
+    static const char *const kinds[] = {"roles", "databases"};
+    spec->dropped = doc_get(body, "dropped");
+    if (spec->dropped != NULL && !doc_is_object(spec->dropped)) {
+        return err_set(msg, ERR_INVALID, "dropped: expected an object");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        const struct doc *names = doc_get(spec->dropped, kinds[i]);
+        for (size_t j = 0; j < doc_count(names); j++) {
+            if (doc_value_str(doc_at(names, j)) == NULL) {
+                return err_set(msg, ERR_INVALID, "dropped.%s: expected names", kinds[i]);
+            }
+        }
+    }
+    return ERR_OK;
+}
+
 static err_t parse_contents(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
 {
     TRY(doc_opt_bool(body, "branch", &spec->is_branch, msg));
@@ -273,6 +291,7 @@ static err_t parse_contents(const struct doc *body, struct compute_spec *spec, s
     TRY(opt_array(body, "databases", &spec->databases, msg));
     TRY(check_names(spec->roles, "roles", "password", false, msg));
     TRY(check_names(spec->databases, "databases", "owner", false, msg));
+    TRY(parse_dropped(body, spec, msg));
     return doc_opt_str(body, "superuser_password", &spec->superuser_password, msg);
 }
 

@@ -39,6 +39,7 @@ struct compute_spec {
     struct doc *settings;           /* borrowed from body; each of them may be NULL */
     struct doc *roles;
     struct doc *databases;
+    struct doc *dropped; /* {roles: [name], databases: [name]}: shall be gone */
 };
 
 /* Refs `body`. ERR_INVALID names the member. */

@@ -5,6 +5,7 @@
 
 #include "common/auth/scram.h"
 #include "common/base/log.h"
+#include "compute/agent/compute_drop.h"
 #include "compute/agent/quarantine.h"
 
 #define CONNECT_TIMEOUT_S "10"
@@ -186,7 +187,7 @@ static err_t apply_database(PGconn *conn, const struct doc *database, struct err
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "database %s", name);
 }
 
-static err_t apply_all(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
+static err_t create_all(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
 {
     TRY(apply_roles(spec, conn, msg));
     for (size_t i = 0; i < doc_count(spec->databases); i++) {
@@ -233,10 +234,29 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
         log_info(NULL, "%s: %zu subscriptions were disabled", sql->socket_dir, subscriptions);
     }
     if (err == ERR_OK) {
-        err = apply_all(sql->spec, conn, msg);
+        err = create_all(sql->spec, conn, msg);
     }
     PQfinish(conn);
     return err;
+}
+
+static err_t drop_all(const struct compute_sql *sql, PGconn *conn, struct errmsg *msg)
+{
+    const struct doc *dropped = sql->spec->dropped;
+    TRY(compute_drop_databases(conn, doc_get(dropped, "databases"), msg));
+    return compute_drop_roles(sql, connect_to, conn, doc_get(dropped, "roles"), msg);
+}
+
+err_t compute_sql_drop(const struct compute_sql *sql, struct errmsg *msg)
+{
+    if (sql->spec->dropped == NULL) {
+        return ERR_OK;
+    }
+    PGconn *conn = connect_to(sql, MAIN_DATABASE);
+    err_t err = PQstatus(conn) == CONNECTION_OK ? drop_all(sql, conn, msg)
+                                                : failed("connect", PQerrorMessage(conn), msg);
+    PQfinish(conn);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "drop");
 }
 
 err_t compute_sql_verifier(

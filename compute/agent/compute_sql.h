@@ -16,6 +16,8 @@ struct compute_sql {
 };
 
 NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg);
+/* What the spec wants gone; apart, because a compute is useful also while that cannot be done. */
+NODISCARD err_t compute_sql_drop(const struct compute_sql *sql, struct errmsg *msg);
 
 /* Append the stored password of a role that may log in; nothing when there is none. */
 NODISCARD err_t compute_sql_verifier(

@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/io/file.h"
+#include "compute/agent/activity.h"
 #include "compute/agent/bootstrap_image.h"
 #include "compute/agent/compute.h"
 #include "compute/agent/compute_metrics.h"
@@ -33,6 +34,8 @@ struct agent {
     struct compute_host host;
     struct http_context http;
     struct bootstrap_maker *maker;
+    struct activity *activity;
+    struct activity_user activity_user;
     struct list members;
     size_t count;
     bool stopping;
@@ -96,6 +99,7 @@ static void on_deleted(struct compute_host *host, struct compute *compute)
 {
     (void)host;
     struct member *member = find(compute_id(compute));
+    activity_forget(agent.activity, compute_id(compute));
     ASSERT(member != NULL && member->compute == compute);
     list_remove(&member->link);
     mem_free(member);
@@ -133,7 +137,7 @@ static bool differs_only_in_what_may_change(
     const struct compute_spec *a, const struct compute_spec *b)
 {
     static const char *const contents[] = {
-        "roles", "databases", "superuser_password", "quarantine"};
+        "roles", "databases", "dropped", "superuser_password", "quarantine"};
     static const char *const members[] = {"safekeepers", "membership_generation"};
     struct doc *first = doc_copy(a->body);
     struct doc *second = doc_copy(b->body);
@@ -152,9 +156,47 @@ static bool differs_only_in_what_may_change(
     return same;
 }
 
-/* Takes over `spec` when it answers ERR_OK. */
-static err_t renew(struct compute *compute, struct compute_spec *spec, struct errmsg *msg)
+/* A PUT that is answered when roles and databases are as it wants. */
+struct put_wait {
+    struct compute_waiter waiter;
+    struct http_request *request;
+    char id[65];
+};
+
+static void on_put_applied(struct compute_waiter *waiter, err_t result, const struct errmsg *msg)
 {
+    struct put_wait *wait = CONTAINER_OF(waiter, struct put_wait, waiter);
+    const struct member *member = find(wait->id);
+    if (result == ERR_OK && member != NULL) {
+        http_respond_json(wait->request, 200, compute_status(member->compute));
+    } else {
+        http_respond_error(wait->request, result == ERR_OK ? ERR_CANCELED : result, msg);
+    }
+    mem_free(wait);
+}
+
+static bool apply(struct compute *compute, struct compute_spec *spec, struct http_request *request)
+{
+    struct put_wait *wait = MEM_NEW(struct put_wait);
+    wait->waiter.done = on_put_applied;
+    wait->request = request;
+    (void)snprintf(wait->id, sizeof(wait->id), "%s", compute_id(compute));
+    if (!compute_apply_spec(compute, spec, &wait->waiter)) {
+        mem_free(wait);
+        return false;
+    }
+    return true;
+}
+
+/* Takes over `spec` when it answers ERR_OK; `*ret_waits`: the request is answered later. */
+static err_t renew(
+    struct compute *compute,
+    struct compute_spec *spec,
+    struct http_request *request,
+    bool *ret_waits,
+    struct errmsg *msg)
+{
+    bool same = compute_spec_equal(compute_spec_of(compute), spec);
     if (compute_is_going(compute)) {
         return err_set(msg, ERR_BUSY, "compute %s is being deleted", compute_id(compute));
     }
@@ -163,16 +205,16 @@ static err_t renew(struct compute *compute, struct compute_spec *spec, struct er
         compute_start(compute);
         return ERR_OK;
     }
-    if (compute_spec_equal(compute_spec_of(compute), spec)) {
+    if (same && !(compute_is_running(compute) && compute_is_unapplied(compute))) {
         compute_start(compute); /* of interest only while it is being stopped */
         compute_spec_destroy(spec);
         return ERR_OK;
     }
     if (compute_is_running(compute) &&
         differs_only_in_what_may_change(compute_spec_of(compute), spec)) {
-        return compute_apply_spec(compute, spec)
-                   ? ERR_OK
-                   : err_set(msg, ERR_BUSY, "an earlier change of roles is under way");
+        *ret_waits = apply(compute, spec, request);
+        return *ret_waits ? ERR_OK
+                          : err_set(msg, ERR_BUSY, "an earlier change of roles is under way");
     }
     return err_set(
         msg, ERR_EXISTS, "compute %s exists with another spec: stop it first", compute_id(compute));
@@ -186,17 +228,22 @@ static void put_compute(struct http_context *context, struct http_request *reque
     struct compute_spec *spec = NULL;
     const char *id = http_request_param(request, "id");
     struct member *member = find(id);
+    bool waits = false;
     err_t err = agent.stopping ? err_set(&msg, ERR_CANCELED, "the agent is stopping") : ERR_OK;
     err = err != ERR_OK ? err : http_request_json(request, &body, &msg);
     err = err != ERR_OK ? err : compute_spec_parse(body, &spec, &msg);
     if (err == ERR_OK) {
-        err = member == NULL ? add(id, spec, &msg) : renew(member->compute, spec, &msg);
+        err = member == NULL ? add(id, spec, &msg)
+                             : renew(member->compute, spec, request, &waits, &msg);
         if (err != ERR_OK) {
             compute_spec_destroy(spec);
         }
     }
     if (err != ERR_OK) {
         http_respond_error(request, err, &msg);
+        return;
+    }
+    if (waits) {
         return;
     }
     struct compute *compute = find(id)->compute;
@@ -255,13 +302,37 @@ static void get_metrics(struct http_context *context, struct http_request *reque
     }
 }
 
+/* -- activity -- */
+
+static const struct compute *find_running(struct activity_user *user, const char *id)
+{
+    (void)user;
+    const struct member *member = find(id);
+    return member != NULL && compute_is_running(member->compute) ? member->compute : NULL;
+}
+
+static void each_id(struct activity_user *user, struct activity *activity)
+{
+    (void)user;
+    LIST_FOR_EACH(&agent.members, link)
+    {
+        activity_ask(activity, compute_id(CONTAINER_OF(link, struct member, link)->compute));
+    }
+}
+
+static struct doc *status_of(const struct compute *compute)
+{
+    uint64_t idle_ms = activity_idle_ms(agent.activity, compute_id(compute));
+    return doc_set_int(compute_status(compute), "idle_ms", (int64_t)idle_ms);
+}
+
 static void get_computes(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct doc *list = doc_array();
     LIST_FOR_EACH(&agent.members, link)
     {
-        (void)doc_push(list, compute_status(CONTAINER_OF(link, struct member, link)->compute));
+        (void)doc_push(list, status_of(CONTAINER_OF(link, struct member, link)->compute));
     }
     http_respond_json(request, 200, doc_set(doc_object(), "computes", list));
 }
@@ -433,6 +504,9 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(open_way(data_dir, msg));
     TRY(open_way(agent.host.computes_dir, msg));
     TRY(executor_create(agent.host.loop, SESSION_THREADS, &agent.host.sessions, msg));
+    agent.activity_user = (struct activity_user){.find_running = find_running, .each_id = each_id};
+    agent.activity = activity_create(
+        agent.host.loop, agent.host.sessions, conf.activity_interval_ms, &agent.activity_user);
     agent.maker = bootstrap_maker_create(&agent.host, data_dir);
     http_server_add_routes(app_http(app), routes, ARRAY_LEN(routes), &agent.http);
     return ERR_OK;
@@ -443,6 +517,7 @@ static void stop(struct app *app)
 {
     (void)app;
     agent.stopping = true;
+    activity_stop(agent.activity);
     bootstrap_maker_stop(agent.maker, check_stopped);
     LIST_FOR_EACH(&agent.members, link)
     {

@@ -322,7 +322,51 @@ static void record_endpoint(const struct committing *committing, struct endpoint
     end_operations(committing, &endpoint->running, STATUS_FINISHED, "");
 }
 
-static void commit_endpoint(const struct committing *committing, struct endpoint *endpoint)
+/* Nobody has worked on it, and no gateway has let anybody in, for as long as its endpoint says. */
+bool endpoint_may_sleep(const struct reconciler *reconciler, const struct endpoint *endpoint)
+{
+    uint64_t after_ms = endpoint->row.suspend_timeout_seconds * 1000;
+    uint64_t idle_ms = endpoint->idle_ms;
+    if (after_ms == 0) {
+        after_ms = reconciler->options.suspend_after_ms;
+    }
+    if (endpoint->connected_at != 0) {
+        idle_ms = MIN_OF(idle_ms, (clock_mono() - endpoint->connected_at) / NS_PER_MS);
+    }
+    return endpoint->row.wanted == ENDPOINT_ACTIVE && endpoint->seen == COMPUTE_RUNNING &&
+           list_is_empty(&endpoint->running) && !endpoint->row.never_suspends && after_ms != 0 &&
+           idle_ms >= after_ms;
+}
+
+/* The same rows that a POST .../suspend puts. */
+static void put_to_sleep(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct endpoint_row row = endpoint->row;
+    row.wanted = ENDPOINT_IDLE;
+    row.last_error[0] = '\0';
+    log_info(
+        NULL, "endpoint %s: no work for %" PRIu64 " s, suspending it", row.id,
+        endpoint->idle_ms / 1000);
+    endpoint->idle_ms = 0;
+    store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
+    new_operation(committing, endpoint->branch, ACTION_SUSPEND_COMPUTE, row.id);
+}
+
+/* Reached with everything that the branch wants: what it wanted gone is gone. */
+static bool forgets_dropped(const struct endpoint *endpoint)
+{
+    return endpoint->row.type == ENDPOINT_READ_WRITE && endpoint->row.wanted == ENDPOINT_ACTIVE &&
+           endpoint->branch->row.dropped != NULL;
+}
+
+static void forget_dropped(const struct committing *committing, const struct branch *branch)
+{
+    struct branch_row row = branch->row;
+    row.dropped = NULL;
+    store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
+}
+
+static void commit_endpoint(struct committing *committing, struct endpoint *endpoint)
 {
     struct plan_endpoint_view view;
     struct plan plan;
@@ -330,6 +374,16 @@ static void commit_endpoint(const struct committing *committing, struct endpoint
     plan_endpoint(&view, &plan);
     if (plan_has(&plan, PLAN_GIVE_WAY)) {
         give_way(committing, endpoint);
+    } else if (endpoint_may_sleep(committing->reconciler, endpoint)) {
+        put_to_sleep(committing, endpoint);
+    } else if (plan_has(&plan, PLAN_COMMIT) && forgets_dropped(endpoint)) {
+        committing->full = true; /* it touches another object's row: alone in its commit */
+        if (committing->change->count == 0) {
+            record_endpoint(committing, endpoint);
+            forget_dropped(committing, endpoint->branch);
+        } else {
+            list_push_back(&committing->reconciler->commit_endpoints, &endpoint->in_commit);
+        }
     } else if (plan_has(&plan, PLAN_COMMIT)) {
         record_endpoint(committing, endpoint);
     } else if (plan_has(&plan, PLAN_PURGE) && !endpoint->attempt.running) {

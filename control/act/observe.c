@@ -313,6 +313,16 @@ static void observe_computes(
             if (!endpoint->attempt.running) {
                 observe_compute(endpoint, status);
             }
+            endpoint->idle_ms = 0;
+            err_ignore(
+                doc_opt_u64(status, "idle_ms", &endpoint->idle_ms, NULL), "then it is not idle");
+            if (endpoint_may_sleep(reconciler, endpoint)) {
+                mark_for_commit(
+                    reconciler, &(struct target){
+                                    .project = endpoint->project,
+                                    .branch = endpoint->branch,
+                                    .endpoint = endpoint});
+            }
         } else if (id != NULL && endpoint == NULL) {
             stop_orphan(reconciler, node, id, doc_value_str(doc_get(status, "tenant")));
         }

@@ -19,6 +19,7 @@ struct reconcile_options {
     const char *locale;              /* of bootstrap images */
     uint64_t pg_version;
     uint64_t operation_timeout_ms; /* an operation that is not done by then is reported as failed */
+    uint64_t suspend_after_ms;     /* computes without work, unless their endpoint says; 0: never */
     uint64_t project_keep_ms;      /* operations of a deleted project can be asked for so long */
 };
 

@@ -219,6 +219,9 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
     doc_set(
         body, "databases",
         branch->row.databases == NULL ? doc_array() : doc_copy(branch->row.databases));
+    if (branch->row.dropped != NULL) {
+        doc_set(body, "dropped", doc_copy(branch->row.dropped));
+    }
     return body;
 }
 

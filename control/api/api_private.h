@@ -34,7 +34,8 @@ struct mutation {
     row_id_t project_id, branch_id, endpoint_id;
     row_id_t operations[OPERATIONS_PER_MUTATION_MAX];
     size_t operation_count;
-    row_text_t name; /* of a role or database */
+    row_text_t name;     /* of a role or database */
+    struct doc *deleted; /* what a DELETE answers with; freed with the mutation */
 
     /* Of a branch that is created: where. */
     lsn_t start_lsn;

@@ -66,6 +66,7 @@ static err_t fill_branch(
     memcpy(row->parent_id, parent->row.id, sizeof row->parent_id);
     row->roles = parent->row.roles; /* borrowed: mutation_put takes its own references */
     row->databases = parent->row.databases;
+    row->dropped = parent->row.dropped;
     return choose_safekeepers(mutation, &row->safekeepers, msg);
 }
 

@@ -57,10 +57,11 @@ static void on_verifier(struct node_call *call)
         fail(connect, 503, "COMPUTE_NOT_READY", call->msg.text);
         return;
     }
-    const struct endpoint *endpoint = endpoint_of(connect);
+    struct endpoint *endpoint = endpoint_of(connect);
     if (endpoint == NULL) {
         return;
     }
+    endpoint->connected_at = clock_mono();
     const struct node *agent = nodes_find(connect->api->nodes, NODE_AGENT, endpoint->row.agent);
     const char *verifier = doc_value_str(doc_get(call->body, "verifier"));
     struct doc *doc = doc_object();

@@ -5,6 +5,7 @@
 #include "control/model/name.h"
 
 #define ENDPOINTS_PER_BRANCH_MAX 20
+#define SUSPEND_SECONDS_MAX      604800 /* a week */
 
 /* ---- create ---- */
 
@@ -22,6 +23,22 @@ static err_t choose_port(
         mutation->ports_taken = *ret_port;
     }
     return err;
+}
+
+/* -1: never; 0: as control is set; else so many seconds without work. */
+static err_t read_suspend_timeout(
+    struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
+{
+    int64_t seconds = row->never_suspends ? -1 : (int64_t)row->suspend_timeout_seconds;
+    TRY(doc_opt_i64(wish, "suspend_timeout_seconds", &seconds, msg));
+    if (seconds < -1 || seconds > SUSPEND_SECONDS_MAX) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg, "suspend_timeout_seconds: expected -1 to %d",
+            SUSPEND_SECONDS_MAX);
+    }
+    row->never_suspends = seconds < 0;
+    row->suspend_timeout_seconds = seconds < 0 ? 0 : (uint64_t)seconds;
+    return ERR_OK;
 }
 
 static err_t fill_endpoint(
@@ -46,7 +63,7 @@ static err_t fill_endpoint(
             mutation, 400, "BAD_REQUEST", msg, "pg_settings: expected an object");
     }
     snprintf(row->name, sizeof row->name, "%s", name);
-    return ERR_OK;
+    return read_suspend_timeout(mutation, wish, row, msg);
 }
 
 err_t put_endpoint(
@@ -268,6 +285,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
         return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "name: too long");
     }
     memmove(row.name, name, strlen(name) + 1);
+    TRY(read_suspend_timeout(mutation, wish, &row, msg));
     if (doc_is_object(doc_get(settings, "pg_settings"))) {
         row.settings = doc_get(settings, "pg_settings");
     }

@@ -14,6 +14,12 @@ struct api *api_of(struct http_context *context)
     return CONTAINER_OF(context, struct api, http);
 }
 
+static void mutation_free(struct mutation *mutation)
+{
+    doc_unref(mutation->deleted);
+    mem_free(mutation);
+}
+
 static err_t prepare(struct change *change, struct errmsg *msg)
 {
     struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
@@ -29,12 +35,12 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
     }
     if (mutation->then != NULL) {
         struct mutation_then *then = mutation->then;
-        mem_free(mutation);
+        mutation_free(mutation);
         then->done(then, ERR_OK, NULL);
         return;
     }
     http_respond_json(mutation->request, mutation->ok_status, mutation->answer(mutation));
-    mem_free(mutation);
+    mutation_free(mutation);
 }
 
 struct mutation *mutation_create(
@@ -77,7 +83,7 @@ void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *ms
     } else {
         http_respond_error(mutation->request, err, msg);
     }
-    mem_free(mutation);
+    mutation_free(mutation);
 }
 
 err_t mutation_refuse(

@@ -101,6 +101,7 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     row.change_disks = NULL;
     row.roles = source->row.roles; /* borrowed: mutation_put takes its own references */
     row.databases = source->row.databases;
+    row.dropped = source->row.dropped;
     TRY(choose_safekeepers(mutation, &row.safekeepers, msg));
     snprintf(
         row.parent_id, sizeof row.parent_id, "%s",

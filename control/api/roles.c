@@ -141,7 +141,15 @@ static void get_database(struct http_context *context, struct http_request *requ
     }
 }
 
-/* ---- create ---- */
+/* ---- create and delete ---- */
+
+/* A copy of the element; takes over `views`. */
+static struct doc *deleted_from(struct doc *views, const char *name)
+{
+    struct doc *found = doc_copy(find_named(views, name));
+    doc_unref(views);
+    return found;
+}
 
 /* Docs in rows never change: a new list, with the elements of the old one. */
 static struct doc *list_with(const struct doc *old, struct doc *added)
@@ -184,6 +192,141 @@ static err_t check_room(
     return ERR_OK;
 }
 
+static struct doc *list_without(const struct doc *old, const char *name)
+{
+    struct doc *list = doc_array();
+    for (size_t i = 0; i < doc_count(old); i++) {
+        const char *here = doc_value_str(doc_get(doc_at(old, i), "name"));
+        if (here == NULL || strcmp(here, name) != 0) {
+            doc_push(list, doc_ref(doc_at(old, i)));
+        }
+    }
+    return list;
+}
+
+static bool is_dropped(const struct branch *branch, const char *kinds, const char *name)
+{
+    const struct doc *names = doc_get(branch->row.dropped, kinds);
+    for (size_t i = 0; i < doc_count(names); i++) {
+        const char *here = doc_value_str(doc_at(names, i));
+        if (here != NULL && strcmp(here, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A copy with one name more. Emptied when a compute has made them go: see commit.c. */
+static struct doc *dropped_with(const struct branch *branch, const char *kinds, const char *name)
+{
+    struct doc *dropped =
+        branch->row.dropped == NULL ? doc_object() : doc_copy(branch->row.dropped);
+    if (doc_get(dropped, kinds) == NULL) {
+        doc_set(dropped, kinds, doc_array());
+    }
+    doc_push(doc_get(dropped, kinds), doc_str(name));
+    return dropped;
+}
+
+/* Until a compute has dropped the old one, the new one would be taken for it. */
+static err_t check_not_leaving(
+    struct mutation *mutation,
+    const struct branch *branch,
+    const char *kinds,
+    const char *name,
+    struct errmsg *msg)
+{
+    return is_dropped(branch, kinds, name)
+               ? mutation_refuse(
+                     mutation, 423, "STILL_LEAVING", msg,
+                     "\"%s\" was deleted and no compute of the branch has dropped it yet", name)
+               : ERR_OK;
+}
+
+/* Only a compute can drop something: one that sleeps is started for it. */
+static void put_drop(struct mutation *mutation, struct branch *branch, struct branch_row *row)
+{
+    mutation_put(mutation, ROW_BRANCH, row);
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (!endpoint_is_live(endpoint) || endpoint->row.type != ENDPOINT_READ_WRITE) {
+            continue;
+        }
+        if (endpoint->row.wanted == ENDPOINT_IDLE) {
+            struct endpoint_row started = endpoint->row;
+            started.wanted = ENDPOINT_ACTIVE;
+            mutation_cancel_running(mutation, &endpoint->running);
+            mutation_put(mutation, ROW_ENDPOINT, &started);
+            mutation_operation(
+                mutation, row->project_id, ACTION_START_COMPUTE, row->id, endpoint->row.id);
+        }
+        mutation_operation(
+            mutation, row->project_id, ACTION_APPLY_CONFIG, row->id, endpoint->row.id);
+    }
+}
+
+static err_t decide_delete_role(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    if (find_named(branch->row.roles, mutation->name) == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "role %s not found", mutation->name);
+    }
+    for (size_t i = 0; i < doc_count(branch->row.databases); i++) {
+        const struct doc *database = doc_at(branch->row.databases, i);
+        const char *owner = doc_value_str(doc_get(database, "owner"));
+        if (owner != NULL && strcmp(owner, mutation->name) == 0) {
+            return mutation_refuse(
+                mutation, 422, "ROLE_OWNS_DATABASE", msg,
+                "role \"%s\" owns the database \"%s\": delete that, or give it to another role",
+                owner, doc_value_str(doc_get(database, "name")));
+        }
+    }
+    mutation->deleted = deleted_from(view_roles(branch), mutation->name);
+    struct branch_row row = branch->row;
+    row.roles = list_without(branch->row.roles, mutation->name);
+    row.dropped = dropped_with(branch, "roles", mutation->name);
+    put_drop(mutation, branch, &row);
+    doc_unref(row.roles);
+    doc_unref(row.dropped);
+    return ERR_OK;
+}
+
+static err_t decide_delete_database(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    if (find_named(branch->row.databases, mutation->name) == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "database %s not found", mutation->name);
+    }
+    mutation->deleted = deleted_from(view_databases(branch), mutation->name);
+    struct branch_row row = branch->row;
+    row.databases = list_without(branch->row.databases, mutation->name);
+    row.dropped = dropped_with(branch, "databases", mutation->name);
+    put_drop(mutation, branch, &row);
+    doc_unref(row.databases);
+    doc_unref(row.dropped);
+    return ERR_OK;
+}
+
+/* The object as it was last. */
+static struct doc *answer_deleted(struct mutation *mutation, const char *kind)
+{
+    struct doc *doc = doc_set(doc_object(), kind, mutation->deleted);
+    mutation->deleted = NULL;
+    return doc_set(doc, "operations", view_operations_of(mutation));
+}
+
+static struct doc *answer_deleted_role(struct mutation *mutation)
+{
+    return answer_deleted(mutation, "role");
+}
+
+static struct doc *answer_deleted_database(struct mutation *mutation)
+{
+    return answer_deleted(mutation, "database");
+}
+
 static err_t decide_role(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *branch = NULL;
@@ -194,6 +337,7 @@ static err_t decide_role(struct mutation *mutation, struct errmsg *msg)
     TRY(doc_get_str(wish, "name", &name, msg));
     TRY(check_role_name(mutation, name, msg));
     TRY(check_room(mutation, branch->row.roles, "role", name, msg));
+    TRY(check_not_leaving(mutation, branch, "roles", name, msg));
     struct branch_row row = branch->row;
     row.roles = list_with(branch->row.roles, new_role(name));
     put_contents(mutation, branch, &row);
@@ -233,6 +377,7 @@ static err_t decide_database(struct mutation *mutation, struct errmsg *msg)
     TRY(doc_get_str(wish, "owner_name", &owner, msg));
     TRY(check_database_name(mutation, name, msg));
     TRY(check_room(mutation, branch->row.databases, "database", name, msg));
+    TRY(check_not_leaving(mutation, branch, "databases", name, msg));
     if (find_named(branch->row.roles, owner) == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "role %s not found", owner);
     }
@@ -311,6 +456,31 @@ static void post_database(struct http_context *context, struct http_request *req
     }
 }
 
+static void start_delete(
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
+    mutation_answer_fn answer,
+    const char *parameter)
+{
+    struct mutation *mutation = make_mutation(context, request, decide, answer, 200);
+    if (mutation != NULL) {
+        const char *name = http_request_param(request, parameter);
+        snprintf(mutation->name, sizeof mutation->name, "%s", name);
+        mutation_submit(mutation);
+    }
+}
+
+static void delete_role(struct http_context *context, struct http_request *request)
+{
+    start_delete(context, request, decide_delete_role, answer_deleted_role, "role");
+}
+
+static void delete_database(struct http_context *context, struct http_request *request)
+{
+    start_delete(context, request, decide_delete_database, answer_deleted_database, "database");
+}
+
 #define B "/api/v2/projects/{project}/branches/{branch}"
 const struct http_route role_routes[] = {
     ROUTE("GET", B "/roles", list_roles, "roles of a branch"),
@@ -318,8 +488,10 @@ const struct http_route role_routes[] = {
     ROUTE("GET", B "/roles/{role}", get_role, "one role"),
     ROUTE("GET", B "/roles/{role}/reveal_password", reveal_password, "its password"),
     ROUTE("POST", B "/roles/{role}/reset_password", post_password, "give it a new password"),
+    ROUTE("DELETE", B "/roles/{role}", delete_role, "drop it; what it owned goes to others"),
     ROUTE("GET", B "/databases", list_databases, "databases of a branch"),
     ROUTE("POST", B "/databases", post_database, "create a database for a role"),
     ROUTE("GET", B "/databases/{database}", get_database, "one database"),
+    ROUTE("DELETE", B "/databases/{database}", delete_database, "drop it, with its sessions"),
 };
 const size_t role_route_count = ARRAY_LEN(role_routes);

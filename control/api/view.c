@@ -248,7 +248,9 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
     doc_set_str(doc, "pooler_mode", "transaction");
     doc_set_bool(doc, "disabled", false);
     doc_set_bool(doc, "passwordless_access", false);
-    doc_set_int(doc, "suspend_timeout_seconds", -1);
+    doc_set_int(
+        doc, "suspend_timeout_seconds",
+        row->never_suspends ? -1 : (int64_t)row->suspend_timeout_seconds);
     doc_set_str(doc, "provisioner", "k8s-pod");
     doc_set_str(doc, "creation_source", "console");
     set_time_or_null(doc, "started_at", row->started_at);

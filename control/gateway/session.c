@@ -72,6 +72,8 @@ struct session {
     struct address address;
     char role[PG_NAME_SIZE];
     bool role_exists, retried;
+    bool is_leaving; /* the compute says that it is going down, or has not come up */
+    bool greeted;    /* the compute let us in: what it says goes to the client */
     struct route_ask ask;
     bool asking;
 
@@ -521,8 +523,10 @@ static void connect_server(struct session *session)
 static void lost_before_relay(struct session *session, const struct errmsg *msg)
 {
     routes_forget(session->sessions->routes, &session->address, session->role);
-    if (session->state == SESSION_CONNECT && !session->retried) {
+    if (!session->retried) {
         session->retried = true;
+        session->state = SESSION_CONNECT;
+        buf_clear(&session->from_server);
         session->ask.again = true;
         session->asking = true;
         route_ask_start(session->sessions->routes, &session->ask);
@@ -542,7 +546,6 @@ static void on_server_open(struct stream_user *user)
     if (session->state == SESSION_CONNECT) {
         session->state = SESSION_SERVE;
         stream_send(user->stream, buf_view(&session->startup));
-        buf_deinit(&session->startup);
     }
 }
 
@@ -572,6 +575,7 @@ static err_t take_authentication(struct session *session, struct bytes body, str
     struct bytes rest = bytes_of(body.data + 4, body.size - 4);
     switch (code) {
     case PG_AUTH_OK:
+        session->greeted = true;
         pg_put_authentication(
             stream_send_buffer(session->client.stream), PG_AUTH_OK, bytes_of(NULL, 0));
         break;
@@ -628,6 +632,18 @@ static void take_key_data(struct session *session, struct bytes body)
     }
 }
 
+/* It was suspended a moment ago, or is starting: control is asked, which waits for it. */
+static bool is_going_or_coming(struct session *session, const struct pg_message *message)
+{
+    char code[6];
+    char text[100];
+    if (message->type != PG_ERROR_RESPONSE || session->greeted || session->retried) {
+        return false;
+    }
+    pg_error_fields(message->body, code, text, sizeof text);
+    return strcmp(code, CODE_NO_COMPUTE) == 0;
+}
+
 /* True: look again. */
 static bool take_greeting(struct session *session)
 {
@@ -635,6 +651,11 @@ static bool take_greeting(struct session *session)
     struct errmsg msg;
     err_t err = pg_message_parse(buf_view(&session->from_server), MIB, &message, &msg);
     if (err == ERR_OK && message.size == 0) {
+        return false;
+    }
+    if (err == ERR_OK && is_going_or_coming(session, &message)) {
+        session->is_leaving = true;
+        stream_abort(session->server.stream);
         return false;
     }
     if (err == ERR_OK && message.type == PG_AUTHENTICATION) {
@@ -765,9 +786,8 @@ static void on_server_closed(
 {
     struct session *session = CONTAINER_OF(user, struct session, server);
     (void)ended; /* Postgres says why in a message, which has gone to the client already */
-    if (session->state == SESSION_CONNECT) {
-        lost_before_relay(session, msg);
-    } else if (reason != ERR_OK && session->state == SESSION_SERVE) {
+    bool is_early = session->state == SESSION_CONNECT || session->state == SESSION_SERVE;
+    if (is_early && !session->greeted && (reason != ERR_OK || session->is_leaving)) {
         lost_before_relay(session, msg);
     }
     if (session->state != SESSION_CONNECT) {

@@ -152,7 +152,8 @@ static err_t apply_branch(
             TRY(change_timeline(model, branch, row->timeline, msg));
         }
         /* Rows share what did not change. */
-        if (branch->row.roles != row->roles || branch->row.databases != row->databases) {
+        if (branch->row.roles != row->roles || branch->row.databases != row->databases ||
+            branch->row.dropped != row->dropped) {
             FOR_EACH_ENDPOINT_OF(branch, endpoint)
             {
                 endpoint->wish++;

@@ -87,6 +87,7 @@ extern const char *const operation_status_names[];
  * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
+ * dropped: {roles: [name], databases: [name]} that a compute still has to make go.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -112,7 +113,8 @@ extern const char *const operation_status_names[];
     X(doc, change_disks, NULL)                                                                     \
     X(nodes, left_safekeepers, NULL)                                                               \
     X(bool, is_ephemeral, NULL)                                                                    \
-    X(bool, is_cut_off, NULL)
+    X(bool, is_cut_off, NULL)                                                                      \
+    X(doc, dropped, NULL)
 
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -126,7 +128,9 @@ extern const char *const operation_status_names[];
     X(time, started_at, NULL)                                                                      \
     X(time, suspended_at, NULL)                                                                    \
     X(long, last_error, NULL)                                                                      \
-    X(id, source_branch_id, NULL)
+    X(id, source_branch_id, NULL)                                                                  \
+    X(u64, suspend_timeout_seconds, NULL)                                                          \
+    X(bool, never_suspends, NULL)
 
 #define OPERATION_FIELDS(X)                                                                        \
     ROW_HEAD_FIELDS(X)                                                                             \

@@ -1,5 +1,4 @@
 """The Postgres port of the cluster: TLS, log-in, routing by host name, waking, cancelling."""
-import os
 import socket
 import ssl
 import struct
@@ -7,7 +6,7 @@ import threading
 import urllib.parse
 
 import pq
-from cluster import Cluster, http, wait_for
+from cluster import ApiError, Cluster, http, wait_for
 
 
 def with_gateway(build):
@@ -111,6 +110,62 @@ def check_password_changed_by_sql(client):
         assert db.value("SELECT current_user") == "reader"
 
 
+def check_roles_and_databases_go(client, branch):
+    project, path = branch.project, f"/branches/{branch.id}"
+    made = project.api("POST", path + "/roles", {"role": {"name": "gone"}})
+    project.wait_operations(made)
+    project.wait_operations(project.api(
+        "POST", path + "/databases", {"database": {"name": "short", "owner_name": "gone"}}))
+    owned = client.uri.replace("/app?", "/short?")
+    with pq.connect(owned): # a session in its database, things of the role in another's
+        as_gone = {f"//app:{urllib.parse.urlsplit(client.uri).password}": f"//gone:{made['role']['password']}"}
+        with client.connect() as app:
+            app.query("GRANT CREATE ON SCHEMA public TO gone")
+        with client.connect(swap=as_gone) as gone:
+            gone.query("CREATE TABLE of_gone AS SELECT 7 AS i")
+        refused = None
+        try:
+            project.api("DELETE", path + "/roles/gone")
+        except ApiError as error:
+            refused = error.body["code"]
+        assert refused == "ROLE_OWNS_DATABASE", refused
+        branch.suspend() # what has to drop them is started for it
+        for kind in ("databases/short", "roles/gone"):
+            answer = project.api("DELETE", f"{path}/{kind}")
+            assert answer[kind.split("/")[0][:-1]]["name"] == kind.split("/")[1]
+            project.wait_operations(answer)
+    with client.connect() as db:
+        assert db.value("SELECT count(*) FROM pg_database WHERE datname = 'short'") == "0"
+        assert db.value("SELECT count(*) FROM pg_roles WHERE rolname = 'gone'") == "0"
+        assert db.value("SELECT i FROM of_gone") == "7" # it is app's now
+    project.wait_operations(project.api("POST", path + "/roles", {"role": {"name": "gone"}}))
+    names = [role["name"] for role in project.api("GET", path + "/roles")["roles"]]
+    assert sorted(names) == ["app", "gone"], names
+
+
+def check_sleeps_without_work(client, branch):
+    ident = branch.endpoint()["id"]
+    path, slept = f"/endpoints/{ident}", []
+
+    def idle_ms():
+        computes = http("GET", branch.cluster.agent.http_url + "/v1/computes")["computes"]
+        return next(compute["idle_ms"] for compute in computes if compute["id"] == ident)
+
+    with client.connect() as idle, client.connect() as db: # one that only waits keeps nobody awake
+        wait_for("the agent sees that nobody works", lambda: idle_ms() > 0)
+        worker = threading.Thread(target=lambda: slept.append(db.value("SELECT count(*) FROM pg_sleep(5)")))
+        worker.start()
+        wait_for("the agent sees the work", lambda: idle_ms() == 0)
+        branch.project.api("PATCH", path, {"endpoint": {"suspend_timeout_seconds": 1}})
+        worker.join()
+        assert slept == ["1"]
+        wait_for("it sleeps", lambda: branch.endpoint()["current_state"] == "idle", 60)
+        assert idle.pid > 0 # was open all the time
+    with client.connect() as db:
+        assert db.value("SELECT 1") == "1"
+    branch.project.api("PATCH", path, {"endpoint": {"suspend_timeout_seconds": -1}})
+
+
 def test_gateway(build):
     cluster = with_gateway(build)
     try:
@@ -121,6 +176,8 @@ def test_gateway(build):
         check_wakes(client, branch)
         check_cancel(client)
         check_password_changed_by_sql(client)
+        check_roles_and_databases_go(client, branch)
+        check_sleeps_without_work(client, branch)
         check_control_away(cluster, client)
         check_bad_bytes(cluster, client)
     finally:

@@ -375,8 +375,8 @@ static void print_control(const struct cluster *cluster, struct buf *to)
     unsigned base = cluster->port_base;
     if (cluster->gateway[0] != '\0') {
         buf_printf(
-            to, "\"\ngateway_host = \"%s\"\ngateway_port = \"%u", cluster->gateway,
-            base + PORT_GATEWAY);
+            to, "\"\nsuspend_after_ms = 300s\ngateway_host = \"%s\"\ngateway_port = \"%u",
+            cluster->gateway, base + PORT_GATEWAY);
     }
     buf_printf(
         to, "\"\npageservers = \"1@" HOST ":%u/%u\"\nagents = \"1@" HOST ":%u\"\n",
