@@ -63,18 +63,18 @@ static void forget_channel(struct feed_channel *channel)
     channel->number = 0;
 }
 
-static void lose_channel(struct feed_channel *channel, const char *why)
+static void lose_channel(struct feed_channel *channel, err_t err, const char *why)
 {
     struct feed_source *source = channel->source;
     forget_channel(channel);
-    channel->callbacks->on_lost(channel, source, why);
+    channel->callbacks->on_lost(channel, source, err, why);
 }
 
 static void lose_list(struct list *list, const char *why)
 {
     struct list_link *first;
     while ((first = list_first(list)) != NULL) {
-        lose_channel(CONTAINER_OF(first, struct feed_channel, link), why);
+        lose_channel(CONTAINER_OF(first, struct feed_channel, link), ERR_IO, why);
     }
 }
 
@@ -445,7 +445,7 @@ static err_t on_error_frame(struct feed_source *source, const struct frame *fram
     struct feed_channel *channel = frame->channel == 0 ? find_greeting(source, frame->request_id)
                                                        : find_open(source, frame->channel);
     if (channel != NULL) {
-        lose_channel(channel, msg.text);
+        lose_channel(channel, code, msg.text);
         return ERR_OK;
     }
     if (source->state == FEED_SOURCE_CONNECTING || frame->channel == source->status_channel) {

@@ -64,8 +64,12 @@ struct feed_channel;
 struct feed_channel_callbacks {
     void (*on_wal)(struct feed_channel *channel, const struct feed_wal *wal);
     void (*on_status)(struct feed_channel *channel, lsn_t commit_lsn);
-    /* It is over: refused, broken, or its connection went. Never from inside open or close. */
-    void (*on_lost)(struct feed_channel *channel, struct feed_source *source, const char *why);
+    /*
+     * It is over: refused, broken, or its connection went. Never from inside open or close.
+     * ERR_RANGE: the safekeeper has no WAL any more from where the channel was to go on.
+     */
+    void (*on_lost)(
+        struct feed_channel *channel, struct feed_source *source, err_t err, const char *why);
 };
 
 struct feed_channel {

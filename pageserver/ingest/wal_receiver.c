@@ -24,6 +24,7 @@ struct wal_receiver {
     struct timer tick;
     mono_ns_t last_news;
     mono_ns_t penalty_until[SAFEKEEPERS_MAX]; /* as the sources of the watch's set */
+    uint32_t forgotten;                       /* bits of those that have said so since WAL came */
     bool is_idle;
 };
 
@@ -194,6 +195,7 @@ static void on_wal(struct feed_channel *channel, const struct feed_wal *wal)
     struct wal_receiver *receiver = receiver_of(channel);
     struct errmsg msg;
     receiver->last_news = clock_mono();
+    receiver->forgotten = 0;
     saw_commit_lsn(receiver, wal->commit_lsn);
     metric_add(&received_bytes, (int64_t)wal->wal.size);
     if (wal_ingest_feed(receiver->options.ingest, wal->begin_lsn, wal->wal, &msg) != ERR_OK) {
@@ -215,9 +217,33 @@ static void on_status(struct feed_channel *channel, lsn_t commit_lsn)
     wal_receiver_advanced(receiver);
 }
 
-static void on_lost(struct feed_channel *channel, struct feed_source *source, const char *why)
+/* Somebody who is away may still have it; then the others do not hurry us. */
+static void note_forgotten(struct wal_receiver *receiver, const struct feed_source *source)
+{
+    const struct feed_watch *watch = receiver->options.watch;
+    size_t index = index_of(receiver, source);
+    if (index == SAFEKEEPERS_MAX) {
+        return;
+    }
+    receiver->forgotten |= 1u << index;
+    for (size_t i = 0; i < watch->set->count; i++) {
+        bool may_have_it = feed_watch_can_use(watch, i) &&
+                           watch->standings[i].commit_lsn > next_lsn(receiver) &&
+                           (receiver->forgotten & 1u << i) == 0;
+        if (may_have_it) {
+            return;
+        }
+    }
+    receiver->options.user->on_forgotten(receiver->options.user);
+}
+
+static void on_lost(
+    struct feed_channel *channel, struct feed_source *source, err_t err, const char *why)
 {
     struct wal_receiver *receiver = receiver_of(channel);
+    if (err == ERR_RANGE) {
+        note_forgotten(receiver, source);
+    }
     log_warn(
         timeline_log(receiver->options.timeline), "safekeeper %" PRIu64 ": %s", source->address.id,
         why);

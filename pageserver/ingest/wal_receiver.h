@@ -18,6 +18,11 @@ struct wal_receiver;
 struct wal_receiver_user {
     /* No WAL came for idle_ms and none is known of: it may be destroyed now, from the loop. */
     void (*on_idle)(struct wal_receiver_user *user);
+    /*
+     * No safekeeper that can be used has the WAL any more that the timeline needs next: it was
+     * forgotten because the object store has what became of it. May be called again and again.
+     */
+    void (*on_forgotten)(struct wal_receiver_user *user);
 };
 
 struct wal_receiver_options {

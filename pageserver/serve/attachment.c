@@ -227,6 +227,12 @@ static void on_idle(struct wal_receiver_user *user)
     end_activity(CONTAINER_OF(user, struct activity, receiver_user));
 }
 
+static void on_forgotten(struct wal_receiver_user *user)
+{
+    struct attachment *attachment = CONTAINER_OF(user, struct activity, receiver_user)->attachment;
+    give_up_begin(attachment->server, attachment->timeline);
+}
+
 static void start_activity(struct attachment *attachment)
 {
     const struct server_options *options = &attachment->server->options;
@@ -254,6 +260,7 @@ static void start_activity(struct attachment *attachment)
     });
     activity->ingest_running = true;
     activity->receiver_user.on_idle = on_idle;
+    activity->receiver_user.on_forgotten = on_forgotten;
     attachment->activity = activity;
     list_push_back(&attachment->server->activities, &activity->link);
     activity->receiver = wal_receiver_create(&(struct wal_receiver_options){

@@ -236,6 +236,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     list_init(&server->attachments);
     list_init(&server->activities);
     list_init(&server->connections);
+    list_init(&server->giving_ups);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
     TRY(executor_create(options->loop, ROW_THREADS, &server->rows, msg));
     TRY(executor_create(options->loop, 1, &server->copier, msg));
@@ -271,7 +272,8 @@ static void on_stop_timer(struct timer *timer)
     struct server *server = CONTAINER_OF(timer, struct server, stop_timer);
     if (!list_is_empty(&server->connections) || !list_is_empty(&server->attachments) ||
         !feeds_are_stopped(server->feeds) || !mirrors_are_stopped(server->mirrors) ||
-        !sweeper_is_idle(&server->sweeper) || !tenants_are_idle(server->tenants)) {
+        !sweeper_is_idle(&server->sweeper) || !list_is_empty(&server->giving_ups) ||
+        !tenants_are_idle(server->tenants)) {
         timer_start(server->options.loop, timer, STOP_MS);
         return;
     }

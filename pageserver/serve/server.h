@@ -62,6 +62,7 @@ struct server {
     struct list attachments;
     struct list activities; /* of those attachments that ingest */
     struct list connections;
+    struct list giving_ups; /* of give_up.c */
     struct timer lag_timer, stop_timer;
     bool stopping;
     void (*on_stopped)(struct server *server);
@@ -85,6 +86,9 @@ const char *attachment_import_error(const struct attachment *attachment); /* NUL
 void attachment_moved(struct timeline *tl);      /* durable_lsn or remote_lsn has */
 void attachments_room(struct server *server);    /* a flush gave memory back */
 void attachments_observe(struct server *server); /* metrics: lag */
+
+/* give_up.c: a disk that is too old for the WAL that is left makes room for the object store. */
+void give_up_begin(struct server *server, const struct timeline *tl);
 
 /* page_conn.c: one framed connection of a compute. */
 struct link_user *page_conn_accept(struct server *server, struct link *link);

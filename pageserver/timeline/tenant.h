@@ -4,6 +4,7 @@
  *
  *   DATA_DIR/tenants/TENANT/          one kv
  *   DATA_DIR/tenants/TENANT.deleted/  on its way out: doomed_tenants.h
+ *   DATA_DIR/tenants/TENANT.outdated/  given up for what the object store has; removed
  *   .../TENANT.checkpoint/, TENANT.downloading/   of pageserver/remote; removed at a start
  *
  * A change is durable before it is visible: first the row is written (synced) on a worker, then the
@@ -148,6 +149,7 @@ struct tenant_request {
     struct tenant *tenant;
     struct tenant_id tenant_id;
     generation_t generation; /* of an attach; 0: the one that the store has */
+    bool is_given_up;        /* of a removal */
     bool is_on_disk;
     struct timeline_info info;
     bool holds_texts; /* of `info` */
@@ -169,6 +171,11 @@ void tenant_attach(
 /* Remove the tenant with everything in it. ERR_NOT_FOUND; ERR_BUSY: while requests are under way.
  */
 void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
+/*
+ * The same for this disk only: what the user keeps elsewhere stays, and the tenant can be attached
+ * again at once, from there.
+ */
+void tenant_give_up(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
 
 /*
  * Create a timeline: a root (info->parent none; it begins as TIMELINE_IMPORTING) or a branch. The

@@ -11,6 +11,8 @@
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
 
+#define OUTDATED_SUFFIX ".outdated"
+
 #define TICK_MS       100
 #define TENANT_FORMAT 1
 #define TENANTS_MAX   10000
@@ -323,10 +325,11 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
     return ERR_OK;
 }
 
-/* Half of a restore or of an upload: of no use to this process. */
+/* Half of a restore or of an upload, or what was given up: of no use to this process. */
 static bool is_leftover(const char *name)
 {
-    return str_ends_with(name, ".downloading") || str_ends_with(name, ".checkpoint") ||
+    return str_ends_with(name, OUTDATED_SUFFIX) || str_ends_with(name, ".downloading") ||
+           str_ends_with(name, ".checkpoint") ||
            str_ends_with(name, ".checkpoint.tmp"); /* while RocksDB makes it */
 }
 
@@ -644,15 +647,31 @@ static err_t remove_tenant(struct job *job)
     return file_rename_durably(path, doomed, &job->msg);
 }
 
+static err_t remove_outdated(struct job *job)
+{
+    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
+    struct tenants *tenants = request->tenants;
+    char path[PATH_SIZE], outdated[PATH_SIZE];
+    page_store_close(request->tenant->store);
+    request->tenant->store = NULL;
+    TRY(store_path(tenants, request->tenant_id, "", path, &job->msg));
+    TRY(store_path(tenants, request->tenant_id, OUTDATED_SUFFIX, outdated, &job->msg));
+    TRY(dir_remove(outdated, &job->msg));
+    TRY(file_rename_durably(path, outdated, &job->msg));
+    return dir_remove(outdated, &job->msg);
+}
+
 static void on_tenant_removed(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     struct tenant *tenant = request->tenant;
-    log_info(&tenant->log, "deleted%s%s", job->result == ERR_OK ? "" : ": ", job->msg.text);
+    log_info(
+        &tenant->log, "%s%s%s", request->is_given_up ? "given up" : "deleted",
+        job->result == ERR_OK ? "" : ": ", job->msg.text);
     list_remove(&tenant->link);
     request->tenants->count--;
     metric_add(&tenant_count, -1);
-    if (job->result == ERR_OK) {
+    if (job->result == ERR_OK && !request->is_given_up) {
         doomed_tenants_add(&request->tenants->doomed, tenant->id);
     }
     request->msg = job->msg;
@@ -669,16 +688,19 @@ static void on_delete_timer(struct timer *timer)
     }
     tenant_drop_erasures(request->tenant);
     tenant_drop_members(request->tenant);
-    request->job = (struct job){.run = remove_tenant, .done = on_tenant_removed};
+    request->job = (struct job){
+        .run = request->is_given_up ? remove_outdated : remove_tenant, .done = on_tenant_removed};
     executor_submit(request->tenants->options.executor, &request->job);
 }
 
-void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
+static void begin_removal(
+    struct tenants *tenants, struct tenant_request *request, struct tenant_id id, bool is_given_up)
 {
     struct tenant *tenant = tenants_find(tenants, id);
     tenant_request_begin(request, tenants, NULL);
     request->tenant_id = id;
     request->tenant = tenant;
+    request->is_given_up = is_given_up;
     if (tenant == NULL) {
         tenant_request_answer(request, tenants_why_missing(tenants, id, &request->msg));
     } else if (!list_is_empty(&tenant->requests)) {
@@ -698,4 +720,14 @@ void tenant_delete(struct tenants *tenants, struct tenant_request *request, stru
         request->timer = (struct timer){.on_fire = on_delete_timer};
         timer_start(tenants->options.loop, &request->timer, 0);
     }
+}
+
+void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
+{
+    begin_removal(tenants, request, id, /* is_given_up */ false);
+}
+
+void tenant_give_up(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
+{
+    begin_removal(tenants, request, id, /* is_given_up */ true);
 }

@@ -533,6 +533,29 @@ void wal_store_set_begin(struct wal_store *store, lsn_t begin_lsn)
     store->files.begin_lsn = MAX_OF(store->files.begin_lsn, begin_lsn);
 }
 
+err_t wal_store_record_end(
+    const struct wal_store_options *options, lsn_t lsn, lsn_t *ret_lsn, struct errmsg *msg)
+{
+    struct wal_files files;
+    char path[PATH_SIZE];
+    TRY(wal_files_init(&files, options, msg));
+    uint64_t segment = lsn / files.identity.segment_size + 1;
+    uint64_t first = wal_files_first_lsn(&files) / files.identity.segment_size;
+    lsn_t best_lsn = files.begin_lsn;
+    while (segment > first && best_lsn == files.begin_lsn) {
+        struct sidecar_log log;
+        TRY(wal_files_path(&files, --segment, ".crc", path, msg));
+        TRY(sidecar_log_read(path, &files.identity, segment, UINT64_MAX, &log, msg));
+        for (size_t i = 0; i < log.count; i++) {
+            lsn_t end_lsn = log.groups[i].record_lsn;
+            best_lsn = end_lsn <= lsn ? MAX_OF(best_lsn, end_lsn) : best_lsn;
+        }
+        sidecar_log_deinit(&log);
+    }
+    *ret_lsn = best_lsn;
+    return ERR_OK;
+}
+
 /* Oldest first. The control file says where the log begins, so an interruption leaves no hole. */
 err_t wal_store_remove(
     const struct wal_store_options *options, uint64_t *ret_removed, struct errmsg *msg)

@@ -155,6 +155,12 @@ NODISCARD err_t wal_store_empty(struct wal_store *store, lsn_t lsn, struct errms
  */
 NODISCARD err_t wal_store_remove(
     const struct wal_store_options *options, uint64_t *ret_removed, struct errmsg *msg);
+/*
+ * The last end of a record at or before `lsn` that a sidecar knows of, not before begin_lsn: there
+ * is one in each commit group. Beside the writer; `lsn` is durable. [worker]
+ */
+NODISCARD err_t wal_store_record_end(
+    const struct wal_store_options *options, lsn_t lsn, lsn_t *ret_lsn, struct errmsg *msg);
 /* The log begins there; while nothing is being written. */
 void wal_store_set_begin(struct wal_store *store, lsn_t begin_lsn);
 

@@ -22,6 +22,13 @@ struct forget_asking {
     struct retention_view view;
 };
 
+struct find_job {
+    struct timeline *tl;
+    struct wal_store_options options;
+    lsn_t lsn; /* the horizon; then the record end before it */
+    struct job job;
+};
+
 struct remove_job {
     struct timeline *tl;
     struct wal_store_options options;
@@ -79,23 +86,50 @@ static bool is_worth_it(const struct timeline *tl, lsn_t lsn)
            (lsn < acceptor->flush_lsn || lsn % tl->control.params.segment_size != 0);
 }
 
+/* What is not needed, up to the end of a record; its place is in the sidecar. */
+static err_t run_find_end(struct job *job)
+{
+    struct find_job *finding = CONTAINER_OF(job, struct find_job, job);
+    return wal_store_record_end(&finding->options, finding->lsn, &finding->lsn, &job->msg);
+}
+
+static void on_end_found(struct job *job)
+{
+    struct find_job *finding = CONTAINER_OF(job, struct find_job, job);
+    struct timeline *tl = finding->tl;
+    tl->forgetting.is_finding = false;
+    if (job->result != ERR_OK) {
+        log_warn(&tl->log, "old WAL stays for now: %s", job->msg.text);
+    } else if (tl->state == TIMELINE_OPEN && is_worth_it(tl, finding->lsn)) {
+        struct acceptor_event event = {.kind = ACCEPTOR_WAL_UNNEEDED, .unneeded_lsn = finding->lsn};
+        log_info(
+            &tl->log, "WAL before " LSN_FMT " is in the object store and goes",
+            LSN_ARGS(finding->lsn));
+        timeline_step(tl, &event);
+    }
+    mem_free(finding);
+    timeline_job_ended(tl);
+}
+
 /* Everybody who answers has been asked. */
 static void judge(struct timeline *tl, const struct retention_view *view)
 {
     struct forgetting *forgetting = &tl->forgetting;
     forgetting->verdict = retention_judge(view);
-    lsn_t horizon_lsn = forgetting->verdict.horizon_lsn;
-    lsn_t remote_lsn = timeline_newest_feedback(tl).remote_lsn;
-    lsn_t lsn = remote_lsn <= horizon_lsn ? remote_lsn : forgetting->candidate_lsn;
-    if (lsn > horizon_lsn || !is_worth_it(tl, lsn)) {
+    if (!is_worth_it(tl, forgetting->verdict.horizon_lsn)) {
         forgetting->backoff = (uint8_t)MIN_OF(forgetting->backoff + 1, BACKOFF_MAX);
         return;
     }
-    struct acceptor_event event = {.kind = ACCEPTOR_WAL_UNNEEDED, .unneeded_lsn = lsn};
+    struct find_job *finding = MEM_NEW(struct find_job);
     forgetting->backoff = 0;
-    forgetting->candidate_lsn = LSN_NONE;
-    log_info(&tl->log, "WAL before " LSN_FMT " is in the object store and goes", LSN_ARGS(lsn));
-    timeline_step(tl, &event);
+    forgetting->is_finding = true;
+    finding->tl = tl;
+    finding->lsn = forgetting->verdict.horizon_lsn;
+    finding->options = timeline_store_options(tl);
+    finding->job.run = run_find_end;
+    finding->job.done = on_end_found;
+    timeline_job_begun(tl);
+    executor_submit(tl->env->executor, &finding->job);
 }
 
 /* ---- asking ---- */
@@ -186,10 +220,14 @@ static void ask_next(struct forget_asking *asking)
 bool forget_is_busy(const struct timeline *tl)
 {
     const struct forgetting *forgetting = &tl->forgetting;
-    bool is_held = forgetting->backoff > 0; /* it may last for days */
-    return forgetting->asking != NULL || forgetting->is_removing ||
-           (tl->state == TIMELINE_OPEN && tl->env->retention_ms > 0 && !is_held &&
-            is_worth_it(tl, timeline_newest_feedback(tl).remote_lsn));
+    if (forgetting->asking != NULL || forgetting->is_finding || forgetting->is_removing) {
+        return true;
+    }
+    if (tl->state != TIMELINE_OPEN || tl->env->retention_ms == 0 || forgetting->backoff > 0) {
+        return false; /* members may hold it for days */
+    }
+    struct retention_view view = view_of(tl);
+    return is_worth_it(tl, retention_judge(&view).horizon_lsn);
 }
 
 lsn_t forget_from_lsn(const struct timeline *tl)
@@ -202,22 +240,15 @@ lsn_t forget_from_lsn(const struct timeline *tl)
 static bool begin_if_due(struct timeline *tl, mono_ns_t now)
 {
     struct forgetting *forgetting = &tl->forgetting;
-    lsn_t remote_lsn = timeline_newest_feedback(tl).remote_lsn;
-    if (tl->state != TIMELINE_OPEN || tl->env->retention_ms == 0 || remote_lsn == LSN_NONE ||
-        forgetting->asking != NULL || now < forgetting->look_at) {
+    if (tl->state != TIMELINE_OPEN || tl->env->retention_ms == 0 || forgetting->asking != NULL ||
+        forgetting->is_finding || now < forgetting->look_at) {
         return false;
     }
     forgetting->look_at =
         now + (tl->env->retention_ms << forgetting->backoff) * (mono_ns_t)NS_PER_MS;
-    if (!is_worth_it(tl, forgetting->candidate_lsn)) {
-        forgetting->candidate_lsn = remote_lsn;
-    }
-    if (!is_worth_it(tl, forgetting->candidate_lsn)) {
-        return false;
-    }
     struct retention_view view = view_of(tl);
     forgetting->verdict = retention_judge(&view);
-    if (forgetting->verdict.horizon_lsn < forgetting->candidate_lsn) {
+    if (!is_worth_it(tl, forgetting->verdict.horizon_lsn)) {
         return false;
     }
     struct forget_asking *asking = MEM_NEW(struct forget_asking);

@@ -6,8 +6,7 @@
  * (safekeeper/consensus/retention.h judges). Then the acceptor moves the begin of the log; when
  * that is durable the segments before it are removed on a worker, beside the writer.
  *
- * The begin has to be a record end, and what the pageserver says is one. So one that it has said is
- * kept as the candidate until everybody else has come past it.
+ * The begin has to be a record end: the last one before the horizon that a sidecar knows of.
  *
  * Threads: loop only.
  */
@@ -26,7 +25,7 @@ struct forgetting {
     uint8_t backoff;                  /* members hold it: they are asked at growing intervals */
     struct retention_verdict verdict; /* of the last look; holder NONE before it */
     struct forget_asking *asking;     /* NULL: nobody is being asked */
-    bool is_removing;
+    bool is_finding, is_removing;
     lsn_t removed_lsn, remove_lsn; /* done; wanted */
 };
 

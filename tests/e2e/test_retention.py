@@ -184,3 +184,39 @@ def test_retention_disks_shrink_and_everything_goes_on(build):
         assert "\nsafekeeper_wal_removed_segments_total 0\n" not in metrics
     finally:
         rig.down()
+
+
+def test_retention_a_pageserver_with_an_old_disk_gives_it_up(build):
+    """Its folder is a copy from before; what it lacks is in the object store, and WAL that nobody has any more."""
+    rig = Rig(build)
+    try:
+        rig.work(4)
+        rig.main.value("SELECT pg_logical_emit_message(false, 'settle', 'x')")
+        disk, copy = rig.pageserver.folder, rig.pageserver.folder.with_suffix(".old")
+        rig.pageserver.kill()
+        shutil.copytree(disk, copy)
+        rig.pageserver.start()
+        old_head = rig.head()
+        rig.work(64)
+        rig.wait_forgotten(rig.ids(), lsn(rig.head()))
+        assert all(rig.begin(n) > lsn(old_head) for n in rig.ids())
+        rig.main.suspend()
+        head = max((rig.state(n)["commit_lsn"] for n in rig.ids()), key=lsn)
+        pages = rig.pages(head)
+
+        rig.pageserver.kill()
+        shutil.rmtree(disk)
+        copy.rename(disk)
+        rig.pageserver.start()
+        def given_up():
+            text = http("GET", rig.pageserver.http_url + "/metrics", raw=True).decode()
+            return "\npageserver_disks_given_up_total 1\n" in text
+        wait_for("the old disk is given up", given_up, 90)
+        wait_for("all of it is back", lambda: rig.pages(head) == pages, 90)
+        rig.main.start()
+        assert rig.count() == rig.rows
+        rig.work(4)
+        assert rig.count() == rig.rows
+        assert not list((disk / "tenants").glob("*.outdated"))
+    finally:
+        rig.down()

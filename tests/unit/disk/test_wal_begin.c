@@ -149,6 +149,24 @@ START_TEST(test_damage_to_what_is_forgotten_is_none)
 }
 END_TEST
 
+START_TEST(test_the_last_record_end_before_a_position_is_found)
+{
+    struct wal_store *store = given_three_segments();
+    struct wal_store_options options = lab_options();
+    lsn_t end_lsn = wal_store_flush_lsn(store), found_lsn = LSN_NONE;
+    wal_store_close(store);
+    ck_assert_ok(wal_store_record_end(&options, end_lsn, &found_lsn, &msg), &msg);
+    ck_assert_uint_eq(found_lsn, end_lsn / 8 * 8);
+    /* Groups have 100 KiB, and one begins at each boundary. */
+    ck_assert_ok(wal_store_record_end(&options, FIRST_BOUNDARY + 150000, &found_lsn, &msg), &msg);
+    ck_assert_uint_eq(found_lsn, FIRST_BOUNDARY + 100 * KIB);
+    ck_assert_ok(wal_store_record_end(&options, FIRST_BOUNDARY + 9, &found_lsn, &msg), &msg);
+    ck_assert_uint_eq(found_lsn, FIRST_BOUNDARY); /* of the segment before */
+    ck_assert_ok(wal_store_record_end(&options, LAB_START_LSN + 9, &found_lsn, &msg), &msg);
+    ck_assert_uint_eq(found_lsn, LAB_START_LSN);
+}
+END_TEST
+
 /* ---- recycled segments ---- */
 
 START_TEST(test_a_new_segment_takes_an_old_file)
@@ -324,6 +342,7 @@ UNIT_MAIN(
     test_an_interrupted_removal_is_finished_at_the_start,
     test_a_log_may_be_cut_to_its_begin,
     test_damage_to_what_is_forgotten_is_none,
+    test_the_last_record_end_before_a_position_is_found,
     test_a_new_segment_takes_an_old_file,
     test_an_old_file_under_a_new_name_is_no_wal,
     test_a_torn_group_in_an_old_file_is_cut,
