@@ -6,6 +6,7 @@ timed from the fork to SELECT 1.
 """
 import os
 import pwd
+import shutil
 import signal
 import statistics
 import subprocess
@@ -81,6 +82,7 @@ def run(build, emit):
             times.append(took)
             laps.append(lap)
             peer.append(start_stock(primary))
+        shutil.rmtree(primary.folder)
         spec = http("GET", f"{cluster.agent.http_url}/v1/computes/{endpoint}/spec")
         url = f"{spec['pageserver']['http_url']}/v1/tenants/{spec['tenant']}/timelines/{spec['timeline']}/base_backup"
         size = len(http("GET", f"{url}?lsn={branch.compute()['start_lsn']}", raw=True))
