@@ -224,3 +224,36 @@ def test_full_disk_at_a_safekeeper_is_back_pressure(fresh_cluster):
         arm(safekeeper, "")
         wait_for("it catches up", lambda: len({s["flush_lsn"] for s in state()}) == 1)
         assert db.value("SELECT count(*) FROM kept") == "50"
+
+
+def test_damaged_tenant_is_out_of_service_alone(fresh_cluster):
+    """What cannot be opened says so; all others are served, and it comes back by itself once it can be opened."""
+    pageserver = fresh_cluster.pageserver
+    hurt, well = (fresh_cluster.create_project(name).main() for name in ("hurt", "well"))
+    for branch in (hurt, well):
+        branch.sql("CREATE TABLE kept AS SELECT i FROM generate_series(1, 1000) i")
+    timeline = hurt.get()["timeline_id"]
+    tenant = next(t["tenant"] for t in http("GET", pageserver.http_url + "/v1/status")["tenants"]
+                  if timeline in [row["timeline"] for row in t["timelines"]])
+    pageserver.kill()
+    current = pageserver.folder / "tenants" / tenant / "CURRENT"
+    content = current.read_text()
+    current.write_text("MANIFEST-999999\n")
+    pageserver.start(ready=False)
+
+    def refusal(url):
+        try:
+            http("GET", url, raw=True)
+        except ApiError as error:
+            return error.status, str(error)
+        return None, ""
+    status, said = wait_for("it is not ready", lambda: refusal(pageserver.http_url + "/readyz"))
+    assert status == 503 and tenant in said and "MANIFEST-999999" in said, (status, said)
+    status, said = refusal(f"{pageserver.http_url}/v1/tenants/{tenant}")
+    assert status == 503 and "out of service" in said, (status, said)
+    assert well.value("SELECT count(*) FROM kept") == "1000"
+    well.sql("INSERT INTO kept VALUES (0)")
+    current.write_text(content)
+    wait_for("it is attached again", lambda: pageserver.ready(), 60)
+    assert hurt.value("SELECT count(*) FROM kept") == "1000"
+    hurt.sql("INSERT INTO kept VALUES (0)")
