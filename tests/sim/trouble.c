@@ -115,10 +115,7 @@ bool trouble_thaws(struct world *world)
     bool is_needed = false;
     for (uint32_t n = 0; n < world->climate.nodes && world->frozen != 0; n++) {
         const struct node *node = &world->nodes[n];
-        struct vote_reply vote;
-        acceptor_describe(&node->acceptor, &vote);
-        bool is_unsure = vote.suspect_lsn != LSN_NONE || vote.history.count == 0;
-        is_needed = is_needed || (node->up && is_unsure);
+        is_needed = is_needed || (node->up && acceptor_is_suspect(&node->acceptor));
     }
     world->frozen = is_needed ? 0 : world->frozen;
     return is_needed;

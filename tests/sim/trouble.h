@@ -36,10 +36,7 @@ struct clock_error {
 };
 
 void trouble_freeze(struct world *world); /* when healing begins */
-/*
- * One of the others may have lost what it acknowledged, or is being repaired and knows no term of
- * its log any more: then everybody is needed after all.
- */
+/* One of the others may have lost what it acknowledged: then everybody is needed after all. */
 bool trouble_thaws(struct world *world);
 void trouble_begin(struct world *world); /* after climate_draw() */
 

@@ -22,7 +22,7 @@
 #define CONNS_MAX       2048
 #define CONNS_RESERVE   512 /* of them for healing */
 #define VOTES_MAX       4
-#define EVENTS_MAX      8192
+#define EVENTS_MAX      32768
 #define ARENA_SIZE      (32 * MIB)
 #define INSTANT_MAX     8000 /* events at one moment; more is a loop that burns CPU */
 #define CHAOS_STEPS_MAX 30000
