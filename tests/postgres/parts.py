@@ -14,6 +14,10 @@ pg_walinspect pgcrypto pgrowlocks pgstattuple postgres_fdw seg tablefunc tcn tes
 unaccent""".split()
 # Without a local cache every page that comes back is rebuilt from WAL by the pageserver.
 BARE = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "0"}
+MODULES = """brin commit_ts delay_execution dummy_index_am dummy_seclabel gin injection_points plsample spgist_name_ops
+test_bloomfilter test_copy_callbacks test_custom_types test_ddl_deparse test_dsa test_dsm_registry test_extensions
+test_ginpostinglist test_integerset test_lfind test_oat_hooks test_parser test_pg_dump test_predtest test_radixtree
+test_rbtree test_regex test_resowner test_rls_hooks test_shm_mq test_slru test_tidstore unsafe_tests""".split()
 LANGUAGES = "plpgsql plperl plpython tcl".split()
 # What the .conf files in contrib say. Query ids are computed, but EXPLAIN does not print them.
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
@@ -74,6 +78,12 @@ def modules(kind, names, database):
     return run
 
 
+def vector(compute):
+    folder = compute.suites / "pgvector"
+    tests = sorted(path.stem for path in (folder / "sql").glob("*.sql"))
+    yield from verdicts(compute, folder, compute.regress(folder, tests, "--load-extension=vector", database="vectors"))
+
+
 PARTS = {
     "regress-1mb": Part("the 225 tests of the core, with 1 MB of shared buffers", core, BARE, quick=True),
     "isolation": Part("the isolation tests", isolation, BARE, quick=True),
@@ -83,5 +93,8 @@ PARTS = {
                            {"shared_buffers": "1MB", "anabranch.local_cache_mb": "16"}),
     "regress-128mb": Part("the tests of the core, with 128 MB", core, {"shared_buffers": "128MB"}),
     "contrib": Part("all of contrib", modules("contrib", CONTRIB, "contrib_regression"), CONTRIB_SETTINGS, suites=True),
+    "modules": Part("the modules of src/test", modules("modules", MODULES, "contrib_regression"),
+                    {"shared_preload_libraries": "test_slru", "track_commit_timestamp": "on"}, suites=True),
+    "pgvector": Part("pgvector, HNSW and IVFFlat", vector, {"shared_buffers": "1MB"}, suites=True),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
 }
