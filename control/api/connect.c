@@ -15,6 +15,7 @@
 
 #define WAIT_MAX_MS      55000
 #define LOOK_EVERY_MS    5 /* a look into memory */
+#define ASK_AGAIN_MS     50
 #define VERIFIER_TIME_MS 10000
 
 enum connect_state { CONNECT_START, CONNECT_WAIT, CONNECT_VERIFIER };
@@ -53,6 +54,11 @@ static struct endpoint *endpoint_of(struct connect *connect)
 static void on_verifier(struct node_call *call)
 {
     struct connect *connect = CONTAINER_OF(call, struct connect, call);
+    if (call->status != 200 && clock_mono() < connect->deadline) {
+        connect->state = CONNECT_WAIT; /* it went down a moment ago: nobody has told us yet */
+        timer_start(connect->api->loop, &connect->timer, ASK_AGAIN_MS);
+        return;
+    }
     if (call->status != 200) {
         fail(connect, 503, "COMPUTE_NOT_READY", call->msg.text);
         return;

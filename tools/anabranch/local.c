@@ -93,10 +93,13 @@ static err_t build_extension(const struct cluster *cluster, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     TRY(str_format(path, sizeof path, msg, "%.900s/extension/anabranch.so", cluster->binaries));
-    if (file_exists(path)) {
+    bool there = file_exists(path);
+    if (there && !file_exists(ANABRANCH_SOURCE_DIR "/compute/extension/Makefile")) {
         return ERR_OK;
     }
-    output_progress("building the extension into %s/extension\n", cluster->binaries);
+    if (!there) {
+        output_progress("building the extension into %s/extension\n", cluster->binaries);
+    }
     struct buf command = {0};
     buf_printf(
         &command,
