@@ -636,6 +636,14 @@ uint64_t kv_level0_files(struct kv *kv)
     return count;
 }
 
+bool kv_is_compacting(struct kv *kv)
+{
+    uint64_t running = 0, pending = 0;
+    return rocksdb_property_int(kv->db, "rocksdb.num-running-compactions", &running) != 0 ||
+           rocksdb_property_int(kv->db, "rocksdb.compaction-pending", &pending) != 0 ||
+           running + pending > 0;
+}
+
 uint64_t kv_files_stamp(struct kv *kv)
 {
     if (kv_enter(kv, NULL) != ERR_OK) {

@@ -104,6 +104,8 @@ NODISCARD err_t
 kv_ingest(struct kv *kv, const char *const *paths, size_t count, struct errmsg *msg);
 /* Files that every read has to look into until compaction has merged them. */
 uint64_t kv_level0_files(struct kv *kv);
+/* A compaction runs, or is due. */
+bool kv_is_compacting(struct kv *kv);
 /* A number that is another one when the set of sorted files is. */
 uint64_t kv_files_stamp(struct kv *kv);
 

@@ -123,6 +123,11 @@ bool page_store_is_behind(struct page_store *store)
     return kv_level0_files(store->kv) >= LEVEL0_FILES_MAX;
 }
 
+bool page_store_is_compacting(struct page_store *store)
+{
+    return kv_is_compacting(store->kv);
+}
+
 /* -- positions: newest first, like all versions -- */
 
 void position_encode(struct ingest_position position, uint8_t to[POSITION_VALUE_SIZE])

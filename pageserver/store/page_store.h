@@ -103,6 +103,8 @@ bool page_store_is_behind(struct page_store *store);
 /* [quick] A full disk has stopped it. What reads goes on; a flush lets it go on when there is room.
  */
 bool page_store_waits_for_room(const struct page_store *store);
+/* A compaction runs, or is due. */
+bool page_store_is_compacting(struct page_store *store);
 /* [quick] Bytes in layers that no flush has taken yet. */
 uint64_t page_store_open_bytes(const struct page_store *store);
 /* [quick] Bytes that a flush took and has not finished with: it is at work, or it failed. */

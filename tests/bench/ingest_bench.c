@@ -109,11 +109,9 @@ int main(int argc, char **argv)
     struct buf wal = {0};
     read_wal(source.wal_dir, found.start_lsn, source.end_lsn, &wal);
     const struct ingest_lab *lab = ingest_lab_open(argv[1], &base.root, (unsigned)images);
-    settle();
     struct cost begin = cost_now();
     ingest_lab_run(buf_view(&wal), source.end_lsn);
     ingest_lab_flush();
-    settle();
     struct cost used = cost_since(begin);
     printf(
         "{\"records\": %" PRIu64 ", \"bytes\": %zu, \"ingest_s\": %.3f, \"compaction_s\": %.3f, "

@@ -55,13 +55,10 @@ static double compaction_seconds(void)
     return seconds;
 }
 
-void settle(void)
+void pause_ms(unsigned ms)
 {
-    double before;
-    do {
-        before = cpu_seconds();
-        (void)nanosleep(&(struct timespec){.tv_nsec = 400 * 1000 * 1000}, NULL);
-    } while (cpu_seconds() - before > 0.01);
+    (void)nanosleep(
+        &(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000 * 1000}, NULL);
 }
 
 static uint64_t io_written(void)
@@ -119,6 +116,15 @@ static struct {
     lsn_t end;
     struct ingest_lab lab;
 } server;
+
+/* What is left to other threads when nothing is compacted any more is little: old files go. */
+static void settle(void)
+{
+    while (page_store_is_compacting(timeline_store(server.lab.timeline))) {
+        pause_ms(5);
+    }
+    pause_ms(400);
+}
 
 static void on_timeline(struct tenants_user *user, struct timeline *tl)
 {
@@ -300,6 +306,7 @@ const struct ingest_lab *ingest_lab_open(
 {
     server.root = *root;
     server_open(folder, images);
+    settle();
     return &server.lab;
 }
 
@@ -355,6 +362,7 @@ void ingest_lab_flush(void)
     struct page_store *store = timeline_store(server.lab.timeline);
     server.lab.flushes += page_store_open_bytes(store) > 0 ? 1 : 0;
     must(page_store_flush(store, &msg), &msg);
+    settle();
 }
 
 void ingest_lab_close(void)

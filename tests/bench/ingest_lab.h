@@ -20,7 +20,7 @@ struct ingest_lab {
 
 void must(err_t err, const struct errmsg *msg);
 double cpu_seconds(void); /* of the whole process */
-void settle(void);        /* until compaction has nothing to do: the process uses no CPU */
+void pause_ms(unsigned ms);
 
 struct cost {
     double cpu,
@@ -51,5 +51,5 @@ const struct ingest_lab *ingest_lab_open_empty(
     const char *folder, struct page_key relation, uint32_t blocks, unsigned images);
 /* WAL from root.start_lsn on; returns when everything up to `end` was ingested. */
 void ingest_lab_run(struct bytes wal, lsn_t end);
-void ingest_lab_flush(void); /* everything is in files */
+void ingest_lab_flush(void); /* everything is in files, and no compaction is left to do */
 void ingest_lab_close(void);

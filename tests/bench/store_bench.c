@@ -6,7 +6,7 @@
  * folder of its own:
  *   ingest   wal_ingest with loop, executor and tenants as in the pageserver: read, check, decode,
  *            layers, an image of a page after IMAGES records (0: none), flushes, compaction
- *   files    the same keys and values, sorted, in as many files as there were flushes, by kv_file
+ *   files    the same keys and values, sorted, in as many files as ingest made, by kv_file
  *            and kv_ingest, and the compaction: what RocksDB alone asks for; once with the images
  *            that ingest made, when it made some, and once without
  *
@@ -16,9 +16,9 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/base/mem.h"
+#include "common/base/metric.h"
 #include "common/base/parse.h"
 #include "common/base/prng.h"
 #include "common/kv/kv.h"
@@ -33,7 +33,7 @@
 #define LEVEL0_TRIGGER 4 /* as in common/kv */
 
 static size_t layers_max;
-static unsigned flushes;
+static unsigned flushes, files_written; /* a large layer becomes more than one file */
 
 static const struct page_key relation = {.spc = 1663, .db = 5, .rel = 100};
 
@@ -201,17 +201,27 @@ static void make_records(bool mix, size_t bytes)
 
 /* -- ingest, as in the pageserver -- */
 
+static unsigned files_so_far(void)
+{
+    struct buf text = {0};
+    metric_print_all(&text);
+    const char *at = strstr(buf_cstr(&text), "\npageserver_store_files_total ");
+    unsigned count = at == NULL ? 0 : (unsigned)strtoul(strchr(at + 1, ' '), NULL, 10);
+    buf_deinit(&text);
+    return count;
+}
+
 static struct cost run_ingest(const char *folder, unsigned images)
 {
     const struct ingest_lab *lab = ingest_lab_open_empty(folder, relation, PAGES, images);
-    settle();
+    unsigned files = files_so_far();
     struct cost begin = cost_now();
     ingest_lab_run(buf_view(&made.builder.wal), made.builder.lsn);
     ingest_lab_flush();
-    settle();
     struct cost used = cost_since(begin);
     layers_max = lab->layers_max;
     flushes = lab->flushes;
+    files_written = files_so_far() - files;
     ingest_lab_close();
     return used;
 }
@@ -277,8 +287,8 @@ static void write_file(struct kv *kv, const char *path, struct version *versions
     must(kv_ingest(kv, &path, 1, &msg), &msg);
     /* Ingest leaves compaction the time to merge four files at once; without this, there would be
      * more of them each time, and fewer times. */
-    while (kv_level0_files(kv) >= LEVEL0_TRIGGER) {
-        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+    while (kv_level0_files(kv) >= LEVEL0_TRIGGER || kv_is_compacting(kv)) {
+        pause_ms(5);
     }
 }
 
@@ -291,9 +301,8 @@ static struct cost run_files(const char *folder, bool with_images)
     (void)snprintf(file, sizeof(file), "%s/incoming.sst", folder);
     struct kv_options options = {.prefix_size = PAGE_KEY_PREFIX_SIZE, .write_buffer_bytes = MIB};
     must(kv_open(path, &options, &kv, &msg), &msg);
-    settle();
     struct cost begin = cost_now();
-    /* As many files as there were flushes: so both have as much to compact. */
+    /* As many files as ingest made: so both have as much to compact. */
     size_t all = made.values.size + (with_images ? images_made.values.size : 0);
     size_t count = 0, bytes = 0, written = 0;
     struct version *versions = MEM_ARRAY(struct version, made.count + images_made.count);
@@ -306,7 +315,8 @@ static struct cost run_files(const char *folder, bool with_images)
             bytes += version.size;
         }
         /* The images take the places of some records: the last file is a little smaller. */
-        bool is_full = bytes >= (written + 1) * (all / flushes) && written + 1 < flushes;
+        bool is_full =
+            bytes >= (written + 1) * (all / files_written) && written + 1 < files_written;
         if (count > 0 && (!more || is_full)) {
             write_file(kv, file, versions, count);
             written++;
@@ -314,7 +324,7 @@ static struct cost run_files(const char *folder, bool with_images)
         }
     }
     mem_free(versions);
-    settle();
+    pause_ms(400); /* as ingest: old files go */
     struct cost used = cost_since(begin);
     kv_close(kv);
     return used;
@@ -346,9 +356,9 @@ int main(int argc, char **argv)
     struct cost same = images == 0 ? files : run_files(argv[1], true);
     printf(
         "{\"records\": %zu, \"wal_bytes\": %zu, \"version_bytes\": %zu, \"images\": %zu, "
-        "\"layers_max_bytes\": %zu, \"flushes\": %u",
+        "\"layers_max_bytes\": %zu, \"flushes\": %u, \"files\": %u",
         made.count, made.builder.wal.size, made.values.size + made.count * PAGE_KEY_SIZE,
-        images_made.count, layers_max, flushes);
+        images_made.count, layers_max, flushes, files_written);
     print_cost("ingest", ingest);
     print_cost("files", files);
     print_cost("same_files", same);

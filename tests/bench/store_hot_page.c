@@ -145,7 +145,6 @@ int main(int argc, char **argv)
     }
     make_records((uint32_t)records);
     const struct ingest_lab *lab = ingest_lab_open_empty(argv[1], relation, 1, (unsigned)images);
-    settle();
     struct cost begin = cost_now();
     ingest_lab_run(buf_view(&made.builder.wal), made.builder.lsn);
     double ingest = cost_since(begin).cpu;
@@ -153,7 +152,6 @@ int main(int argc, char **argv)
     measure_reads("in_layers", lab->timeline);
     double again = cpu_seconds();
     ingest_lab_flush();
-    settle();
     ingest += cpu_seconds() - again;
     uint64_t written = cost_since(begin).written;
     measure_reads("flushed", lab->timeline);
