@@ -21,7 +21,7 @@ MUTANTS = {
     5: (20000, "an append is accepted before elected of that term on that connection"),
     6: (25000, "WAL of an older term is committed before the term start is on a quorum"),
     7: (500, "half of the members are a quorum"),
-    8: (500, "the donor is chosen by position only"),
+    8: (15000, "the donor is chosen by position only"),
     9: (500, "the donor is chosen by term only"),
     10: (2000, "the stream_lsn of a stale connection is believed"),
     11: (500, "a divergent tail is not truncated"),
