@@ -184,8 +184,6 @@ static void tell(struct proposer *proposer, uint32_t index, struct proposer_acti
     struct proposer_peer *peer = &proposer->peers[index];
     peer->stream_lsn = term_history_common_lsn(
         &proposer->history, &peer->history, peer->vote_record_lsn, peer->vote_commit_lsn);
-    /* What it has acknowledged to this term is ours, also when its history is empty by now. */
-    peer->stream_lsn = MAX_OF(peer->stream_lsn, MIN_OF(peer->record_lsn, peer->vote_record_lsn));
     lsn_t begin_lsn = anew_lsn(proposer, index, peer->stream_lsn);
     if (begin_lsn != LSN_NONE) {
         MARK("proposer.told.anew");
