@@ -589,14 +589,21 @@ static bool is_catching_up(const struct acceptor *acceptor)
     return acceptor->phase == ACCEPTOR_CATCHING_UP || (begins && acceptor->is_catching_up);
 }
 
-/* Another timeline's history, it seems: it parts from ours before what we know to be committed. */
+#define FOREIGN_TERMS 1000000 /* behind all that a schedule wins */
+
+/*
+ * Another timeline's history, it seems: it parts from ours before what we know to be committed. Its
+ * term is none of ours, neither now nor when the answer comes: a proposer that won it meanwhile
+ * would make the answer true.
+ */
 static void contradict_commit(struct node *node)
 {
     const struct term_history *ours = &node->acceptor.state.history;
     node->offered = (struct term_history){
         .count = 2,
         .items = {
-            ours->items[0], {.term = term_history_last_term(ours) + 1, .lsn = ours->items[0].lsn}}};
+            ours->items[0],
+            {.term = term_history_last_term(ours) + FOREIGN_TERMS, .lsn = ours->items[0].lsn}}};
     node->offered_commit_lsn = node->acceptor.write_lsn + RECORD_SIZE_MIN;
 }
 
