@@ -114,8 +114,8 @@ void log_write(const struct log *log, enum log_level level, const char *format, 
     va_end(args);
     size_t size = MIN_OF((size_t)used, sizeof(line) - 2);
     for (size_t i = 0; i < size; i++) {
-        if (line[i] == '\n') {
-            line[i] = ' '; /* one event, one line: text from a peer cannot forge a line */
+        if ((unsigned char)line[i] < ' ' || line[i] == '\x7f') {
+            line[i] = ' '; /* text from a peer forges no line, and says nothing to a terminal */
         }
     }
     line[size] = '\n';

@@ -48,6 +48,28 @@ static void check_that_nobody_waits(const int ends[2])
     (void)close(ends[1]);
 }
 
+START_TEST(test_text_of_a_peer_stays_in_its_line)
+{
+    int ends[2];
+    char said[512];
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(ends[1], STDERR_FILENO);
+        log_init("test_log", LOG_LEVEL_INFO);
+        log_info(NULL, "role \"%s\" refused", "a\nb\x1b[2J\x7f");
+        _exit(0);
+    }
+    expect_exit(pid, 0);
+    (void)close(ends[1]);
+    ssize_t size = read(ends[0], said, sizeof said - 1);
+    ck_assert_int_gt(size, 0);
+    said[size] = '\0';
+    ck_assert_ptr_nonnull(strstr(said, "role \"a b [2J \" refused\n"));
+    (void)close(ends[0]);
+}
+END_TEST
+
 START_TEST(test_a_full_pipe_is_not_waited_for)
 {
     int ends[2];
@@ -115,6 +137,7 @@ END_TEST
 
 UNIT_MAIN(
     "log",
+    test_text_of_a_peer_stays_in_its_line,
     test_a_full_pipe_is_not_waited_for,
     test_a_full_socket_is_not_waited_for,
     test_the_next_line_says_how_many_are_missing);
