@@ -110,6 +110,18 @@ static err_t fill_project(
     return ERR_OK;
 }
 
+/* A list that nobody enforces would be believed. An empty one is what there is: everybody. */
+static err_t check_settings(
+    struct mutation *mutation, const struct doc *settings, struct errmsg *msg)
+{
+    if (doc_count(doc_get(doc_get(settings, "allowed_ips"), "ips")) > 0) {
+        return mutation_refuse(
+            mutation, 501, "NOT_SUPPORTED", msg,
+            "settings.allowed_ips: lists of addresses are not supported yet");
+    }
+    return ERR_OK;
+}
+
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     const struct doc *wish = NULL, *branch_wish = NULL;
@@ -117,6 +129,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     TRY(wish_of(mutation->body, "project", &wish, msg));
     TRY(wish_of(wish, "branch", &branch_wish, msg));
     TRY(fill_project(mutation, wish, &row, msg));
+    TRY(check_settings(mutation, doc_get(wish, "settings"), msg));
     row.settings = doc_get(wish, "settings"); /* borrowed: mutation_put takes its own reference */
     mutation_put(mutation, ROW_PROJECT, &row);
     memcpy(mutation->project_id, row.id, sizeof row.id);
@@ -223,6 +236,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     TRY(check_name(mutation, "project", name, msg));
     memmove(row.name, name, strlen(name) + 1);
     if (doc_get(wish, "settings") != NULL) {
+        TRY(check_settings(mutation, doc_get(wish, "settings"), msg));
         row.settings = doc_get(wish, "settings");
     }
     mutation_put(mutation, ROW_PROJECT, &row);

@@ -64,6 +64,17 @@ def check_refusals(client):
     assert 'database "nope" does not exist' in client.refused(swap={"/app?": "/nope?"})
 
 
+def check_address_lists_are_refused(branch):
+    """Nobody enforces them yet: one that is accepted would be believed."""
+    for ips, status in (["1.2.3.4"], 501), ([], 200):
+        got = 200
+        try:
+            branch.project.api("PATCH", "", {"project": {"settings": {"allowed_ips": {"ips": ips}}}})
+        except ApiError as error:
+            got = error.status
+        assert got == status, (ips, got)
+
+
 def check_wakes(client, branch):
     branch.suspend()
     with client.connect() as db:
@@ -173,6 +184,7 @@ def test_gateway(build):
         client = Client(cluster, branch)
         check_ways_in(client, branch)
         check_refusals(client)
+        check_address_lists_are_refused(branch)
         check_wakes(client, branch)
         check_cancel(client)
         check_password_changed_by_sql(client)
