@@ -209,6 +209,37 @@ START_TEST(test_channel_binding_flag_has_to_fit)
 }
 END_TEST
 
+/* What a client in the middle would have to say: the digest of its own certificate. */
+START_TEST(test_another_certificate_is_noticed_before_the_proof_counts)
+{
+    static const struct {
+        const char *binding, *why; /* base64 of the header and the digest */
+    } cases[] = {
+        {"cD10bHMtc2VydmVyLWVuZC1wb2ludCwsZGlnZXN0",
+         "the password is wrong"}, /* "digest": only the proof is missing */
+        {"cD10bHMtc2VydmVyLWVuZC1wb2ludCwsZm9yZ2Vk",
+         "SCRAM: channel binding check failed"},                                     /* "forged" */
+        {"cD10bHMtc2VydmVyLWVuZC1wb2ludCws", "SCRAM: channel binding check failed"}, /* nothing */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct exchange one;
+        begin(&one);
+        one.server.plus = true;
+        one.server.binding = bytes_of("digest", 6);
+        buf_clear(&one.to_server);
+        buf_printf(&one.to_server, "p=tls-server-end-point,,n=,r=abc");
+        ck_assert_ok(step(&one), &one.msg);
+        buf_printf(
+            &one.to_server,
+            "c=%s,r=%s,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", cases[i].binding,
+            one.server.full_nonce);
+        ck_assert_int_eq(step(&one), ERR_DENIED);
+        ck_assert_str_eq(one.msg.text, cases[i].why);
+        end(&one);
+    }
+}
+END_TEST
+
 UNIT_MAIN(
     "scram",
     test_verifier_of_the_rfc_matches_its_password_only,
@@ -218,4 +249,5 @@ UNIT_MAIN(
     test_any_changed_byte_of_the_exchange_is_noticed,
     test_mock_verifier_is_steady_and_nothing_fits,
     test_another_salt_says_that_the_password_was_changed,
-    test_channel_binding_flag_has_to_fit);
+    test_channel_binding_flag_has_to_fit,
+    test_another_certificate_is_noticed_before_the_proof_counts);
