@@ -330,7 +330,7 @@ static err_t exchange_once(
         .body = request->body,
         .signer = &client->signer,
         .limits = &client->limits,
-        .timeout_ms = request->deadline > begin ? (request->deadline - begin) / NS_PER_MS : 1,
+        .timeout_ms = request->deadline > begin ? (request->deadline - begin) / NS_PER_MS + 1 : 1,
         .response_max = MAX_OF(request->response_max, XML_ANSWER_MAX),
         .canceled = &client->canceled,
         .response = request->response,
@@ -399,7 +399,11 @@ static bool wait_ms(struct s3_client *client, uint64_t time_ms)
     return !atomic_load(&client->canceled);
 }
 
-/* True when there is time and patience for another attempt; it has waited then. */
+/*
+ * True when there is time and patience for another attempt; it has waited then. An attempt may take
+ * all the time that is left, rounded up to a millisecond: one that has run out of it leaves nothing
+ * for another.
+ */
 static bool may_retry(
     struct s3_client *client,
     const struct s3_request *request,
@@ -408,7 +412,8 @@ static bool may_retry(
 {
     const struct s3_settings *conf = &client->place.settings;
     uint64_t wait = pause_ms(conf, attempts);
-    if (attempts >= conf->attempts_max || clock_mono() + wait * NS_PER_MS >= request->deadline) {
+    if (attempts >= conf->attempts_max ||
+        clock_mono() + (wait + 1) * NS_PER_MS >= request->deadline) {
         return false;
     }
     metric_add(&retries, 1);

@@ -96,6 +96,16 @@ def test_deadline_ends_the_attempts(bench):
     assert len(bench.proxy.seen) == 1
 
 
+def test_no_attempt_begins_in_the_last_millisecond(bench):
+    """The attempt has all the time there is: what ends it leaves nothing for another one."""
+    count = 60
+    bench.proxy.add(lambda exchange: exchange.wait_for_hangup(), "HEAD", times=count)
+    url = bench.url(bench.proxy.endpoint, deadline_ms="40", backoff_ms="1", attempts_max="100")
+    for _ in range(count):
+        bench.run("head", "a", url=url).must("ERR_TIMEOUT")
+    assert len(bench.proxy.seen) == count
+
+
 def test_redirect_is_refused(bench):
     with fault.FaultProxy(bench.server.port) as elsewhere:
         bench.proxy.add(fault.answer(307, headers=[("Location", elsewhere.endpoint + f"/{BUCKET}/x")]))
