@@ -4,15 +4,21 @@
 A module's tests share one local cluster (the parameter `cluster`); a test that breaks it for others asks for its own
 with the parameter `fresh_cluster`. Prints `ok NAME` or `FAILED NAME` with the reason and the ends of the logs.
 `run.py --build DIR [NAME...]`: only tests whose name contains one of the words.
+
+Modules run two at a time, each in a process of its own whose output is printed when it ends: most of a test's time is
+waiting for a real process. Modules that measure run afterwards, by themselves.
 """
 import argparse
+import ast
 import importlib
 import inspect
 import os
 import pathlib
+import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
@@ -20,6 +26,8 @@ sys.path.insert(0, str(HERE.parent / "chaos"))
 sys.path.insert(0, str(HERE))
 
 from cluster import ROOT, Cluster # noqa: E402
+
+MEASURING = ["test_scale"] # compare costs
 
 
 def print_logs(cluster):
@@ -61,21 +69,51 @@ def run_one(name, function, shared, args):
     return shared
 
 
+def run_module(module_name, words, args):
+    """The tests of one module, one after the other."""
+    shared = None
+    for name, function in list(vars(importlib.import_module(module_name)).items()):
+        if is_wanted(name, words):
+            shared = run_one(name, function, shared, args)
+    if shared:
+        shared.down()
+
+
+def is_wanted(name, words):
+    return name.startswith("test_") and (not words or any(w in name for w in words))
+
+
+def run_apart(module_name, args):
+    """-> the output of the module's tests, run in a process of their own."""
+    command = [sys.executable, __file__, "--build", args.build, "--module", module_name, *args.words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    return done.stdout + (f"FAILED {module_name} exit code {done.returncode}\n" if done.returncode else "")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--module", help="only this one, in this process")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     os.environ.setdefault("POSTGRES_DIR", os.popen(f"{ROOT}/tools/build-postgres").read().split()[-1])
-    for path in sorted(HERE.glob("test_*.py")):
-        module = importlib.import_module(path.stem)
-        shared = None
-        for name, function in list(vars(module).items()):
-            if name.startswith("test_") and (not args.words or any(w in name for w in args.words)):
-                shared = run_one(name, function, shared, args)
-        if shared:
-            shared.down()
+    if args.module:
+        run_module(args.module, args.words, args)
+        return 0
+    files = sorted(HERE.glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True) # long ones first
+    modules = [path.stem for path in files if any(is_wanted(n, args.words) for n in test_names(path))]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for done in as_completed([pool.submit(run_apart, m, args) for m in modules if m not in MEASURING]):
+            print(done.result(), end="", flush=True)
+    for module in MEASURING:
+        if module in modules:
+            run_module(module, args.words, args)
     return 0
+
+
+def test_names(path):
+    return [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_retention_disks_shrink_and_everything_goes_on(build):
         early, pages = rig.head(), rig.pages(rig.head())
         rig.wait_forgotten(members, lsn(early))
         used = sum(f.stat().st_blocks * 512 for f in (rig.keeper(members[0]).folder / rig.folder).iterdir())
-        assert used < 40 * MIB, f"{used / MIB} MiB of at least 64 are still there"
+        assert used < 52 * MIB, f"{used / MIB} MiB of at least 64 are still there" # 20 MiB may touch three segments
 
         # All at once, and again: what is left is a log of its own.
         for number in members:

@@ -89,12 +89,15 @@ static err_t check_reachable(const char *data_dir, struct errmsg *msg)
 
 /* ---- up ---- */
 
+#define EXTENSION_DIR ANABRANCH_SOURCE_DIR "/compute/extension"
+
+/* Does nothing when it is there and new. Two clusters that come up at once wait for each other. */
 static err_t build_extension(const struct cluster *cluster, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     TRY(str_format(path, sizeof path, msg, "%.900s/extension/anabranch.so", cluster->binaries));
     bool there = file_exists(path);
-    if (there && !file_exists(ANABRANCH_SOURCE_DIR "/compute/extension/Makefile")) {
+    if (there && !file_exists(EXTENSION_DIR "/Makefile")) {
         return ERR_OK;
     }
     if (!there) {
@@ -103,8 +106,8 @@ static err_t build_extension(const struct cluster *cluster, struct errmsg *msg)
     struct buf command = {0};
     buf_printf(
         &command,
-        "make -s -C \"" ANABRANCH_SOURCE_DIR
-        "/compute/extension\" OUT=\"%s/extension\" PG_CONFIG=\"%s/bin/pg_config\" 1>&2",
+        "flock \"" EXTENSION_DIR "/Makefile\" make -s -C \"" EXTENSION_DIR
+        "\" OUT=\"%s/extension\" PG_CONFIG=\"%s/bin/pg_config\" 1>&2",
         cluster->binaries, cluster->postgres);
     int status = system(buf_cstr(&command)); // NOLINT: our own make
     err_t err = ERR_OK;
