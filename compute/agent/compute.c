@@ -376,10 +376,28 @@ static bool is_expected_end(const struct compute *compute)
     return compute->plan.phase == COMPUTE_PHASE_TEARDOWN;
 }
 
+/*
+ * It ended before it wrote down its options: what it does until then depends on its settings, but
+ * for what is tested here. Whoever starts it again without a change gets the same.
+ */
+static bool refuses_settings(const struct compute *compute, int exit_status)
+{
+    static const char *const elses[] = {"socket", "No space left"};
+    char path[PATH_SIZE];
+    bool refused = exit_status == 1 && compute->plan.phase == COMPUTE_PHASE_LAUNCH &&
+                   !compute->ready_late &&
+                   !file_exists(in_dir(compute, path, "pgdata/postmaster.opts"));
+    for (size_t i = 0; i < ARRAY_LEN(elses); i++) {
+        refused = refused && strstr(compute->error.text, elses[i]) == NULL;
+    }
+    return refused;
+}
+
 static void on_postgres_exit(struct child_user *user, int exit_status, int number)
 {
     struct compute *compute = CONTAINER_OF(user, struct compute, postgres);
     char pgdata[PATH_SIZE];
+    bool refused = false;
     postmaster_pid_drop_memory(in_dir(compute, pgdata, "pgdata"), compute->host->user.uid);
     timer_stop(&compute->probe_timer);
     timer_stop(&compute->limit_timer);
@@ -392,8 +410,9 @@ static void on_postgres_exit(struct child_user *user, int exit_status, int numbe
                 compute->host->conf->start_timeout_ms);
         }
         log_warn(&compute->log, "%s", compute->error.text);
+        refused = refuses_settings(compute, exit_status);
     }
-    post(compute, COMPUTE_EVENT_POSTGRES_EXITED, 0);
+    post(compute, refused ? COMPUTE_EVENT_POSTGRES_REFUSED : COMPUTE_EVENT_POSTGRES_EXITED, 0);
 }
 
 static void on_proposer_exit(struct child_user *user, int exit_status, int number)

@@ -589,9 +589,12 @@ uint64_t compute_files_log_size(const char *dir)
     return (uint64_t)status.st_size;
 }
 
-/* Where the words begin that matter, or NULL. */
+/* Where the words begin that matter, or NULL. Before it has a log, Postgres says its name first. */
 static const char *find_fatal(const char *line)
 {
+    if (str_starts_with(line, "postgres: ")) {
+        return line + strlen("postgres: ");
+    }
     static const char *const marks[] = {"FATAL: ", "PANIC: ", " ERROR "}; /* the last: ours */
     for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
         const char *found = strstr(line, marks[i]);
@@ -621,17 +624,17 @@ void compute_files_last_fatal(const char *dir, uint64_t from, struct buf *to)
     }
     file_close(&fd);
     char *rest = (char *)buf_cstr(&text);
-    const char *before = "";
+    const char *reason = NULL;
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         const char *found = find_fatal(line);
         if (found != NULL) {
             /* "contains errors" is the sum of the lines above it, which name the setting. */
-            const char *reason = strstr(before, "LOG:  ");
             bool is_sum = strstr(found, "contains errors") != NULL && reason != NULL;
             buf_clear(to);
             buf_printf(to, "%.200s", is_sum ? reason + strlen("LOG:  ") : found);
         }
-        before = line;
+        const char *logged = strstr(line, "LOG:  ");
+        reason = logged != NULL ? logged : reason; /* a HINT may follow it */
     }
     buf_deinit(&text);
 }

@@ -224,6 +224,10 @@ void compute_plan_step(
         plan->postgres = false;
         fail(plan, event, ret_actions);
         break;
+    case COMPUTE_EVENT_POSTGRES_REFUSED:
+        plan->postgres = false;
+        tear_down(plan, COMPUTE_END_REFUSED, 1, ret_actions);
+        break;
     case COMPUTE_EVENT_PROPOSER_EXITED: proposer_exited(plan, event, ret_actions); break;
     case COMPUTE_EVENT_TIMER: on_timer(plan, ret_actions); break;
     }
@@ -247,6 +251,7 @@ const char *compute_plan_state(const struct compute_plan *plan)
     }
     switch (plan->end) {
     case COMPUTE_END_FAILED: return "failed";
+    case COMPUTE_END_REFUSED: return "refused";
     case COMPUTE_END_FENCED: return "fenced";
     case COMPUTE_END_DELETED: return "stopping";
     case COMPUTE_END_NONE:

@@ -6,7 +6,8 @@
  * begins, because a Postgres that is half dead may still hold the port or its spill.
  *
  * Invariants: nothing is started while a process or a piece of work of an earlier try is alive; a
- * fenced compute never starts by itself again; a stop that was asked for wins over a restart.
+ * fenced or refused compute never starts by itself again; a stop that was asked for wins over a
+ * restart.
  */
 #pragma once
 
@@ -29,6 +30,7 @@ enum compute_end {
     COMPUTE_END_NONE,
     COMPUTE_END_RESTART,
     COMPUTE_END_FAILED,
+    COMPUTE_END_REFUSED, /* Postgres does not take its settings: another try would end alike */
     COMPUTE_END_FENCED,
     COMPUTE_END_STOPPED,
     COMPUTE_END_DELETED,
@@ -43,7 +45,8 @@ enum compute_event_kind {
     COMPUTE_EVENT_WORK_FAILED,
     COMPUTE_EVENT_POSTGRES_READY,
     COMPUTE_EVENT_POSTGRES_EXITED,
-    COMPUTE_EVENT_PROPOSER_EXITED, /* with its exit code */
+    COMPUTE_EVENT_POSTGRES_REFUSED, /* exited, because of its settings, before it began */
+    COMPUTE_EVENT_PROPOSER_EXITED,  /* with its exit code */
     COMPUTE_EVENT_TIMER,
 };
 
@@ -95,7 +98,7 @@ void compute_plan_step(
     const struct compute_event *event,
     struct compute_actions *ret_actions);
 
-/* "starting", "running", "stopping", "stopped", "failed" or "fenced". */
+/* "starting", "running", "stopping", "stopped", "failed", "refused" or "fenced". */
 const char *compute_plan_state(const struct compute_plan *plan);
 /* "sync", "base_backup", ...; empty when nothing is under way. */
 const char *compute_plan_step_name(const struct compute_plan *plan);

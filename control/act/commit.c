@@ -295,9 +295,16 @@ static void give_way(const struct committing *committing, struct endpoint *endpo
     struct endpoint_row row = endpoint->row;
     row.wanted = ENDPOINT_IDLE;
     row.suspended_at = committing->now;
-    snprintf(
-        row.last_error, sizeof row.last_error,
-        "fenced: another compute writes to this branch; start the endpoint to take over");
+    if (endpoint->seen == COMPUTE_REFUSED) {
+        snprintf(
+            row.last_error, sizeof row.last_error, "its settings are refused: %.*s",
+            (int)(sizeof row.last_error - sizeof "its settings are refused: "),
+            endpoint->seen_error);
+    } else {
+        snprintf(
+            row.last_error, sizeof row.last_error,
+            "fenced: another compute writes to this branch; start the endpoint to take over");
+    }
     log_warn(NULL, "endpoint %s: %s", row.id, row.last_error);
     store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
     end_operations(committing, &endpoint->running, STATUS_FAILED, row.last_error);

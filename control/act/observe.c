@@ -221,7 +221,8 @@ static enum compute_seen compute_state(const char *text)
     } states[] = {
         {"starting", COMPUTE_STARTING}, {"running", COMPUTE_RUNNING},
         {"stopping", COMPUTE_STOPPING}, {"stopped", COMPUTE_STOPPED},
-        {"failed", COMPUTE_FAILED},     {"fenced", COMPUTE_FENCED},
+        {"failed", COMPUTE_FAILED},     {"refused", COMPUTE_REFUSED},
+        {"fenced", COMPUTE_FENCED},
     };
     for (size_t i = 0; i < ARRAY_LEN(states); i++) {
         if (text != NULL && strcmp(states[i].text, text) == 0) {

@@ -439,6 +439,10 @@ static void take_failure(struct step *step)
             target->endpoint->seen_error, sizeof target->endpoint->seen_error, "%s",
             step->call.msg.text);
     }
+    if (step->kind == PLAN_START_COMPUTE && step->call.status == 400) {
+        target->endpoint->seen = COMPUTE_REFUSED; /* the agent would say so every time */
+        target->endpoint->told = step->wish;
+    }
     tell_operations(
         step, target->endpoint != NULL ? &target->endpoint->running
               : target->branch != NULL ? &target->branch->running

@@ -108,8 +108,12 @@ static void look(struct connect *connect)
         return;
     }
     if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
-        fail(
-            connect, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended while it was starting");
+        char text[sizeof(row_long_t) + 80];
+        const char *why = endpoint->row.last_error;
+        (void)snprintf(
+            text, sizeof text, "the endpoint was suspended while it was starting%s%s",
+            why[0] == '\0' ? "" : ": ", why);
+        fail(connect, 503, "ENDPOINT_SUSPENDED", text);
     } else if (endpoint->seen == COMPUTE_RUNNING) {
         ask_verifier(connect, endpoint);
     } else if (clock_mono() >= connect->deadline) {

@@ -246,6 +246,9 @@ static err_t apply_endpoint(
         list_push_back(&branch->endpoints, &endpoint->in_branch);
         branch->project->endpoint_count++;
     } else {
+        bool is_retry =
+            endpoint->row.wanted != ENDPOINT_ACTIVE || endpoint->seen == COMPUTE_REFUSED;
+        endpoint->wish += row->wanted == ENDPOINT_ACTIVE && is_retry;
         row_unref(ROW_ENDPOINT, &endpoint->row);
         endpoint->row = *row;
     }

@@ -23,6 +23,7 @@ enum compute_seen {
     COMPUTE_STOPPING,
     COMPUTE_STOPPED,
     COMPUTE_FAILED,
+    COMPUTE_REFUSED, /* its settings, by the agent or by Postgres */
     COMPUTE_FENCED,
 };
 

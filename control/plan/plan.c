@@ -244,7 +244,11 @@ static void plan_wanted_compute(const struct plan_endpoint_view *view, struct pl
     case COMPUTE_FAILED: add(plan, PLAN_START_COMPUTE); break;
     case COMPUTE_STARTING:
     case COMPUTE_STOPPING: add(plan, PLAN_ASK_COMPUTE); break;
-    case COMPUTE_FENCED: add(plan, PLAN_GIVE_WAY); break;
+    case COMPUTE_REFUSED:
+    case COMPUTE_FENCED:
+        /* What was wanted since then is a try of its own. */
+        add(plan, view->told ? PLAN_GIVE_WAY : PLAN_START_COMPUTE);
+        break;
     case COMPUTE_RUNNING:
         if (view->told) {
             plan->reached = true;
@@ -265,6 +269,7 @@ static void plan_idle_compute(const struct plan_endpoint_view *view, struct plan
     case COMPUTE_ABSENT:
     case COMPUTE_STOPPED:
     case COMPUTE_FAILED:
+    case COMPUTE_REFUSED:
     case COMPUTE_FENCED: plan->reached = true; break;
     }
 }

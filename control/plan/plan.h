@@ -27,7 +27,7 @@ enum plan_step_kind {
     PLAN_STOP_COMPUTE,
     PLAN_DELETE_COMPUTE,
     PLAN_ASK_COMPUTE, /* it is on its way: look again soon */
-    PLAN_GIVE_WAY,    /* catalog: fenced by another writer, so it is no longer wanted */
+    PLAN_GIVE_WAY,    /* catalog: fenced by another writer, or refused: no longer wanted */
     PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline, or it is cut off */
     PLAN_END_CHANGE,  /* catalog: the new set stands alone, or the change is given up */
     PLAN_FORGET_LEFT, /* catalog: a former member has deleted the timeline */
@@ -94,7 +94,7 @@ struct plan_endpoint_view {
     enum endpoint_wanted wanted;
     bool branch_ready;
     bool recreate;
-    bool told;     /* the agent has its newest roles, databases and generation */
+    bool told;     /* the agent has had the newest wish: a start, roles, databases, generation */
     bool recorded; /* the row already says that it is started or suspended */
     enum compute_seen seen;
 };

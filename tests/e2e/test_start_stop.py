@@ -272,6 +272,33 @@ def metrics_of(branch):
     return values
 
 
+def test_refused_setting_ends_the_start_and_a_corrected_one_runs(cluster):
+    """Of what the agent refuses, of what Postgres refuses by name, and of what it cannot do."""
+    branch = project(cluster).create_branch("settings", project(cluster).main(), endpoint=False)
+    endpoint = branch.project.api("POST", "/endpoints", {"endpoint": {
+        "branch_id": branch.id, "type": "read_write", "settings": {"pg_settings": {"work_mem": "12 parsecs"}}}})
+
+    def end_of(answer):
+        ident = next(o["id"] for o in answer["operations"] if o["action"] == "start_compute")
+        return wait_for("it ends", lambda: (lambda o: o if o["status"] != "running" else None)(
+            branch.project.api("GET", f"/operations/{ident}")["operation"]))
+
+    def start_with(**settings):
+        branch.project.api("PATCH", f"/endpoints/{endpoint['endpoint']['id']}",
+                           {"endpoint": {"settings": {"pg_settings": settings}}})
+        return end_of(branch.project.api("POST", f"/endpoints/{endpoint['endpoint']['id']}/start"))
+
+    refused = [end_of(endpoint), start_with(fsync="off"), start_with(max_connections="2"),
+               start_with(shared_preload_libraries="no_such_library")]
+    for operation, name in zip(refused, ["work_mem", "fsync", "max_connections", "no_such_library"]):
+        assert operation["status"] == "failed" and name in operation["error"], operation
+        assert operation["failures_count"] <= 1, operation
+    assert "no_such_library" in branch.endpoint()["error"] and branch.endpoint()["current_state"] != "active"
+    assert start_with(work_mem="12MB")["status"] == "finished"
+    assert branch.value("SHOW work_mem") == "12MB"
+    branch.suspend()
+
+
 def test_metrics_of_a_compute(cluster):
     main = project(cluster).main()
     with main.connect() as db:

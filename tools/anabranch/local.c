@@ -290,7 +290,8 @@ static void stop_computes(const struct cluster *cluster, const struct process *a
             const char *id = doc_value_str(doc_get(doc_at(computes, i), "id"));
             const char *state = doc_value_str(doc_get(doc_at(computes, i), "state"));
             if (id == NULL || state == NULL || strcmp(state, "stopped") == 0 ||
-                strcmp(state, "failed") == 0 || strcmp(state, "fenced") == 0) {
+                strcmp(state, "failed") == 0 || strcmp(state, "refused") == 0 ||
+                strcmp(state, "fenced") == 0) {
                 continue;
             }
             left++;

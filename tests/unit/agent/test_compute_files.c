@@ -325,10 +325,16 @@ START_TEST(test_last_fatal_line_of_this_try_is_found)
     compute_files_last_fatal(dir, compute_files_log_size(dir), &text);
     ck_assert_uint_eq(text.size, 0);
     static const char sum[] = "x LOG:  invalid value for parameter \"work_mem\": \"lots\"\n"
+                              "x HINT:  Valid units for this parameter are\n"
                               "x FATAL:  configuration file \"y\" contains errors\n";
     ck_assert_ok(file_write_atomically(path, bytes_of_str(sum), &msg), &msg);
     compute_files_last_fatal(dir, 0, &text);
     ck_assert_str_eq(buf_cstr(&text), "invalid value for parameter \"work_mem\": \"lots\"");
+    buf_clear(&text);
+    static const char early[] = "postgres: reserved_connections must be less\n";
+    ck_assert_ok(file_write_atomically(path, bytes_of_str(early), &msg), &msg);
+    compute_files_last_fatal(dir, 0, &text);
+    ck_assert_str_eq(buf_cstr(&text), "reserved_connections must be less");
     buf_deinit(&text);
     clean_up();
 }

@@ -150,6 +150,21 @@ START_TEST(test_stop_wins_over_fenced_and_restart)
 }
 END_TEST
 
+START_TEST(test_refused_settings_are_not_tried_again)
+{
+    (void)give(COMPUTE_EVENT_START);
+    for (int i = 0; i < 3; i++) {
+        (void)give(COMPUTE_EVENT_WORK_DONE);
+    }
+    ck_assert(give(COMPUTE_EVENT_POSTGRES_REFUSED) & COMPUTE_ACTION_STOP_PROPOSER);
+    ck_assert_uint_eq(
+        give(COMPUTE_EVENT_PROPOSER_EXITED) & COMPUTE_ACTION_STOP_TIMER, COMPUTE_ACTION_STOP_TIMER);
+    expect_state("refused");
+    ck_assert_uint_eq(give(COMPUTE_EVENT_TIMER), 0);
+    ck_assert(give(COMPUTE_EVENT_START) & COMPUTE_ACTION_SYNC); /* only when it is asked for */
+}
+END_TEST
+
 START_TEST(test_failures_in_a_row_end_as_failed)
 {
     (void)give(COMPUTE_EVENT_START);
@@ -264,7 +279,9 @@ static void random_event(struct prng *prng, bool users)
     case 1:
         if (world.postgres && prng_below(prng, 4) == 0) {
             world.postgres = false;
-            live(give(COMPUTE_EVENT_POSTGRES_EXITED));
+            live(give(
+                prng_below(prng, 8) == 0 ? COMPUTE_EVENT_POSTGRES_REFUSED
+                                         : COMPUTE_EVENT_POSTGRES_EXITED));
         }
         break;
     case 2:
@@ -333,6 +350,7 @@ UNIT_MAIN(
     test_fenced_compute_stops_and_stays_so,
     test_fenced_wins_over_the_restart_that_is_under_way,
     test_stop_wins_over_fenced_and_restart,
+    test_refused_settings_are_not_tried_again,
     test_failures_in_a_row_end_as_failed,
     test_steady_run_forgets_earlier_failures,
     test_stop_while_syncing_cancels_and_waits_for_the_work,

@@ -318,6 +318,26 @@ START_TEST(test_fenced_compute_gives_way)
 }
 END_TEST
 
+/* It would be refused again; a start that was asked for since then is tried. */
+START_TEST(test_refused_compute_gives_way_until_something_new_is_wanted)
+{
+    static const enum compute_seen ended[] = {COMPUTE_REFUSED, COMPUTE_FENCED};
+    struct plan_endpoint_view view = {
+        .wanted = ENDPOINT_ACTIVE, .branch_ready = true, .recorded = true};
+    for (size_t i = 0; i < ARRAY_LEN(ended); i++) {
+        plan_compute(ENDPOINT_ACTIVE, ended[i]);
+        ck_assert_uint_eq(plan.count, 1);
+        ck_assert(has(PLAN_GIVE_WAY));
+        view.seen = ended[i];
+        plan_endpoint(&view, &plan);
+        ck_assert_uint_eq(plan.count, 1);
+        ck_assert(has(PLAN_START_COMPUTE));
+        plan_compute(ENDPOINT_IDLE, ended[i]);
+        ck_assert(plan.reached);
+    }
+}
+END_TEST
+
 START_TEST(test_running_compute_is_told_what_changed)
 {
     struct plan_endpoint_view view = {
@@ -490,6 +510,7 @@ UNIT_MAIN(
     test_compute_waits_for_its_branch,
     test_lost_failed_and_stopped_computes_are_started_again,
     test_fenced_compute_gives_way,
+    test_refused_compute_gives_way_until_something_new_is_wanted,
     test_running_compute_is_told_what_changed,
     test_compute_with_other_settings_is_deleted_first,
     test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone,
