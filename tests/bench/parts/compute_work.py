@@ -25,6 +25,8 @@ from parts import stock
 SCALE = os.environ.get("COMPUTE_SCALE", "10")
 SECONDS = os.environ.get("COMPUTE_SECONDS", "4")
 ROUNDS = int(os.environ.get("COMPUTE_ROUNDS", "3"))
+LARGE = int(SCALE) > 20
+CACHES = (("pageserver", 0), ("local_cache", 8192))
 PEER = "stock, the same build and buffers"
 EVICT = "SELECT count(*) FROM pg_buffercache WHERE relfilenode IS NOT NULL AND pg_buffercache_evict(bufferid)"
 
@@ -150,7 +152,7 @@ def tail(side, queries, clients=64):
 
 def cached(sides, emit):
     for side in sides:
-        side.restart(shared_buffers="512MB" if int(SCALE) <= 20 else "4GB")
+        side.restart(shared_buffers="4GB" if LARGE else "512MB")
         warm(side)
     for clients in (1, 8, 64):
         value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
@@ -164,7 +166,7 @@ def cold(sides, emit):
     """Stock starts with its files in the system's cache, we with what this host and the pageserver have."""
     took = []
     for side in sides:
-        side.restart(shared_buffers="512MB" if int(SCALE) <= 20 else "4GB")
+        side.restart(shared_buffers="4GB" if LARGE else "512MB")
         begin = time.monotonic()
         for _ in range(20):
             rate, p99 = tail(side, 150)
@@ -177,11 +179,12 @@ def cold(sides, emit):
 
 
 def reads(sides, emit):
-    """With 16 MB of buffers most pages come from elsewhere: stock's from the system's cache."""
+    """With few buffers most pages come from elsewhere: stock's from the system's cache."""
     ours, theirs = sides
-    theirs.restart(shared_buffers="16MB")
-    for name, cache_mb in (("pageserver", 0), ("local_cache", 8192)):
-        ours.restart(**{"shared_buffers": "16MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
+    buffers = "128MB" if LARGE else "16MB"
+    theirs.restart(shared_buffers=buffers)
+    for name, cache_mb in CACHES:
+        ours.restart(**{"shared_buffers": buffers, "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
         for side in sides: # the local cache is filled by reading
             warm(side)
         for clients in (1, 8, 64):
@@ -257,7 +260,7 @@ def bulk(sides, emit):
              theirs / mine >= (least or 0))
     theirs = sides[1]
     theirs.restart(shared_buffers="128MB")
-    for name, cache_mb in (("pageserver", 0), ("local_cache", 8192)):
+    for name, cache_mb in CACHES:
         ours.restart(**{"shared_buffers": "128MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
         scan(ours)
         speed(f"seqscan_from_{name}", scan, 0.5, "stock, its files dropped from the system's cache")
@@ -282,15 +285,25 @@ def wal_of_a_transaction(side):
 
 
 def tpcb(sides, emit):
-    for side in sides:
-        side.restart(shared_buffers="128MB")
-    for clients in (1, 8, 64):
-        value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients))
-        emit(f"tpcb_c{clients}", value, "tps", "stock, ANY 2 (3) pg_receivewal --synchronous", peer, value / peer,
-             ">= 1.0 x stock", value >= peer)
+    """A large database with and without the local cache, a small one as it comes."""
+    ours, theirs = sides
+    theirs.restart(shared_buffers="128MB")
+    for name, cache_mb in CACHES if LARGE else (("", 1024),):
+        ours.restart(**{"shared_buffers": "128MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
+        if name != "":
+            warm(ours)
+            warm(theirs)
+        tpcb_rates(sides, emit, f"tpcb_from_{name}" if name != "" else "tpcb")
     value, peer = (wal_of_a_transaction(side) for side in sides)
     emit("wal_bytes_per_tpcb", value, "bytes", "stock with full-page writes, 8,000 after a checkpoint", peer, value / peer,
          "less than stock", value < peer)
+
+
+def tpcb_rates(sides, emit, name):
+    for clients in (1, 8, 64):
+        value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients))
+        emit(f"{name}_c{clients}", value, "tps", "stock, ANY 2 (3) pg_receivewal --synchronous", peer, value / peer,
+             ">= 1.0 x stock", value >= peer)
 
 
 STEPS = {"cached": cached, "reads": reads, "cold": cold, "bulk": bulk, "tpcb": tpcb}
