@@ -91,6 +91,39 @@ WIRE_SCALAR(u16, htole16, le16toh)
 WIRE_SCALAR(u32, htole32, le32toh)
 WIRE_SCALAR(u64, htole64, le64toh)
 
+/*
+ * Only as the last field: one that an older protocol does not have. 0 is "not said" and takes no
+ * byte, so the message without it is that of the older protocol.
+ */
+typedef uint64_t tail_u64_t;
+
+static inline size_t size_tail_u64(tail_u64_t value)
+{
+    return value == 0 ? 0 : sizeof(value);
+}
+
+static inline void put_tail_u64(struct writer *out, tail_u64_t value)
+{
+    if (value != 0) {
+        put_u64(out, value);
+    }
+}
+
+static inline tail_u64_t get_tail_u64(struct reader *in)
+{
+    if (in->left == 0) {
+        return 0;
+    }
+    tail_u64_t value = get_u64(in);
+    in->bad = in->bad || value == 0; /* a message has one encoding */
+    return value;
+}
+
+static inline void print_tail_u64(struct buf *to, const char *name, tail_u64_t value)
+{
+    print_u64(to, name, value);
+}
+
 static inline size_t size_bytes(struct bytes value)
 {
     return sizeof(uint32_t) + value.size;

@@ -23,7 +23,7 @@
 #define FRAME_PAYLOAD_MAX (1 * MIB - FRAME_HEADER_SIZE)
 
 #define PROTOCOL_VERSION_MIN 1
-#define PROTOCOL_VERSION_MAX 2 /* 2: status, and windows of feeds */
+#define PROTOCOL_VERSION_MAX 3 /* 2: status, and windows of feeds; 3: followed_term of a vote */
 
 #define FRAME_TYPES(X)                                                                             \
     X(FRAME_HELLO, 1) /* hello_proto.h, any connection */                                          \

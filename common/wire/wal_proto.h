@@ -69,7 +69,12 @@ void print_member_list(struct buf *to, const char *name, struct member_list valu
     X(u64, start_lsn)        /* where the log begins at this safekeeper: nothing below is kept */  \
     X(u64, suspect_lsn)      /* 0, or it may have acknowledged up to here and lost it: wal.md */   \
     X(u64, suspect_term)     /* no term after this one wrote what may be lost */                   \
-    X(term_history, history) /* clipped to record_lsn */
+    X(term_history, history) /* clipped to record_lsn */                                           \
+    /* The log is a prefix of this term's winner's: the last of the history as it was adopted,     \
+     * also when that begins behind record_lsn. Not said in an older protocol. */                  \
+    X(tail_u64, followed_term)
+
+#define PROTOCOL_FOLLOWED_TERM 3 /* from this version on a proposer is told followed_term */
 
 /*
  * The winner tells each acceptor from where it will stream: the log is cut there. As

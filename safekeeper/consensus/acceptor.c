@@ -65,6 +65,17 @@ static void persist(struct acceptor *acceptor, struct acceptor_actions *out)
     emit(out, ACCEPTOR_PERSIST_STATE, (struct acceptor_peer){0})->state = &acceptor->state;
 }
 
+/*
+ * The winner whose log ours is a prefix of: its history is adopted when ours is cut to it, and only
+ * then its bytes are appended. Who speaks an older protocol is not told, and computes without it.
+ */
+static term_t followed_term(const struct acceptor *acceptor, struct acceptor_peer by)
+{
+    term_t term =
+        MUTANT(62) ? acceptor->state.term : term_history_last_term(&acceptor->state.history);
+    return by.protocol >= PROTOCOL_FOLLOWED_TERM ? term : 0;
+}
+
 void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply)
 {
     reply->generation = acceptor->state.generation;
@@ -81,6 +92,7 @@ void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply
     if (!MUTANT(13)) {
         term_history_clip(&reply->history, acceptor->record_lsn);
     }
+    reply->followed_term = 0;
 }
 
 static void send_vote(
@@ -89,6 +101,7 @@ static void send_vote(
     ASSERT(MUTANT(1) || IMPLIES(granted, acceptor->durable_sequence >= acceptor->vote_sequence));
     acceptor_describe(acceptor, &acceptor->vote_reply);
     acceptor->vote_reply.granted = granted;
+    acceptor->vote_reply.followed_term = followed_term(acceptor, to);
     emit(out, ACCEPTOR_SEND_VOTE, to)->vote = &acceptor->vote_reply;
 }
 
@@ -330,6 +343,7 @@ static err_t check_elected(
     struct acceptor *acceptor,
     const struct elected *elected,
     bool begins_anew,
+    struct acceptor_peer from,
     const char **ret_why)
 {
     if (!term_history_is_valid(&elected->history) ||
@@ -346,7 +360,8 @@ static err_t check_elected(
     struct term_history clipped = acceptor->state.history;
     term_history_clip(&clipped, acceptor->record_lsn);
     lsn_t common_lsn = term_history_common_lsn(
-        &elected->history, &clipped, acceptor->record_lsn, acceptor->state.commit_lsn);
+        &elected->history, &clipped, followed_term(acceptor, from), acceptor->record_lsn,
+        acceptor->state.commit_lsn);
     if (begins_anew) {
         return check_anew(acceptor, elected, common_lsn, ret_why);
     }
@@ -387,7 +402,7 @@ static void on_elected(
         return;
     }
     const char *why = NULL;
-    err_t err = check_elected(acceptor, elected, begins_anew, &why);
+    err_t err = check_elected(acceptor, elected, begins_anew, from, &why);
     if (err != ERR_OK) {
         refuse(out, from, err, why);
         return;
@@ -533,8 +548,9 @@ static void on_peer_answered(
     }
     struct term_history ours = acceptor->state.history;
     term_history_clip(&ours, acceptor->record_lsn);
-    lsn_t common_lsn =
-        term_history_common_lsn(history, &ours, acceptor->record_lsn, acceptor->state.commit_lsn);
+    lsn_t common_lsn = term_history_common_lsn(
+        history, &ours, term_history_last_term(&acceptor->state.history), acceptor->record_lsn,
+        acceptor->state.commit_lsn);
     acceptor->leader = (struct acceptor_peer){0}; /* nobody */
     acceptor->phase = ACCEPTOR_IDLE;
     if (common_lsn >= commit_lsn) {

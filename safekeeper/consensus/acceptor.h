@@ -59,6 +59,7 @@
 struct acceptor_peer {
     node_id_t proposer_id; /* node_id of its hello */
     uint64_t connection;   /* number that the driver gave to this connection and channel */
+    uint16_t protocol;     /* that its hello agreed on */
 };
 
 /* What must be on disk before anybody hears of it: the contents of the control file. */
@@ -252,7 +253,10 @@ void acceptor_step(
  */
 NODISCARD err_t acceptor_readable_lsn(const struct acceptor *acceptor, term_t term, lsn_t *ret_lsn);
 
-/* What a vote would say now, not granted: for another safekeeper that wants to catch up. */
+/*
+ * What a vote would say now, not granted, without the term that is followed: for another safekeeper
+ * that wants to catch up, and compares histories itself.
+ */
 void acceptor_describe(const struct acceptor *acceptor, struct vote_reply *reply);
 
 /*

@@ -183,7 +183,8 @@ static void tell(struct proposer *proposer, uint32_t index, struct proposer_acti
 {
     struct proposer_peer *peer = &proposer->peers[index];
     peer->stream_lsn = term_history_common_lsn(
-        &proposer->history, &peer->history, peer->vote_record_lsn, peer->vote_commit_lsn);
+        &proposer->history, &peer->history, peer->followed_term, peer->vote_record_lsn,
+        peer->vote_commit_lsn);
     lsn_t begin_lsn = anew_lsn(proposer, index, peer->stream_lsn);
     if (begin_lsn != LSN_NONE) {
         MARK("proposer.told.anew");
@@ -259,9 +260,12 @@ static bool vote_is_valid(const struct proposer *proposer, const struct vote_rep
         MUTANT(13) || count == 0 || vote->history.items[count - 1].lsn <= vote->record_lsn;
     /* A refusal may come from who follows another winner of our term already. */
     term_t last_term = term_history_last_term(&vote->history);
-    bool term_fits = vote->granted ? last_term < proposer->term : last_term <= proposer->term;
+    term_t newest_term = MAX_OF(last_term, vote->followed_term);
+    bool term_fits = vote->granted ? newest_term < proposer->term : newest_term <= proposer->term;
+    bool follows_history = vote->followed_term == 0 || vote->followed_term >= last_term;
     bool suspicion_fits = vote->suspect_lsn == LSN_NONE || vote->suspect_lsn > vote->record_lsn;
-    return positions_fit && history_fits && term_fits && suspicion_fits;
+    return positions_fit && history_fits && (term_fits || MUTANT(62)) && follows_history &&
+           suspicion_fits;
 }
 
 /*
@@ -340,6 +344,7 @@ static void on_vote_reply(
     peer->suspect_lsn = vote->suspect_lsn;
     peer->suspect_term = vote->suspect_term;
     peer->history = vote->history;
+    peer->followed_term = vote->followed_term;
     if (vote->suspect_lsn != LSN_NONE) { /* what it had acknowledged to us may be lost */
         MARK("proposer.vote.suspect");
         peer->flush_lsn = MIN_OF(peer->flush_lsn, vote->flush_lsn);

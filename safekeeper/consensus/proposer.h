@@ -53,6 +53,7 @@ struct proposer_peer {
     lsn_t suspect_lsn; /* 0, or it may have acknowledged up to here and lost it */
     term_t suspect_term;
     struct term_history history;
+    term_t followed_term; /* its log is a prefix of that term's winner's; 0: it did not say */
 
     /* What it has acknowledged in this term; kept when the connection is lost. */
     lsn_t flush_lsn, record_lsn, commit_lsn;

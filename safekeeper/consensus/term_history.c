@@ -64,12 +64,32 @@ static lsn_t entry_end_lsn(const struct term_history *history, uint32_t index, l
     return index + 1 < history->count ? history->items[index + 1].lsn : end_lsn;
 }
 
+/* Where the leader's log parts from what the winner of `term` wrote or copied; false: not known. */
+static bool leaves_term(const struct term_history *leader, term_t term, lsn_t *ret_lsn)
+{
+    uint32_t i = leader->count;
+    while (i > 0 && leader->items[i - 1].term != term) {
+        i--;
+    }
+    if (i > 0) {
+        *ret_lsn = entry_end_lsn(leader, i - 1, LSN_HEAD);
+    }
+    return i > 0;
+}
+
 lsn_t term_history_common_lsn(
     const struct term_history *leader,
     const struct term_history *follower,
+    term_t followed_term,
     lsn_t follower_end_lsn,
     lsn_t follower_commit_lsn)
 {
+    lsn_t parted_lsn = LSN_NONE;
+    if (!MUTANT(61) && followed_term > term_history_last_term(follower) &&
+        leaves_term(leader, followed_term, &parted_lsn)) {
+        MARK("term_history.common.followed");
+        return MIN_OF(parted_lsn, follower_end_lsn);
+    }
     uint32_t l = leader->count, f = follower->count;
     while (l > 0 && f > 0) {
         term_t leader_term = leader->items[l - 1].term;

@@ -34,10 +34,13 @@ bool term_history_equal(const struct term_history *a, const struct term_history 
 /*
  * Up to where the follower's log is a prefix of the leader's: the follower's log ends at
  * `follower_end_lsn` and `follower_commit_lsn` of it is known to be committed. `follower` must be
- * clipped to its end.
+ * clipped to its end. A log that is still being completed can end before its newest terms begin,
+ * even before all that its leader's history remembers; what it follows is known all the same:
+ * `followed_term`, the last term of its history before it was clipped (0: not known).
  */
 lsn_t term_history_common_lsn(
     const struct term_history *leader,
     const struct term_history *follower,
+    term_t followed_term,
     lsn_t follower_end_lsn,
     lsn_t follower_commit_lsn);

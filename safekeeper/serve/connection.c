@@ -311,6 +311,7 @@ static void begin_role(struct channel *channel)
                 {
                     .proposer_id = channel->peer_id,
                     .connection = ++conn->server->last_connection,
+                    .protocol = hello_protocol(channel->hello.protocol_max),
                 },
             .on_refused = on_peer_refused,
             .on_pause = on_peer_pause,

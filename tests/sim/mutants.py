@@ -6,7 +6,7 @@
 Compiles the cores once for each mutant (-DMUT=n, see safekeeper/consensus/mutant.h) and runs it from seed 1 until it
 reports a violation or its budget of schedules is used up. Budgets are ratcheted: about ten times what a mutant
 needed when it was last measured, so a generator that becomes blind is seen. A tape regress/mutant_N.tape must be violated by mutant
-N at once. Exit code 0: every mutant was killed, but for those that are written down as equivalent.
+N at once; for one that is rare that is all. Exit code 0: every mutant was killed, but for those that are written down as equivalent.
 """
 import argparse, concurrent.futures, pathlib, subprocess, sys, tempfile
 
@@ -49,6 +49,8 @@ MUTANTS = {
     58: (2000, "a divergent tail is not cut before committed WAL is read from another safekeeper"),
     59: (20000, "the history of that WAL is adopted before the cut is durable"),
     60: (400000, "terms in which nothing was written push others out of the history"),
+    61: (500, "a log under repair is cut although it follows the very term of its leader"),
+    62: (500, "a log is said to follow the term that was promised"),
     # 30 and 31 again, elsewhere.
     130: (500, "the generation of appends is not checked"),
     131: (5000, "a change ends before the new set has the promises of the old one"),
@@ -62,6 +64,7 @@ MUTANTS = {
 
 # Reachable, but not seen in 600,000 schedules, or only after very many; a unit test holds these.
 RARE = {
+    61: "once in 1.3 million schedules; its tape, and test_what_was_acknowledged_to_a_term_is_kept_also_without_a_history",
     59: "a crash between two writes, in a log that has parted from what another one has committed: seen after 191,104 "
         "schedules; test_a_divergent_tail_gives_way_to_what_a_peer_has_committed",
     38: "with three safekeepers nobody can be elected who cuts the donor's log while the one under "
@@ -127,6 +130,8 @@ def try_mutant(number, args, common, folder):
         run = subprocess.run([str(program), "--tape", str(tape)], capture_output=True, text=True)
         if run.returncode != 1:
             return number, False, "its tape is safe: shrink another one"
+        if number in RARE:
+            return number, True, run.stdout.strip().split("\n")[-1] + " (its tape)"
     run = subprocess.run([str(program), "--runs", str(args.budget or MUTANTS[number][0])],
                          capture_output=True, text=True)
     said = (run.stdout + run.stderr).strip().split("\n")

@@ -286,7 +286,8 @@ void network_on_connect(struct world *world, const struct sim_event *event)
     }
     uint64_t delay_us = network_latency_us(world, conn->compute, event->node);
     struct hello hello;
-    if (!node->up || take_hello(world, event, &hello) == 0) {
+    conn->protocol = node->up ? take_hello(world, event, &hello) : 0;
+    if (conn->protocol == 0) {
         conn->server_closed = true;
         network_close(world, event->conn, delay_us);
         return;

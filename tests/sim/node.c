@@ -155,6 +155,18 @@ static void plan_power_cut(struct world *world, uint32_t n)
     }
 }
 
+/* A leader of an older protocol is not told which term a log follows: it sends that WAL again. */
+static void check_truncation(struct world *world, uint32_t n, const struct acceptor_action *action)
+{
+    const struct node *node = &world->nodes[n];
+    bool is_told = action->to.connection == 0 || action->to.protocol >= PROTOCOL_FOLLOWED_TERM;
+    if (action->truncate.lsn < node->acked_record_lsn &&
+        node->acceptor.state.term == node->acked_term && is_told) {
+        oracle_fail(
+            &world->oracle, "s%u truncates WAL that it has acknowledged to the same term", n);
+    }
+}
+
 static void do_node_action(struct world *world, uint32_t n, const struct acceptor_action *action)
 {
     struct node *node = &world->nodes[n];
@@ -163,11 +175,7 @@ static void do_node_action(struct world *world, uint32_t n, const struct accepto
     switch (action->kind) {
     case ACCEPTOR_PERSIST_STATE: disk_persist(&node->disk, action->state); break;
     case ACCEPTOR_TRUNCATE_WAL:
-        if (action->truncate.lsn < node->acked_record_lsn &&
-            node->acceptor.state.term == node->acked_term) {
-            oracle_fail(
-                &world->oracle, "s%u truncates WAL that it has acknowledged to the same term", n);
-        }
+        check_truncation(world, n, action);
         node->acked_record_lsn = MIN_OF(node->acked_record_lsn, action->truncate.lsn);
         disk_truncate(
             &node->disk, action->truncate.lsn, action->truncate.epoch, trouble_is_full(world, n));
@@ -403,7 +411,8 @@ static void take_frame(struct world *world, const struct sim_event *event, struc
     struct acceptor_event input = {
         .from = {
             .proposer_id = 1 + world->conns[event->conn].compute_incarnation,
-            .connection = event->conn + 1}};
+            .connection = event->conn + 1,
+            .protocol = world->conns[event->conn].protocol}};
     if (frame.type == FRAME_VOTE_REQUEST) {
         struct vote_request vote;
         DECODE(vote_request, frame, &vote);

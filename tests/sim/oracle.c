@@ -341,10 +341,12 @@ void oracle_check_logs_match(
     const struct acceptor *b,
     const struct disk *b_disk)
 {
-    struct term_history a_history = a->state.history, b_history = b->state.history;
-    term_history_clip(&a_history, a->record_lsn);
+    /* Each log is a prefix of what its history tells of, also where that goes on. */
+    struct term_history b_history = b->state.history;
     term_history_clip(&b_history, b->record_lsn);
-    lsn_t common_lsn = term_history_common_lsn(&a_history, &b_history, b->record_lsn, WAL_START);
+    lsn_t common_lsn = term_history_common_lsn(
+        &a->state.history, &b_history, term_history_last_term(&b->state.history), b->record_lsn,
+        WAL_START);
     common_lsn = MIN_OF(common_lsn, a->record_lsn);
     lsn_t begin_lsn = MAX_OF(a_disk->begin_lsn, b_disk->begin_lsn);
     begin_lsn = MAX_OF(begin_lsn, MAX_OF(a->state.begin_lsn, b->state.begin_lsn));

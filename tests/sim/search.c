@@ -61,6 +61,7 @@ static const char *const marks[] = {
     "proposer.peer.silent",
     "proposer.reply.generation",
     "term_history.common.none",
+    "term_history.common.followed",
     "term_history.push.replaced",
     "term_history.push.trimmed",
     "acceptor.append.record_lsn",

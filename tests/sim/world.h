@@ -84,6 +84,7 @@ struct conn {
     uint32_t node, compute;
     uint32_t node_incarnation, compute_incarnation;
     bool client_closed, server_closed;
+    uint16_t protocol;                            /* that hello agreed on */
     generation_t hello_generation;                /* 0: not connected yet */
     generation_t generation;                      /* of the last message to the safekeeper */
     uint64_t last_to_node_us, last_to_compute_us; /* a connection delivers in order */

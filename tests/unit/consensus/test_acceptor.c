@@ -413,6 +413,54 @@ START_TEST(test_the_same_winner_comes_back_without_writing_anything)
 }
 END_TEST
 
+/* Follows term 4, all of whose history begins behind the end of this log. */
+static void given_under_repair(void)
+{
+    struct acceptor_state state;
+    acceptor_state_init(&state, GENERATION, START);
+    state.term = 4;
+    state.history = (struct term_history){.count = 1, .items = {{.term = 4, .lsn = START + 512}}};
+    ck_assert_ok(acceptor_init(&acceptor, &state, START + 64, START + 64, &msg), &msg);
+}
+
+START_TEST(test_what_was_acknowledged_to_a_term_is_kept_also_without_a_history)
+{
+    struct acceptor_peer leader = first;
+    leader.protocol = PROTOCOL_FOLLOWED_TERM;
+    given_under_repair();
+    when_vote(4, leader);
+    then_only(ACCEPTOR_SEND_VOTE);
+    ck_assert_uint_eq(actions.items[0].vote->history.count, 0);
+    ck_assert_uint_eq(actions.items[0].vote->followed_term, 4);
+    struct elected elected = {
+        .generation = GENERATION, .term = 4, .history = acceptor.state.history};
+    elected.stream_lsn = START; /* its commit_lsn: what parts where no term is common */
+    when_elected(&elected, leader);
+    then_refused(ERR_STALE);
+    elected.stream_lsn = START + 64;
+    when_elected(&elected, leader);
+    then_only(ACCEPTOR_SEND_APPENDED);
+    ck_assert_uint_eq(acceptor.record_lsn, START + 64);
+}
+END_TEST
+
+START_TEST(test_a_proposer_of_protocol_2_is_not_told_which_term_a_log_follows)
+{
+    struct acceptor_peer old = first;
+    old.protocol = PROTOCOL_FOLLOWED_TERM - 1;
+    given_under_repair();
+    when_vote(4, old);
+    ck_assert_uint_eq(actions.items[0].vote->followed_term, 0);
+    struct elected elected = {
+        .generation = GENERATION,
+        .term = 4,
+        .stream_lsn = START,
+        .history = acceptor.state.history};
+    when_elected(&elected, old); /* it cannot know better: it is not refused for ever */
+    then_only(ACCEPTOR_TRUNCATE_WAL);
+}
+END_TEST
+
 /* ---- appends ---- */
 
 START_TEST(test_append_is_acknowledged_only_when_flushed)
@@ -1053,6 +1101,8 @@ UNIT_MAIN(
     test_elected_that_we_did_not_vote_for_is_followed,
     test_elected_with_a_foreign_history_is_refused,
     test_the_same_winner_comes_back_without_writing_anything,
+    test_what_was_acknowledged_to_a_term_is_kept_also_without_a_history,
+    test_a_proposer_of_protocol_2_is_not_told_which_term_a_log_follows,
     test_append_is_acknowledged_only_when_flushed,
     test_a_sync_that_covers_nothing_new_says_nothing,
     test_writes_go_on_during_a_sync_and_each_sync_says_what_it_covers,

@@ -137,6 +137,37 @@ START_TEST(test_no_campaign_without_a_quorum_of_connections)
 }
 END_TEST
 
+START_TEST(test_a_log_that_follows_us_is_streamed_on_from_its_end)
+{
+    given_streaming(false);
+    when_up(2, 0);
+    struct vote_reply vote = vote_of(START + 64, START);
+    vote.granted = 0;
+    vote.history.count = 0; /* it ends before all that our history remembers */
+    vote.followed_term = proposer.term;
+    when_vote(2, &vote);
+    ck_assert_uint_eq(find(PROPOSER_SEND_ELECTED, 2)->elected.stream_lsn, START + 64);
+}
+END_TEST
+
+START_TEST(test_a_followed_term_that_cannot_be_closes_the_connection)
+{
+    given_proposer(false);
+    when_up(0, 8);
+    when_up(1, 8);
+    struct vote_reply vote = vote_of(START, START);
+    vote.followed_term = proposer.term; /* and grants it */
+    when_vote(0, &vote);
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 0));
+    struct vote_reply behind = vote_of(START, START);
+    term_history_push(&behind.history, 5, START);
+    behind.followed_term = 4; /* before it was clipped, its history ended earlier */
+    when_vote(1, &behind);
+    ck_assert_ptr_nonnull(find(PROPOSER_CLOSE, 1));
+    ck_assert_int_eq(proposer.phase, PROPOSER_CAMPAIGNING);
+}
+END_TEST
+
 START_TEST(test_donor_has_the_newest_term_then_the_longest_log)
 {
     given_proposer(false);
@@ -858,6 +889,8 @@ UNIT_MAIN(
     "proposer",
     test_no_campaign_without_a_quorum_of_connections,
     test_donor_has_the_newest_term_then_the_longest_log,
+    test_a_log_that_follows_us_is_streamed_on_from_its_end,
+    test_a_followed_term_that_cannot_be_closes_the_connection,
     test_a_refusal_does_not_count_as_a_vote,
     test_a_vote_counts_once_however_often_it_is_given,
     test_a_candidate_that_sees_a_higher_term_backs_off_and_tops_it,

@@ -20,17 +20,17 @@ START_TEST(test_logs_part_where_the_first_of_them_left_the_common_term)
 {
     struct term_history leader = HISTORY({0, 100}, {1, 100}, {3, 200});
     struct term_history follower = HISTORY({0, 100}, {1, 100}, {2, 150});
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 180, 100), 150);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 0, 180, 100), 150);
     follower = HISTORY({0, 100}, {1, 100});
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 180, 100), 180);
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 230, 100), 200);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 0, 180, 100), 180);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 0, 230, 100), 200);
 }
 END_TEST
 
 START_TEST(test_who_follows_the_same_term_is_common_to_its_end)
 {
     struct term_history leader = HISTORY({0, 100}, {4, 120});
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &leader, 500, 100), 500);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &leader, 0, 500, 100), 500);
 }
 END_TEST
 
@@ -38,7 +38,19 @@ START_TEST(test_without_a_common_term_what_is_committed_is_common)
 {
     struct term_history leader = HISTORY({7, 900});
     struct term_history follower = HISTORY({2, 100});
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 800, 640), 640);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 0, 800, 640), 640);
+}
+END_TEST
+
+/* A log under repair ends before the terms that its leader's history remembers begin. */
+START_TEST(test_what_a_log_follows_is_known_where_its_history_ends)
+{
+    struct term_history leader = HISTORY({7, 900}, {8, 950}, {9, 980});
+    struct term_history none = {0};
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &none, 0, 800, 640), 640);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &none, 9, 800, 640), 800);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &none, 8, 990, 640), 980); /* its leader's */
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &none, 6, 800, 640), 640); /* forgotten */
 }
 END_TEST
 
@@ -73,7 +85,7 @@ START_TEST(test_logs_part_at_the_same_place_without_the_terms_that_wrote_nothing
 {
     struct term_history leader = HISTORY({0, 100}, {1, 200}, {4, 300});
     struct term_history follower = HISTORY({0, 100}, {1, 200}, {2, 300}); /* and wrote */
-    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 380, 100), 300);
+    ck_assert_uint_eq(term_history_common_lsn(&leader, &follower, 0, 380, 100), 300);
 }
 END_TEST
 
@@ -144,6 +156,7 @@ UNIT_MAIN(
     test_logs_part_where_the_first_of_them_left_the_common_term,
     test_who_follows_the_same_term_is_common_to_its_end,
     test_without_a_common_term_what_is_committed_is_common,
+    test_what_a_log_follows_is_known_where_its_history_ends,
     test_a_full_history_loses_its_oldest_entry,
     test_a_term_without_wal_is_replaced_by_the_next,
     test_logs_part_at_the_same_place_without_the_terms_that_wrote_nothing,
