@@ -108,6 +108,14 @@ err_t fault_arm(const char *spec, struct errmsg *msg)
     return ERR_OK;
 }
 
+bool fault_is_armed(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    bool is_armed = armed_count > 0;
+    (void)pthread_mutex_unlock(&lock);
+    return is_armed;
+}
+
 err_t fault_check(const char *name)
 {
     struct armed hit = {0};

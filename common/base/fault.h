@@ -17,6 +17,8 @@
 NODISCARD err_t fault_arm(const char *spec, struct errmsg *msg);
 void fault_enable(void); /* without this every FAULT is off and fault_arm refuses */
 
+bool fault_is_armed(void); /* at least one: who must not be made to wait goes another way */
+
 NODISCARD err_t fault_check(const char *name);
 
 extern bool fault_enabled; /* written once at start */

@@ -324,10 +324,9 @@ static err_t put_record(
     return file_sync(store->sidecar_fd, store->sidecar_path, msg);
 }
 
-err_t wal_store_write_sidecar(
-    struct wal_store *store, const struct wal_group *group, struct errmsg *msg)
+static struct sidecar_record record_of_group(
+    const struct wal_store *store, const struct wal_group *group)
 {
-    TRY(FAULT("wal_sidecar.before_write"));
     struct sidecar_record record = {
         .kind = SIDECAR_GROUP,
         .slot = group->slot,
@@ -345,8 +344,52 @@ err_t wal_store_write_sidecar(
         buf_deinit(&preamble);
     }
     record.wal_crc = crc32c(record.wal_crc, group->wal.data, group->wal.size);
+    return record;
+}
+
+err_t wal_store_write_sidecar(
+    struct wal_store *store, const struct wal_group *group, struct errmsg *msg)
+{
+    TRY(FAULT("wal_sidecar.before_write"));
+    struct sidecar_record record = record_of_group(store, group);
     TRY(put_record(store, group->begin_lsn / segment_size(store), &record, msg));
     return FAULT("wal_sidecar.after_sync");
+}
+
+/* Nothing has to be opened, made longer or thought about. */
+static bool is_in_place(const struct wal_store *store, const struct wal_group *group)
+{
+    uint64_t segment = group->begin_lsn / segment_size(store);
+    return group->wal.size <= RESERVE_GROUP_MAX && store->segment_fd >= 0 &&
+           store->segment_number == segment && group->end_lsn <= store->reserved_lsn &&
+           store->sidecar_fd >= 0 && store->sidecar_number == segment && group->slot > 1 &&
+           group->slot < store->sidecar_slots;
+}
+
+err_t wal_store_write_in_place(
+    struct wal_store *store,
+    const struct wal_group *group,
+    struct wal_store_files *ret_files,
+    struct errmsg *msg)
+{
+    uint8_t image[SIDECAR_SLOT_SIZE];
+    if (!is_in_place(store, group) || (fault_enabled && fault_is_armed())) {
+        return ERR_UNSUPPORTED;
+    }
+    MARK("wal_store.in_place");
+    struct sidecar_record record = record_of_group(store, group);
+    sidecar_record_encode(&store->files.identity, store->segment_number, &record, image);
+    TRY(file_write_at(
+        store->segment_fd, store->segment_path, group->wal, group->begin_lsn % segment_size(store),
+        msg));
+    TRY(file_write_at(
+        store->sidecar_fd, store->sidecar_path, bytes_of(image, sizeof(image)),
+        (uint64_t)record.slot * SIDECAR_SLOT_SIZE, msg));
+    *ret_files = (struct wal_store_files){
+        .fds = {store->segment_fd, store->sidecar_fd},
+        .paths = {store->segment_path, store->sidecar_path},
+    };
+    return ERR_OK;
 }
 
 /*

@@ -125,6 +125,22 @@ NODISCARD err_t wal_store_write_sidecar(
 void wal_store_group_end(struct wal_store *store, const struct wal_group *group);
 
 /*
+ * Instead of the two: write both halves of a small group that falls on blocks which exist, into
+ * files that are open. That is a copy into the system's cache and waits for no disk, so it may be
+ * done on the loop. ERR_OK: the caller has `ret_files` synced, both, before it ends the group.
+ * Anything else: the group is still to be written, by the two.
+ */
+struct wal_store_files {
+    int fds[2];
+    const char *paths[2]; /* the store's */
+};
+NODISCARD err_t wal_store_write_in_place(
+    struct wal_store *store,
+    const struct wal_group *group,
+    struct wal_store_files *ret_files,
+    struct errmsg *msg);
+
+/*
  * Cut the log to `lsn`, a record end in start_lsn .. flush_lsn; a group that was begun and never
  * ended is dropped. When it answers ERR_OK the cut is durable and zeros stand behind it. [worker]
  */

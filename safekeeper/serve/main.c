@@ -13,6 +13,8 @@
     X(u64, connections_max, "1000", RESTART, "framed connections; more are refused")               \
     X(u64, timelines_max, "100000", RESTART, "timelines; more are refused")                        \
     X(size, pending_wal_max, "8MB", RESTART, "WAL of one timeline that may wait for the disk")     \
+    X(u64, kernel_syncs, "64", RESTART,                                                            \
+      "commit groups at a time that the kernel syncs without a worker; 0: none")                   \
     X(ms, certify_delay, "10ms", RESTART,                                                          \
       "after so long without a write the last one is proven by a record; 0: with idle_timeout")    \
     X(ms, idle_timeout, "5s", RESTART, "after so long without a write files are closed")           \
@@ -69,6 +71,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .connections_max = conf.connections_max,
         .timelines_max = conf.timelines_max,
         .hello_timeout_ms = conf.hello_timeout,
+        .kernel_syncs = (unsigned)MIN_OF(conf.kernel_syncs, 4096u),
         .secret = conf.auth_token,
     };
     if (conf.node_id == 0 || conf.listen_port > UINT16_MAX) {

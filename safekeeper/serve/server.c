@@ -105,6 +105,18 @@ static struct link_user *on_accept(struct listener_user *user, struct link *link
     return server->is_stopping ? NULL : connection_create(server, link);
 }
 
+/* Without them workers do it: slower, and just as durable. */
+static void start_kernel_syncs(struct server *server)
+{
+    struct errmsg msg;
+    unsigned limit = server->options.kernel_syncs;
+    server->env.syncs = NULL;
+    if (limit > 0 &&
+        sync_queue_create(server->env.loop, limit, &server->env.syncs, &msg) != ERR_OK) {
+        log_info(NULL, "the kernel does not sync for us, workers do: %s", msg.text);
+    }
+}
+
 err_t server_start(
     struct server *server,
     const struct timeline_env *env,
@@ -122,6 +134,7 @@ err_t server_start(
     server->env.secret = options->secret;
     list_init(&server->connections);
     list_init(&server->operations);
+    start_kernel_syncs(server);
     TRY(node_file_load(env->data_dir, options->node_id, server->incarnation, msg));
     TRY(server_scan(server, msg));
     struct link_options link_options = {.send_queue_max = SEND_QUEUE_MAX};
@@ -218,6 +231,8 @@ void server_deinit(struct server *server)
         timeline_set_destroy(server->timelines);
         server->timelines = NULL;
     }
+    sync_queue_destroy(server->env.syncs);
+    server->env.syncs = NULL;
 }
 
 struct readiness_visitor {

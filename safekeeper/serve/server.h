@@ -20,6 +20,7 @@ struct server_options {
     size_t connections_max;
     size_t timelines_max;
     uint64_t hello_timeout_ms; /* a connection without a channel is closed after this */
+    unsigned kernel_syncs;     /* 0: workers sync everything */
     const char *secret;        /* of common/auth; empty: everything is allowed */
 };
 

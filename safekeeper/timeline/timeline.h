@@ -19,6 +19,7 @@
 
 #include "common/io/executor.h"
 #include "common/io/link.h"
+#include "common/io/sync_queue.h"
 #include "safekeeper/disk/control_file.h"
 
 struct timeline;
@@ -27,6 +28,7 @@ struct timeline;
 struct timeline_env {
     struct loop *loop;
     struct executor *executor;
+    struct sync_queue *syncs; /* of small groups; NULL: the executor does them all */
     char data_dir[PATH_SIZE];
     uint64_t certify_ms; /* without a write: the last group is proven by a record; 0: when idle */
     uint64_t idle_ms;    /* without a write: files are closed, memory is given back */

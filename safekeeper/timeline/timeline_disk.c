@@ -4,6 +4,8 @@
  * WAL: one operation at a time (a group, a truncation, a rest), so that the store's rule "one group
  * in flight" holds by construction; what arrives meanwhile gathers in blocks, each of which becomes
  * one group. All appends of one loop turn are one block, hence one write and one sync.
+ * A small group on blocks that exist is copied to the files on the loop and synced by the kernel
+ * (common/io/sync_queue.h), without a change of thread; all others are written by two workers.
  * State: the newest wanted control file, beside the WAL and independent of it.
  */
 #include "safekeeper/timeline/timeline_private.h"
@@ -303,6 +305,45 @@ static void start_group_halves(struct timeline *tl)
     }
 }
 
+static void on_synced(struct sync_request *request, err_t result, const struct errmsg *msg)
+{
+    struct timeline *tl = CONTAINER_OF(request, struct timeline, disk.sync);
+    struct timeline_disk *disk = &tl->disk;
+    disk->halves_running--;
+    if (result == ERR_BUSY && tl->state != TIMELINE_FAILED) {
+        MARK("timeline.disk.synced_in_part");
+        start_group_halves(tl); /* the same bytes at the same places */
+    } else if (!went_wrong(tl, result, "WAL", msg, &disk->is_waiting_for_space)) {
+        finish_group(tl);
+    }
+    timeline_job_ended(tl);
+}
+
+/* Written here, synced by the kernel; false: it is for the workers. */
+static bool start_group_in_place(struct timeline *tl)
+{
+    struct timeline_disk *disk = &tl->disk;
+    struct wal_store_files files;
+    struct errmsg msg;
+    if (tl->env->syncs == NULL ||
+        wal_store_write_in_place(disk->store, &disk->group, &files, &msg) != ERR_OK) {
+        return false;
+    }
+    disk->sync = (struct sync_request){
+        .fds = {files.fds[0], files.fds[1]},
+        .paths = {files.paths[0], files.paths[1]},
+        .count = 2,
+        .done = on_synced,
+    };
+    if (!sync_queue_start(tl->env->syncs, &disk->sync)) {
+        return false;
+    }
+    disk->group_begun = clock_mono();
+    disk->halves_running++;
+    timeline_job_begun(tl);
+    return true;
+}
+
 static void start_group(struct timeline *tl)
 {
     struct timeline_disk *disk = &tl->disk;
@@ -319,7 +360,9 @@ static void start_group(struct timeline *tl)
     disk->is_segment_done = disk->is_sidecar_done = false;
     wal_store_group_begin(disk->store, &disk->group);
     disk_touch(tl);
-    start_group_halves(tl);
+    if (!start_group_in_place(tl)) {
+        start_group_halves(tl);
+    }
 }
 
 /* ---- truncation and rest ---- */

@@ -40,7 +40,8 @@ struct timeline_disk {
     struct wal_block *writing;
     struct wal_block *spare;
     struct wal_group group;
-    struct job segment_job, sidecar_job; /* the two halves of a group */
+    struct job segment_job, sidecar_job; /* the two halves of a group ... */
+    struct sync_request sync;            /* ... or their syncs, when they were written in place */
     bool is_segment_done, is_sidecar_done;
     unsigned halves_running;
     err_t group_result;

@@ -114,6 +114,22 @@ class Safekeepers:
         if lsn_value(after["commit_lsn"]) > lsn_value(after["flush_lsn"]):
             self.violations.append(f"{name} says that more is committed than it has: {after}")
 
+    def fail_a_sync(self, name):
+        """The node is out of service at once, says which file, and comes back with all that it acknowledged."""
+        syncs = http("GET", self.cluster.process(name).http_url + "/metrics", raw=True).decode()
+        if "\nsync_queue_syncs_total 0\n" in syncs:
+            self.violations.append(f"{name}: the kernel synced nothing for it, so this is another check than it seems")
+        self.cluster.disks[name].command("fail sync EIO 1 */wal/*")
+        failed = wait_for(f"{name} is out of service", lambda: next(
+            (state for state in [self.state(name)] if state["storage"].startswith("failed")), None), 20)
+        if "fdatasync" not in failed["storage"] or "/wal/" not in failed["storage"]:
+            self.violations.append(f"{name} does not say which file could not be synced: {failed['storage']}")
+        self.wait_for_commits()
+        self.cluster.kill(name)
+        self.cluster.process(name).start(ready=False)
+        self.check_node(name, failed)
+        self.wait_for_commits()
+
     def check_digests(self, step, before):
         commit = max(lsn_value(state["commit_lsn"]) for state in before.values())
         start = max(lsn_value(state["retention"]["begin_lsn"]) for state in before.values())
@@ -161,6 +177,7 @@ def run(cluster, branch, seed, count, rate):
             safekeepers.strike(step)
             if safekeepers.violations:
                 raise AssertionError(f"cut {number} {step}: {safekeepers.violations[:5]}")
+        safekeepers.fail_a_sync(SAFEKEEPERS[seed % len(SAFEKEEPERS)])
         wal_bytes = safekeepers.judge()
     finally:
         safekeepers.stop()

@@ -70,6 +70,18 @@ void lab_fill(uint8_t *to, lsn_t begin_lsn, size_t size, unsigned salt)
     }
 }
 
+/* In place where that may be, as a timeline does; the sidecar first, which is the harder order. */
+static err_t write_group(struct wal_store *store, const struct wal_group *group, struct errmsg *msg)
+{
+    struct wal_store_files files;
+    if (wal_store_write_in_place(store, group, &files, msg) == ERR_OK) {
+        TRY(file_sync(files.fds[1], files.paths[1], msg));
+        return file_sync(files.fds[0], files.paths[0], msg);
+    }
+    TRY(wal_store_write_sidecar(store, group, msg));
+    return wal_store_write_segment(store, group, msg);
+}
+
 err_t lab_try_append(struct wal_store *store, size_t size, unsigned salt, struct errmsg *msg)
 {
     lsn_t begin_lsn = wal_store_flush_lsn(store);
@@ -80,10 +92,7 @@ err_t lab_try_append(struct wal_store *store, size_t size, unsigned salt, struct
         .record_lsn = MAX_OF((begin_lsn + size) / 8 * 8, wal_store_record_lsn(store)),
     };
     wal_store_group_begin(store, &group);
-    err_t err = wal_store_write_sidecar(store, &group, msg);
-    if (err == ERR_OK) {
-        err = wal_store_write_segment(store, &group, msg);
-    }
+    err_t err = write_group(store, &group, msg);
     if (err == ERR_OK) {
         wal_store_group_end(store, &group);
     }
