@@ -15,6 +15,8 @@
     X(str, safekeepers, "", RESTART, "id@host:port/http_port, separated by commas")                \
     X(str, pageservers, "", RESTART, "id@host:port/http_port, separated by commas")                \
     X(str, agents, "", RESTART, "compute hosts: id@host:http_port, separated by commas")           \
+    X(str, object_store, "", RESTART,                                                              \
+      "the catalog's log goes here too, as of the pageservers; empty: the disk is all there is")   \
     X(str, node_token, "", RESTART, "bearer token for the nodes; empty: none")                     \
     X(u64, safekeepers_per_branch, "3", RESTART, "members of the quorum of a new branch")          \
     X(str, compute_ports, "7500-8499", RESTART, "computes listen on a port of this range")         \
@@ -37,13 +39,15 @@ struct control_conf {
 static const struct conf_setting settings[] = {CONTROL_SETTINGS(CONF_ROW)};
 static struct control_conf conf;
 
-#define STOP_TICK_MS 10
+#define STOP_TICK_MS   10
+#define STOP_TICKS_MAX 300 /* then the object store is not waited for */
 
 static struct control {
     struct app *app;
     struct api api;
     struct reconcile_user user;
     struct timer stop_timer;
+    unsigned stop_ticks;
 } control;
 
 static void on_operation_ended(struct reconcile_user *user, struct operation *operation)
@@ -107,7 +111,8 @@ static err_t start(struct app *app, struct errmsg *msg)
     api->loop = app_loop(app);
     TRY(read_options(&api->options, msg));
     TRY(str_format(path, sizeof path, msg, "%s/catalog", app_data_dir(app)));
-    TRY(store_open(api->loop, app_executor(app), path, &api->store, msg));
+    const struct catalog_options catalog = {.path = path, .object_store = conf.object_store};
+    TRY(store_open(api->loop, app_executor(app), &catalog, &api->store, msg));
     api->model = store_model(api->store);
     TRY(start_reconciler(api, app, msg));
     api_add_routes(api, app_http(app));
@@ -123,6 +128,9 @@ static void on_stop_tick(struct timer *timer)
     if (store_is_idle(control.api.store)) {
         app_stopped(control.app);
     } else {
+        if (control.stop_ticks++ == STOP_TICKS_MAX) {
+            store_cancel(control.api.store);
+        }
         timer_start(control.api.loop, timer, STOP_TICK_MS);
     }
 }
@@ -156,6 +164,7 @@ static void not_ready(struct app *app, struct buf *reasons)
                 node_kind_name(kind), error);
         }
     }
+    store_trouble(control.api.store, reasons);
     if (control.api.model->image.id[0] == '\0') {
         buf_printf(reasons, "the bootstrap image has not been made yet\n");
     }

@@ -32,9 +32,20 @@ struct store {
     struct catalog_entry *entries;
     size_t entry_count;
     mono_ns_t commit_began;
+    struct timer held_timer; /* while a commit runs */
+    struct job snapshot_job;
+    bool snapshot_runs;
 };
 
+/*
+ * A commit that takes this long is held back by the object store or a full disk. Changes that wait
+ * for their turn have decided nothing yet: they are told to come again.
+ */
+#define HELD_AFTER_MS 5000
+#define HELD_AGAIN_MS 1000
+
 static void on_turn(struct loop_task *task);
+static void on_held(struct timer *timer);
 
 static err_t load_row(
     void *context, enum row_kind kind, const union any_row *row, struct errmsg *msg)
@@ -46,7 +57,7 @@ static err_t load_row(
 err_t store_open(
     struct loop *loop,
     struct executor *executor,
-    const char *path,
+    const struct catalog_options *options,
     struct store **ret_store,
     struct errmsg *msg)
 {
@@ -54,9 +65,10 @@ err_t store_open(
     store->loop = loop;
     store->executor = executor;
     store->turn.run = on_turn;
+    store->held_timer.on_fire = on_held;
     list_init(&store->waiting);
     model_init(&store->model);
-    err_t err = catalog_open(path, &store->catalog, msg);
+    err_t err = catalog_open(options, &store->catalog, msg);
     if (err == ERR_OK) {
         err = catalog_load(store->catalog, load_row, &store->model, msg);
     }
@@ -74,7 +86,7 @@ err_t store_open(
 void store_close(struct store *store)
 {
     if (store != NULL) {
-        ASSERT(store->current == NULL);
+        ASSERT(store->current == NULL && !store->snapshot_runs);
         catalog_close(store->catalog);
         model_deinit(&store->model);
         mem_free(store);
@@ -88,7 +100,17 @@ struct model *store_model(struct store *store)
 
 bool store_is_idle(const struct store *store)
 {
-    return store->current == NULL && list_is_empty(&store->waiting);
+    return store->current == NULL && list_is_empty(&store->waiting) && !store->snapshot_runs;
+}
+
+void store_cancel(struct store *store)
+{
+    catalog_cancel(store->catalog);
+}
+
+void store_trouble(struct store *store, struct buf *to)
+{
+    catalog_trouble(store->catalog, to);
 }
 
 void store_watch(struct store *store, struct store_watcher *watcher)
@@ -197,6 +219,52 @@ static void finish(struct store *store, struct change *change, err_t result, str
     take_turn(store);
 }
 
+static void on_held(struct timer *timer)
+{
+    struct store *store = CONTAINER_OF(timer, struct store, held_timer);
+    struct buf why = {0};
+    struct errmsg msg;
+    catalog_trouble(store->catalog, &why);
+    err_ignore(
+        err_set(&msg, ERR_BUSY, "%s", why.size > 0 ? buf_cstr(&why) : "the catalog is slow"),
+        "for those that wait");
+    buf_deinit(&why);
+    timer_start(store->loop, timer, HELD_AGAIN_MS);
+    struct list held;
+    list_init(&held);
+    struct list_link *link;
+    while ((link = list_pop_front(&store->waiting)) != NULL) {
+        list_push_back(&held, link);
+    }
+    while ((link = list_pop_front(&held)) != NULL) {
+        struct change *change = CONTAINER_OF(link, struct change, link);
+        change->done(change, ERR_BUSY, &msg); /* it may come again at once: then it waits */
+    }
+}
+
+static err_t run_snapshot(struct job *job)
+{
+    return catalog_snapshot(CONTAINER_OF(job, struct store, snapshot_job)->catalog, &job->msg);
+}
+
+static void on_snapshot(struct job *job)
+{
+    struct store *store = CONTAINER_OF(job, struct store, snapshot_job);
+    store->snapshot_runs = false;
+    if (job->result != ERR_OK) {
+        log_warn(NULL, "catalog: %s; the next one is due after as many changes", job->msg.text);
+    }
+}
+
+static void snapshot_when_due(struct store *store)
+{
+    if (!store->snapshot_runs && catalog_wants_snapshot(store->catalog)) {
+        store->snapshot_runs = true;
+        store->snapshot_job = (struct job){.run = run_snapshot, .done = on_snapshot};
+        executor_submit(store->executor, &store->snapshot_job);
+    }
+}
+
 static err_t run_commit(struct job *job)
 {
     struct store *store = CONTAINER_OF(job, struct store, job);
@@ -208,6 +276,7 @@ static void on_committed(struct job *job)
     struct store *store = CONTAINER_OF(job, struct store, job);
     struct change *change = store->current;
     metric_observe_ns(&commit_seconds, clock_mono() - store->commit_began);
+    timer_stop(&store->held_timer);
     for (size_t i = 0; i < store->entry_count; i++) {
         catalog_entry_deinit(&store->entries[i]);
     }
@@ -217,6 +286,7 @@ static void on_committed(struct job *job)
     if (job->result == ERR_OK) {
         metric_add(&changes_total, 1);
         apply_all(store, change);
+        snapshot_when_due(store);
     } else {
         log_error(NULL, "catalog: %s", job->msg.text);
     }
@@ -250,6 +320,7 @@ static void on_turn(struct loop_task *task)
         }
     }
     store->commit_began = clock_mono();
+    timer_start(store->loop, &store->held_timer, HELD_AFTER_MS);
     store->job = (struct job){.run = run_commit, .done = on_committed};
     executor_submit(store->executor, &store->job);
 }

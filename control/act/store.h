@@ -9,6 +9,7 @@
 #pragma once
 
 #include "common/io/executor.h"
+#include "common/io/timer.h"
 #include "control/catalog/catalog.h"
 #include "control/model/model.h"
 
@@ -36,13 +37,17 @@ struct store_watcher {
 NODISCARD err_t store_open(
     struct loop *loop,
     struct executor *executor,
-    const char *path,
+    const struct catalog_options *options,
     struct store **ret_store,
     struct errmsg *msg);
-void store_close(struct store *store); /* no change may be under way */
+void store_close(struct store *store); /* it must be idle */
 
 struct model *store_model(struct store *store);
 bool store_is_idle(const struct store *store);
+/* What waits for the object store ends: its change is made, or not, at the next start. */
+void store_cancel(struct store *store);
+/* Why no change is made, appended; nothing when all is well. */
+void store_trouble(struct store *store, struct buf *to);
 void store_watch(struct store *store, struct store_watcher *watcher); /* one */
 
 void store_submit(struct store *store, struct change *change);

@@ -1,24 +1,52 @@
 #include "control/catalog/catalog.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/base/assert.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/kv/kv.h"
+#include "common/base/metric.h"
+#include "control/catalog/catalog_private.h"
 
-struct catalog {
-    struct kv *kv;
-};
+METRIC_HISTOGRAM(
+    put_seconds, "control_catalog_log_seconds", "time of writing one commit to the object store");
+METRIC_COUNTER(
+    retries_total,
+    "control_catalog_log_retries_total",
+    "commits that the object store or the disk did not take at once");
+METRIC_COUNTER(snapshots_total, "control_catalog_snapshots_total", "snapshots in the object store");
+METRIC_GAUGE(log_seq, "control_catalog_log_seq", "number of the last commit in the log");
 
-err_t catalog_open(const char *path, struct catalog **ret_catalog, struct errmsg *msg)
+#define SNAPSHOT_AFTER   1000
+#define PAUSE_FIRST_MS   50
+#define PAUSE_LONGEST_MS 2000
+
+err_t catalog_open(
+    const struct catalog_options *options, struct catalog **ret_catalog, struct errmsg *msg)
 {
-    struct kv *kv = NULL;
-    err_t err = kv_open(path, &(struct kv_options){0}, &kv, msg);
-    if (err != ERR_OK) {
-        return err_wrap(msg, err, "open catalog %s", path);
-    }
     struct catalog *catalog = MEM_NEW(struct catalog);
-    catalog->kv = kv;
+    (void)pthread_mutex_init(&catalog->lock, NULL);
+    catalog->snapshot_after =
+        options->snapshot_after > 0 ? options->snapshot_after : SNAPSHOT_AFTER;
+    err_t err = str_copy(catalog->path, sizeof catalog->path, options->path, msg);
+    if (err == ERR_OK) {
+        err = kv_open(options->path, &(struct kv_options){0}, &catalog->kv, msg);
+    }
+    if (err == ERR_OK && options->object_store != NULL && options->object_store[0] != '\0') {
+        err = objstore_open(options->object_store, &catalog->objects, msg);
+    }
+    if (err == ERR_OK && catalog->objects != NULL) {
+        err = join_log(catalog, msg);
+        metric_set(&log_seq, (int64_t)catalog->position.seq);
+    }
+    if (err != ERR_OK) {
+        catalog_close(catalog);
+        return err_wrap(msg, err, "open catalog %s", options->path);
+    }
     *ret_catalog = catalog;
     return ERR_OK;
 }
@@ -26,8 +54,22 @@ err_t catalog_open(const char *path, struct catalog **ret_catalog, struct errmsg
 void catalog_close(struct catalog *catalog)
 {
     if (catalog != NULL) {
-        kv_close(catalog->kv);
+        if (catalog->objects != NULL) {
+            objstore_close(catalog->objects);
+        }
+        if (catalog->kv != NULL) {
+            kv_close(catalog->kv);
+        }
+        (void)pthread_mutex_destroy(&catalog->lock);
         mem_free(catalog);
+    }
+}
+
+void catalog_cancel(struct catalog *catalog)
+{
+    atomic_store(&catalog->canceled, true);
+    if (catalog->objects != NULL) {
+        objstore_cancel(catalog->objects);
     }
 }
 
@@ -179,7 +221,16 @@ static err_t stored_version(
     return err;
 }
 
-err_t catalog_commit(
+void batch_entry(struct kv_batch *batch, struct bytes key, struct bytes value)
+{
+    if (value.size == 0) {
+        kv_batch_delete(batch, key);
+    } else {
+        kv_batch_put(batch, key, value);
+    }
+}
+
+static err_t check_versions(
     struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg)
 {
     for (size_t i = 0; i < count; i++) {
@@ -193,15 +244,176 @@ err_t catalog_commit(
                 (int)key.size, (const char *)key.data, version, entries[i].replaces_version);
         }
     }
+    return ERR_OK;
+}
+
+/* What is asked again until it works: `send` may have done it already. */
+struct attempt {
+    struct catalog *catalog;
+    const char *what;
+    unsigned count;
+};
+
+static void set_trouble(struct catalog *catalog, const char *what, const char *cause)
+{
+    (void)pthread_mutex_lock(&catalog->lock);
+    (void)snprintf(catalog->trouble, sizeof catalog->trouble, "%s%s", what, cause);
+    (void)pthread_mutex_unlock(&catalog->lock);
+}
+
+void catalog_trouble(struct catalog *catalog, struct buf *to)
+{
+    (void)pthread_mutex_lock(&catalog->lock);
+    if (catalog->trouble[0] != '\0') {
+        buf_printf(to, "the catalog takes no changes: %s\n", catalog->trouble);
+    }
+    (void)pthread_mutex_unlock(&catalog->lock);
+}
+
+/* False: canceled. */
+static bool attempt_again(struct attempt *attempt, const struct errmsg *cause)
+{
+    struct catalog *catalog = attempt->catalog;
+    uint64_t pause_ms = MIN_OF((uint64_t)PAUSE_FIRST_MS << attempt->count, PAUSE_LONGEST_MS);
+    attempt->count = MIN_OF(attempt->count + 1, 6U);
+    metric_add(&retries_total, 1);
+    set_trouble(catalog, attempt->what, cause->text);
+    log_warn(NULL, "catalog: %s%s; asked again", attempt->what, cause->text);
+    for (uint64_t waited = 0; waited < pause_ms && !atomic_load(&catalog->canceled);
+         waited += PAUSE_FIRST_MS) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = PAUSE_FIRST_MS * NS_PER_MS}, NULL);
+    }
+    return !atomic_load(&catalog->canceled);
+}
+
+/*
+ * After an error the object may be there or not: another change must not take its number, so this
+ * one is sent until the store answers. A number that is taken means that somebody else writes.
+ */
+err_t changelog_put(
+    struct catalog *catalog, uint64_t seq, const struct buf *record, struct errmsg *msg)
+{
+    char name[LOG_NAME_SIZE];
+    struct attempt attempt = {catalog, "", 0};
+    mono_ns_t begin = clock_mono();
+    changelog_name(seq, name);
+    err_t err = objstore_put(catalog->objects, name, buf_view(record), msg);
+    while (err != ERR_OK && err != ERR_EXISTS && err != ERR_INVALID && err != ERR_CANCELED) {
+        if (!attempt_again(&attempt, msg)) {
+            return err_wrap(msg, ERR_CANCELED, "change %" PRIu64 " may be made or not", seq);
+        }
+        err = objstore_put(catalog->objects, name, buf_view(record), msg);
+    }
+    metric_observe_ns(&put_seconds, clock_mono() - begin);
+    if (err == ERR_EXISTS) {
+        catalog->failed = ERR_STALE;
+        err = err_set(
+            msg, ERR_STALE,
+            "another control has made change %" PRIu64 " of this catalog: this one has to stop",
+            seq);
+    }
+    return err;
+}
+
+/* It is in the log: it has to get into the kv, now or at the next start. */
+static err_t write_logged(struct catalog *catalog, struct kv_batch *batch, struct errmsg *msg)
+{
+    struct attempt attempt = {catalog, "", 0};
+    err_t err = kv_write(catalog->kv, batch, KV_SYNCED, msg);
+    while (err == ERR_FULL) {
+        if (!attempt_again(&attempt, msg)) {
+            err = ERR_CANCELED;
+            break;
+        }
+        err = kv_write(catalog->kv, batch, KV_SYNCED, msg);
+    }
+    if (err != ERR_OK) {
+        catalog->failed = ERR_FAILED;
+    }
+    return err;
+}
+
+static err_t check_usable(struct catalog *catalog, struct errmsg *msg)
+{
+    if (catalog->failed == ERR_STALE) {
+        return err_set(msg, ERR_STALE, "another control writes this catalog: this one has to stop");
+    }
+    if (catalog->failed != ERR_OK) {
+        return err_set(
+            msg, ERR_FAILED,
+            "an earlier change is in the log, but not on the disk: restart control");
+    }
+    struct kv_batch *nothing = kv_batch_create();
+    err_t err = ERR_OK;
+    if (kv_waits_for_room(catalog->kv)) { /* before it is in the log, a full disk is an answer */
+        err = kv_write(catalog->kv, nothing, KV_SYNCED, msg);
+    }
+    kv_batch_destroy(nothing);
+    return err;
+}
+
+static err_t log_and_write(
+    struct catalog *catalog,
+    const struct catalog_entry *entries,
+    size_t count,
+    struct kv_batch *batch,
+    struct errmsg *msg)
+{
+    struct buf record = {0};
+    struct changelog_position next;
+    TRY(check_usable(catalog, msg));
+    changelog_encode(catalog->position, entries, count, &record, &next);
+    err_t err = changelog_put(catalog, next.seq, &record, msg);
+    buf_deinit(&record);
+    if (err == ERR_OK) {
+        position_put(batch, next);
+        err = write_logged(catalog, batch, msg);
+    }
+    if (err == ERR_OK) {
+        catalog->position = next;
+        metric_set(&log_seq, (int64_t)next.seq);
+        atomic_fetch_add(&catalog->commits_since, 1);
+        set_trouble(catalog, "", "");
+    } else if (catalog->failed != ERR_OK) {
+        set_trouble(catalog, "", msg->text);
+    }
+    return err;
+}
+
+err_t catalog_commit(
+    struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg)
+{
+    TRY(check_versions(catalog, entries, count, msg));
     struct kv_batch *batch = kv_batch_create();
     for (size_t i = 0; i < count; i++) {
-        if (entries[i].value.size == 0) {
-            kv_batch_delete(batch, buf_view(&entries[i].key));
-        } else {
-            kv_batch_put(batch, buf_view(&entries[i].key), buf_view(&entries[i].value));
-        }
+        batch_entry(batch, buf_view(&entries[i].key), buf_view(&entries[i].value));
     }
-    err_t err = kv_write(catalog->kv, batch, KV_SYNCED, msg);
+    err_t err = catalog->objects != NULL ? log_and_write(catalog, entries, count, batch, msg)
+                                         : kv_write(catalog->kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "write the catalog");
+}
+
+/* ---- snapshots ---- */
+
+bool catalog_wants_snapshot(const struct catalog *catalog)
+{
+    return catalog->objects != NULL &&
+           atomic_load(&catalog->commits_since) >= catalog->snapshot_after;
+}
+
+/* The one before stays with its log: a snapshot that turns out to be damaged is not the only one.
+ */
+err_t catalog_snapshot(struct catalog *catalog, struct errmsg *msg)
+{
+    uint64_t before = 0;
+    struct changelog_position position;
+    atomic_store(&catalog->commits_since, 0);
+    err_t err = snapshot_find(catalog->objects, UINT64_MAX, &before, msg);
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    TRY(snapshot_write(catalog->kv, catalog->objects, &catalog->canceled, &position, msg));
+    metric_add(&snapshots_total, 1);
+    return before == 0 ? ERR_OK : changelog_forget(catalog->objects, before, msg);
 }

@@ -4,15 +4,39 @@
  * Keys are "KIND/PROJECT/ID" ("project/ID", "image/ID"). A commit is one atomic, synced batch; each
  * row in it names the version that it replaces, and the whole commit is refused with ERR_STALE when
  * one of them has moved: what was decided on an old row is decided again.
- * Blocking; commits come from one worker at a time (a lane). Threads: one at a time.
+ *
+ * With an object store every commit is an object there (changelog.h) before it is in the kv, and
+ * from time to time all rows are: a lost disk loses nothing that was answered, and the kv is only
+ * what the log says. Opening compares the two and writes a record of its own:
+ *
+ * - The log is ahead (control died in between, or the disk is an old copy): the kv follows.
+ * - The log is behind the disk, or says something else: ERR_FAILED. It is an older copy, or another
+ *   cluster's; what was issued since (generations) would be issued twice.
+ * - The disk is empty, the log is not: ERR_NOT_FOUND says how to rebuild it (catalog_rebuild).
+ * - Another control opens the same log: the next commit of this one is ERR_STALE, as are all later.
+ *
+ * A store that does not answer holds the commit back until it does: what was sent may be there.
+ * Blocking; commits come from one worker at a time (a lane), snapshots from another. Threads: one
+ * at a time, but for what says [any].
  */
 #pragma once
+
+#include <stdatomic.h>
 
 #include "control/model/row.h"
 
 struct catalog;
 
-NODISCARD err_t catalog_open(const char *path, struct catalog **ret_catalog, struct errmsg *msg);
+struct catalog_options {
+    const char *path;         /* folder of the kv */
+    const char *object_store; /* as of objstore_open; "": no log, the disk is all there is */
+    uint64_t snapshot_after;  /* commits; 0: 1,000 */
+};
+
+NODISCARD err_t catalog_open(
+    const struct catalog_options *options, struct catalog **ret_catalog, struct errmsg *msg);
+/* [any] A commit or snapshot that waits for the object store ends with ERR_CANCELED. */
+void catalog_cancel(struct catalog *catalog);
 void catalog_close(struct catalog *catalog); /* NULL is fine */
 
 /* Every row, kind after kind, and within a kind in order of creation. Stops at the first error. */
@@ -36,3 +60,19 @@ void catalog_entry_deinit(struct catalog_entry *entry);
 
 NODISCARD err_t catalog_commit(
     struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg);
+
+/* [any] So many commits have been made since the last snapshot that another one is due. */
+bool catalog_wants_snapshot(const struct catalog *catalog);
+/* From any worker, one at a time, beside commits. Older ones go, and what of the log they cover. */
+NODISCARD err_t catalog_snapshot(struct catalog *catalog, struct errmsg *msg);
+
+/* [any] Why a commit is being held back, appended; nothing when none is. */
+void catalog_trouble(struct catalog *catalog, struct buf *to);
+
+/*
+ * A new kv from the log, for a disk that was lost. `path` must not exist or be empty; it appears
+ * whole. Any control that still writes is fenced off as soon as the new one opens it. Appends to
+ * `report` what was found, a line each.
+ */
+NODISCARD err_t
+catalog_rebuild(const struct catalog_options *options, struct buf *report, struct errmsg *msg);

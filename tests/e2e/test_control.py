@@ -2,6 +2,7 @@
 import datetime
 import shutil
 import signal
+import threading
 
 import pq
 from cluster import ApiError, http, wait_for
@@ -165,3 +166,65 @@ def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):
     assert branch.value("SELECT count(*) FROM kept") == "1"
     wait_for("it has the new timeline",
              lambda: http("GET", safekeeper.http_url + "/v1/status")["timelines"] == 1, 30)
+
+
+def everything(project):
+    """What the API says of a project, less what moves by itself."""
+    roles = {b["id"]: sorted(r["name"] for r in project.api("GET", f"/branches/{b['id']}/roles")["roles"])
+             for b in project.branches()}
+    return {
+        "branches": {b["id"]: (b["name"], b.get("parent_id"), b.get("parent_lsn"), b["default"]) for b in project.branches()},
+        "endpoints": {e["id"]: (e["branch_id"], e["type"]) for e in project.api("GET", "/endpoints")["endpoints"]},
+        "roles": roles,
+    }
+
+
+def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
+    project = cluster.create_project("wiped")
+    main, control = project.main(), cluster.control
+    with main.connect() as db:
+        db.query("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+    project.wait_operations(project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "keeper"}}))
+    answered, over = [], threading.Event()
+
+    def create(worker):
+        number = 0
+        while not over.is_set():
+            number += 1
+            try:
+                branch = project.create_branch(f"b{worker}-{number}", main, endpoint=number == 1, wait=False)
+            except (ApiError, OSError): # it was killed; whether it is there is open
+                return
+            answered.append(branch.id)
+
+    workers = [threading.Thread(target=create, args=(n,)) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    wait_for("branches are being made", lambda: len(answered) > 20, 60)
+    control.kill(signal.SIGKILL)
+    over.set()
+    for worker in workers:
+        worker.join()
+    shutil.rmtree(control.folder)
+
+    refused = cluster.cli("local", "restart", "control", check=False)
+    assert refused.returncode == 1 and "anabranch catalog rebuild" in refused.stdout, refused.stdout
+    shutil.rmtree(control.folder, ignore_errors=True)
+    print("  ", cluster.cli("catalog", "rebuild").stdout.strip().replace("\n", "; "))
+    control.start()
+    known = {b["id"] for b in project.branches()}
+    assert set(answered) <= known, set(answered) - known
+    assert "keeper" in everything(project)["roles"][main.id]
+    branch = next(b for b in project.branches() if b["name"] == "b0-1")
+    from cluster import Branch
+    assert Branch(project, branch["id"]).value("SELECT count(*) FROM t") == "100"
+    assert main.value("SELECT count(*) FROM t") == "100"
+    # Again, at rest: everything is as it was.
+    before = everything(project)
+    control.kill(signal.SIGKILL)
+    shutil.rmtree(control.folder)
+    cluster.cli("catalog", "rebuild")
+    control.start()
+    assert everything(project) == before
+    running = cluster.cli("catalog", "rebuild", check=False)
+    assert running.returncode == 1 and "control runs" in running.stdout, running.stdout

@@ -3,10 +3,10 @@
 #include <string.h>
 
 static const char *const with_value[] = {
-    "add",          "remove",   "api-key",        "api-url",  "binaries", "branch",  "data",
-    "database",     "endpoint", "local-cache-mb", "lsn",      "name",     "output",  "gateway",
-    "object-store", "parent",   "port-base",      "postgres", "preserve", "project", "role",
-    "safekeepers",  "signal",   "source",         "time"};
+    "add",     "remove",       "api-key",  "api-url",        "binaries", "branch",   "catalog",
+    "data",    "database",     "endpoint", "local-cache-mb", "lsn",      "name",     "output",
+    "gateway", "object-store", "parent",   "port-base",      "postgres", "preserve", "project",
+    "role",    "safekeepers",  "signal",   "source",         "time"};
 static const char *const without_value[] = {"give-up",     "delete",  "follow",    "force",  "help",
                                             "no-endpoint", "no-wait", "protected", "version"};
 

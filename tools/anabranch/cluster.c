@@ -361,6 +361,24 @@ struct process *cluster_process_of(struct cluster *cluster, enum process_kind ki
 
 /* ---- settings files ---- */
 
+err_t cluster_object_store(
+    const struct cluster *cluster, char ret_url[PATH_SIZE], struct errmsg *msg)
+{
+    if (cluster->object_store[0] != '\0') {
+        return str_copy(ret_url, PATH_SIZE, cluster->object_store, msg);
+    }
+    return str_format(ret_url, PATH_SIZE, msg, "dir:%.900s/objects", cluster->data_dir);
+}
+
+static void print_object_store(const struct cluster *cluster, struct buf *to)
+{
+    char url[PATH_SIZE];
+    struct errmsg msg;
+    if (cluster_object_store(cluster, url, &msg) == ERR_OK) { /* else data_dir were too long */
+        buf_printf(to, "object_store = \"%s\"\n", url);
+    }
+}
+
 static void print_control(const struct cluster *cluster, struct buf *to)
 {
     buf_printf(to, "safekeepers = \"");
@@ -384,6 +402,7 @@ static void print_control(const struct cluster *cluster, struct buf *to)
     buf_printf(
         to, "compute_ports = \"%u-%u\"\n", base + PORT_COMPUTES,
         base + PORT_COMPUTES + COMPUTES_MAX - 1);
+    print_object_store(cluster, to);
 }
 
 static void print_gateway(const struct cluster *cluster, struct buf *to)
@@ -392,15 +411,6 @@ static void print_gateway(const struct cluster *cluster, struct buf *to)
     buf_printf(to, "control_url = \"http://" HOST ":%u\"\n", control);
     if (cluster->gateway[0] != '\0') {
         buf_printf(to, "domain = \"%s\"\n", cluster->gateway);
-    }
-}
-
-static void print_object_store(const struct cluster *cluster, struct buf *to)
-{
-    if (cluster->object_store[0] != '\0') {
-        buf_printf(to, "object_store = \"%s\"\n", cluster->object_store);
-    } else {
-        buf_printf(to, "object_store = \"dir:%s/objects\"\n", cluster->data_dir);
     }
 }
 

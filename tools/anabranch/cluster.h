@@ -70,5 +70,9 @@ struct doc *cluster_doc(const struct cluster *cluster); /* what cluster.json hol
 struct process *cluster_process(struct cluster *cluster, const char *name); /* NULL: none */
 struct process *cluster_process_of(struct cluster *cluster, enum process_kind kind);
 
+/* As objstore_open takes it. */
+NODISCARD err_t
+cluster_object_store(const struct cluster *cluster, char ret_url[PATH_SIZE], struct errmsg *msg);
+
 /* The settings file of each process, written anew: binaries and Postgres may have moved. */
 NODISCARD err_t cluster_write_settings(const struct cluster *cluster, struct errmsg *msg);

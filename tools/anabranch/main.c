@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "tools/anabranch/catalog.h"
 #include "tools/anabranch/local.h"
 #include "tools/anabranch/objects.h"
 
@@ -32,6 +33,7 @@ static const char help[] =
     "  anabranch endpoints list | create [--branch B] [--read-only --lsn L | --time T]\n"
     "                            | get ID | start ID | suspend ID | delete ID\n"
     "  anabranch operations list | get ID\n"
+    "  anabranch catalog rebuild [--catalog DIR --object-store URL]   control's disk was lost\n"
     "  anabranch connection-string [B] [--role R] [--database D]\n"
     "\n"
     "  anabranch chaos run [--seed S] [--minutes M] ...   kill and cut, then prove nothing is "
@@ -68,6 +70,9 @@ static err_t run(struct args *args, struct errmsg *msg)
     TRY(context_init(&context, args, msg));
     if (strcmp(word, "local") == 0) {
         return local_command(&context, msg);
+    }
+    if (strcmp(word, "catalog") == 0) {
+        return catalog_command(&context, msg);
     }
     if (objects_knows(word)) {
         return objects_command(&context, msg);

@@ -14,7 +14,7 @@ static struct errmsg msg;
 
 static void open_catalog(void)
 {
-    ck_assert_ok(catalog_open(path, &catalog, &msg), &msg);
+    ck_assert_ok(catalog_open(&(struct catalog_options){.path = path}, &catalog, &msg), &msg);
 }
 
 static void new_catalog(void)
