@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +38,8 @@ struct launch {
     char **env;
     const char *working_dir;
     int stdin_fd, stdout_fd, stderr_fd, report_fd;
+    int cgroup_fds[3]; /* -1: none */
+    uint64_t data_size_max, file_size_max;
     bool changes_user, dies_with_us;
     uid_t uid;
     gid_t gid;
@@ -50,10 +53,23 @@ struct failure {
     int step;
 };
 
-enum launch_step { STEP_GROUP, STEP_USER, STEP_DIR, STEP_FILES, STEP_PARENT, STEP_EXEC };
-static const char *const step_names[] = {"set the process group of", "change the user of",
-                                         "enter the folder of",      "redirect the output of",
-                                         "find the parent of",       "execute"};
+enum launch_step {
+    STEP_GROUP,
+    STEP_LIMITS,
+    STEP_USER,
+    STEP_DIR,
+    STEP_FILES,
+    STEP_PARENT,
+    STEP_EXEC
+};
+static const char *const step_names[] = {
+    "set the process group of",
+    "set the limits of",
+    "change the user of",
+    "enter the folder of",
+    "redirect the output of",
+    "find the parent of",
+    "execute"};
 
 static _Noreturn void child_fail(const struct launch *launch, enum launch_step step)
 {
@@ -61,6 +77,24 @@ static _Noreturn void child_fail(const struct launch *launch, enum launch_step s
     ssize_t ignored = write(launch->report_fd, &failure, sizeof(failure));
     (void)ignored;
     _exit(127);
+}
+
+static bool set_limit(__rlimit_resource_t resource, uint64_t value)
+{
+    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+    return value == 0 || setrlimit(resource, &limit) == 0;
+}
+
+/* While we may: as the user we become we may not join a group. */
+static bool enter_limits(const struct launch *launch)
+{
+    for (size_t i = 0; i < ARRAY_LEN(launch->cgroup_fds); i++) {
+        if (launch->cgroup_fds[i] >= 0 && write(launch->cgroup_fds[i], "0", 1) != 1) {
+            return false;
+        }
+    }
+    return set_limit(RLIMIT_DATA, launch->data_size_max) &&
+           set_limit(RLIMIT_FSIZE, launch->file_size_max);
 }
 
 static _Noreturn void child_main(const struct launch *launch)
@@ -73,6 +107,9 @@ static _Noreturn void child_main(const struct launch *launch)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     if (setpgid(0, 0) != 0) {
         child_fail(launch, STEP_GROUP);
+    }
+    if (!enter_limits(launch)) {
+        child_fail(launch, STEP_LIMITS);
     }
     if (launch->changes_user && (setgroups((size_t)launch->group_count, launch->groups) != 0 ||
                                  setgid(launch->gid) != 0 || setuid(launch->uid) != 0)) {
@@ -162,6 +199,20 @@ static char **merge_env(const char *const *env)
     return merged;
 }
 
+static err_t open_cgroups(
+    const struct child_limits *limits, struct launch *launch, struct errmsg *msg)
+{
+    for (size_t i = 0; i < ARRAY_LEN(limits->cgroup_procs) && limits->cgroup_procs[i] != NULL;
+         i++) {
+        launch->cgroup_fds[i] = open(limits->cgroup_procs[i], O_WRONLY | O_CLOEXEC);
+        if (launch->cgroup_fds[i] < 0) {
+            return err_set(
+                msg, err_from_errno(errno), "open cgroup %s: %m", limits->cgroup_procs[i]);
+        }
+    }
+    return ERR_OK;
+}
+
 /* Reads what child_main() reported; nothing means that exec succeeded and closed the pipe. */
 static err_t await_exec(int report_fd, pid_t pid, const char *program, struct errmsg *msg)
 {
@@ -220,11 +271,18 @@ err_t child_start(
         .stdout_fd = STDERR_FILENO, /* our own stdout is for answers, never for a child's noise */
         .stderr_fd = STDERR_FILENO,
         .dies_with_us = options->dies_with_us,
+        .cgroup_fds = {-1, -1, -1},
+        .data_size_max = options->limits.data_size_max,
+        .file_size_max = options->limits.file_size_max,
     };
     int output_fd = -1;
     int stdout_fd = -1;
     pid_t pid = -1;
     err_t err = find_user(options->user_name, &launch, msg);
+    if (err != ERR_OK) {
+        goto out;
+    }
+    err = open_cgroups(&options->limits, &launch, msg);
     if (err != ERR_OK) {
         goto out;
     }
@@ -258,6 +316,11 @@ err_t child_start(
     }
 out:
     mem_free(launch.env);
+    for (size_t i = 0; i < ARRAY_LEN(launch.cgroup_fds); i++) {
+        if (launch.cgroup_fds[i] >= 0) {
+            (void)close(launch.cgroup_fds[i]);
+        }
+    }
     if (launch.stdin_fd >= 0) {
         (void)close(launch.stdin_fd);
     }

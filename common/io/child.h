@@ -16,6 +16,13 @@ struct child_user {
     struct child *child; /* NULL when it is not running */
 };
 
+/* 0 and NULL: none. */
+struct child_limits {
+    uint64_t data_size_max;      /* bytes of private memory of each process */
+    uint64_t file_size_max;      /* bytes of each file that it writes */
+    const char *cgroup_procs[3]; /* files of cgroups that it joins: taken from the front */
+};
+
 struct child_options {
     const char *const *argv; /* argv[0] is the path of the program */
     const char *const *env;  /* "NAME=value" added to ours; may be NULL */
@@ -24,6 +31,7 @@ struct child_options {
     const char *stdout_path; /* stdout alone goes here (truncated); NULL: as output_path */
     const char *user_name;   /* run as this user when we are root; NULL: as we are */
     bool dies_with_us;
+    struct child_limits limits;
 };
 
 NODISCARD err_t child_start(

@@ -396,6 +396,20 @@ err_t doc_opt_i64(const struct doc *object, const char *key, int64_t *value, str
     return ERR_OK;
 }
 
+err_t doc_opt_real(const struct doc *object, const char *key, double *value, struct errmsg *msg)
+{
+    json_t *found = NULL;
+    if (is_absent(object, key)) {
+        return ERR_OK;
+    }
+    TRY(member(object, key, "a number", &found, msg));
+    if (!json_is_number(found)) {
+        return wrong_type(key, "a number", msg);
+    }
+    *value = json_number_value(found);
+    return ERR_OK;
+}
+
 err_t doc_opt_bool(const struct doc *object, const char *key, bool *value, struct errmsg *msg)
 {
     return is_absent(object, key) ? ERR_OK : doc_get_bool(object, key, value, msg);

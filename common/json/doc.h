@@ -81,6 +81,9 @@ NODISCARD err_t
 doc_opt_u64(const struct doc *object, const char *key, uint64_t *value, struct errmsg *msg);
 NODISCARD err_t
 doc_opt_i64(const struct doc *object, const char *key, int64_t *value, struct errmsg *msg);
+/* A number, whole or not. */
+NODISCARD err_t
+doc_opt_real(const struct doc *object, const char *key, double *value, struct errmsg *msg);
 NODISCARD err_t
 doc_opt_bool(const struct doc *object, const char *key, bool *value, struct errmsg *msg);
 NODISCARD err_t

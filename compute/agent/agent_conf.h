@@ -30,6 +30,10 @@
     X(u64, local_cache_mb, "1024", RESTART,                                                        \
       "disk that a compute may fill with cached pages, unless its settings say otherwise; 0: "     \
       "none")                                                                                      \
+    X(str, cgroup_dir, "", RESTART,                                                                \
+      "delegated cgroup (version 2) for computes; empty: look for one, or rlimits; none: rlimits") \
+    X(u64, file_size_max_mb, "0", RESTART,                                                         \
+      "largest file that a process of a compute may write; 0: any")                                \
     X(ms, activity_interval_ms, "2s", RESTART, "how often computes are asked whether they work")   \
     X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
 

@@ -64,8 +64,11 @@ struct compute {
 
     lsn_t start_lsn;
     uint16_t port;
-    uint64_t log_begin; /* of this try */
-    struct errmsg error;
+    uint64_t log_begin;                /* of this try */
+    struct errmsg error, last_failure; /* the latter stays while it runs again */
+    struct compute_size size;
+    struct cage cage;
+    uint64_t memory_kills; /* of the cage, when this try began */
     wall_us_t created_at;
     mono_ns_t asked_at, try_at, step_at; /* asked_at: of the request that led to this start */
     uint64_t sync_ms, backup_ms, postgres_ms, total_ms;
@@ -131,9 +134,33 @@ static err_t pick_port(uint16_t *ret_port, struct errmsg *msg)
     return err;
 }
 
+/* Sessions, workers and Postgres' own, with room for what COPY FROM PROGRAM and the like start. */
+static uint64_t processes_of(const struct compute_spec *spec)
+{
+    uint64_t sessions = 100;
+    struct errmsg msg;
+    err_ignore(
+        doc_opt_u64(spec->settings, "max_connections", &sessions, &msg),
+        "a text: Postgres may take it, and then its own limit is the smaller one");
+    return sessions + 200;
+}
+
+static void make_cage(struct compute *compute)
+{
+    const struct compute_spec *spec = compute->spec;
+    compute->size = (struct compute_size){
+        .memory_mb = spec->memory_mb,
+        .cpu_milli = spec->cpu_milli,
+        .processes = spec->memory_mb != 0 ? processes_of(spec) : 0,
+        .file_size_mb = compute->host->conf->file_size_max_mb};
+    cage_make(&compute->host->cages, compute->id, &compute->size, &compute->cage);
+    compute->memory_kills = cage_memory_kills(&compute->cage);
+}
+
 static err_t run_prepare(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    make_cage(compute);
     if (compute->port == 0) {
         TRY(pick_port(&compute->port, &job->msg));
     }
@@ -409,6 +436,13 @@ static void on_postgres_exit(struct child_user *user, int exit_status, int numbe
                 "postgres was not ready within %" PRIu64 " ms",
                 compute->host->conf->start_timeout_ms);
         }
+        if (cage_memory_kills(&compute->cage) > compute->memory_kills) {
+            (void)snprintf(
+                compute->error.text, sizeof(compute->error.text),
+                "out of memory: its size gives it %" PRIu64 " MB, and the system ended one of its "
+                "processes",
+                compute->size.memory_mb);
+        }
         log_warn(&compute->log, "%s", compute->error.text);
         refused = refuses_settings(compute, exit_status);
     }
@@ -441,6 +475,7 @@ static err_t start_postgres(struct compute *compute, struct errmsg *msg)
         .working_dir = pgdata,
         .output_path = in_dir(compute, log_path, "log"),
         .user_name = compute->host->user.name,
+        .limits = cage_limits(&compute->cage, &compute->size),
     };
     return child_start(compute->host->loop, &options, &compute->postgres, msg);
 }
@@ -583,6 +618,7 @@ static void signal_postgres(struct compute *compute, int number)
 static err_t run_clean_up(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
+    cage_remove(&compute->host->cages, compute->id);
     return dir_remove(compute->dir, &job->msg);
 }
 
@@ -682,6 +718,7 @@ static void report_change(struct compute *compute, enum compute_phase before)
         compute->total_ms = (now - compute->try_at) / NS_PER_MS;
         metric_add(&starts_total, 1);
         metric_observe_ns(&start_seconds, now - compute->asked_at);
+        compute->last_failure = compute->error;
         compute->error.text[0] = '\0';
         log_info(
             &compute->log,
@@ -853,6 +890,20 @@ bool compute_is_going(const struct compute *compute)
     return compute->plan.end == COMPUTE_END_DELETED;
 }
 
+static struct doc *limits_doc(const struct compute *compute)
+{
+    static const char *const names[] = {"memory_by", "cpu_by", "processes_by"};
+    struct doc *limits = doc_object();
+    (void)doc_set_int(limits, "memory_mb", (int64_t)compute->size.memory_mb);
+    (void)doc_set_int(limits, "cpu_milli", (int64_t)compute->size.cpu_milli);
+    (void)doc_set_int(limits, "processes", (int64_t)compute->size.processes);
+    (void)doc_set_int(limits, "file_size_mb", (int64_t)compute->size.file_size_mb);
+    for (enum cage_limit limit = 0; limit < CAGE_LIMIT_COUNT; limit++) {
+        (void)doc_set_str(limits, names[limit], cage_holder(&compute->cage, &compute->size, limit));
+    }
+    return limits;
+}
+
 struct doc *compute_status(const struct compute *compute)
 {
     struct doc *status = doc_object();
@@ -874,6 +925,10 @@ struct doc *compute_status(const struct compute *compute)
     (void)doc_set(status, "pids", pids);
     (void)doc_set_lsn(status, "start_lsn", compute->start_lsn);
     (void)doc_set_str(status, "error", compute->error.text[0] != '\0' ? compute->error.text : NULL);
+    (void)doc_set_str(
+        status, "last_failure",
+        compute->last_failure.text[0] != '\0' ? compute->last_failure.text : NULL);
+    (void)doc_set(status, "limits", limits_doc(compute));
     buf_printf(
         &uri, "postgresql://postgres@/postgres?host=%s/s&port=%u", compute->dir, compute->port);
     (void)doc_set_str(status, "superuser_uri", buf_cstr(&uri));

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "compute/agent/compute_cage.h"
 #include "compute/agent/compute_files.h"
 #include "compute/agent/compute_plan.h"
 
@@ -18,6 +19,7 @@ struct compute_host {
     struct executor *sessions; /* SQL: may wait for a quorum */
     struct http_client *http;
     struct run_as user;
+    struct cage_host cages;
     char computes_dir[PATH_SIZE];
     char postgres[PATH_SIZE]; /* programs */
     char walproposer[PATH_SIZE];

@@ -286,6 +286,22 @@ static void print_storage_settings(const struct compute_files *files, struct buf
     }
 }
 
+/* What a compute of this size should have, unless its user says otherwise. */
+static void print_size_settings(const struct compute_spec *spec, struct buf *to)
+{
+    uint64_t memory_mb = spec->memory_mb;
+    uint64_t cores = (spec->cpu_milli + 999) / 1000;
+    if (memory_mb != 0) {
+        buf_printf(to, "shared_buffers = %" PRIu64 "MB\n", memory_mb / 4);
+        buf_printf(to, "effective_cache_size = %" PRIu64 "MB\n", memory_mb * 3 / 4);
+        buf_printf(to, "maintenance_work_mem = %" PRIu64 "MB\n", MIN_OF(memory_mb / 16, 1024));
+    }
+    if (cores != 0) {
+        buf_printf(to, "max_parallel_workers = %" PRIu64 "\n", cores);
+        buf_printf(to, "max_parallel_workers_per_gather = %" PRIu64 "\n", MIN_OF(cores, 2));
+    }
+}
+
 void compute_files_print_settings(const struct compute_files *files, struct buf *to)
 {
     const char *libraries = NULL;
@@ -293,6 +309,7 @@ void compute_files_print_settings(const struct compute_files *files, struct buf 
     buf_printf(to, "# Written at every start of the compute: changes here are lost.\n");
     buf_printf(to, "%s", default_text);
     buf_printf(to, "anabranch.local_cache_mb = %" PRIu64 "\n", files->conf->local_cache_mb);
+    print_size_settings(files->spec, to);
     if (files->spec->is_branch &&
         doc_get(files->spec->settings, "cron.launch_active_jobs") == NULL) {
         buf_printf(to, "%s", cron_text);

@@ -3,6 +3,11 @@
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 
+#define MEMORY_MB_MIN 256 /* less, and its own buffers and processes do not fit */
+#define MEMORY_MB_MAX (4 * 1024 * 1024)
+#define CPU_MILLI_MIN 50
+#define CPU_MILLI_MAX 1024000
+
 /*
  * What a user may not change, because committed data or the way to the storage depends on it. The
  * values stand in compute_files.c.
@@ -282,10 +287,36 @@ static err_t parse_dropped(const struct doc *body, struct compute_spec *spec, st
     return ERR_OK;
 }
 
+static err_t parse_compute_size(
+    const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
+{
+    const struct doc *size = doc_get(body, "size");
+    if (size == NULL || doc_is_null(size)) {
+        return ERR_OK;
+    }
+    err_t err = doc_is_object(size) ? ERR_OK : err_set(msg, ERR_INVALID, "expected an object");
+    err = err != ERR_OK ? err : doc_opt_u64(size, "memory_mb", &spec->memory_mb, msg);
+    err = err != ERR_OK ? err : doc_opt_u64(size, "cpu_milli", &spec->cpu_milli, msg);
+    if (err == ERR_OK && spec->memory_mb != 0 &&
+        (spec->memory_mb < MEMORY_MB_MIN || spec->memory_mb > MEMORY_MB_MAX)) {
+        err = err_set(
+            msg, ERR_INVALID, "memory_mb: expected %d to %d, or 0 for no limit", MEMORY_MB_MIN,
+            MEMORY_MB_MAX);
+    }
+    if (err == ERR_OK && spec->cpu_milli != 0 &&
+        (spec->cpu_milli < CPU_MILLI_MIN || spec->cpu_milli > CPU_MILLI_MAX)) {
+        err = err_set(
+            msg, ERR_INVALID, "cpu_milli: expected %d to %d, or 0 for no limit", CPU_MILLI_MIN,
+            CPU_MILLI_MAX);
+    }
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "size");
+}
+
 static err_t parse_contents(const struct doc *body, struct compute_spec *spec, struct errmsg *msg)
 {
     TRY(doc_opt_bool(body, "branch", &spec->is_branch, msg));
     TRY(doc_opt_bool(body, "quarantine", &spec->quarantine, msg));
+    TRY(parse_compute_size(body, spec, msg));
     TRY(parse_settings(body, spec, msg));
     TRY(opt_array(body, "roles", &spec->roles, msg));
     TRY(opt_array(body, "databases", &spec->databases, msg));

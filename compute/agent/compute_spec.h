@@ -18,6 +18,14 @@ struct compute_safekeeper {
     uint16_t port;
 };
 
+/* 0: no limit. */
+struct compute_size {
+    uint64_t memory_mb;
+    uint64_t cpu_milli; /* 1000: one processor */
+    uint64_t processes;
+    uint64_t file_size_mb; /* of each file */
+};
+
 struct compute_spec {
     struct doc *body; /* as it came; never logged, it holds passwords */
     struct tenant_id tenant;
@@ -33,7 +41,8 @@ struct compute_spec {
     const char *pageserver_host;
     uint16_t pageserver_port;
     const char *pageserver_url;
-    bool is_branch;  /* it has a parent: schedulers stay off unless asked */
+    uint64_t memory_mb, cpu_milli; /* what its size gives it; 0: no limit */
+    bool is_branch;                /* it has a parent: schedulers stay off unless asked */
     bool quarantine; /* its first start: cut what it inherited before anybody is let in */
     const char *superuser_password; /* NULL: none, so no login over TCP */
     struct doc *settings;           /* borrowed from body; each of them may be NULL */

@@ -497,6 +497,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(run_as_find(&conf, &agent.host.user, msg));
     TRY(check_tls(msg));
     TRY(find_programs(msg));
+    TRY(cage_host_find(conf.cgroup_dir, &agent.host.cages, msg));
     TRY(make_absolute(app_data_dir(app), data_dir, msg));
     TRY(str_format(
         agent.host.computes_dir, sizeof(agent.host.computes_dir), msg, "%s/computes", data_dir));

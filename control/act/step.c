@@ -24,6 +24,7 @@
 #define TELL_AGAIN_MS     100 /* a new member that still copies */
 #define WAL_SEGMENT_SIZE  (16 * MIB)
 #define COMPUTE_STOP_MODE "fast"
+#define UNIT_MEMORY_MB    4096 /* of a compute unit, which is one processor */
 
 METRIC_COUNTER(steps_total, "control_steps_total", "steps sent to nodes");
 METRIC_COUNTER(
@@ -215,6 +216,12 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
         doc_set_bool(body, "quarantine", !branch->row.is_cut_off);
     }
     doc_set(body, "settings", compute_settings(endpoint));
+    if (endpoint->row.cu_max_milli != 0) {
+        uint64_t milli = endpoint->row.cu_max_milli;
+        struct doc *size = doc_set_int(doc_object(), "cpu_milli", (int64_t)milli);
+        doc_set(
+            body, "size", doc_set_int(size, "memory_mb", (int64_t)(milli * UNIT_MEMORY_MB / 1000)));
+    }
     doc_set(body, "roles", branch->row.roles == NULL ? doc_array() : doc_copy(branch->row.roles));
     doc_set(
         body, "databases",

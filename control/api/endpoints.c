@@ -6,6 +6,7 @@
 
 #define ENDPOINTS_PER_BRANCH_MAX 20
 #define SUSPEND_SECONDS_MAX      604800 /* a week */
+#define UNITS_MAX                56
 
 /* ---- create ---- */
 
@@ -41,6 +42,39 @@ static err_t read_suspend_timeout(
     return ERR_OK;
 }
 
+/* In quarters. */
+static err_t read_units(
+    struct mutation *mutation,
+    const struct doc *wish,
+    const char *key,
+    uint64_t *milli,
+    struct errmsg *msg)
+{
+    double units = (double)*milli / 1000;
+    TRY(doc_opt_real(wish, key, &units, msg));
+    if (!(units >= 0 && units <= UNITS_MAX) || units * 4 != (double)(uint64_t)(units * 4)) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg,
+            "%s: expected quarters from 0.25 to %d, or 0 for no limit", key, UNITS_MAX);
+    }
+    *milli = (uint64_t)(units * 1000);
+    return ERR_OK;
+}
+
+/* There is no scaling: a compute has the larger of the two as its size from start to stop. */
+static err_t read_size(
+    struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
+{
+    TRY(read_units(mutation, wish, "autoscaling_limit_min_cu", &row->cu_min_milli, msg));
+    TRY(read_units(mutation, wish, "autoscaling_limit_max_cu", &row->cu_max_milli, msg));
+    if (row->cu_max_milli != 0 && row->cu_min_milli > row->cu_max_milli) {
+        return mutation_refuse(
+            mutation, 400, "BAD_REQUEST", msg,
+            "autoscaling_limit_min_cu is above autoscaling_limit_max_cu");
+    }
+    return ERR_OK;
+}
+
 static err_t fill_endpoint(
     struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
 {
@@ -63,6 +97,7 @@ static err_t fill_endpoint(
             mutation, 400, "BAD_REQUEST", msg, "pg_settings: expected an object");
     }
     snprintf(row->name, sizeof row->name, "%s", name);
+    TRY(read_size(mutation, wish, row, msg));
     return read_suspend_timeout(mutation, wish, row, msg);
 }
 
@@ -286,6 +321,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     }
     memmove(row.name, name, strlen(name) + 1);
     TRY(read_suspend_timeout(mutation, wish, &row, msg));
+    TRY(read_size(mutation, wish, &row, msg));
     if (doc_is_object(doc_get(settings, "pg_settings"))) {
         row.settings = doc_get(settings, "pg_settings");
     }

@@ -219,6 +219,15 @@ static void set_what_it_shows(struct doc *doc, const struct branch_row *ephemera
     set_time_or_null(doc, "expires_at", ephemeral->expires_at);
 }
 
+/* Clients insist on a number; without a limit it is the smallest whole one. */
+static struct doc *compute_units(uint64_t milli)
+{
+    bool is_whole = milli % 1000 == 0;
+    return milli == 0 ? doc_int(1)
+           : is_whole ? doc_int((int64_t)milli / 1000)
+                      : doc_real((double)milli / 1000);
+}
+
 struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endpoint)
 {
     const struct endpoint_row *row = &endpoint->row;
@@ -236,8 +245,8 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
     set_host(doc, api, endpoint);
     doc_set_str(doc, "region_id", endpoint->project->row.region_id);
     doc_set_str(doc, "type", endpoint_type_names[row->type]);
-    doc_set(doc, "autoscaling_limit_min_cu", doc_int(1));
-    doc_set(doc, "autoscaling_limit_max_cu", doc_int(1));
+    doc_set(doc, "autoscaling_limit_min_cu", compute_units(row->cu_min_milli));
+    doc_set(doc, "autoscaling_limit_max_cu", compute_units(row->cu_max_milli));
     set_endpoint_state(doc, endpoint);
     doc_set(
         doc, "settings",

@@ -116,6 +116,7 @@ extern const char *const operation_status_names[];
     X(bool, is_cut_off, NULL)                                                                      \
     X(doc, dropped, NULL)
 
+/* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \
     ROW_HEAD_FIELDS(X)                                                                             \
     X(id, branch_id, NULL)                                                                         \
@@ -130,7 +131,9 @@ extern const char *const operation_status_names[];
     X(long, last_error, NULL)                                                                      \
     X(id, source_branch_id, NULL)                                                                  \
     X(u64, suspend_timeout_seconds, NULL)                                                          \
-    X(bool, never_suspends, NULL)
+    X(bool, never_suspends, NULL)                                                                  \
+    X(u64, cu_min_milli, NULL)                                                                     \
+    X(u64, cu_max_milli, NULL)
 
 #define OPERATION_FIELDS(X)                                                                        \
     ROW_HEAD_FIELDS(X)                                                                             \

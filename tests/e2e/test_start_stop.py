@@ -299,6 +299,38 @@ def test_refused_setting_ends_the_start_and_a_corrected_one_runs(cluster):
     branch.suspend()
 
 
+def test_compute_that_eats_its_memory_is_ended_alone(cluster):
+    """Where the kernel lets the agent limit a compute as a whole; elsewhere the statement fails, and nothing else."""
+    main, branch = project(cluster).main(), project(cluster).create_branch("small", project(cluster).main(), endpoint=False)
+    error = refused(lambda: branch.project.api("POST", "/endpoints", {"endpoint": {
+        "branch_id": branch.id, "type": "read_write", "autoscaling_limit_max_cu": 0.3}}))
+    assert error.status == 400 and "autoscaling_limit_max_cu" in str(error), error
+    branch.project.wait_operations(branch.project.api("POST", "/endpoints", {"endpoint": {
+        "branch_id": branch.id, "type": "read_write", "autoscaling_limit_min_cu": 0.25, "autoscaling_limit_max_cu": 0.25}}))
+    assert branch.endpoint()["autoscaling_limit_max_cu"] == 0.25
+    limits = branch.compute()["limits"]
+    print(f"   limits: {limits}")
+    assert (limits["memory_mb"], limits["cpu_milli"]) == (1024, 250), limits
+    with main.connect() as other, branch.connect() as db:
+        db.query("CREATE TABLE kept AS SELECT 1 AS i")
+        assert db.value("SHOW shared_buffers") == "256MB"
+        before = branch.compute()["pids"]["postgres"]
+        try:
+            db.query("SELECT array_length(array_agg(repeat('x', 1000000) || i), 1) FROM generate_series(1, 1200) i")
+            raise AssertionError("1.2 GB were taken of 1 GB")
+        except (pq.Error, OSError) as eaten:
+            print(f"   {eaten}")
+        if limits["memory_by"] == "cgroup":
+            wait_for("it runs again", lambda: branch.compute()["state"] == "running"
+                     and branch.compute()["pids"]["postgres"] != before)
+            assert "out of memory: its size gives it 1024 MB" in branch.compute()["last_failure"], branch.compute()
+        else:
+            assert limits["memory_by"] == "rlimit of each process" and branch.compute()["pids"]["postgres"] == before
+        assert other.value("SELECT 1") == "1"
+    assert branch.value("SELECT i FROM kept") == "1"
+    branch.suspend()
+
+
 def test_metrics_of_a_compute(cluster):
     main = project(cluster).main()
     with main.connect() as db:

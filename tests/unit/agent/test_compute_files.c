@@ -219,6 +219,28 @@ START_TEST(test_settings_of_the_storage_come_last_and_libraries_are_joined)
 }
 END_TEST
 
+START_TEST(test_size_gives_defaults_that_a_user_may_change)
+{
+    struct buf text = {0};
+    open_folder("{\"shared_buffers\":\"64MB\"}");
+    (void)archive_write_free(tar);
+    compute_files_print_settings(&files, &text);
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "effective_cache_size"));
+    buf_clear(&text);
+    spec->memory_mb = 8192;
+    spec->cpu_milli = 1250;
+    compute_files_print_settings(&files, &text);
+    ck_assert_int_lt(
+        position(buf_cstr(&text), "shared_buffers = 2048MB\n"),
+        position(buf_cstr(&text), "shared_buffers = '64MB'\n"));
+    (void)position(buf_cstr(&text), "effective_cache_size = 6144MB\n");
+    (void)position(buf_cstr(&text), "maintenance_work_mem = 512MB\n");
+    (void)position(buf_cstr(&text), "max_parallel_workers = 2\n");
+    buf_deinit(&text);
+    clean_up();
+}
+END_TEST
+
 /* What a parent has scheduled does not run in a branch, whichever settings name the scheduler. */
 START_TEST(test_scheduler_of_a_branch_is_off_unless_asked)
 {
@@ -350,6 +372,7 @@ UNIT_MAIN(
     test_links_are_refused,
     test_garbage_is_refused,
     test_settings_of_the_storage_come_last_and_libraries_are_joined,
+    test_size_gives_defaults_that_a_user_may_change,
     test_scheduler_of_a_branch_is_off_unless_asked,
     test_scheduler_of_a_branch_runs_when_asked,
     test_tls_files_are_copied_for_postgres_alone,

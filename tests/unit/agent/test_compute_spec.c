@@ -57,6 +57,9 @@ START_TEST(test_refusals_name_the_member)
     expect_refused(
         "{" GOOD ",\"databases\":[{\"name\":\"a\",\"owner\":1}]}", "databases[0]: owner");
     expect_refused("{" GOOD ",\"settings\":[]}", "settings: expected an object");
+    expect_refused("{" GOOD ",\"size\":[]}", "size: expected an object");
+    expect_refused("{" GOOD ",\"size\":{\"memory_mb\":255}}", "size: memory_mb: expected 256 to");
+    expect_refused("{" GOOD ",\"size\":{\"cpu_milli\":1}}", "size: cpu_milli: expected 50 to");
 }
 END_TEST
 

@@ -66,6 +66,40 @@ START_TEST(test_signal_reaches_the_whole_group)
 }
 END_TEST
 
+/* Of private memory and of files; the shell says what holds for it (in KiB and blocks of 512). */
+START_TEST(test_limits_hold_for_the_child)
+{
+    char path[PATH_SIZE];
+    struct buf text = {0};
+    const char *const argv[] = {"/bin/sh", "-c", "ulimit -d; ulimit -f", NULL};
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_ok(loop_create(&loop, &msg), &msg);
+    (void)snprintf(path, sizeof(path), "%s/out", folder);
+    struct child_options options = {
+        .argv = argv,
+        .output_path = path,
+        .limits = {.data_size_max = 64 * MIB, .file_size_max = 1 * MIB}};
+    ck_assert_ok(child_start(loop, &options, &user, &msg), &msg);
+    loop_run(loop);
+    ck_assert_ok(file_read_all(path, 100, &text, &msg), &msg);
+    ck_assert_str_eq(buf_cstr(&text), "65536\n2048\n");
+    buf_deinit(&text);
+    finish();
+}
+END_TEST
+
+START_TEST(test_cgroup_that_is_missing_fails_at_once)
+{
+    const char *const argv[] = {"/bin/true", NULL};
+    ck_assert_ok(loop_create(&loop, &msg), &msg);
+    struct child_options options = {
+        .argv = argv, .limits = {.cgroup_procs = {"/nowhere/cgroup.procs"}}};
+    ck_assert_int_eq(child_start(loop, &options, &user, &msg), ERR_NOT_FOUND);
+    ck_assert_ptr_null(user.child);
+    loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(test_missing_program_fails_at_once)
 {
     ck_assert_ok(loop_create(&loop, &msg), &msg);
@@ -180,6 +214,8 @@ UNIT_MAIN(
     "child",
     test_exit_status_is_reported,
     test_signal_reaches_the_whole_group,
+    test_limits_hold_for_the_child,
+    test_cgroup_that_is_missing_fails_at_once,
     test_missing_program_fails_at_once,
     test_missing_folder_and_user_fail_at_once,
     test_output_environment_and_folder_are_as_asked,
