@@ -72,6 +72,7 @@ static void flush_and_wait(struct wal_source *source)
     int rc = PQflush(source->conn);
     bool streaming = source->state == SOURCE_STREAMING;
     bool readable = !streaming || source->user->callbacks->wants_wal(source->user);
+    source->is_held = source->is_held || !readable;
     if (rc < 0 || !watch_socket(source, readable, rc > 0)) {
         retry(source, "send");
     }
@@ -243,6 +244,7 @@ static void go_on_starting(struct wal_source *source)
     }
     PQclear(result);
     source->state = SOURCE_STREAMING;
+    source->is_held = false;
     source->attempts = 0;
     source->connections++;
     source->last_error.text[0] = '\0';
@@ -291,11 +293,13 @@ static void go_on_streaming(struct wal_source *source)
     }
     const char *broken = NULL;
     source->draining = true;
+    source->is_held = true; /* until libpq says that there is nothing left */
     while (broken == NULL && source->state == SOURCE_STREAMING &&
            source->user->callbacks->wants_wal(source->user)) {
         char *message = NULL;
         int size = PQgetCopyData(source->conn, &message, /* async */ 1);
         if (size == 0) {
+            source->is_held = false;
             break;
         }
         if (size < 0) {
@@ -394,7 +398,8 @@ void wal_source_stop(struct wal_source *source)
 
 void wal_source_resume(struct wal_source *source)
 {
-    if (source->state == SOURCE_STREAMING && !source->draining) {
+    /* Most who call this have nothing to resume, and a look at the socket is a system call. */
+    if (source->state == SOURCE_STREAMING && !source->draining && source->is_held) {
         go_on_streaming(source); /* libpq may hold messages that the socket does not show */
     }
 }

@@ -55,6 +55,7 @@ struct wal_source {
     lsn_t reply_lsn;  /* what we report */
     lsn_t server_lsn; /* newest WAL that the server said it has */
     bool draining;
+    bool is_held; /* not read from, and libpq may hold messages: wal_source_resume() goes on */
     struct errmsg last_error;
 };
 
