@@ -25,7 +25,7 @@ struct wal_receiver {
     mono_ns_t last_news;
     mono_ns_t penalty_until[SAFEKEEPERS_MAX]; /* as the sources of the watch's set */
     uint32_t forgotten;                       /* bits of those that have said so since WAL came */
-    bool is_idle;
+    bool is_idle, is_hurried;
 };
 
 static size_t queued_bytes(const struct wal_receiver *receiver)
@@ -70,6 +70,15 @@ static void send_feedback(struct wal_receiver *receiver)
         .remote_lsn = timeline_remote_lsn(tl),
     };
     feed_channel_send_feedback(&receiver->channel, &feedback);
+}
+
+void wal_receiver_hurry(struct wal_receiver *receiver)
+{
+    struct feed_channel *channel = &receiver->channel;
+    if (channel->source != NULL && channel->number != 0 && !receiver->is_hurried) {
+        receiver->is_hurried = true; /* until WAL comes: those who wait by then wait for it */
+        feed_channel_move_window(channel, channel->window_lsn);
+    }
 }
 
 void wal_receiver_advanced(struct wal_receiver *receiver)
@@ -126,6 +135,7 @@ static void open_best(struct wal_receiver *receiver)
         return;
     }
     struct feed_source *source = receiver->options.watch->set->sources[best];
+    receiver->is_hurried = false;
     receiver->last_news = clock_mono();
     feed_channel_open(&receiver->channel, source, tl, next_lsn(receiver), room_lsn(receiver));
     log_debug(
@@ -195,6 +205,7 @@ static void on_wal(struct feed_channel *channel, const struct feed_wal *wal)
     struct wal_receiver *receiver = receiver_of(channel);
     struct errmsg msg;
     receiver->last_news = clock_mono();
+    receiver->is_hurried = false;
     receiver->forgotten = 0;
     saw_commit_lsn(receiver, wal->commit_lsn);
     metric_add(&received_bytes, (int64_t)wal->wal.size);

@@ -44,5 +44,8 @@ void wal_receiver_restart(struct wal_receiver *receiver);
 /* Ingest has taken some: go on. Tells the safekeeper how far we are. */
 void wal_receiver_advanced(struct wal_receiver *receiver);
 
+/* A reader waits: the safekeeper sends what it has, and the next commit as soon as it comes. */
+void wal_receiver_hurry(struct wal_receiver *receiver);
+
 /* "sk 2"; false: from none right now. */
 bool wal_receiver_describe(const struct wal_receiver *receiver, char *to, size_t to_size);

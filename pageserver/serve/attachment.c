@@ -429,6 +429,14 @@ struct attachment *attachment_find(const struct timeline *tl)
     return user == NULL ? NULL : CONTAINER_OF(user, struct attachment, timeline_user);
 }
 
+static void on_wait(struct timeline_user *user)
+{
+    struct attachment *attachment = CONTAINER_OF(user, struct attachment, timeline_user);
+    if (attachment->activity != NULL && attachment->activity->receiver != NULL) {
+        wal_receiver_hurry(attachment->activity->receiver);
+    }
+}
+
 /* Its row has changed: maybe other safekeepers. */
 static void update(struct attachment *attachment)
 {
@@ -452,6 +460,7 @@ void attachment_start(struct server *server, struct timeline *tl)
     attachment->server = server;
     attachment->timeline = tl;
     list_push_back(&server->attachments, &attachment->link);
+    attachment->timeline_user.on_wait = on_wait;
     timeline_set_user(tl, &attachment->timeline_user);
     timeline_work_begin(tl);
     if (timeline_info(tl)->state == TIMELINE_IMPORTING) {

@@ -52,6 +52,9 @@ void lsn_wait_start(
     } else if (timeout_ms != LSN_WAIT_FOREVER) {
         timer_start(tl->loop, &wait->timer, timeout_ms);
     }
+    if (outcome(tl, lsn) == ERR_BUSY && tl->user != NULL && tl->user->on_wait != NULL) {
+        tl->user->on_wait(tl->user);
+    }
 }
 
 void lsn_wait_cancel(struct lsn_wait *wait)

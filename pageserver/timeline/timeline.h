@@ -89,7 +89,8 @@ void timeline_update_info(struct timeline *tl, const struct timeline_info *info)
 void timeline_set_state(struct timeline *tl, enum timeline_state state);
 /* Who serves the timeline, to come back from it with CONTAINER_OF; NULL: nobody. */
 struct timeline_user {
-    char unused;
+    /* A reader begins to wait for an LSN that is not here yet. May be NULL. */
+    void (*on_wait)(struct timeline_user *user);
 };
 void timeline_set_user(struct timeline *tl, struct timeline_user *user);
 struct timeline_user *timeline_user(const struct timeline *tl);

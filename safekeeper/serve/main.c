@@ -34,6 +34,8 @@
       "WAL of a timeline at most that is kept for a safekeeper that is behind or away")            \
     X(u64, recycled_segments, "1", RESTART,                                                        \
       "removed segment files of a timeline that is written to, kept for its next segments")        \
+    X(ms, feed_gather, "2ms", RESTART,                                                             \
+      "how long commits that follow each other gather for a pageserver that nobody waits at")      \
     X(ms, feed_status_interval, "1s", RESTART, "how often a pageserver hears of us")               \
     X(ms, hello_timeout, "10s", RESTART, "a connection must say hello within this")
 
@@ -58,6 +60,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .peer_check_ms = conf.peer_check_interval,
         .repair_retry_ms = conf.repair_retry,
         .feed_status_ms = conf.feed_status_interval,
+        .feed_gather_ms = conf.feed_gather,
         .retention_ms = conf.retention_interval,
         .wal_keep_min = conf.wal_keep_min,
         .wal_keep_max = conf.wal_keep_max,

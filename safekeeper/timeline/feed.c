@@ -1,5 +1,6 @@
 #include "safekeeper/timeline/feed.h"
 
+#include "common/base/clock.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
@@ -7,6 +8,8 @@
 
 METRIC_COUNTER(sent_bytes, "safekeeper_feed_bytes_total", "WAL bytes sent to pageservers");
 METRIC_GAUGE(open_feeds, "safekeeper_feeds", "pageservers that are fed");
+
+#define GATHER_MAX (64 * KIB) /* so much is worth a piece of its own */
 
 struct feed {
     struct timeline *tl;
@@ -24,6 +27,9 @@ struct feed {
     lsn_t told_commit_lsn;
     struct timeline_read read;
     struct timer status_timer;
+    struct timer gather_timer; /* until what has come since the last piece makes the next one */
+    mono_ns_t sent_at;         /* the last piece */
+    bool is_hurried;           /* somebody waits at the pageserver: the next commit goes at once */
     struct list_link in_timeline;
 };
 
@@ -52,6 +58,7 @@ static void break_feed(struct feed *feed, err_t err, const struct errmsg *msg)
     if (!feed->is_broken && !feed->is_destroyed) {
         feed->is_broken = true;
         timer_stop(&feed->status_timer);
+        timer_stop(&feed->gather_timer);
         link_send_error(feed->link, feed->channel, 0, err, msg);
         feed->owner->on_broken(feed->owner); /* may destroy `feed` */
     }
@@ -66,6 +73,7 @@ static void send_wal(struct feed *feed)
     };
     LINK_SEND(feed->link, feed_wal, &piece, .type = FRAME_FEED_WAL, .channel = feed->channel);
     feed->next_lsn += piece.wal.size;
+    feed->sent_at = clock_mono();
     feed->told_commit_lsn = piece.commit_lsn;
     feed->info.sent_lsn = feed->next_lsn;
     metric_add(&sent_bytes, (int64_t)piece.wal.size);
@@ -140,6 +148,30 @@ static void advance(struct feed *feed)
     }
 }
 
+/*
+ * The first WAL after a silence goes at once; what follows it gathers for feed_gather_ms, because a
+ * piece costs three processes more than what is in it does: two wakeups of the pageserver's threads
+ * and its feedback.
+ */
+static void advance_soon(struct feed *feed)
+{
+    uint64_t gather_ms = feed->tl->env->feed_gather_ms;
+    lsn_t end_lsn = sendable_lsn(feed);
+    bool is_much = end_lsn > feed->next_lsn && end_lsn - feed->next_lsn >= GATHER_MAX;
+    bool was_silent = clock_mono() - feed->sent_at >= gather_ms * NS_PER_MS;
+    if (feed->is_hurried || is_much || (was_silent && !timer_is_started(&feed->gather_timer))) {
+        feed->is_hurried = false;
+        advance(feed);
+    } else if (!timer_is_started(&feed->gather_timer) && feed->is_begun && !feed->is_broken) {
+        timer_start(feed->tl->env->loop, &feed->gather_timer, gather_ms);
+    }
+}
+
+static void on_gathered(struct timer *timer)
+{
+    advance(CONTAINER_OF(timer, struct feed, gather_timer));
+}
+
 /* A feed that has nothing to send keeps no file and no buffer. */
 static void give_back(struct feed *feed)
 {
@@ -177,6 +209,7 @@ struct feed *feed_create(
     feed->info.feedback.generation = generation;
     feed->window_lsn = UINT64_MAX;
     feed->status_timer.on_fire = on_status_timer;
+    feed->gather_timer.on_fire = on_gathered;
     list_push_back(&tl->feeds, &feed->in_timeline);
     metric_add(&open_feeds, 1);
     return feed;
@@ -191,6 +224,7 @@ void feed_destroy(struct feed *feed)
     metric_add(&open_feeds, -1);
     list_remove(&feed->in_timeline);
     timer_stop(&feed->status_timer);
+    timer_stop(&feed->gather_timer);
     feed->is_destroyed = true;
     if (!feed->is_reading) {
         release(feed);
@@ -213,6 +247,7 @@ err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg)
 void feed_window(struct feed *feed, lsn_t end_lsn)
 {
     feed->window_lsn = end_lsn;
+    feed->is_hurried = true;
     advance(feed);
 }
 
@@ -253,7 +288,7 @@ void feeds_on_commit(struct timeline *tl)
 {
     LIST_FOR_EACH(&tl->feeds, link)
     {
-        advance(CONTAINER_OF(link, struct feed, in_timeline));
+        advance_soon(CONTAINER_OF(link, struct feed, in_timeline));
     }
     watches_on_commit(tl);
 }

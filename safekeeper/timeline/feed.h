@@ -2,7 +2,8 @@
  * feed.h - committed WAL of one timeline to one pageserver, for as long as its channel lives.
  *
  * One piece is read at a time, from memory while the pageserver keeps up and from verified files
- * otherwise; the next one waits until the link has drained. See docs/protocol/feed.md.
+ * otherwise; the next one waits until the link has drained. While commits follow each other they
+ * gather for a moment. See docs/protocol/feed.md.
  * Threads: loop only.
  */
 #pragma once
@@ -29,7 +30,10 @@ void feed_destroy(struct feed *feed); /* NULL is fine */
 
 /* ERR_RANGE: `begin_lsn` lies before the start of the timeline. A second time: begins anew. */
 NODISCARD err_t feed_begin(struct feed *feed, lsn_t begin_lsn, struct errmsg *msg);
-/* Nothing beyond `end_lsn` is sent until a later one; without any there is no limit. */
+/*
+ * Nothing beyond `end_lsn` is sent until a later one; without any there is no limit. What gathers
+ * for the next piece is sent now, and the next commit as soon as it comes.
+ */
 void feed_window(struct feed *feed, lsn_t end_lsn);
 void feed_feedback(struct feed *feed, const struct feed_feedback *feedback);
 void feed_drained(struct feed *feed); /* the link has room again */

@@ -39,6 +39,7 @@ struct timeline_env {
     node_id_t node_id;        /* of this safekeeper, and what it shows to the others */
     const char *secret;
     uint64_t feed_status_ms;  /* how often an idle feed hears of us */
+    uint64_t feed_gather_ms;  /* for so long commits gather for the next piece of a busy one */
     uint64_t retention_ms;    /* how often is looked whether WAL may go; 0: it never does */
     uint64_t wal_keep_min;    /* bytes below commit_lsn that stay in any case */
     uint64_t wal_keep_max;    /* bytes at most that stay for a member that is behind or away */

@@ -194,6 +194,64 @@ START_TEST(test_feed_gets_exactly_what_is_committed)
 }
 END_TEST
 
+/* Begins a feed whose pieces gather until somebody is in a hurry. */
+static void given_gathering_feed(struct leader *leader, struct client *feed)
+{
+    rig_init(&rig);
+    rig.extra[0] = "--feed_gather=1h";
+    rig.extra[1] = "--feed_status_interval=1h";
+    rig_start(&rig);
+    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    leader_begin(leader, &rig, 1);
+    feed_start(feed, RIG_START_LSN);
+    leader_commit(leader, 800);
+    feed_read(feed, RIG_START_LSN, leader->last.commit_lsn, 1); /* the first goes at once */
+}
+
+START_TEST(test_commits_gather_for_a_feed_until_it_hurries)
+{
+    struct leader leader;
+    struct client feed;
+    struct frame frame;
+    given_gathering_feed(&leader, &feed);
+    lsn_t read_lsn = leader.last.commit_lsn;
+    leader_commit(&leader, 80);
+    leader_commit(&leader, 160);
+    struct feed_window window = {.end_lsn = UINT64_MAX};
+    CLIENT_SEND(&feed, feed_window, &window, FRAME_FEED_WINDOW);
+    client_flush(&feed);
+    do {
+        ck_assert(client_receive(&feed, &frame));
+    } while (frame.type == FRAME_FEED_STATUS);
+    struct reader in = reader_of(frame.payload);
+    struct feed_wal piece;
+    ck_assert_int_eq(feed_wal_decode(&piece, &in), ERR_OK);
+    ck_assert_uint_eq(piece.begin_lsn, read_lsn);
+    ck_assert_uint_eq(piece.begin_lsn + piece.wal.size, leader.last.commit_lsn); /* in one */
+
+    read_lsn = leader.last.commit_lsn;
+    leader_commit(&leader, 80); /* somebody may wait for this one */
+    feed_read(&feed, read_lsn, leader.last.commit_lsn, 1);
+    client_close(&feed);
+    client_close(&leader.client);
+    rig_deinit(&rig);
+}
+END_TEST
+
+START_TEST(test_much_wal_does_not_gather)
+{
+    struct leader leader;
+    struct client feed;
+    given_gathering_feed(&leader, &feed);
+    lsn_t read_lsn = leader.last.commit_lsn;
+    leader_commit(&leader, 100000);
+    feed_read(&feed, read_lsn, leader.last.commit_lsn, 1);
+    client_close(&feed);
+    client_close(&leader.client);
+    rig_deinit(&rig);
+}
+END_TEST
+
 /* Twelve feeds on one connection that nobody reads for a while: it is slowed down, not lost. */
 START_TEST(test_many_feeds_share_a_connection)
 {
@@ -1030,6 +1088,8 @@ int main(void)
     tcase_add_test(tcase, test_a_promise_survives_kill);
     tcase_add_test(tcase, test_next_leader_cuts_what_was_not_committed);
     tcase_add_test(tcase, test_feed_gets_exactly_what_is_committed);
+    tcase_add_test(tcase, test_commits_gather_for_a_feed_until_it_hurries);
+    tcase_add_test(tcase, test_much_wal_does_not_gather);
     tcase_add_test(tcase, test_many_feeds_share_a_connection);
     tcase_add_test(tcase, test_feedback_reaches_the_proposer_and_the_status);
     tcase_add_test(tcase, test_feed_from_before_the_start_is_refused);

@@ -38,6 +38,30 @@ START_TEST(test_wait_ends_when_ingest_reaches_the_lsn)
 }
 END_TEST
 
+static unsigned waits_told;
+
+static void note_wait(struct timeline_user *user)
+{
+    (void)user;
+    waits_told++;
+}
+
+START_TEST(test_who_serves_it_hears_of_a_wait_for_what_is_not_there)
+{
+    struct timeline_user user = {.on_wait = note_wait};
+    struct lsn_wait wait = {0};
+    fixture_begin_with_root();
+    timeline_set_user(find(1), &user);
+    ck_assert_int_eq(wait_for(find(1), START_LSN, 0), ERR_OK);
+    ck_assert_uint_eq(waits_told, 0); /* it is there */
+    lsn_wait_start(&wait, find(1), START_LSN + 16, LSN_WAIT_FOREVER, on_wait);
+    ck_assert_uint_eq(waits_told, 1);
+    lsn_wait_cancel(&wait);
+    timeline_set_user(find(1), NULL);
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_wait_for_the_future_times_out)
 {
     fixture_begin_with_root();
@@ -155,6 +179,7 @@ UNIT_MAIN(
     "timeline",
     test_wait_for_what_is_there_ends_at_once,
     test_wait_ends_when_ingest_reaches_the_lsn,
+    test_who_serves_it_hears_of_a_wait_for_what_is_not_there,
     test_wait_for_the_future_times_out,
     test_failed_ingest_ends_waits_and_keeps_what_is_there,
     test_branch_ahead_of_its_parent_waits_for_it,
