@@ -182,6 +182,10 @@ static err_t add_slot(
     struct sidecar_record record;
     bool is_valid = slot == 0 ? header_is_valid(identity, segment, from)
                               : record_decode(identity, segment, slot, from, &record);
+    if (!is_valid && log->has_trailing_bytes && slot > 1) {
+        /* A crash tears one write: that of a record, or of the header with the first one. */
+        return err_set(msg, ERR_CORRUPT, "%s: slot %u is damaged, and one before it", path, slot);
+    }
     if (!is_valid) {
         log->has_trailing_bytes = true;
         return ERR_OK;
@@ -204,6 +208,48 @@ void sidecar_log_deinit(struct sidecar_log *log)
     *log = (struct sidecar_log){0};
 }
 
+/* ---- the file ---- */
+
+typedef err_t (*slot_fn)(void *context, uint32_t slot, const uint8_t *from, struct errmsg *msg);
+
+/* ERR_NOT_FOUND: there is no such file. */
+static err_t read_slots(const char *path, slot_fn take, void *context, struct errmsg *msg)
+{
+    uint8_t *buffer = NULL;
+    uint64_t size = 0;
+    int fd = -1;
+    err_t err = file_open(&fd, path, FILE_READ, msg);
+    if (err != ERR_OK) {
+        return err;
+    }
+    err = file_size(fd, path, &size, msg);
+    buffer = mem_alloc(READ_SIZE);
+    for (uint64_t at = 0; err == ERR_OK && at + SIDECAR_SLOT_SIZE <= size; at += READ_SIZE) {
+        size_t piece = (size_t)MIN_OF(size - at, (uint64_t)READ_SIZE);
+        err = file_read_at(fd, path, buffer, piece, at, msg);
+        for (size_t i = 0; err == ERR_OK && i + SIDECAR_SLOT_SIZE <= piece;
+             i += SIDECAR_SLOT_SIZE) {
+            err = take(context, (uint32_t)((at + i) / SIDECAR_SLOT_SIZE), buffer + i, msg);
+        }
+    }
+    file_close(&fd);
+    mem_free(buffer);
+    return err;
+}
+
+struct log_context {
+    struct sidecar_log *log;
+    const struct sidecar_identity *identity;
+    uint64_t segment;
+    const char *path;
+};
+
+static err_t add_to_log(void *context, uint32_t slot, const uint8_t *from, struct errmsg *msg)
+{
+    const struct log_context *in = context;
+    return add_slot(in->log, in->identity, in->segment, slot, from, in->path, msg);
+}
+
 err_t sidecar_log_read(
     const char *path,
     const struct sidecar_identity *identity,
@@ -213,41 +259,59 @@ err_t sidecar_log_read(
     struct errmsg *msg)
 {
     struct sidecar_log log = {.sequence_max = sequence_max};
-    uint8_t *buffer = NULL;
-    uint64_t size = 0;
-    int fd = -1;
-    err_t err = file_open(&fd, path, FILE_READ, msg);
-    if (err == ERR_NOT_FOUND) {
-        *ret_log = log;
-        return ERR_OK;
-    }
-    if (err != ERR_OK) {
-        goto out;
-    }
-    err = file_size(fd, path, &size, msg);
-    if (err != ERR_OK) {
-        goto out;
-    }
-    buffer = mem_alloc(READ_SIZE);
-    for (uint64_t at = 0; at + SIDECAR_SLOT_SIZE <= size; at += READ_SIZE) {
-        size_t piece = (size_t)MIN_OF(size - at, (uint64_t)READ_SIZE);
-        err = file_read_at(fd, path, buffer, piece, at, msg);
-        for (size_t i = 0; err == ERR_OK && i + SIDECAR_SLOT_SIZE <= piece;
-             i += SIDECAR_SLOT_SIZE) {
-            uint32_t slot = (uint32_t)((at + i) / SIDECAR_SLOT_SIZE);
-            err = add_slot(&log, identity, segment, slot, buffer + i, path, msg);
-        }
-        if (err != ERR_OK) {
-            goto out;
-        }
-    }
-out:
-    file_close(&fd);
-    mem_free(buffer);
-    if (err != ERR_OK) {
+    struct log_context context = {&log, identity, segment, path};
+    err_t err = read_slots(path, add_to_log, &context, msg);
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
         sidecar_log_deinit(&log);
         return err;
     }
     *ret_log = log;
+    return ERR_OK;
+}
+
+/* ---- survey ---- */
+
+struct survey_context {
+    const struct sidecar_identity *identity;
+    uint64_t segment;
+    lsn_t commit_lsn, end_lsn;
+};
+
+static err_t look_at_slot(void *context, uint32_t slot, const uint8_t *from, struct errmsg *msg)
+{
+    struct survey_context *survey = context;
+    struct sidecar_record record;
+    (void)msg;
+    if (slot == 0 || is_zero(from, SIDECAR_SLOT_SIZE)) {
+        return ERR_OK;
+    }
+    if (record_decode(survey->identity, survey->segment, slot, from, &record)) {
+        survey->commit_lsn = MAX_OF(survey->commit_lsn, record.commit_lsn);
+        survey->end_lsn = record.end_lsn;
+    } else {
+        survey->end_lsn = (survey->segment + 1) * survey->identity->segment_size;
+    }
+    return ERR_OK;
+}
+
+err_t sidecar_survey(
+    const char *path,
+    const struct sidecar_identity *identity,
+    uint64_t segment,
+    lsn_t *ret_commit_lsn,
+    lsn_t *ret_end_lsn,
+    struct errmsg *msg)
+{
+    struct survey_context survey = {
+        .identity = identity,
+        .segment = segment,
+        .end_lsn = (segment + 1) * identity->segment_size, /* unless a record says better */
+    };
+    err_t err = read_slots(path, look_at_slot, &survey, msg);
+    if (err != ERR_OK && err != ERR_NOT_FOUND) {
+        return err;
+    }
+    *ret_commit_lsn = survey.commit_lsn;
+    *ret_end_lsn = survey.end_lsn;
     return ERR_OK;
 }

@@ -72,8 +72,8 @@ void sidecar_log_deinit(struct sidecar_log *log);
 
 /*
  * Read `path`. A missing file is an empty log. A bad record with good ones behind it, records out
- * of order and gaps are ERR_CORRUPT; a bad last one was torn and is only reported as trailing
- * bytes.
+ * of order and gaps are ERR_CORRUPT, and so are two bad ones; a bad last one was torn and is only
+ * reported as trailing bytes.
  */
 NODISCARD err_t sidecar_log_read(
     const char *path,
@@ -81,4 +81,17 @@ NODISCARD err_t sidecar_log_read(
     uint64_t segment,
     uint64_t sequence_max,
     struct sidecar_log *ret_log,
+    struct errmsg *msg);
+
+/*
+ * Of a file that may be damaged anywhere: the newest commit_lsn that a readable record carries, and
+ * where the log may have ended at most when this is its last segment: at the end of the last record
+ * if it can be read, and of the segment if not. A missing file is one of which nothing can be read.
+ */
+NODISCARD err_t sidecar_survey(
+    const char *path,
+    const struct sidecar_identity *identity,
+    uint64_t segment,
+    lsn_t *ret_commit_lsn,
+    lsn_t *ret_end_lsn,
     struct errmsg *msg);

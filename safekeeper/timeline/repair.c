@@ -8,6 +8,7 @@
 #include "common/base/metric.h"
 #include "safekeeper/disk/wal_repair.h"
 #include "safekeeper/timeline/peer_link.h"
+#include "safekeeper/timeline/rebuild.h"
 #include "safekeeper/timeline/timeline_private.h"
 
 METRIC_GAUGE(
@@ -228,6 +229,13 @@ static err_t connect_member(struct repair *repair, uint32_t member)
     return peer_link_connect(&repair->peer, member);
 }
 
+static void forget_damage(struct timeline *tl)
+{
+    mem_free(tl->damage);
+    tl->damage = NULL;
+    tl->is_tail_given_up = false;
+}
+
 /* Whoever was asked could not help. */
 static void ask_next_member(struct repair *repair)
 {
@@ -258,19 +266,14 @@ static void ask_next_member(struct repair *repair)
         wait_and_look(repair, 1);
         return;
     }
-    wait_and_look(repair, tl->env->repair_retry_ms);
+    finish(repair);
+    forget_damage(tl);
+    rebuild_begin(tl); /* without what was never committed, or is needed no more, it may go */
 }
 
 /* ---- from outside ---- */
 
-static void forget_damage(struct timeline *tl)
-{
-    mem_free(tl->damage);
-    tl->damage = NULL;
-    tl->is_tail_given_up = false;
-}
-
-static void begin(struct timeline *tl)
+void repair_begin(struct timeline *tl)
 {
     struct repair *repair = MEM_NEW(struct repair);
     repair->tl = repair->peer.tl = timeline_ref(tl);
@@ -295,13 +298,20 @@ void repair_on_failed(struct timeline *tl, err_t err)
             tl->repair_text, sizeof(tl->repair_text),
             "its promises are lost, it must not vote under this membership again: delete it here, "
             "and admit it under a newer generation");
+    } else if (tl->rebuild != NULL) {
+        rebuild_on_failed(tl, err);
     } else if (err == ERR_CORRUPT && repair == NULL && tl->control.membership.count > 1) {
-        begin(tl);
-    } else if (repair != NULL && (err != ERR_CORRUPT || tl->damage->count == 0)) {
+        repair_begin(tl);
+    } else if (repair != NULL && err != ERR_CORRUPT) {
         MARK("repair.impossible");
         say(repair, "the other members cannot help: this is no damage to the bytes of a group");
         finish(repair);
         forget_damage(tl);
+    } else if (repair != NULL && tl->damage->count == 0) {
+        MARK("repair.no_group"); /* nothing here says any more what was written */
+        finish(repair);
+        forget_damage(tl);
+        rebuild_begin(tl);
     } else if (repair != NULL) {
         repair->next = 0;
         repair->tries = 0;
@@ -311,6 +321,7 @@ void repair_on_failed(struct timeline *tl, err_t err)
 
 void repair_on_opened(struct timeline *tl)
 {
+    rebuild_on_opened(tl);
     if (tl->repair != NULL) {
         tl->repair_text[0] = '\0';
         metric_add(&repairs_done, 1);
@@ -323,6 +334,7 @@ void repair_on_opened(struct timeline *tl)
 /* A worker may still be looking: the list goes with the timeline. */
 void repair_stop(struct timeline *tl)
 {
+    rebuild_stop(tl);
     if (tl->repair != NULL) {
         finish(tl->repair);
     }

@@ -12,8 +12,9 @@
  * after everybody was asked once: it is cut, and the vote says what may be lost (suspect_lsn), as
  * after damage to the last group. A leader, or a catch-up, brings it back if anybody has it.
  *
- * What cannot be repaired like that stays out of service and says why: a damaged sidecar, committed
- * WAL that no member has (asked again now and then), a damaged control file.
+ * What cannot be repaired like that, since a sidecar is damaged or no member has all bytes of a
+ * group, is for a new log (rebuild.h). When that cannot be had either, this begins again after
+ * `repair_retry`. A damaged control file stays out of service and says so.
  * Threads: loop only.
  */
 #pragma once
@@ -21,6 +22,8 @@
 #include "safekeeper/timeline/timeline.h"
 
 struct repair;
+
+void repair_begin(struct timeline *tl); /* it has failed with ERR_CORRUPT: see what can be done */
 
 /* The timeline has failed; begins, or goes on after it was verified again. */
 void repair_on_failed(struct timeline *tl, err_t err);

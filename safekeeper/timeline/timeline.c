@@ -7,6 +7,7 @@
 #include "common/base/metric.h"
 #include "common/io/file.h"
 #include "safekeeper/consensus/change.h"
+#include "safekeeper/disk/wal_rebuild.h"
 #include "safekeeper/timeline/catch_up.h"
 #include "safekeeper/timeline/repair.h"
 
@@ -167,6 +168,7 @@ static err_t run_open(struct job *job)
     options.is_tail_given_up = tl->damage != NULL && tl->is_tail_given_up;
     options.is_emptied = tl->control.acceptor.is_begun_anew;
     TRY(wal_store_open(&options, &tl->disk.store, msg));
+    TRY(wal_rebuild_clean(tl->wal_dir, msg));
     if (tl->control.acceptor.is_begun_anew) { /* it is empty by now: from here on the files count */
         MARK("timeline.open.begun_anew");
         tl->control.acceptor.is_begun_anew = false;

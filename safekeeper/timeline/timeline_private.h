@@ -114,6 +114,7 @@ struct timeline {
 
     struct catch_up *catch_up;      /* NULL: none is under way */
     struct repair *repair;          /* NULL: none is under way */
+    struct rebuild *rebuild;        /* NULL: none is under way */
     struct wal_damage_list *damage; /* what the last look found */
     bool is_tail_given_up;          /* by the next look, if nothing committed is lost with it */
     char repair_text[240];

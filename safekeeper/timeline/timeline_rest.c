@@ -21,7 +21,8 @@ bool timeline_may_rest(const struct timeline *tl)
     bool is_used = tl->refs > 1 || tl->jobs > 0 || !list_is_empty(&tl->peers) ||
                    !list_is_empty(&tl->feeds) || !list_is_empty(&tl->waiters) ||
                    !list_is_empty(&tl->report_waiters) || tl->is_report_posted ||
-                   tl->catch_up != NULL || tl->repair != NULL || forget_is_busy(tl);
+                   tl->catch_up != NULL || tl->repair != NULL || tl->rebuild != NULL ||
+                   forget_is_busy(tl);
     if (tl->state != TIMELINE_OPEN || is_used || tl->damage != NULL || tl->repair_text[0] != '\0') {
         return false; /* somebody must still be able to read what happened */
     }

@@ -79,6 +79,12 @@ def test_safekeeper_with_damaged_wal_comes_back_by_itself(cluster):
     flip(min(wal.glob("0*[0-9A-F]")), start % row["segment_size"] + 200)
     first.start(ready=False)
     wait_for("the damaged one is repaired", lambda: storage(first, path) == "ok")
+    first.kill()
+    flip(min(wal.glob("*.crc")), 3 * 64 + 20) # what its bytes must be nobody can tell any more: it gets a new log
+    first.start(ready=False)
+    wait_for("its log is replaced", lambda: storage(first, path) == "ok")
+    metrics = http("GET", first.http_url + "/metrics", raw=True).decode()
+    assert "\nsafekeeper_wal_rebuilds_total 1\n" in metrics, [m for m in metrics.splitlines() if "rebuil" in m]
     second.kill() # now the one that was repaired is needed for every commit
     commits(ledger, 40)
     second.start()

@@ -15,6 +15,7 @@ import plants # noqa: E402
 STORE = "tests/unit/disk/test_wal_store"
 CRASH = "tests/unit/disk/test_wal_crash"
 BEGIN = "tests/unit/disk/test_wal_begin"
+REBUILD = "tests/unit/disk/test_wal_rebuild"
 CONTROL = "tests/unit/disk/test_control_file"
 
 RECOVERY = "safekeeper/disk/wal_recovery.c"
@@ -80,6 +81,20 @@ PLANTS = [
      "    if (err == ERR_OK && crc != group->wal_crc) {", "    if (false) {", STORE),
     ("a repair believes whoever sends bytes", "safekeeper/disk/wal_repair.c",
      "           crc32c(0, group->data, group->size) == damage->wal_crc;", "           group->data != NULL;", STORE),
+    ("23: many records at the end that cannot be read are one torn group", "safekeeper/disk/wal_sidecar.c",
+     "    if (!is_valid && log->has_trailing_bytes && slot > 1) {", "    if (false) {", STORE),
+    ("the end of a log whose files are gone is where the last file ends", "safekeeper/disk/wal_rebuild.c",
+     "        survey.end_lsn = WAL_END_UNKNOWN;", "        survey.end_lsn = survey.commit_lsn;", REBUILD),
+    ("an unreadable last record says that the log ends before it", "safekeeper/disk/wal_sidecar.c",
+     "        survey->end_lsn = (survey->segment + 1) * survey->identity->segment_size;", "", REBUILD),
+    ("what a damaged log knew to be committed is forgotten", "safekeeper/disk/wal_sidecar.c",
+     "        survey->commit_lsn = MAX_OF(survey->commit_lsn, record.commit_lsn);", "", REBUILD),
+    ("a log is replaced before its copy is there", "safekeeper/disk/wal_rebuild.c",
+     "    TRY(rename_folder(new_dir, dir, msg));\n    TRY(file_sync_dir(parent, msg));",
+     "    TRY(dir_create(dir, msg));\n    TRY(file_sync_dir(parent, msg));", REBUILD),
+    ("a copy does not say where its last record ends", "safekeeper/disk/wal_rebuild.c",
+     "        .record_lsn = is_last ? rebuild->end_lsn : wal_store_record_lsn(store),",
+     "        .record_lsn = wal_store_record_lsn(store),", REBUILD),
     ("a quiet write is not proven", WAL_STORE,
      "        .kind = SIDECAR_CERTIFY,", "        .kind = SIDECAR_CERTIFY + 1,", STORE),
     ("a reader believes bytes that do not match", "safekeeper/disk/wal_store_reader.c",

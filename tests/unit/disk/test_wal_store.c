@@ -208,6 +208,21 @@ START_TEST(test_unreadable_first_record_of_a_segment_is_suspect)
 }
 END_TEST
 
+/* A crash tears one write: more than one group was there, and was acknowledged. */
+START_TEST(test_two_unreadable_records_at_the_end_are_refused)
+{
+    lab_make_dir();
+    struct wal_store *store = lab_open();
+    for (unsigned i = 0; i < 4; i++) {
+        lab_append(store, 1000, 1);
+    }
+    wal_store_close(store);
+    lab_flip(lab_path(LAB_START_LSN, ".crc"), 3 * 64 + 20);
+    lab_flip(lab_path(LAB_START_LSN, ".crc"), 4 * 64 + 20);
+    ck_assert_int_eq(lab_try_open(LSN_NONE, &msg), ERR_CORRUPT);
+}
+END_TEST
+
 START_TEST(test_log_that_ends_between_groups_is_not_suspect)
 {
     lab_make_dir();
@@ -808,6 +823,7 @@ int main(void)
     tcase_add_test(tcase, test_torn_last_group_is_suspect_until_somebody_has_noted_it);
     tcase_add_test(tcase, test_unreadable_last_record_is_suspect_for_the_greatest_group);
     tcase_add_test(tcase, test_unreadable_first_record_of_a_segment_is_suspect);
+    tcase_add_test(tcase, test_two_unreadable_records_at_the_end_are_refused);
     tcase_add_test(tcase, test_log_that_ends_between_groups_is_not_suspect);
     tcase_add_test(tcase, test_flipped_bit_in_a_certified_group_is_refused);
     tcase_add_test(tcase, test_damaged_groups_are_put_back);
