@@ -38,6 +38,10 @@
     X(rel_size_reply)                                                                              \
     X(db_size)                                                                                     \
     X(db_size_reply)                                                                               \
+    X(get_working_set)                                                                             \
+    X(get_working_set_reply)                                                                       \
+    X(put_working_set)                                                                             \
+    X(put_working_set_reply)                                                                       \
     X(membership_notice)
 
 #define TRY_MESSAGE(type)                                                                          \

@@ -1,8 +1,8 @@
 /*
- * fuzz_sim.c - a whole schedule of the consensus simulator, decided by the input: each decision
- * takes the fewest bytes that hold its answer (tests/sim/tape.h). A fuzzer that sees which branches
- * the cores take is a guided search for rare orders of events. A violation aborts; then
- * `build/tests/fuzz/fuzz_sim FILE` says what it was.
+ * fuzz_sim.c - a whole schedule of the consensus simulator, decided by the input: a seed, and other
+ * answers than its own for the first decisions (tests/sim/tape.h). A fuzzer that sees which
+ * branches the cores take is a guided search for rare orders of events. A violation aborts; then
+ * `build/tests/sim/sim --bytes FILE` shows what led to it.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds for the fuzz targets that real WAL rarely has: `seeds.py TARGET TO_DIR`.
 
-TARGET is redo, wal_decode or wal_reader. What a mutator would need many lucky steps for is laid out by hand here:
+TARGET is redo, wal_decode, wal_reader, disk, gateway or objects. What a mutator would need many lucky steps for is laid out by hand here:
 pages of posting trees, commits with every part, prepared transactions, databases that come and go. The corpus in
 tests/data/fuzz was grown from these, from tests/data/wal_records, and from pairs of `walreplay --pairs`.
 """
@@ -268,8 +268,67 @@ def reader_seeds():
         yield path.stem, script + u8(1) + u16(9000)
 
 
+def disk_seeds():
+    """A slot of the control file of three members; sidecars with a truncation, a certificate, a hole."""
+    members = b"".join(u64(n) + u32(4) + b"host" + u16(6000) + u32(4) + b"http" + u16(80) for n in (1, 2, 3))
+    fields = u64(9) + bytes(range(32)) + u64(7) + u32(170011) + u32(1 << 24) + u64(5) + u32(2) + u64(4) + u64(4096)
+    fields += u64(8192) + u32(1) + u64(4) + u64(4096) + u32(2) + u32(3) + u32(len(members)) + members
+    for version, more in ((1, b""), (2, u64(9000) + u64(3)), (3, u64(0) + u64(0) + u32(3) + u32(6)),
+                          (4, u64(0) + u64(0) + u32(0) + u32(0) + u64(4096) + u8(0))):
+        yield f"control-{version}", b"\0" + u32(0x43424E41) + u32(version) + u32(0) + u32(0) + fields + more
+
+    def slot(kind, begin, size, step=0):
+        return bytes((1, kind, 0, step, begin, size, 0, 0, 7))
+
+    groups = bytes((0,)) + slot(1, 0, 2) + slot(1, 2, 3) + slot(1, 5, 1)
+    yield "sidecar-cut", b"\1" + groups + slot(2, 2, 1) + slot(1, 3, 9) + slot(3, 12, 0)
+    yield "sidecar-cut-to-nothing", b"\1" + groups + slot(2, 0, 0) + slot(1, 0, 9)
+    yield "sidecar-hole", b"\1" + groups + bytes((7,)) + slot(1, 6, 1)
+    yield "sidecar-torn", b"\1" + groups + bytes((5, 1, 0, 0, 6, 1, 0, 0, 7))
+
+
+def gateway_seeds():
+    def packet(body):
+        return (len(body) + 4).to_bytes(4, "big") + body
+
+    def script(*texts):
+        return b"".join(bytes((len(text),)) + text for text in texts)
+
+    yield "startup", b"\0" + packet(b"\0\3\0\0user\0ada\0database\0app\0options\0-c work_mem=1\0\0")
+    yield "startup-3.2", b"\0" + packet(b"\0\3\0\2user\0ada\0_pq_.hello\0yes\0\0")
+    for name, code in (("tls", 80877103), ("gss", 80877104)):
+        yield name, b"\0" + packet(code.to_bytes(4, "big"))
+    yield "cancel", b"\0" + packet((80877102).to_bytes(4, "big") + bytes(8))
+    yield "error", b"\1E" + packet(b"SFATAL\0C28P01\0Mwrong password\0\0")
+    first = b"n=,r=rOprNGfwEbeRWgbNEkqO"
+    nonce = b"r=rOprNGfwEbeRWgbNEkqO" + b"A" * 24
+    yield "server", b"\2" + script(b"n,," + first, b"c=biws," + nonce + b",p=" + b"A" * 43 + b"=")
+    yield "server-plus", b"\3" + script(b"p=tls-server-end-point,," + first, b"c=cD10bHM=," + nonce + b",p=AAAA")
+    yield "client", b"\4" + script(b"r=" + b"A" * 24 + b"server,s=c2FsdA==,i=4096", b"v=" + b"A" * 43 + b"=")
+    keys = b"$" + b"A" * 43 + b"=:" + b"B" * 43 + b"="
+    yield "verifier", b"\5SCRAM-SHA-256$4096:c2FsdHNhbHQ=" + keys
+    yield "token", b"\5eyJhbGciOiJIUzI1NiJ9.eyJzY29wZSI6InBhZ2VzIn0." + b"A" * 43
+
+
+def objects_seeds():
+    yield "index", b"\0" + (ROOT / "tests/data/remote_index.bin").read_bytes()[:-4]
+    control = bytearray(296)
+    for at, value in ((8, 1700), (12, 202406281), (200, 8), (216, PAGE), (224, PAGE), (228, 1 << 24)):
+        control[at:at + 4] = u32(value)
+    control[208:216], control[248] = struct.pack("<d", 1234567.0), 1
+    yield "control", b"\2" + bytes(control) + bytes(9)
+    member = bytearray(512)
+    member[:8] = b"./global"
+    member[100:108], member[124:136], member[156] = b"0000600\0", b"00000000003\0", ord("0")
+    member[257:263] = b"ustar\0"
+    member[148:156] = b" " * 8
+    member[148:156] = f"{sum(member):06o}\0 ".encode()
+    yield "archive", b"\1" + bytes(member) + b"abc".ljust(512, b"\0") + bytes(1024)
+    yield "settings", b"\3# where\nlisten = 0.0.0.0\ncount=7\nquick = true\nroom = 64MB\ndelay = 10s\n"
+
+
 def main():
-    seeds = {"redo": redo_seeds, "wal_decode": decode_seeds, "wal_record": decode_seeds, "wal_reader": reader_seeds}
+    seeds = {"disk": disk_seeds, "gateway": gateway_seeds, "objects": objects_seeds, "redo": redo_seeds, "wal_decode": decode_seeds, "wal_record": decode_seeds, "wal_reader": reader_seeds}
     if len(sys.argv) != 3 or sys.argv[1] not in seeds:
         sys.exit(__doc__)
     to = pathlib.Path(sys.argv[2])

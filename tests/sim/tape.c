@@ -39,21 +39,32 @@ void tape_deinit(struct tape *tape)
     }
 }
 
-void tape_seed(struct tape *tape, uint64_t seed)
+static void sow(struct tape *tape, uint64_t seed)
 {
-    clear(tape);
-    tape->source = TAPE_OF_SEED;
-    tape->seed = seed;
     for (int i = 0; i < TAPE_STREAM_COUNT; i++) {
         prng_init(&tape->prngs[i], seed ^ salts[i]);
     }
 }
 
-void tape_bytes(struct tape *tape, struct bytes bytes)
+void tape_seed(struct tape *tape, uint64_t seed)
 {
     clear(tape);
+    tape->source = TAPE_OF_SEED;
+    tape->seed = seed;
+    sow(tape, seed);
+}
+
+void tape_bytes(struct tape *tape, struct bytes bytes)
+{
+    uint64_t seed = 0;
+    size_t size = MIN_OF(bytes.size, (size_t)TAPE_BYTES_SEED);
+    for (size_t i = 0; i < size; i++) {
+        seed = seed << 8 | bytes.data[i];
+    }
+    clear(tape);
     tape->source = TAPE_OF_BYTES;
-    tape->bytes = bytes;
+    tape->bytes = bytes_of(bytes.data + size, bytes.size - size);
+    sow(tape, seed);
 }
 
 void tape_rewind(struct tape *tape)
@@ -81,11 +92,19 @@ static uint64_t recorded(struct tape *tape, enum tape_stream stream)
 static uint64_t from_bytes(struct tape *tape, uint64_t sides)
 {
     uint64_t value = 0;
+    ASSERT(tape->bytes.size > 0);
     for (uint64_t rest = sides - 1; rest > 0 && tape->bytes.size > 0; rest >>= 8) {
         value = value << 8 | tape->bytes.data[0];
         tape->bytes = bytes_of(tape->bytes.data + 1, tape->bytes.size - 1);
     }
     return value % sides;
+}
+
+/* The climate is the seed's: one that bytes draw is calm, and a calm one takes ten times as long.
+ */
+static bool is_from_bytes(const struct tape *tape, enum tape_stream stream)
+{
+    return tape->source == TAPE_OF_BYTES && stream != TAPE_SWARM && tape->bytes.size > 0;
 }
 
 uint64_t tape_below(struct tape *tape, enum tape_stream stream, uint64_t sides)
@@ -95,8 +114,8 @@ uint64_t tape_below(struct tape *tape, enum tape_stream stream, uint64_t sides)
         uint64_t answer = recorded(tape, stream);
         return MIN_OF(answer, sides - 1);
     }
-    uint64_t value = tape->source == TAPE_OF_SEED ? prng_below(&tape->prngs[stream], sides)
-                                                  : from_bytes(tape, sides);
+    uint64_t value = is_from_bytes(tape, stream) ? from_bytes(tape, sides)
+                                                 : prng_below(&tape->prngs[stream], sides);
     if (tape->recording) {
         push(&tape->streams[stream], value);
     }
@@ -111,8 +130,8 @@ bool tape_one_in(struct tape *tape, enum tape_stream stream, uint64_t n)
     if (tape->source == TAPE_OF_FILE) {
         return recorded(tape, stream) != 0;
     }
-    bool yes = tape->source == TAPE_OF_SEED ? prng_below(&tape->prngs[stream], n) == 0
-                                            : from_bytes(tape, n) == n - 1;
+    bool yes = is_from_bytes(tape, stream) ? from_bytes(tape, n) == n - 1
+                                           : prng_below(&tape->prngs[stream], n) == 0;
     if (tape->recording) {
         push(&tape->streams[stream], yes);
     }

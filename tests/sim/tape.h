@@ -41,7 +41,7 @@ enum tape_stream {
 enum tape_source {
     TAPE_OF_SEED,
     TAPE_OF_FILE,  /* the values in `streams` are replayed */
-    TAPE_OF_BYTES, /* one sequence for all streams: the fewest bytes that hold the answer */
+    TAPE_OF_BYTES, /* a seed, and other answers than its own for the first decisions */
 };
 
 struct tape_values {
@@ -62,7 +62,12 @@ struct tape {
 
 void tape_deinit(struct tape *tape);
 
-/* From the first decision on. Only rewind keeps the values. */
+/*
+ * From the first decision on. Only rewind keeps the values. Bytes: a seed of two, which draws the
+ * climate; then one sequence for all other streams, the fewest bytes that hold an answer; when it
+ * is used up, the seed answers.
+ */
+#define TAPE_BYTES_SEED 2
 void tape_seed(struct tape *tape, uint64_t seed);
 void tape_bytes(struct tape *tape, struct bytes bytes);
 void tape_rewind(struct tape *tape); /* source: TAPE_OF_FILE */
