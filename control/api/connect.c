@@ -1,8 +1,8 @@
 /*
  * connect.c - what a gateway asks before it lets a client through: POST /v1/connect with the name
- * of an endpoint or branch and a role. An endpoint that sleeps is started, as if by POST .../start;
- * the answer comes when its compute runs, with its address and the role's verifier as the compute
- * has it.
+ * of an endpoint or branch, a role and the client's address. An endpoint that sleeps is started, as
+ * if by POST .../start; the answer comes when its compute runs, with its address and the role's
+ * verifier as the compute has it.
  *
  * States in their order: START (the wish is made durable), WAIT (until the compute runs), VERIFIER
  * (the agent reads it). The endpoint may go at any time, so it is looked up again by id.
@@ -11,6 +11,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "control/api/allowed_ips.h"
 #include "control/api/api_private.h"
 
 #define WAIT_MAX_MS      55000
@@ -183,6 +184,7 @@ static err_t read_request(
     struct http_request *request,
     const char **ret_name,
     const char **ret_role,
+    const char **ret_client,
     uint64_t *ret_wait_ms,
     struct errmsg *msg)
 {
@@ -191,6 +193,7 @@ static err_t read_request(
     TRY(http_request_json(request, &body, msg));
     TRY(doc_get_str(body, "name", ret_name, msg));
     TRY(doc_get_str(body, "role", ret_role, msg));
+    TRY(doc_opt_str(body, "client", ret_client, msg));
     TRY(doc_opt_u64(body, "wait_ms", &wait_ms, msg));
     if (strlen(*ret_role) >= sizeof((struct connect *)NULL)->role) {
         return err_set(msg, ERR_INVALID, "body.role: too long");
@@ -205,8 +208,9 @@ static void post_connect(struct http_context *context, struct http_request *requ
     struct errmsg msg = {0};
     const char *name = NULL;
     const char *role = NULL;
+    const char *client = "";
     uint64_t wait_ms = 0;
-    err_t err = read_request(request, &name, &role, &wait_ms, &msg);
+    err_t err = read_request(request, &name, &role, &client, &wait_ms, &msg);
     if (err != ERR_OK) {
         http_respond_error(request, err, &msg);
         return;
@@ -216,6 +220,14 @@ static void post_connect(struct http_context *context, struct http_request *requ
         char text[160];
         (void)snprintf(text, sizeof text, "there is no endpoint \"%.80s\"", name);
         http_respond_problem(request, 404, "ENDPOINT_NOT_FOUND", text);
+        return;
+    }
+    if (!allowed_ips_let_in(api->model, endpoint, client)) { /* before it is woken */
+        char text[200];
+        (void)snprintf(
+            text, sizeof text, "the project's allowed_ips have no place for the address \"%.64s\"",
+            client);
+        http_respond_problem(request, 403, "ADDRESS_NOT_ALLOWED", text);
         return;
     }
     struct connect *connect = MEM_NEW(struct connect);
@@ -232,6 +244,6 @@ const struct http_route connect_routes[] = {
         "POST",
         "/v1/connect",
         post_connect,
-        "{name, role, wait_ms}: start an endpoint, and where it runs (of gateways)"),
+        "{name, role, client, wait_ms}: start an endpoint, and where it runs (of gateways)"),
 };
 const size_t connect_route_count = ARRAY_LEN(connect_routes);

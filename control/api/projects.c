@@ -2,6 +2,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "control/api/allowed_ips.h"
 #include "control/api/api_private.h"
 #include "control/model/name.h"
 
@@ -110,14 +111,12 @@ static err_t fill_project(
     return ERR_OK;
 }
 
-/* A list that nobody enforces would be believed. An empty one is what there is: everybody. */
 static err_t check_settings(
     struct mutation *mutation, const struct doc *settings, struct errmsg *msg)
 {
-    if (doc_count(doc_get(doc_get(settings, "allowed_ips"), "ips")) > 0) {
-        return mutation_refuse(
-            mutation, 501, "NOT_SUPPORTED", msg,
-            "settings.allowed_ips: lists of addresses are not supported yet");
+    struct errmsg why;
+    if (allowed_ips_check(doc_get(settings, "allowed_ips"), &why) != ERR_OK) {
+        return mutation_refuse(mutation, 400, "INVALID", msg, "settings.allowed_ips%s", why.text);
     }
     return ERR_OK;
 }

@@ -13,13 +13,14 @@ METRIC_COUNTER(remembered, "gateway_routes_remembered_total", "Routes that were 
 METRIC_HISTOGRAM(
     ask_seconds, "gateway_route_seconds", "Time of control's answer, waking included.");
 
+#define KEY_SIZE        (ADDRESS_NAME_SIZE + PG_NAME_SIZE + 64)
 #define BUCKETS         4096
 #define ENTRIES_MAX     16384 /* then the oldest go */
 #define CANCEL_SLACK_MS 5000  /* control answers within wake_timeout_ms; we wait a little longer */
 
 struct entry {
     struct list_link in_bucket, in_age;
-    char key[ADDRESS_NAME_SIZE + PG_NAME_SIZE];
+    char key[KEY_SIZE];
     struct route route;
 };
 
@@ -64,9 +65,9 @@ err_t routes_create(
 /* ---- what is remembered ---- */
 
 static void make_key(
-    const struct address *address, const char *role, char key[ADDRESS_NAME_SIZE + PG_NAME_SIZE])
+    const struct address *address, const char *role, const char *client, char ret_key[KEY_SIZE])
 {
-    (void)snprintf(key, ADDRESS_NAME_SIZE + PG_NAME_SIZE, "%s/%s", address->name, role);
+    (void)snprintf(ret_key, KEY_SIZE, "%s/%s/%s", address->name, client, role);
 }
 
 static struct list *bucket_of(struct routes *routes, const char *key)
@@ -94,10 +95,11 @@ static void forget(struct routes *routes, struct entry *entry)
     mem_free(entry);
 }
 
-void routes_forget(struct routes *routes, const struct address *address, const char *role)
+void routes_forget(
+    struct routes *routes, const struct address *address, const char *role, const char *client)
 {
-    char key[ADDRESS_NAME_SIZE + PG_NAME_SIZE];
-    make_key(address, role, key);
+    char key[KEY_SIZE];
+    make_key(address, role, client, key);
     struct entry *entry = find(routes, key);
     if (entry != NULL) {
         forget(routes, entry);
@@ -118,12 +120,12 @@ void routes_destroy(struct routes *routes)
 static void remember(struct route_ask *ask)
 {
     struct routes *routes = ask->routes;
-    routes_forget(routes, &ask->address, ask->role);
+    routes_forget(routes, &ask->address, ask->role, ask->client);
     if (routes->count >= ENTRIES_MAX) {
         forget(routes, CONTAINER_OF(list_first(&routes->by_age), struct entry, in_age));
     }
     struct entry *entry = MEM_NEW(struct entry);
-    make_key(&ask->address, ask->role, entry->key);
+    make_key(&ask->address, ask->role, ask->client, entry->key);
     entry->route = ask->route;
     list_push_back(bucket_of(routes, entry->key), &entry->in_bucket);
     list_push_back(&routes->by_age, &entry->in_age);
@@ -132,8 +134,8 @@ static void remember(struct route_ask *ask)
 
 static bool recall(struct route_ask *ask)
 {
-    char key[ADDRESS_NAME_SIZE + PG_NAME_SIZE];
-    make_key(&ask->address, ask->role, key);
+    char key[KEY_SIZE];
+    make_key(&ask->address, ask->role, ask->client, key);
     struct entry *entry = find(ask->routes, key);
     if (entry == NULL || clock_mono() - entry->route.asked_at > ask->routes->keep_ms * NS_PER_MS) {
         return false;

@@ -2,6 +2,7 @@
  * route.h - where a client's endpoint runs, and the verifier of its role: asked of control, which
  * starts the compute when it sleeps (POST /v1/connect), and remembered for a while.
  *
+ * An answer counts for one client's address: the project may have a list of those that it lets in.
  * What is remembered only saves the question: a session that finds it wrong (nobody listens there,
  * the password does not fit) forgets it and asks once more. So computes that run can be reached
  * while control is away. Threads: loop only.
@@ -61,4 +62,5 @@ struct route_ask {
 
 void route_ask_start(struct routes *routes, struct route_ask *ask);
 void route_ask_cancel(struct route_ask *ask); /* done() follows soon */
-void routes_forget(struct routes *routes, const struct address *address, const char *role);
+void routes_forget(
+    struct routes *routes, const struct address *address, const char *role, const char *client);

@@ -248,6 +248,11 @@ static void start_cancel(struct session *session, const struct pg_startup *start
     }
 }
 
+static void forget_route(struct session *session)
+{
+    routes_forget(session->sessions->routes, &session->address, session->role, session->ask.client);
+}
+
 static void start_route(struct session *session)
 {
     struct route_ask *ask = &session->ask;
@@ -464,7 +469,7 @@ static void deny(struct session *session, err_t err, const struct errmsg *msg)
 {
     char text[160];
     /* Roles that do not exist get here too. A remembered verifier may be out of date. */
-    routes_forget(session->sessions->routes, &session->address, session->role);
+    forget_route(session);
     if (err != ERR_DENIED) {
         refuse(session, CODE_PROTOCOL, msg->text, NULL);
         return;
@@ -522,7 +527,7 @@ static void connect_server(struct session *session)
  * more. */
 static void lost_before_relay(struct session *session, const struct errmsg *msg)
 {
-    routes_forget(session->sessions->routes, &session->address, session->role);
+    forget_route(session);
     if (!session->retried) {
         session->retried = true;
         session->state = SESSION_CONNECT;
@@ -664,12 +669,12 @@ static bool take_greeting(struct session *session)
         take_key_data(session, message.body);
     } else if (err == ERR_OK && message.type != PG_NEGOTIATE_PROTOCOL) {
         if (message.type == PG_ERROR_RESPONSE) {
-            routes_forget(session->sessions->routes, &session->address, session->role);
+            forget_route(session);
         }
         stream_send(session->client.stream, bytes_of(session->from_server.data, message.size));
     }
     if (err != ERR_OK) {
-        routes_forget(session->sessions->routes, &session->address, session->role);
+        forget_route(session);
         refuse(session, err == ERR_STALE ? CODE_PASSWORD : CODE_NO_COMPUTE, msg.text, NULL);
         return false;
     }

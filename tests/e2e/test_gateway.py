@@ -64,15 +64,28 @@ def check_refusals(client):
     assert 'database "nope" does not exist' in client.refused(swap={"/app?": "/nope?"})
 
 
-def check_address_lists_are_refused(branch):
-    """Nobody enforces them yet: one that is accepted would be believed."""
-    for ips, status in (["1.2.3.4"], 501), ([], 200):
-        got = 200
-        try:
-            branch.project.api("PATCH", "", {"project": {"settings": {"allowed_ips": {"ips": ips}}}})
-        except ApiError as error:
-            got = error.status
-        assert got == status, (ips, got)
+def check_address_lists(client, branch):
+    def allow(ips, **more):
+        branch.project.api("PATCH", "", {"project": {"settings": {"allowed_ips": {"ips": ips, **more}}}})
+
+    def stranger(number): # a role that the gateway has not asked for
+        return client.refused(swap={"//app:": f"//stranger{number}:"})
+
+    try:
+        allow(["10.0.0.0/8", "localhost"])
+        raise AssertionError("taken")
+    except ApiError as error:
+        assert error.status == 400 and "allowed_ips.ips[1]" in error.body["message"], error
+    branch.suspend()
+    allow(["10.0.0.0/8", "::/0"])
+    assert "allowed_ips have no place for the address \"127.0.0.1\"" in stranger(1)
+    assert branch.endpoint()["current_state"] == "idle" # and it was not woken
+    allow(["10.0.0.0/8", "127.0.0.1-127.0.0.9"])
+    assert "password authentication failed" in stranger(2)
+    allow(["10.0.0.0/8"], protected_branches_only=True)
+    assert "password authentication failed" in stranger(3)
+    allow([])
+    assert "password authentication failed" in stranger(4)
 
 
 def check_wakes(client, branch):
@@ -184,7 +197,7 @@ def test_gateway(build):
         client = Client(cluster, branch)
         check_ways_in(client, branch)
         check_refusals(client)
-        check_address_lists_are_refused(branch)
+        check_address_lists(client, branch)
         check_wakes(client, branch)
         check_cancel(client)
         check_password_changed_by_sql(client)
