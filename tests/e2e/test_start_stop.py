@@ -1,5 +1,6 @@
 """Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
 import os
+import re
 import signal
 import subprocess
 
@@ -181,6 +182,34 @@ def test_branch_of_a_subscriber_leaves_the_publisher_alone(cluster):
                 db.query(f"DROP SUBSCRIPTION {name}")
             db.query("SELECT pg_drop_replication_slot('mine'); DROP TABLE arrived, stuck")
         branch.delete()
+
+
+def test_nobody_comes_in_over_tcp_before_a_branch_is_cut_off(cluster):
+    main = project(cluster).main()
+    with superuser(main, "postgres") as db:
+        db.query("SET client_min_messages = error; CREATE SUBSCRIPTION held CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)")
+        # The branch inherits it, and waits for it where it disables the subscription.
+        db.query("BEGIN; UPDATE pg_subscription SET subenabled = subenabled; PREPARE TRANSACTION 'holds'")
+        branch = project(cluster).create_branch("held", main, wait=False)
+        inside = wait_for("its socket answers", lambda: pq.connect(branch.compute()["superuser_uri"]))
+        db.query("COMMIT PREPARED 'holds'")
+    wait_for("the agent waits", lambda: inside.query(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'compute-agent' AND wait_event_type = 'Lock'"))
+    state = branch.compute()
+    assert state["state"] != "running", state
+    try:
+        pq.connect(re.sub(r":\d+/", f":{state['port']}/", main.uri()))
+        raise AssertionError("somebody came in")
+    except pq.Error as error:
+        assert "the branch is being prepared" in str(error), error
+    inside.query("ROLLBACK PREPARED 'holds'")
+    assert branch.value("SELECT 1") == "1"
+    assert inside.query("SELECT subenabled, subslotname FROM pg_subscription") == [("f", None)]
+    inside.close()
+    branch.delete()
+    with superuser(main, "postgres") as db:
+        db.query("ALTER SUBSCRIPTION held SET (slot_name = NONE)")
+        db.query("DROP SUBSCRIPTION held")
 
 
 def kill_postgres(branch):
