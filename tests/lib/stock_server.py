@@ -20,15 +20,15 @@ def free_port():
 class StockServer:
     """In a folder of its own; Postgres refuses root, so it runs as another user then."""
 
-    def __init__(self, cluster, *settings):
+    def __init__(self, cluster, *settings, user="app"):
         self.postgres, self.port = cluster.postgres, free_port()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="anabranch-stock-", dir=os.environ.get("ANABRANCH_TEST_DIR", "/tmp")))
         os.chmod(self.folder, 0o777)
         self.prefix = (["setpriv", f"--reuid={cluster.run_as}", f"--regid={cluster.run_as}", "--init-groups"]
                        if os.geteuid() == 0 else [])
         self.data, self.log = self.folder / "data", self.folder / "log"
-        self.uri = f"postgresql://app@127.0.0.1:{self.port}/postgres"
-        subprocess.run([*self.prefix, str(self.postgres / "bin/initdb"), "-D", str(self.data), "-U", "app", "-A", "trust",
+        self.uri = f"postgresql://{user}@127.0.0.1:{self.port}/postgres"
+        subprocess.run([*self.prefix, str(self.postgres / "bin/initdb"), "-D", str(self.data), "-U", user, "-A", "trust",
                         "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
         with open(self.data / "postgresql.conf", "a") as conf:
             conf.write("\n".join([f"port={self.port}", f"unix_socket_directories='{self.folder}'",

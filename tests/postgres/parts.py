@@ -2,7 +2,10 @@
 import dataclasses
 import pathlib
 
+import scenarios
 from compute import Failure, makefile_list
+from dumps import dumps
+from stage import Stage
 
 # What shows storage: access methods, their inspection, foreign tables to itself, logical decoding.
 CONTRIB_QUICK = """amcheck bloom btree_gist dblink file_fdw hstore intarray lo ltree pageinspect pg_freespacemap pg_prewarm
@@ -22,6 +25,8 @@ LANGUAGES = "plpgsql plperl plpython tcl".split()
 # What the .conf files in contrib say. Query ids are computed, but EXPLAIN does not print them.
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
                     "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d"}
+RECOVERY_SETTINGS = {"track_commit_timestamp": "on", "max_prepared_transactions": "20", "autovacuum_naptime": "1d"}
+RECOVERY_ROOMY = RECOVERY_SETTINGS | {"shared_buffers": "16MB"}
 
 
 @dataclasses.dataclass
@@ -84,11 +89,23 @@ def vector(compute):
     yield from verdicts(compute, folder, compute.regress(folder, tests, "--load-extension=vector", database="vectors"))
 
 
+def recovery(chosen, event):
+    def run(compute):
+        stage = Stage(compute, event)
+        try:
+            yield from stage.play(chosen)
+        finally:
+            stage.end()
+    return run
+
+
 PARTS = {
     "regress-1mb": Part("the 225 tests of the core, with 1 MB of shared buffers", core, BARE, quick=True),
     "isolation": Part("the isolation tests", isolation, BARE, quick=True),
     "contrib-quick": Part("the extensions of contrib that look at storage", modules("contrib", CONTRIB_QUICK, "contrib_regression"),
                           CONTRIB_SETTINGS | BARE, quick=True),
+    "recovery-quick": Part("scenarios of the recovery tests, over kills of the compute", recovery(scenarios.QUICK, "crash"),
+                           RECOVERY_SETTINGS | BARE, quick=True, databases=("recovery",)),
     "regress-cached": Part("the tests of the core, with 1 MB and a local cache of 16 MB, which is too small", core,
                            {"shared_buffers": "1MB", "anabranch.local_cache_mb": "16"}),
     "regress-128mb": Part("the tests of the core, with 128 MB", core, {"shared_buffers": "128MB"}),
@@ -96,5 +113,11 @@ PARTS = {
     "modules": Part("the modules of src/test", modules("modules", MODULES, "contrib_regression"),
                     {"shared_preload_libraries": "test_slru", "track_commit_timestamp": "on"}, suites=True),
     "pgvector": Part("pgvector, HNSW and IVFFlat", vector, {"shared_buffers": "1MB"}, suites=True),
+    "recovery-kill": Part("the same, and more, with 16 MB", recovery(scenarios.QUICK + scenarios.FULL, "crash"), RECOVERY_ROOMY),
+    "recovery-restart": Part("the same over clean restarts", recovery(scenarios.QUICK + scenarios.FULL, "restart"), RECOVERY_ROOMY),
+    "recovery-branch": Part("the same on a branch, and on a branch of it", recovery(scenarios.QUICK + scenarios.FULL, "branch"),
+                            RECOVERY_ROOMY),
+    "dumps": Part("pg_dump, pg_dumpall and pg_restore both ways between a stock server and a compute", dumps,
+                  {"shared_buffers": "16MB"}),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
 }

@@ -88,6 +88,7 @@ def parse():
     parser.add_argument("parts", nargs="*", metavar="NAME")
     parser.add_argument("--build", default=str(ROOT / "build"))
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--postgres", help="install prefix of the server (default: what tools/build-postgres builds)")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     args.names = args.parts or [name for name, part in PARTS.items() if part.quick or args.full]
@@ -103,7 +104,9 @@ def main():
         for name, part in PARTS.items():
             print(f"{'*' if part.quick else ' '} {name:20} {part.about}")
         return 0
-    if "POSTGRES_DIR" not in os.environ or any(PARTS[name].suites for name in args.names):
+    if args.postgres:
+        os.environ["POSTGRES_DIR"] = args.postgres
+    elif "POSTGRES_DIR" not in os.environ or any(PARTS[name].suites for name in args.names):
         os.environ["POSTGRES_DIR"] = prefix_of(*["--suites"] * any(PARTS[name].suites for name in args.names))
     tally = Tally()
     cluster = Cluster(args.build)
