@@ -4,6 +4,10 @@
 #include "port/atomics.h"
 #include "storage/shmem.h"
 
+#ifdef PG_HAVE_ATOMIC_U64_SIMULATION
+#error "slots of zeros are no atomics here"
+#endif
+
 #define SLOT_COUNT (512 * 1024) /* 4 MB */
 #define BLOCKS_PER_SLOT 16		/* neighbours are written together */
 
@@ -20,11 +24,9 @@ last_written_shmem_init(void)
 {
 	bool		found;
 
+	/* Slots are right when they are zero, and so is memory of a server that starts. */
+	StaticAssertStmt(InvalidXLogRecPtr == 0, "nothing was written yet");
 	slots = ShmemInitStruct("anabranch last written", last_written_shmem_size(), &found);
-	if (found)
-		return;
-	for (int i = 0; i < SLOT_COUNT; i++)
-		pg_atomic_init_u64(&slots[i], InvalidXLogRecPtr);
 }
 
 static pg_atomic_uint64 *

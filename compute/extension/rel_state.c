@@ -13,6 +13,7 @@
 #include "compute/extension/last_written.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
+#include "compute/extension/shared_table.h"
 
 #define CRITICAL_RESERVE 256	/* entries that only critical sections may take */
 
@@ -29,7 +30,7 @@ static int	entry_max;
 Size
 rel_state_shmem_size(int entry_limit)
 {
-	return add_size(sizeof(RelShared), hash_estimate_size(entry_limit, sizeof(RelEntry)));
+	return add_size(sizeof(RelShared), shared_table_size(entry_limit, sizeof(RelEntry)));
 }
 
 void
@@ -47,8 +48,8 @@ rel_state_shmem_init(int entry_limit, LWLockPadded *partition_locks)
 	shared = ShmemInitStruct("anabranch relations", sizeof(RelShared), &found);
 	if (!found)
 		pg_atomic_init_u64(&shared->evicted_lsn, InvalidXLogRecPtr);
-	rel_index = ShmemInitHash("anabranch relation index", entry_limit, entry_limit, &control,
-							  HASH_ELEM | HASH_BLOBS | HASH_PARTITION | HASH_FIXED_SIZE);
+	rel_index = shared_table_init(SHARED_TABLE_RELATIONS, "anabranch relation index", entry_limit,
+								  &control);
 }
 
 static LWLock *

@@ -13,6 +13,7 @@
 
 #include "compute/extension/counters.h"
 #include "compute/extension/position.h"
+#include "compute/extension/shared_table.h"
 
 #define SPILL_FILE "anabranch.spill"
 #define SWEEP_EVERY 64			/* writes */
@@ -39,8 +40,9 @@ typedef struct SpillShared
 	pg_atomic_uint32 write_count;
 	slock_t		mutex;			/* what follows */
 	uint32		high_water;		/* slots from here on were never used */
+	uint32		used;			/* slots that are in use */
 	uint32		peak;			/* most slots that were ever used at once */
-	uint32		free_count;
+	uint32		free_count;		/* below high_water */
 	uint32		free_slots[FLEXIBLE_ARRAY_MEMBER];
 } SpillShared;
 
@@ -64,7 +66,7 @@ spill_shmem_size(int limit_mb)
 
 	size = add_size(size, mul_size(slots, sizeof(uint32)));
 	size = add_size(size, mul_size(slots, sizeof(SpillKey)));
-	return add_size(size, hash_estimate_size(slots, sizeof(SpillEntry)));
+	return add_size(size, shared_table_size((long) slots, sizeof(SpillEntry)));
 }
 
 void
@@ -88,20 +90,16 @@ spill_shmem_init(int limit_mb, LWLockPadded *partition_locks)
 		pg_atomic_init_u32(&shared->write_count, 0);
 		SpinLockInit(&shared->mutex);
 		shared->high_water = 0;
-		shared->peak = 0;
-		shared->free_count = shared->capacity;
-		for (uint32 i = 0; i < shared->capacity; i++)
-			shared->free_slots[i] = shared->capacity - 1 - i;	/* low ones first: a short file */
+		shared->used = shared->peak = 0;
+		shared->free_count = 0;
 		if (unlink(SPILL_FILE) < 0 && errno != ENOENT)
 			ereport(FATAL,
 					(errcode_for_file_access(),
 					 errmsg("could not remove file \"%s\": %m", SPILL_FILE)));
 	}
 	slot_keys = ShmemInitStruct("anabranch spill keys", slots * sizeof(SpillKey), &found);
-	if (!found)
-		memset(slot_keys, 0, slots * sizeof(SpillKey));
-	spill_index = ShmemInitHash("anabranch spill index", slots, slots, &control,
-								HASH_ELEM | HASH_BLOBS | HASH_PARTITION | HASH_FIXED_SIZE);
+	/* A key of zeros is no key, and so is memory of a server that starts. */
+	spill_index = shared_table_init(SHARED_TABLE_SPILL, "anabranch spill index", (long) slots, &control);
 }
 
 static SpillKey
@@ -139,16 +137,17 @@ spill_file(void)
 static bool
 slot_take(uint32 *slot)
 {
-	bool		taken = false;
+	bool		taken = true;
 
 	SpinLockAcquire(&shared->mutex);
 	if (shared->free_count > 0)
-	{
 		*slot = shared->free_slots[--shared->free_count];
-		shared->high_water = Max(shared->high_water, *slot + 1);
-		shared->peak = Max(shared->peak, shared->capacity - shared->free_count);
-		taken = true;
-	}
+	else if (shared->high_water < shared->capacity)
+		*slot = shared->high_water++;
+	else
+		taken = false;
+	if (taken)
+		shared->peak = Max(shared->peak, ++shared->used);
 	SpinLockRelease(&shared->mutex);
 	return taken;
 }
@@ -158,6 +157,7 @@ slot_give_back(uint32 slot)
 {
 	SpinLockAcquire(&shared->mutex);
 	shared->free_slots[shared->free_count++] = slot;
+	shared->used--;
 	SpinLockRelease(&shared->mutex);
 }
 
@@ -409,7 +409,7 @@ spill_sweep(int count, XLogRecPtr acked)
 uint32
 spill_used(void)
 {
-	return shared->capacity - *(volatile uint32 *) &shared->free_count;
+	return *(volatile uint32 *) &shared->used;
 }
 
 uint32
