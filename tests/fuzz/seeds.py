@@ -6,6 +6,7 @@ pages of posting trees, commits with every part, prepared transactions, database
 tests/data/fuzz was grown from these, from tests/data/wal_records, and from pairs of `walreplay --pairs`.
 """
 import pathlib
+import re
 import struct
 import sys
 
@@ -283,6 +284,7 @@ def disk_seeds():
     groups = bytes((0,)) + slot(1, 0, 2) + slot(1, 2, 3) + slot(1, 5, 1)
     yield "sidecar-cut", b"\1" + groups + slot(2, 2, 1) + slot(1, 3, 9) + slot(3, 12, 0)
     yield "sidecar-cut-to-nothing", b"\1" + groups + slot(2, 0, 0) + slot(1, 0, 9)
+    yield "sidecar-gap", b"\1" + groups + slot(1, 9, 1)
     yield "sidecar-hole", b"\1" + groups + bytes((7,)) + slot(1, 6, 1)
     yield "sidecar-torn", b"\1" + groups + bytes((5, 1, 0, 0, 6, 1, 0, 0, 7))
 
@@ -299,7 +301,9 @@ def gateway_seeds():
     for name, code in (("tls", 80877103), ("gss", 80877104)):
         yield name, b"\0" + packet(code.to_bytes(4, "big"))
     yield "cancel", b"\0" + packet((80877102).to_bytes(4, "big") + bytes(8))
+    yield "cancel-cut", b"\0" + (16).to_bytes(4, "big") + (80877102).to_bytes(4, "big")
     yield "error", b"\1E" + packet(b"SFATAL\0C28P01\0Mwrong password\0\0")
+    yield "error-cut", b"\1E" + packet(b"SFATAL\0C28P01\0Mwrong password\0\0")[:-1]
     first = b"n=,r=rOprNGfwEbeRWgbNEkqO"
     nonce = b"r=rOprNGfwEbeRWgbNEkqO" + b"A" * 24
     yield "server", b"\2" + script(b"n,," + first, b"c=biws," + nonce + b",p=" + b"A" * 43 + b"=")
@@ -311,7 +315,12 @@ def gateway_seeds():
 
 
 def objects_seeds():
-    yield "index", b"\0" + (ROOT / "tests/data/remote_index.bin").read_bytes()[:-4]
+    """What a store and a user may hand in; two files of the index in the wrong order."""
+    index = (ROOT / "tests/data/remote_index.bin").read_bytes()[:-4]
+    yield "index", b"\0" + index
+    names = sorted(set(re.findall(rb"\d+\.sst", index)))
+    yield "index-order", b"\0" + index.replace(names[0], b"x" * len(names[0])).replace(names[1], names[0]).replace(
+        b"x" * len(names[0]), names[1])
     control = bytearray(296)
     for at, value in ((8, 1700), (12, 202406281), (200, 8), (216, PAGE), (224, PAGE), (228, 1 << 24)):
         control[at:at + 4] = u32(value)

@@ -230,11 +230,11 @@ def plant(build, folder, what, path, old, new, program):
 def try_plant(args, entry):
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as temp:
-        binary, said = plant(args.build, pathlib.Path(temp), *entry)
+        binary, said = plant(args.build, pathlib.Path(temp), *entry[:5])
         if binary is None:
             return entry[0], "FAILED", time.monotonic() - begin, said
-        flags = ["--steps", str(args.steps)] if entry[4] == MODEL else []
-        result = subprocess.run([str(binary), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        flags = entry[5] if len(entry) > 5 else ["--steps", str(args.steps)] if entry[4] == MODEL else []
+        result = subprocess.run([str(binary), *flags], cwd=temp, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 text=True, timeout=600)
     noticed = [line for line in result.stdout.splitlines() if line.strip()]
     said = next((line for line in noticed if "seed" in line or ":E:" in line or ":F:" in line), "")
