@@ -184,12 +184,20 @@ def test_whatever_wal_cannot_rebuild_comes_back(fresh_cluster):
 
 def test_copy_is_not_kept_and_a_second_update_is(cluster):
     rows = int(os.environ.get("ANABRANCH_SPILL_ROWS", "100000"))
+    copied_rows = int(os.environ.get("ANABRANCH_COPY_ROWS", rows)) # in a table of its own if there are more
     project = cluster.create_project("large")
     uri = small_compute(cluster, project, "large", 1024)
     with pq.connect(uri) as db:
         make_counters(db)
-        db.query("CREATE TABLE t (i int, v int, pad text)")
-        db.query(f"COPY t FROM PROGRAM 'seq 1 {rows} | sed \"s/.*/&\\t0\\t{'c' * 100}/\"'")
+        def copy(table, rows):
+            db.query(f"CREATE TABLE {table} (i int, v int, pad text)")
+            db.query(f"COPY {table} FROM PROGRAM 'seq 1 {rows} | sed \"s/.*/&\\t0\\t{'c' * 100}/\"'")
+        if copied_rows > rows:
+            copy("large", copied_rows)
+            print(f"   COPY of {int(db.value('SELECT pg_relation_size($$large$$)')) / 1e9:.1f} GB:"
+                  f" peak {count(db, 'spill_blocks_peak')} pages")
+            db.query("DROP TABLE large")
+        copy("t", rows)
         assert count(db, "spill_command_id_blocks") == 0, "the first command of a transaction needs no keeping"
         copied = count(db, "spill_blocks_peak")
         db.query("BEGIN; UPDATE t SET v = 1; UPDATE t SET v = v + 1")

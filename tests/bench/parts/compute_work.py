@@ -7,7 +7,8 @@ COMPUTE_ROUNDS (3) how many turns each has; figures are medians.
 cached:    select-only with everything in the buffer pool, and 64 clients' tail through the compute's own port
 reads:     select-only with few buffers, with and without the local cache; what a page from the pageserver adds
 cold:      the time until 64 clients have their rate again after a start, with whatever the host has kept
-bulk:      sequential scan, index build, COPY, VACUUM; for "from disk" both files and caches of the system are dropped
+scan:      sequential scan, with and without the local cache; files and caches of the system are dropped before
+bulk:      index build, COPY, VACUUM
 tpcb:      TPC-B, and the WAL of a transaction
 """
 import contextlib
@@ -38,6 +39,16 @@ def cpu_seconds(pid):
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
+def reading_cpu_seconds(pid):
+    """Of a pageserver, but for the threads that compact what was written before."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            total += 0 if name.startswith("rocksdb:") else sum(map(int, rest.split()[11:13]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 class Ours:
     def __init__(self, cluster):
         self.cluster, self.postgres = cluster, cluster.postgres
@@ -62,8 +73,9 @@ class Ours:
             return {name: int(value) for name, value in db.query(
                 "SELECT name, sum(value) FROM bench_counters() GROUP BY name")}
 
-    def cpu(self):
-        return cpu_seconds(self.branch.compute()["pids"]["postgres"]) + cpu_seconds(self.cluster.pageserver.pid)
+    def cpu(self, reads_only=False):
+        pageserver = reading_cpu_seconds if reads_only else cpu_seconds
+        return cpu_seconds(self.branch.compute()["pids"]["postgres"]) + pageserver(self.cluster.pageserver.pid)
 
     def prepare(self):
         with self.admin() as db:
@@ -92,7 +104,7 @@ class Stock:
             wait_for("the receivers", lambda: db.value(
                 "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'") == "3")
 
-    def cpu(self):
+    def cpu(self, reads_only=False):
         return cpu_seconds(open(f"{self.primary.data}/postmaster.pid").readline().strip())
 
     def prepare(self):
@@ -122,6 +134,7 @@ def in_turns(sides, measure):
     for _ in range(ROUNDS):
         for side, to in zip(sides, values):
             to.append(measure(side))
+        sides[1].primary.trim_copies()
     return statistics.median(values[0]), statistics.median(values[1])
 
 
@@ -188,9 +201,9 @@ def reads(sides, emit):
         for side in sides: # the local cache is filled by reading
             warm(side)
         for clients in (1, 8, 64):
-            before, spent = ours.counters(), [side.cpu() for side in sides]
+            before, spent = ours.counters(), [side.cpu(True) for side in sides]
             value, peer = in_turns(sides, lambda side, clients=clients: tps(side, clients, "-S"))
-            spent = [side.cpu() - at for side, at in zip(sides, spent)]
+            spent = [side.cpu(True) - at for side, at in zip(sides, spent)]
             emit(f"select_from_{name}_c{clients}", value, "tps", PEER, peer, value / peer, "none: see the next", True)
             after = ours.counters()
             if clients > 1:
@@ -249,26 +262,34 @@ def copy(side):
     return time.perf_counter() - begin
 
 
-def bulk(sides, emit):
-    ours = sides[0]
-    def speed(name, measure, least, peer=PEER):
-        spent = [side.cpu() for side in sides]
-        mine, theirs = in_turns(sides, measure)
-        cpu = [(side.cpu() - at) / ROUNDS for side, at in zip(sides, spent)]
-        emit(f"{name}_cpu", cpu[0], "s", "stock, CPU with what prepares it, s", cpu[1], cpu[0] / max(cpu[1], 0.01), "none", True)
-        emit(name, mine, "s", peer, theirs, theirs / mine, f">= {least} x stock's speed" if least else "none",
-             theirs / mine >= (least or 0))
-    theirs = sides[1]
+def speed(sides, emit, name, measure, least=None, peer=PEER):
+    reads_only = least is not None
+    spent = [side.cpu(reads_only) for side in sides]
+    mine, theirs = in_turns(sides, measure)
+    cpu = [(side.cpu(reads_only) - at) / ROUNDS for side, at in zip(sides, spent)]
+    emit(f"{name}_cpu", cpu[0], "s", "stock, CPU with what prepares it, s", cpu[1], cpu[0] / max(cpu[1], 0.01), "none", True)
+    emit(name, mine, "s", peer, theirs, theirs / mine, f">= {least} x stock's speed" if least else "none",
+         theirs / mine >= (least or 0))
+
+
+def scans(sides, emit):
+    ours, theirs = sides
     theirs.restart(shared_buffers="128MB")
     for name, cache_mb in CACHES:
         ours.restart(**{"shared_buffers": "128MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
         scan(ours)
-        speed(f"seqscan_from_{name}", scan, 0.5, "stock, its files dropped from the system's cache")
-    speed("index_build", lambda side: timed(side, "CREATE INDEX built ON pgbench_accounts (abalance, aid)",
-                                            "DROP INDEX IF EXISTS built"), None)
-    speed("copy", copy, None)
-    speed("vacuum", lambda side: timed(side, "VACUUM pgbench_accounts", "DROP INDEX IF EXISTS built;"
-                                       "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid % 10 = 0"), None)
+        speed(sides, emit, f"seqscan_from_{name}", scan, 0.5, "stock, its files dropped from the system's cache")
+
+
+def bulk(sides, emit):
+    for side in sides:
+        side.restart(shared_buffers="128MB")
+    speed(sides, emit, "index_build", lambda side: timed(
+        side, "CREATE INDEX built ON pgbench_accounts (abalance, aid)", "DROP INDEX IF EXISTS built"))
+    speed(sides, emit, "copy", copy)
+    speed(sides, emit, "vacuum", lambda side: timed(
+        side, "VACUUM pgbench_accounts", "DROP INDEX IF EXISTS built;"
+        "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid % 10 = 0"))
     with contextlib.suppress(OSError):
         os.unlink(f"{tempfile.gettempdir()}/anabranch-bench-copy-{os.getpid()}")
 
@@ -306,7 +327,7 @@ def tpcb_rates(sides, emit, name):
              ">= 1.0 x stock", value >= peer)
 
 
-STEPS = {"cached": cached, "reads": reads, "cold": cold, "bulk": bulk, "tpcb": tpcb}
+STEPS = {"cached": cached, "reads": reads, "cold": cold, "scan": scans, "bulk": bulk, "tpcb": tpcb}
 
 
 def run(build, emit):

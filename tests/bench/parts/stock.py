@@ -5,6 +5,7 @@ Both yield a connection string; fsync is on, and everything lies on the disk tha
 """
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -60,6 +61,12 @@ class Primary:
             db.query("SELECT pg_reload_conf()")
             wait_for("three synchronous copies", lambda: db.value(
                 "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'") == "3")
+
+    def trim_copies(self):
+        """Receivers keep all WAL that there ever was: a long run would fill the disk with it, three times."""
+        for folder in pathlib.Path(self.folder).glob("receiver*"):
+            for segment in sorted(path for path in folder.iterdir() if len(path.name) == 24)[:-2]:
+                segment.unlink()
 
     def stop(self):
         self.tool("pg_ctl", "-D", self.data, "-m", "immediate", "stop")
