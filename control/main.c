@@ -7,7 +7,9 @@
 #include "common/app/app.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/str.h"
 #include "control/act/port.h"
+#include "control/api/access.h"
 #include "control/api/api.h"
 
 #define CONTROL_SETTINGS(X)                                                                        \
@@ -30,6 +32,8 @@
     X(ms, operation_timeout_ms, "600s", RESTART, "an operation is reported as failed after it")    \
     X(ms, suspend_after_ms, "0ms", RESTART,                                                        \
       "computes without work are suspended after it, unless their endpoint says; 0: never")        \
+    X(u64, key_requests_per_s, "50", RESTART,                                                      \
+      "requests that one API key may make, four times as many at once; 0: no limit")               \
     X(ms, project_keep_ms, "3600s", RESTART, "operations of a deleted project are kept so long")
 
 struct control_conf {
@@ -115,6 +119,10 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(store_open(api->loop, app_executor(app), &catalog, &api->store, msg));
     api->model = store_model(api->store);
     TRY(start_reconciler(api, app, msg));
+    TRY(str_format(path, sizeof path, msg, "%s/audit.log", app_data_dir(app)));
+    struct access_options access = {.audit_path = path, .requests_per_s = conf.key_requests_per_s};
+    api->owner_token = http_server_token(app_http(app));
+    api->guard = access_guard_create(api, &access);
     api_add_routes(api, app_http(app));
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,

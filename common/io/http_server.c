@@ -59,6 +59,7 @@ struct http_server {
     size_t connections_max;
     uint16_t port;
     char *token;
+    struct http_guard *guard;
     struct route_table tables[TABLES_MAX];
     size_t table_count;
     struct list requests;
@@ -94,6 +95,7 @@ struct http_request {
     const char *segment[SEGMENTS_MAX];
     size_t segment_count;
     char id[33];
+    char actor[64];
     struct buf body;
     struct doc *json;
     struct list query_values;
@@ -288,6 +290,10 @@ static void request_answered(struct http_request *request)
 {
     request->owed = false;
     metric_observe_ns(&request_seconds, clock_mono() - request->began);
+    if (request->route != NULL && request->server->guard != NULL) {
+        struct http_guard *guard = request->server->guard;
+        guard->answered(guard, request, request->route, request->status);
+    }
     if (request->status >= 400) {
         metric_add(&errors_total, 1);
     }
@@ -386,8 +392,11 @@ static const char *status_title(unsigned status)
     case 405: return "Method Not Allowed";
     case 409: return "Conflict";
     case 410: return "Gone";
+    case 412: return "Precondition Failed";
     case 413: return "Content Too Large";
+    case 422: return "Unprocessable Content";
     case 423: return "Locked";
+    case 429: return "Too Many Requests";
     case 500: return "Internal Server Error";
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
@@ -513,6 +522,38 @@ const char *http_request_id(const struct http_request *request)
     return request->id;
 }
 
+void http_request_peer(const struct http_request *request, char ret_address[64])
+{
+    ret_address[0] = '\0';
+    const union MHD_ConnectionInfo *info =
+        request->connection == NULL
+            ? NULL
+            : MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    if (info == NULL || info->client_addr == NULL) {
+        return;
+    }
+    const struct sockaddr *address = info->client_addr;
+    if (address->sa_family == AF_INET) {
+        (void)inet_ntop(
+            AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, ret_address,
+            64);
+    } else if (address->sa_family == AF_INET6) {
+        (void)inet_ntop(
+            AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, ret_address,
+            64);
+    }
+}
+
+void http_request_set_actor(struct http_request *request, const char *actor)
+{
+    (void)snprintf(request->actor, sizeof(request->actor), "%s", actor);
+}
+
+const char *http_request_actor(const struct http_request *request)
+{
+    return request->actor;
+}
+
 struct bytes http_request_body(const struct http_request *request)
 {
     return buf_view(&request->body);
@@ -559,16 +600,38 @@ static void answer_index(struct http_request *request)
     http_respond_json(request, 200, doc_set(doc_object(), "routes", routes));
 }
 
-static bool has_token(const struct http_request *request)
+struct bytes http_request_bearer(const struct http_request *request)
 {
     static const char scheme[] = "Bearer ";
     const char *header = http_request_header(request, "Authorization");
-    struct bytes token = {0};
-    if (header != NULL && strncasecmp(header, scheme, strlen(scheme)) == 0) {
-        token = bytes_of_str(header + strlen(scheme));
-    }
+    bool has = header != NULL && strncasecmp(header, scheme, strlen(scheme)) == 0;
+    return has ? bytes_of_str(header + strlen(scheme)) : (struct bytes){0};
+}
+
+static bool has_token(const struct http_request *request)
+{
+    struct bytes token = http_request_bearer(request);
     return auth_check(request->server->token, token, AUTH_MANAGE, (struct tenant_id){0}, NULL) ==
            ERR_OK;
+}
+
+/* False: it was refused, and that is answered. */
+static bool admit(struct http_request *request)
+{
+    struct http_guard *guard = request->server->guard;
+    if (request->route->open) {
+        return true;
+    }
+    if (guard != NULL) {
+        return guard->admit(guard, request, request->route);
+    }
+    if (has_token(request)) {
+        return true;
+    }
+    http_response_header(request, "WWW-Authenticate", "Bearer");
+    http_respond_problem(
+        request, 401, "ERR_DENIED", "a valid token is needed: Authorization: Bearer TOKEN");
+    return false;
 }
 
 /* Refuse what can be refused before the body is read. */
@@ -597,10 +660,8 @@ static void refuse_early(struct http_request *request)
                 request->method, request->path);
             http_respond_problem(request, 404, "ERR_NOT_FOUND", message);
         }
-    } else if (request->route != NULL && !request->route->open && !has_token(request)) {
-        http_response_header(request, "WWW-Authenticate", "Bearer");
-        http_respond_problem(
-            request, 401, "ERR_DENIED", "a valid token is needed: Authorization: Bearer TOKEN");
+    } else if (request->route != NULL) {
+        (void)admit(request); /* answered when it did not */
     }
     buf_deinit(&allow);
 }
@@ -913,6 +974,16 @@ err_t http_server_open(
     run_mhd(server);
     *ret_server = server;
     return ERR_OK;
+}
+
+void http_server_set_guard(struct http_server *server, struct http_guard *guard)
+{
+    server->guard = guard;
+}
+
+const char *http_server_token(const struct http_server *server)
+{
+    return server->token;
 }
 
 uint16_t http_server_port(const struct http_server *server)

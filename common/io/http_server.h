@@ -28,6 +28,21 @@ struct http_route {
     bool open;        /* answered without a token (healthz, metrics) */
 };
 
+/*
+ * Asked after the route and its parameters are known and before the body is read, instead of the
+ * token of http_options; answers the request itself when it refuses, and returns false. `answered`
+ * is told the status of every request that had a route. Embed it. May be NULL again.
+ */
+struct http_guard {
+    bool (*admit)(
+        struct http_guard *guard, struct http_request *request, const struct http_route *route);
+    void (*answered)(
+        struct http_guard *guard,
+        const struct http_request *request,
+        const struct http_route *route,
+        unsigned status);
+};
+
 struct http_options {
     size_t connections_max; /* 0: 1000 */
     const char *token; /* when set, routes that are not open want Authorization: Bearer TOKEN */
@@ -48,7 +63,9 @@ void http_server_add_routes(
     const struct http_route *routes,
     size_t count,
     struct http_context *context);
-void http_server_close(struct http_server *server); /* open requests get 503 */
+void http_server_set_guard(struct http_server *server, struct http_guard *guard);
+const char *http_server_token(const struct http_server *server); /* "" : none */
+void http_server_close(struct http_server *server);              /* open requests get 503 */
 
 /* All live until the request is answered. */
 const char *http_request_method(const struct http_request *request);
@@ -57,6 +74,12 @@ const char *http_request_param(const struct http_request *request, const char *n
 const char *http_request_query(const struct http_request *request, const char *name);  /* or NULL */
 const char *http_request_header(const struct http_request *request, const char *name); /* or NULL */
 const char *http_request_id(const struct http_request *request); /* for logs and errors */
+void http_request_peer(const struct http_request *request, char ret_address[64]); /* or "" */
+/* Who makes the request, as the guard found out; "" at first. Kept until it is answered. */
+void http_request_set_actor(struct http_request *request, const char *actor);
+const char *http_request_actor(const struct http_request *request);
+/* "Authorization: Bearer TOKEN"; empty when there is none. */
+struct bytes http_request_bearer(const struct http_request *request);
 struct bytes http_request_body(const struct http_request *request);
 /* The body as a JSON object ({} when empty); owned by the request. ERR_INVALID says where. */
 NODISCARD err_t

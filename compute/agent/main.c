@@ -18,6 +18,7 @@
 #include "compute/agent/compute.h"
 #include "compute/agent/compute_metrics.h"
 #include "compute/agent/leftovers.h"
+#include "compute/agent/schema_dump.h"
 #include "compute/agent/verifier.h"
 
 METRIC_GAUGE(computes_known, "agent_computes", "Computes that this agent knows, in any state.");
@@ -302,6 +303,16 @@ static void get_metrics(struct http_context *context, struct http_request *reque
     }
 }
 
+static void post_schema(struct http_context *context, struct http_request *request)
+{
+    (void)context;
+    char dir[PATH_SIZE];
+    uint16_t port = 0;
+    if (running_socket(request, dir, &port)) {
+        schema_dump_answer(&agent.host, dir, port, request);
+    }
+}
+
 /* -- activity -- */
 
 static const struct compute *find_running(struct activity_user *user, const char *id)
@@ -399,6 +410,8 @@ static const struct http_route routes[] = {
      "What its Postgres says of itself, for Prometheus.", false},
     {"POST", "/v1/computes/{id}/verifier", post_verifier,
      "{role}: its stored password, for a gateway.", false},
+    {"POST", "/v1/computes/{id}/schema", post_schema, "{database}: its schema as SQL, by pg_dump.",
+     false},
     {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},
     {"DELETE", "/v1/computes/{id}", delete_compute, "Stop at once and remove its files.", false},
 };

@@ -20,8 +20,12 @@ struct api_options {
     uint64_t safekeepers_per_branch;
 };
 
+struct access_guard;
+
 struct api {
     struct http_context http;
+    const char *owner_token; /* of the daemon's `http_token`; "": everybody is the owner */
+    struct access_guard *guard;
     struct loop *loop;
     struct store *store;
     struct model *model;
@@ -30,6 +34,7 @@ struct api {
     struct api_options options;
 };
 
+/* Sets the guard of the server too, if there is one. */
 void api_add_routes(struct api *api, struct http_server *server);
 
 /* Answers the long polls of an operation that has ended. */

@@ -8,6 +8,9 @@
         .method = (method_), .path = (path_), .handler = (handler_), .help = (help_)               \
     }
 
+#define ORGANIZATION_ID "org-local"
+#define USER_ID         "9e0b5d1c-7a43-4c0e-8f1a-a1b2c3d4e5f6" /* clients insist on a UUID */
+
 #define OPERATIONS_PER_MUTATION_MAX 16
 
 struct mutation;
@@ -15,6 +18,9 @@ struct mutation;
 /* Who goes on after a mutation instead of an answer to its request; embed it. */
 struct mutation_then {
     void (*done)(struct mutation_then *then, err_t result, const struct errmsg *msg);
+    row_id_t endpoint_id; /* of the mutation, when it is done */
+    unsigned status;      /* of a refusal; 0: as the error says */
+    const char *code;
 };
 
 typedef err_t (*mutation_decide_fn)(struct mutation *mutation, struct errmsg *msg);
@@ -35,7 +41,7 @@ struct mutation {
     row_id_t operations[OPERATIONS_PER_MUTATION_MAX];
     size_t operation_count;
     row_text_t name;     /* of a role or database */
-    struct doc *deleted; /* what a DELETE answers with; freed with the mutation */
+    struct doc *deleted; /* what a DELETE answers with, or a new secret; freed with the mutation */
 
     /* Of a branch that is created: where. */
     lsn_t start_lsn;
@@ -114,6 +120,11 @@ NODISCARD err_t page_of(
     struct page *ret_page,
     struct errmsg *msg);
 
+/* keys.c: 422 when the key of the request, or the one that made a compute, has its fill */
+NODISCARD err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg);
+NODISCARD err_t
+check_compute_quota(struct mutation *mutation, const char *key_id, struct errmsg *msg);
+
 /* view.c: objects as the API shows them */
 struct doc *view_project_doc(const struct api *api, const struct project *project);
 struct doc *view_branch_doc(const struct api *api, const struct branch *branch);
@@ -158,6 +169,19 @@ NODISCARD err_t endpoint_want_active(
 #define LEASE_SECONDS_MAX (30 * 24 * 3600)
 bool wish_is_read_only(const struct doc *body);
 void post_read_only(struct mutation *mutation); /* submits or fails it */
+/* For a question of ours; false: it was answered with an error. `body` as of POST .../endpoints. */
+bool read_only_begin(
+    struct api *api,
+    struct http_request *request,
+    const char *project_id,
+    struct doc *body,
+    struct mutation_then *then);
+void read_only_end(
+    struct api *api,
+    struct http_request *request,
+    const char *project_id,
+    const char *endpoint_id,
+    struct mutation_then *then);
 void put_read_only_deletion(struct mutation *mutation, struct endpoint *endpoint);
 /* `lease_seconds`, if it is given; 0: it stays until it is stopped. */
 NODISCARD err_t read_lease(
@@ -191,7 +215,8 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
-    connect_routes[], other_routes[];
+    connect_routes[], schema_routes[], key_routes[], other_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
-    generation_route_count, connect_route_count, other_route_count;
+    generation_route_count, connect_route_count, schema_route_count, key_route_count,
+    other_route_count;

@@ -29,7 +29,7 @@ err_t check_name(struct mutation *mutation, const char *what, const char *name, 
 
 /* ---- create: the commit ---- */
 
-err_t check_new_branch(
+static err_t check_branch_name_is_free(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
     TRY(check_name(mutation, "branch", name, msg));
@@ -37,6 +37,14 @@ err_t check_new_branch(
         return mutation_refuse(
             mutation, 409, "BRANCH_ALREADY_EXISTS", msg, "branch \"%s\" already exists", name);
     }
+    return ERR_OK;
+}
+
+err_t check_new_branch(
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
+{
+    TRY(check_branch_name_is_free(mutation, project, name, msg));
+    TRY(check_branch_quota(mutation, msg));
     if (project->branch_count >= BRANCHES_PER_PROJECT_MAX) {
         return mutation_refuse(
             mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg, "a project has at most %d branches",
@@ -194,6 +202,21 @@ static void list_branches(struct http_context *context, struct http_request *req
     http_respond_json(request, 200, doc);
 }
 
+static void count_branches(struct http_context *context, struct http_request *request)
+{
+    const struct project *project = request_project(api_of(context), request);
+    const char *search = http_request_query(request, "search");
+    int64_t count = 0;
+    if (project == NULL) {
+        return;
+    }
+    FOR_EACH_BRANCH(project, branch)
+    {
+        count += branch_is_live(branch) && !branch->row.is_ephemeral && matches(branch, search);
+    }
+    http_respond_json(request, 200, doc_set_int(doc_object(), "count", count));
+}
+
 /* The sizes come from the pageserver; without its answer the rest is still true. */
 struct branch_get {
     struct api *api;
@@ -216,7 +239,11 @@ static void answer_branch_get(const struct branch_get *get, const struct doc *ti
     doc_set_int(view, "logical_size", (int64_t)logical);
     doc_set_int(view, "physical_size", (int64_t)physical);
     struct doc *doc = doc_set(doc_object(), "branch", view);
-    http_respond_json(get->request, 200, doc_set(doc, "annotation", doc_object()));
+    struct doc *object = doc_set_str(doc_object(), "type", "console/branch");
+    doc_set_str(object, "id", branch->row.id);
+    struct doc *annotation = doc_set(doc_object(), "object", object);
+    doc_set(annotation, "value", doc_object()); /* nothing is noted about a branch */
+    http_respond_json(get->request, 200, doc_set(doc, "annotation", annotation));
 }
 
 static void on_sizes(struct node_call *call)
@@ -302,7 +329,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     TRY(doc_opt_bool(wish, "protected", &row.is_protected, msg));
     TRY(update_expiry(wish, &row, msg));
     if (strcmp(name, branch->row.name) != 0) {
-        TRY(check_new_branch(mutation, branch->project, name, msg));
+        TRY(check_branch_name_is_free(mutation, branch->project, name, msg));
         snprintf(row.name, sizeof row.name, "%s", name);
     }
     mutation_put(mutation, ROW_BRANCH, &row);
@@ -396,6 +423,7 @@ static void delete_branch(struct http_context *context, struct http_request *req
 #define P "/api/v2/projects/{project}"
 const struct http_route branch_routes[] = {
     ROUTE("GET", P "/branches", list_branches, "branches; limit, cursor, search"),
+    ROUTE("GET", P "/branches/count", count_branches, "how many; search"),
     ROUTE(
         "POST",
         P "/branches",

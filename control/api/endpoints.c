@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "control/act/port.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 #include "control/model/name.h"
 
@@ -108,6 +109,8 @@ err_t put_endpoint(
     struct endpoint_row *row,
     struct errmsg *msg)
 {
+    const struct api_key *key = request_key(mutation->api, mutation->request);
+    TRY(check_compute_quota(mutation, key == NULL ? "" : key->row.id, msg));
     TRY(fill_endpoint(mutation, wish, row, msg));
     name_endpoint(row->id);
     memcpy(row->project_id, branch->project_id, sizeof row->project_id);
@@ -245,6 +248,9 @@ static err_t want(
                                               : endpoint->seen == COMPUTE_STOPPED;
     if (row.wanted == wanted && is_there) {
         return ERR_OK; /* nothing to do, no operation */
+    }
+    if (wanted == ENDPOINT_ACTIVE && row.wanted != wanted) {
+        TRY(check_compute_quota(mutation, row.created_by, msg));
     }
     if (row.wanted != wanted) {
         mutation_cancel_running(mutation, &endpoint->running);

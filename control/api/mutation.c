@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 #include "control/model/name.h"
 
@@ -35,6 +36,7 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
     }
     if (mutation->then != NULL) {
         struct mutation_then *then = mutation->then;
+        memcpy(then->endpoint_id, mutation->endpoint_id, sizeof then->endpoint_id);
         mutation_free(mutation);
         then->done(then, ERR_OK, NULL);
         return;
@@ -74,6 +76,8 @@ void mutation_submit(struct mutation *mutation)
 void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg)
 {
     if (mutation->then != NULL) {
+        mutation->then->status = mutation->error_status;
+        mutation->then->code = mutation->error_code;
         mutation->then->done(mutation->then, err, msg);
     } else if (mutation->error_status != 0) {
         http_respond_problem(
@@ -103,8 +107,24 @@ err_t mutation_refuse(
     return ERR_INVALID;
 }
 
+/* Who makes something new: its quota counts it. */
+static void set_creator(const struct mutation *mutation, row_id_t created_by)
+{
+    const struct api_key *key = request_key(mutation->api, mutation->request);
+    if (key != NULL && created_by[0] == '\0') {
+        memcpy(created_by, key->row.id, sizeof key->row.id);
+    }
+}
+
 void mutation_put(struct mutation *mutation, enum row_kind kind, void *row)
 {
+    if (((const struct row_head *)row)->version == 0) {
+        if (kind == ROW_BRANCH) {
+            set_creator(mutation, ((struct branch_row *)row)->created_by);
+        } else if (kind == ROW_ENDPOINT) {
+            set_creator(mutation, ((struct endpoint_row *)row)->created_by);
+        }
+    }
     store_put(mutation->api->store, &mutation->change, kind, row);
 }
 
@@ -287,6 +307,7 @@ err_t page_of(
 
 void api_add_routes(struct api *api, struct http_server *server)
 {
+    http_server_set_guard(server, api->guard == NULL ? NULL : access_guard_http(api->guard));
     http_server_add_routes(server, other_routes, other_route_count, &api->http);
     http_server_add_routes(server, project_routes, project_route_count, &api->http);
     http_server_add_routes(server, branch_routes, branch_route_count, &api->http);
@@ -296,5 +317,7 @@ void api_add_routes(struct api *api, struct http_server *server)
     http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
     http_server_add_routes(server, operation_routes, operation_route_count, &api->http);
     http_server_add_routes(server, generation_routes, generation_route_count, &api->http);
+    http_server_add_routes(server, key_routes, key_route_count, &api->http);
+    http_server_add_routes(server, schema_routes, schema_route_count, &api->http);
     http_server_add_routes(server, connect_routes, connect_route_count, &api->http);
 }

@@ -9,7 +9,7 @@
 static void get_me(struct http_context *context, struct http_request *request)
 {
     (void)context;
-    struct doc *doc = doc_set_str(doc_object(), "id", "user-local");
+    struct doc *doc = doc_set_str(doc_object(), "id", USER_ID);
     doc_set_str(doc, "login", "admin");
     doc_set_str(doc, "email", "admin@localhost");
     doc_set_str(doc, "name", "Admin");
@@ -23,21 +23,40 @@ static void get_me(struct http_context *context, struct http_request *request)
     http_respond_json(request, 200, doc_set_int(doc, "projects_limit", -1));
 }
 
+/* It is as old as the cluster: its bootstrap image is the first thing that is made. */
+static struct doc *organization_doc(const struct api *api)
+{
+    struct doc *doc = doc_set_str(doc_object(), "id", ORGANIZATION_ID);
+    doc_set_str(doc, "name", "local");
+    doc_set_str(doc, "handle", "local");
+    doc_set_str(doc, "plan", "local");
+    doc_set_str(doc, "managed_by", "console");
+    doc_set_time(doc, "created_at", api->model->image.created_at);
+    doc_set_time(doc, "updated_at", api->model->image.updated_at);
+    return doc;
+}
+
 static void get_organizations(struct http_context *context, struct http_request *request)
 {
-    (void)context;
-    struct doc *organization = doc_set_str(doc_object(), "id", "org-local");
-    doc_set_str(organization, "name", "local");
-    doc_set_str(organization, "handle", "local");
-    doc_set_str(organization, "plan", "local");
+    struct doc *organization = organization_doc(api_of(context));
     http_respond_json(
         request, 200, doc_set(doc_object(), "organizations", doc_push(doc_array(), organization)));
+}
+
+static void get_organization(struct http_context *context, struct http_request *request)
+{
+    if (strcmp(http_request_param(request, "organization"), ORGANIZATION_ID) != 0) {
+        http_respond_problem(
+            request, 404, "ORGANIZATION_NOT_FOUND", "there is no such organization");
+        return;
+    }
+    http_respond_json(request, 200, organization_doc(api_of(context)));
 }
 
 static void get_auth(struct http_context *context, struct http_request *request)
 {
     (void)context;
-    struct doc *doc = doc_set_str(doc_object(), "account_id", "user-local");
+    struct doc *doc = doc_set_str(doc_object(), "account_id", USER_ID);
     http_respond_json(request, 200, doc_set_str(doc, "auth_method", "api_key_user"));
 }
 
@@ -47,6 +66,8 @@ static void get_regions(struct http_context *context, struct http_request *reque
     struct doc *region = doc_set_str(doc_object(), "region_id", api->options.region_id);
     doc_set_str(region, "name", api->options.region_id);
     doc_set_bool(region, "default", true);
+    doc_set_str(region, "geo_lat", ""); /* nobody has said where the cluster stands */
+    doc_set_str(region, "geo_long", "");
     http_respond_json(
         request, 200, doc_set(doc_object(), "regions", doc_push(doc_array(), region)));
 }
@@ -161,6 +182,7 @@ static void get_nodes(struct http_context *context, struct http_request *request
 const struct http_route other_routes[] = {
     ROUTE("GET", "/api/v2/users/me", get_me, "the one user"),
     ROUTE("GET", "/api/v2/users/me/organizations", get_organizations, "the one organization"),
+    ROUTE("GET", "/api/v2/organizations/{organization}", get_organization, "the one organization"),
     ROUTE("GET", "/api/v2/auth", get_auth, "how the caller was recognised"),
     ROUTE("GET", "/api/v2/regions", get_regions, "the one region"),
     ROUTE(

@@ -2,6 +2,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "control/api/access.h"
 #include "control/api/allowed_ips.h"
 #include "control/api/api_private.h"
 #include "control/model/name.h"
@@ -127,6 +128,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     struct project_row row = {.state = PROJECT_ACTIVE};
     TRY(wish_of(mutation->body, "project", &wish, msg));
     TRY(wish_of(wish, "branch", &branch_wish, msg));
+    TRY(check_branch_quota(mutation, msg));
     TRY(fill_project(mutation, wish, &row, msg));
     TRY(check_settings(mutation, doc_get(wish, "settings"), msg));
     row.settings = doc_get(wish, "settings"); /* borrowed: mutation_put takes its own reference */
@@ -178,6 +180,7 @@ static void list_projects(struct http_context *context, struct http_request *req
     struct page page;
     struct errmsg msg = {0};
     const char *search = http_request_query(request, "search");
+    const struct api_key *key = request_key(api, request);
     if (page_of(request, 10, 400, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
@@ -187,7 +190,9 @@ static void list_projects(struct http_context *context, struct http_request *req
     bool past_cursor = page.cursor == NULL;
     FOR_EACH_PROJECT(api->model, project)
     {
-        bool fits = project->row.state == PROJECT_ACTIVE &&
+        bool is_seen = key == NULL || key->row.project_id[0] == '\0' ||
+                       strcmp(key->row.project_id, project->row.id) == 0;
+        bool fits = is_seen && project->row.state == PROJECT_ACTIVE &&
                     (search == NULL || strstr(project->row.name, search) != NULL ||
                      strstr(project->row.id, search) != NULL);
         if (past_cursor && fits && doc_count(array) < page.limit) {
@@ -197,6 +202,8 @@ static void list_projects(struct http_context *context, struct http_request *req
         past_cursor = past_cursor || strcmp(project->row.id, page.cursor) == 0;
     }
     struct doc *doc = doc_set(doc_object(), "projects", array);
+    doc_set(doc, "applications", doc_object());
+    doc_set(doc, "integrations", doc_object());
     if (last != NULL) { /* a full page without a cursor makes some clients loop for ever */
         doc_set(doc, "pagination", doc_set_str(doc_object(), "cursor", last));
     }

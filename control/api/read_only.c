@@ -78,7 +78,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     return put_endpoint(mutation, &row, wish, &endpoint, msg);
 }
 
-void post_read_only(struct mutation *mutation)
+static void start_read_only(struct mutation *mutation)
 {
     static const struct branch_start_keys keys = {
         .object = "endpoint", .parent = "branch_id", .lsn = "lsn", .time = "timestamp"};
@@ -90,12 +90,6 @@ void post_read_only(struct mutation *mutation)
     if (err == ERR_OK) {
         err = find_branch(mutation->api, mutation->project_id, branch_id, &branch, &msg);
     }
-    if (err == ERR_OK && !is_given(wish, "lsn") && !is_given(wish, "timestamp")) {
-        err = mutation_refuse(
-            mutation, 501, "NOT_SUPPORTED", &msg,
-            "a read_only endpoint shows a branch at an `lsn` or a `timestamp`: one that follows "
-            "the branch is not supported yet");
-    }
     if (err != ERR_OK) {
         mutation_fail(mutation, err, &msg);
         return;
@@ -103,6 +97,74 @@ void post_read_only(struct mutation *mutation)
     mutation->decide = decide_create;
     memcpy(mutation->branch_id, branch->row.id, sizeof mutation->branch_id);
     branch_start_find(mutation, &keys); /* then mutation_submit */
+}
+
+void post_read_only(struct mutation *mutation)
+{
+    const struct doc *wish = doc_get(mutation->body, "endpoint");
+    struct errmsg msg = {0};
+    if (is_given(wish, "lsn") || is_given(wish, "timestamp")) {
+        start_read_only(mutation);
+        return;
+    }
+    err_t err = mutation_refuse(
+        mutation, 501, "NOT_SUPPORTED", &msg,
+        "a read_only endpoint shows a branch at an `lsn` or a `timestamp`: one that follows the "
+        "branch is not supported yet");
+    mutation_fail(mutation, err, &msg);
+}
+
+/* ---- for a question of ours ---- */
+
+static err_t decide_end(struct mutation *mutation, struct errmsg *msg)
+{
+    struct endpoint *endpoint = NULL;
+    TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    put_read_only_deletion(mutation, endpoint);
+    return ERR_OK;
+}
+
+static struct mutation *make(
+    struct api *api,
+    struct http_request *request,
+    const char *project_id,
+    mutation_decide_fn decide,
+    struct mutation_then *then)
+{
+    struct mutation *mutation = mutation_create(&api->http, request, decide, NULL, 200);
+    if (mutation != NULL) {
+        snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
+        mutation->then = then;
+    }
+    return mutation;
+}
+
+bool read_only_begin(
+    struct api *api,
+    struct http_request *request,
+    const char *project_id,
+    struct doc *body,
+    struct mutation_then *then)
+{
+    struct mutation *mutation = make(api, request, project_id, decide_create, then);
+    if (mutation != NULL) {
+        mutation->body = body;
+        start_read_only(mutation);
+    }
+    return mutation != NULL;
+}
+
+void read_only_end(
+    struct api *api,
+    struct http_request *request,
+    const char *project_id,
+    const char *endpoint_id,
+    struct mutation_then *then)
+{
+    struct mutation *mutation = make(api, request, project_id, decide_end, then);
+    ASSERT(mutation != NULL); /* the body of the request was read before */
+    snprintf(mutation->endpoint_id, sizeof mutation->endpoint_id, "%s", endpoint_id);
+    mutation_submit(mutation);
 }
 
 void put_read_only_deletion(struct mutation *mutation, struct endpoint *endpoint)

@@ -4,13 +4,19 @@
 #include "common/base/clock.h"
 #include "control/api/api_private.h"
 
-#define OWNER_ID "user-local"
-
 static void set_time_or_null(struct doc *to, const char *key, wall_us_t time)
 {
     if (time == 0) {
         doc_set(to, key, doc_null());
     } else {
+        doc_set_time(to, key, time);
+    }
+}
+
+/* For members that the published schema lets be absent, but not null. */
+static void set_time_if_any(struct doc *to, const char *key, wall_us_t time)
+{
+    if (time != 0) {
         doc_set_time(to, key, time);
     }
 }
@@ -48,8 +54,8 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
     doc_set_str(doc, "proxy_host", "localhost");
     doc_set_bool(doc, "store_passwords", true);
     doc_set_str(doc, "creation_source", "console");
-    doc_set_str(doc, "owner_id", OWNER_ID);
-    doc_set_str(doc, "org_id", "org-local");
+    doc_set_str(doc, "owner_id", USER_ID);
+    doc_set_str(doc, "org_id", ORGANIZATION_ID);
     doc_set_int(doc, "history_retention_seconds", (int64_t)row->history_retention_seconds);
     doc_set(doc, "settings", row->settings == NULL ? doc_object() : doc_copy(row->settings));
     doc_set(doc, "default_endpoint_settings", doc_object());
@@ -262,8 +268,8 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
         row->never_suspends ? -1 : (int64_t)row->suspend_timeout_seconds);
     doc_set_str(doc, "provisioner", "k8s-pod");
     doc_set_str(doc, "creation_source", "console");
-    set_time_or_null(doc, "started_at", row->started_at);
-    set_time_or_null(doc, "suspended_at", row->suspended_at);
+    set_time_if_any(doc, "started_at", row->started_at);
+    set_time_if_any(doc, "suspended_at", row->suspended_at);
     doc_set_time(doc, "created_at", row->created_at);
     doc_set_time(doc, "updated_at", row->updated_at);
     return doc;

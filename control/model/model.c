@@ -7,6 +7,7 @@ void model_init(struct model *model)
 {
     *model = (struct model){0};
     list_init(&model->project_list);
+    list_init(&model->key_list);
 }
 
 static bool operation_has_ended(const struct operation *operation)
@@ -327,6 +328,35 @@ static void free_operation(struct model *model, struct operation *operation)
     mem_free(operation);
 }
 
+/* Its hash never changes. */
+static err_t apply_key(
+    struct model *model, const struct key_row *row, void **ret, struct errmsg *msg)
+{
+    struct api_key *key = model_key(model, row->id);
+    if (key == NULL) {
+        if (model_key_of_hash(model, row->hash) != NULL) {
+            return err_set(msg, ERR_CORRUPT, "key %s: its hash is there twice", row->id);
+        }
+        key = MEM_NEW(struct api_key);
+        key->row = *row;
+        index_insert(&model->keys, &key->by_id, key->row.id);
+        index_insert(&model->hashes, &key->by_hash, key->row.hash);
+        list_push_back(&model->key_list, &key->in_model);
+    } else {
+        key->row = *row;
+    }
+    *ret = key;
+    return ERR_OK;
+}
+
+static void free_key(struct model *model, struct api_key *key)
+{
+    index_remove(&model->keys, &key->by_id);
+    index_remove(&model->hashes, &key->by_hash);
+    list_remove(&key->in_model);
+    mem_free(key);
+}
+
 err_t model_apply(
     struct model *model,
     enum row_kind kind,
@@ -344,6 +374,7 @@ err_t model_apply(
     case ROW_BRANCH: return apply_branch(model, &row->branch, ret_object, msg);
     case ROW_ENDPOINT: return apply_endpoint(model, &row->endpoint, ret_object, msg);
     case ROW_OPERATION: return apply_operation(model, &row->operation, ret_object, msg);
+    case ROW_KEY: return apply_key(model, &row->key, ret_object, msg);
     case ROW_KIND_COUNT: break;
     }
     ASSERT(false);
@@ -356,6 +387,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
     struct branch *branch = kind == ROW_BRANCH ? model_branch(model, id) : NULL;
     struct endpoint *endpoint = kind == ROW_ENDPOINT ? model_endpoint(model, id) : NULL;
     struct operation *operation = kind == ROW_OPERATION ? model_operation(model, id) : NULL;
+    struct api_key *key = kind == ROW_KEY ? model_key(model, id) : NULL;
+    if (key != NULL) {
+        free_key(model, key);
+    }
     if (project != NULL) {
         free_project(model, project);
     }
@@ -372,6 +407,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
 
 void model_deinit(struct model *model)
 {
+    FOR_EACH_KEY(model, key)
+    {
+        free_key(model, key);
+    }
     FOR_EACH_PROJECT(model, project)
     {
         FOR_EACH_OPERATION(project, operation)
@@ -398,6 +437,8 @@ void model_deinit(struct model *model)
     index_deinit(&model->timelines);
     index_deinit(&model->endpoints);
     index_deinit(&model->operations);
+    index_deinit(&model->keys);
+    index_deinit(&model->hashes);
 }
 
 /* ---- looking things up ---- */
@@ -434,6 +475,16 @@ struct endpoint *model_endpoint(const struct model *model, const char *id)
 struct operation *model_operation(const struct model *model, const char *id)
 {
     FIND(&model->operations, id, struct operation, by_id);
+}
+
+struct api_key *model_key(const struct model *model, const char *id)
+{
+    FIND(&model->keys, id, struct api_key, by_id);
+}
+
+struct api_key *model_key_of_hash(const struct model *model, const char *hash)
+{
+    FIND(&model->hashes, hash, struct api_key, by_hash);
 }
 
 bool branch_is_live(const struct branch *branch)

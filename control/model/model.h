@@ -113,9 +113,21 @@ struct operation {
     struct errmsg failure; /* of the last step that failed; memory only */
 };
 
+struct api_key {
+    struct key_row row;
+    struct index_link by_id, by_hash;
+    struct list_link in_model;
+
+    /* Memory only: used since the row was written, and how many requests it may make now. */
+    wall_us_t used_at;
+    row_text_t used_from;
+    double tokens;
+    mono_ns_t tokens_at;
+};
+
 struct model {
-    struct index projects, tenants, branches, timelines, endpoints, operations;
-    struct list project_list; /* in order of creation */
+    struct index projects, tenants, branches, timelines, endpoints, operations, keys, hashes;
+    struct list project_list, key_list; /* in order of creation */
     uint64_t seq_last;
     struct image_row image; /* id is empty until initdb has run */
 };
@@ -126,7 +138,7 @@ void model_deinit(struct model *model);
 /*
  * Create or update the object of a row; the model keeps its own references. What the row refers to
  * must be there (ERR_CORRUPT otherwise), but for the parent of a branch: see model_link. Returns
- * the object: struct project, branch, endpoint, operation, or NULL for an image.
+ * the object: struct project, branch, endpoint, operation, api_key, or NULL for an image.
  */
 NODISCARD err_t model_apply(
     struct model *model,
@@ -150,6 +162,8 @@ struct branch *model_branch(const struct model *model, const char *id);
 struct branch *model_branch_of_timeline(const struct model *model, const char *timeline_hex);
 struct endpoint *model_endpoint(const struct model *model, const char *id);
 struct operation *model_operation(const struct model *model, const char *id);
+struct api_key *model_key(const struct model *model, const char *id);
+struct api_key *model_key_of_hash(const struct model *model, const char *hash);
 
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
 bool endpoint_is_live(const struct endpoint *endpoint);
@@ -158,6 +172,10 @@ struct branch *project_branch_named(const struct project *project, const char *n
 size_t branch_live_children(const struct branch *branch);
 bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
 
+#define FOR_EACH_KEY(model, item)                                                                  \
+    LIST_FOR_EACH(&(model)->key_list, item##_at)                                                   \
+    for (struct api_key *item = CONTAINER_OF(item##_at, struct api_key, in_model); item != NULL;   \
+         item = NULL)
 #define FOR_EACH_PROJECT(model, item)                                                              \
     LIST_FOR_EACH(&(model)->project_list, item##_at)                                               \
     for (struct project *item = CONTAINER_OF(item##_at, struct project, in_model); item != NULL;   \

@@ -65,6 +65,9 @@ static const struct field operation_fields[] = {OPERATION_FIELDS(FIELD)};
 #define FIELD_OWNER image_row
 static const struct field image_fields[] = {IMAGE_FIELDS(FIELD)};
 #undef FIELD_OWNER
+#define FIELD_OWNER key_row
+static const struct field key_fields[] = {KEY_FIELDS(FIELD)};
+#undef FIELD_OWNER
 
 #define SPEC(kind)                                                                                 \
     {                                                                                              \
@@ -72,7 +75,7 @@ static const struct field image_fields[] = {IMAGE_FIELDS(FIELD)};
     }
 static const struct row_spec specs[ROW_KIND_COUNT] = {
     [ROW_IMAGE] = SPEC(image),       [ROW_PROJECT] = SPEC(project),     [ROW_BRANCH] = SPEC(branch),
-    [ROW_ENDPOINT] = SPEC(endpoint), [ROW_OPERATION] = SPEC(operation),
+    [ROW_ENDPOINT] = SPEC(endpoint), [ROW_OPERATION] = SPEC(operation), [ROW_KEY] = SPEC(key),
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id)

@@ -87,7 +87,8 @@ extern const char *const operation_status_names[];
  * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
- * dropped: {roles: [name], databases: [name]} that a compute still has to make go.
+ * dropped: {roles: [name], databases: [name]} that a compute still has to make go. created_by: the
+ * API key that made it, "" without one.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -114,7 +115,8 @@ extern const char *const operation_status_names[];
     X(nodes, left_safekeepers, NULL)                                                               \
     X(bool, is_ephemeral, NULL)                                                                    \
     X(bool, is_cut_off, NULL)                                                                      \
-    X(doc, dropped, NULL)
+    X(doc, dropped, NULL)                                                                          \
+    X(id, created_by, NULL)
 
 /* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \
@@ -133,7 +135,8 @@ extern const char *const operation_status_names[];
     X(u64, suspend_timeout_seconds, NULL)                                                          \
     X(bool, never_suspends, NULL)                                                                  \
     X(u64, cu_min_milli, NULL)                                                                     \
-    X(u64, cu_max_milli, NULL)
+    X(u64, cu_max_milli, NULL)                                                                     \
+    X(id, created_by, NULL)
 
 #define OPERATION_FIELDS(X)                                                                        \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -142,6 +145,20 @@ extern const char *const operation_status_names[];
     X(choice, action, operation_action_names)                                                      \
     X(choice, status, operation_status_names)                                                      \
     X(long, error, NULL)
+
+/*
+ * An API key: project_id "": of the whole organisation. hash: SHA-256 of the key in hex; the key
+ * itself is nowhere. branches_max, computes_max: of what it made and runs at a time; 0: no limit.
+ */
+#define KEY_FIELDS(X)                                                                              \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(text, name, NULL)                                                                            \
+    X(text, hash, NULL)                                                                            \
+    X(bool, is_read_only, NULL)                                                                    \
+    X(u64, branches_max, NULL)                                                                     \
+    X(u64, computes_max, NULL)                                                                     \
+    X(time, last_used_at, NULL)                                                                    \
+    X(text, last_used_from, NULL)
 
 /* What initdb made once for a Postgres version: every root starts from it. */
 #define IMAGE_FIELDS(X)                                                                            \
@@ -170,9 +187,20 @@ struct operation_row {
 struct image_row {
     IMAGE_FIELDS(ROW_MEMBER)
 };
+struct key_row {
+    KEY_FIELDS(ROW_MEMBER)
+};
 
 /* In the order in which they refer to each other: the earlier is loaded first. */
-enum row_kind { ROW_IMAGE, ROW_PROJECT, ROW_BRANCH, ROW_ENDPOINT, ROW_OPERATION, ROW_KIND_COUNT };
+enum row_kind {
+    ROW_IMAGE,
+    ROW_PROJECT,
+    ROW_BRANCH,
+    ROW_ENDPOINT,
+    ROW_OPERATION,
+    ROW_KEY,
+    ROW_KIND_COUNT
+};
 
 union any_row {
     struct row_head head;
@@ -181,6 +209,7 @@ union any_row {
     struct endpoint_row endpoint;
     struct operation_row operation;
     struct image_row image;
+    struct key_row key;
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id);

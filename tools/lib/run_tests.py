@@ -2,7 +2,7 @@
 """Run test suites and add them up: `run_tests.py --build DIR SUITE...`.
 
 Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
-program; Python suites (redo, planted, e2e, postgres, powerloss, chaos, those with -full) print one line a test, `ok NAME` or
+program; Python suites (redo, planted, e2e, api, postgres, powerloss, chaos, those with -full) print one line a test, `ok NAME` or
 `FAILED NAME`; one that cannot run here says `LEFT OUT` and why.
 The last line is `N passed, N failed`; the exit code is 1 when anything failed.
 """
@@ -100,6 +100,7 @@ def main():
                    [sys.executable, "tests/fuzz/plants.py", "--build", str(args.build)]],
         "getpage-full": [[*getpage_twin, "--full"]],
         "e2e": [[sys.executable, "tests/e2e/run.py", "--build", str(args.build)]],
+        "api": [[sys.executable, "tests/api/run.py", "--build", str(args.build)]],
         "postgres": [[sys.executable, "tests/postgres/run.py", "--build", str(args.build)]],
         "postgres-full": [[sys.executable, "tests/postgres/run.py", "--full", "--build", str(args.build)]],
         "powerloss": [[sys.executable, "tests/powerloss/suite.py", "--build", str(args.build)]],

@@ -25,6 +25,7 @@ PACKAGES_MODELS=(spin) # what only the suite `models` needs
 PACKAGES_SUITES=(libperl-dev python3-dev tcl-dev)
 # What only the suites `store` and `e2e` need: Swift, as the S3 server that the tests start (a library, no service).
 PACKAGES_STORE=(python3-swift openssl)
+PACKAGES_API=(nodejs npm) # what only the suite `api` needs
 
 say() { printf '%s\n' "== $*"; }
 die() { printf '%s\n' "$*" >&2; exit 1; }

@@ -1,0 +1,326 @@
+/*
+ * schema.c - the schema of a branch as SQL, now or at an LSN or time, and the difference of two.
+ *
+ * A read-write compute of the branch answers if one is wanted anyway, or is started if there is
+ * one and nothing else is asked for; an earlier moment is shown by a read_only compute that is made
+ * for the question, with a lease, so that it goes also when we die before we delete it.
+ * States of one reading: COMPUTE (the wish is made durable), WAIT (until it runs), DUMP (the agent
+ * reads it), then the compute made for it is deleted. A comparison is two readings, one after the
+ * other.
+ */
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "control/api/api_private.h"
+#include "control/api/text_diff.h"
+
+#define WAIT_MAX_MS   50000 /* clients give up after a minute */
+#define LOOK_EVERY_MS 10
+#define DUMP_TIME_MS  45000
+#define LEASE_S       180
+
+struct moment {
+    row_id_t branch_id;
+    const char *lsn, *timestamp; /* of the request: NULL, or one of both */
+};
+
+struct schema {
+    struct api *api;
+    struct http_request *request;
+    row_text_t database;
+    struct moment moments[2];
+    size_t count, done;
+    struct buf sql[2];
+    mono_ns_t deadline;
+
+    /* Of the reading under way. */
+    row_id_t endpoint_id;
+    bool is_ours; /* a compute that was made for it */
+    struct doc *wish;
+    struct mutation_then then;
+    struct timer timer;
+    struct node_call call;
+};
+
+static void begin_reading(struct schema *schema);
+
+static void schema_free(struct schema *schema)
+{
+    for (size_t i = 0; i < schema->count; i++) {
+        buf_deinit(&schema->sql[i]);
+    }
+    doc_unref(schema->wish);
+    mem_free(schema);
+}
+
+/* ---- the compute that was made for a reading goes ---- */
+
+struct farewell {
+    struct mutation_then then;
+};
+
+static void on_gone(struct mutation_then *then, err_t result, const struct errmsg *msg)
+{
+    err_ignore(result, "its lease ends it");
+    (void)msg;
+    mem_free(CONTAINER_OF(then, struct farewell, then));
+}
+
+static void drop_compute(struct schema *schema)
+{
+    if (schema->is_ours) {
+        struct farewell *farewell = MEM_NEW(struct farewell);
+        farewell->then.done = on_gone;
+        schema->is_ours = false;
+        read_only_end(
+            schema->api, schema->request, http_request_param(schema->request, "project"),
+            schema->endpoint_id, &farewell->then);
+    }
+}
+
+static void fail(struct schema *schema, unsigned status, const char *code, const char *message)
+{
+    drop_compute(schema);
+    http_respond_problem(schema->request, status, code, message);
+    schema_free(schema);
+}
+
+/* ---- the answer ---- */
+
+static void name_moment(const struct moment *moment, char *to, size_t size)
+{
+    const char *at = moment->lsn != NULL ? moment->lsn : moment->timestamp;
+    snprintf(to, size, "%s%s%s", moment->branch_id, at == NULL ? "" : "@", at == NULL ? "" : at);
+}
+
+static void answer(struct schema *schema)
+{
+    if (schema->count == 1) {
+        http_respond_json(
+            schema->request, 200, doc_set_str(doc_object(), "sql", buf_cstr(&schema->sql[0])));
+    } else {
+        struct buf diff = {0};
+        char base[ROW_ID_SIZE + 80], own[ROW_ID_SIZE + 80];
+        name_moment(&schema->moments[1], base, sizeof base);
+        name_moment(&schema->moments[0], own, sizeof own);
+        text_diff(buf_cstr(&schema->sql[1]), buf_cstr(&schema->sql[0]), base, own, &diff);
+        http_respond_json(schema->request, 200, doc_set_str(doc_object(), "diff", buf_cstr(&diff)));
+        buf_deinit(&diff);
+    }
+    schema_free(schema);
+}
+
+/* ---- DUMP ---- */
+
+static void on_dump(struct node_call *call)
+{
+    struct schema *schema = CONTAINER_OF(call, struct schema, call);
+    const char *sql = call->status == 200 ? doc_value_str(doc_get(call->body, "sql")) : NULL;
+    if (sql == NULL) {
+        bool absent = call->status == 404;
+        fail(
+            schema, absent ? 404 : 503, absent ? "DATABASE_NOT_FOUND" : "SCHEMA_NOT_READ",
+            call->status == 200 ? "the answer of the compute's host has no SQL" : call->msg.text);
+        return;
+    }
+    buf_append(&schema->sql[schema->done], sql, strlen(sql));
+    drop_compute(schema);
+    schema->done++;
+    if (schema->done == schema->count) {
+        answer(schema);
+    } else {
+        begin_reading(schema);
+    }
+}
+
+static void dump(struct schema *schema, const struct endpoint *endpoint)
+{
+    char path[128];
+    struct node *agent = nodes_find(schema->api->nodes, NODE_AGENT, endpoint->row.agent);
+    if (agent == NULL) {
+        fail(schema, 503, "COMPUTE_NOT_READY", "the compute's host is not among `agents`");
+        return;
+    }
+    schema->call.done = on_dump;
+    (void)snprintf(path, sizeof path, "/v1/computes/%s/schema", endpoint->row.id);
+    node_call_start(
+        &schema->call, agent, "POST", path, doc_set_str(doc_object(), "database", schema->database),
+        DUMP_TIME_MS);
+}
+
+/* ---- WAIT ---- */
+
+static void look(struct schema *schema)
+{
+    const struct endpoint *endpoint = model_endpoint(schema->api->model, schema->endpoint_id);
+    if (endpoint == NULL || !endpoint_is_live(endpoint)) {
+        fail(schema, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted meanwhile");
+    } else if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
+        fail(schema, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended meanwhile");
+    } else if (endpoint->seen == COMPUTE_RUNNING) {
+        dump(schema, endpoint);
+    } else if (clock_mono() >= schema->deadline) {
+        fail(
+            schema, 503, "COMPUTE_NOT_READY",
+            endpoint->seen_error[0] != '\0' ? endpoint->seen_error
+                                            : "the compute did not come up in time");
+    } else {
+        timer_start(schema->api->loop, &schema->timer, LOOK_EVERY_MS);
+    }
+}
+
+static void on_look(struct timer *timer)
+{
+    look(CONTAINER_OF(timer, struct schema, timer));
+}
+
+/* ---- COMPUTE ---- */
+
+static void on_compute(struct mutation_then *then, err_t result, const struct errmsg *msg)
+{
+    struct schema *schema = CONTAINER_OF(then, struct schema, then);
+    if (result != ERR_OK) {
+        schema->is_ours = false;
+        unsigned status = then->status != 0 ? then->status : http_status_of(result);
+        fail(schema, status, then->code != NULL ? then->code : err_code(result), msg->text);
+        return;
+    }
+    memcpy(schema->endpoint_id, then->endpoint_id, sizeof schema->endpoint_id);
+    look(schema);
+}
+
+static const struct endpoint *writer_of(const struct branch *branch)
+{
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            return endpoint;
+        }
+    }
+    return NULL;
+}
+
+static void begin_reading(struct schema *schema)
+{
+    const struct moment *moment = &schema->moments[schema->done];
+    const char *project_id = http_request_param(schema->request, "project");
+    struct branch *branch = NULL;
+    struct errmsg msg = {0};
+    if (find_branch(schema->api, project_id, moment->branch_id, &branch, &msg) != ERR_OK) {
+        fail(schema, 404, "BRANCH_NOT_FOUND", msg.text);
+        return;
+    }
+    const struct endpoint *writer = writer_of(branch);
+    schema->then = (struct mutation_then){.done = on_compute};
+    if (moment->lsn == NULL && moment->timestamp == NULL && writer != NULL) {
+        memcpy(schema->then.endpoint_id, writer->row.id, sizeof schema->then.endpoint_id);
+        if (writer->row.wanted == ENDPOINT_ACTIVE) {
+            on_compute(&schema->then, ERR_OK, NULL);
+        } else if (
+            endpoint_want_active(schema->api, schema->request, writer, &schema->then) != ERR_OK) {
+            schema_free(schema); /* answered */
+        }
+        return;
+    }
+    struct doc *wish = doc_set_str(doc_object(), "branch_id", moment->branch_id);
+    doc_set_str(wish, "type", "read_only");
+    doc_set_int(wish, "lease_seconds", LEASE_S);
+    if (moment->lsn != NULL) {
+        doc_set_str(wish, "lsn", moment->lsn);
+    } else if (moment->timestamp != NULL) {
+        doc_set_str(wish, "timestamp", moment->timestamp);
+    }
+    doc_unref(schema->wish);
+    schema->wish = doc_set(doc_object(), "endpoint", wish);
+    schema->is_ours = true;
+    if (!read_only_begin(schema->api, schema->request, project_id, schema->wish, &schema->then)) {
+        schema_free(schema); /* answered */
+    }
+}
+
+/* ---- the requests ---- */
+
+/* The first database, unless the request names one. */
+static const char *database_of(struct http_request *request, const struct branch *branch)
+{
+    const char *name = http_request_query(request, "db_name");
+    const struct doc *first = doc_at(branch->row.databases, 0);
+    return name != NULL ? name : doc_value_str(doc_get(first, "name"));
+}
+
+static struct schema *start(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    const struct branch *branch = request_branch(api, request);
+    if (branch == NULL) {
+        return NULL;
+    }
+    const char *database = database_of(request, branch);
+    if (database == NULL || find_named(branch->row.databases, database) == NULL) {
+        http_respond_problem(
+            request, 404, "DATABASE_NOT_FOUND", "db_name: the branch has no such database");
+        return NULL;
+    }
+    struct schema *schema = MEM_NEW(struct schema);
+    schema->api = api;
+    schema->request = request;
+    (void)snprintf(schema->database, sizeof schema->database, "%s", database);
+    schema->deadline = clock_mono() + WAIT_MAX_MS * NS_PER_MS;
+    schema->timer.on_fire = on_look;
+    schema->count = 1;
+    memcpy(schema->moments[0].branch_id, branch->row.id, sizeof(row_id_t));
+    schema->moments[0].lsn = http_request_query(request, "lsn");
+    schema->moments[0].timestamp = http_request_query(request, "timestamp");
+    return schema;
+}
+
+static void get_schema(struct http_context *context, struct http_request *request)
+{
+    const char *format = http_request_query(request, "format");
+    if (format != NULL && strcmp(format, "sql") != 0) {
+        http_respond_problem(
+            request, 501, "NOT_SUPPORTED", "format: only sql is supported, json is not yet");
+        return;
+    }
+    struct schema *schema = start(context, request);
+    if (schema != NULL) {
+        begin_reading(schema);
+    }
+}
+
+/* Against base_branch_id, or the parent. */
+static void compare_schema(struct http_context *context, struct http_request *request)
+{
+    struct schema *schema = start(context, request);
+    if (schema == NULL) {
+        return;
+    }
+    const struct branch *branch = model_branch(schema->api->model, schema->moments[0].branch_id);
+    const char *base = http_request_query(request, "base_branch_id");
+    if (base == NULL) {
+        base = branch->row.parent_id;
+    }
+    if (base[0] == '\0' || strlen(base) >= sizeof(row_id_t)) {
+        fail(
+            schema, 400, "BAD_REQUEST",
+            "base_branch_id: expected the id of a branch, since this one has no parent");
+        return;
+    }
+    snprintf(schema->moments[1].branch_id, sizeof(row_id_t), "%s", base);
+    schema->moments[1].lsn = http_request_query(request, "base_lsn");
+    schema->moments[1].timestamp = http_request_query(request, "base_timestamp");
+    schema->count = 2;
+    begin_reading(schema);
+}
+
+#define B "/api/v2/projects/{project}/branches/{branch}"
+const struct http_route schema_routes[] = {
+    ROUTE("GET", B "/schema", get_schema, "as SQL; db_name, lsn or timestamp"),
+    ROUTE(
+        "GET",
+        B "/compare_schema",
+        compare_schema,
+        "unified diff; db_name, base_branch_id, lsn or timestamp, base_lsn or base_timestamp"),
+};
+const size_t schema_route_count = ARRAY_LEN(schema_routes);

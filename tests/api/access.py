@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Who may call which route: every route that control lists, by every kind of caller, cell by cell.
+
+Control runs alone, its nodes are addresses where nobody listens: nothing here needs them. What is expected stands in
+access.txt, one line a route with its class; a route without a line, or a line without a route, is a failure. Requests
+name branches, endpoints and the like that do not exist, so that one that is let in changes nothing.
+Also: keys are kept as hashes only, quotas, throttling, the record of changes, and that no secret gets into a file.
+Prints `ok NAME` or `FAILED NAME`.
+"""
+import argparse
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+OWNER = "owner-secret-of-the-test"
+NODES = ["--safekeepers=1@127.0.0.1:1/2,2@127.0.0.1:3/4,3@127.0.0.1:5/6", "--pageservers=1@127.0.0.1:7/8",
+         "--agents=1@127.0.0.1:9"]
+
+# What each class means for each caller. "in": let in, whatever the handler says then.
+CALLERS = ["nobody", "garbage", "no key", "revoked", "owner", "organisation", "organisation reads", "project",
+           "project reads", "other project"]
+OPEN = dict.fromkeys(CALLERS, "in")
+KEYS_IN = {"nobody": 401, "garbage": 401, "no key": 401, "revoked": 401, "owner": "in"}
+CLASSES = {
+    "open": OPEN,
+    "owner": {**KEYS_IN, **dict.fromkeys(CALLERS[5:], 403)},
+    "any": {**KEYS_IN, **dict.fromkeys(CALLERS[5:], "in")},
+    "organisation": {**KEYS_IN, "organisation": "in", "organisation reads": "reads", "project": 403,
+                     "project reads": 403, "other project": 403},
+    "project": {**KEYS_IN, "organisation": "in", "organisation reads": "reads", "project": "in",
+                "project reads": "reads", "other project": 404},
+}
+SECRET = ("/reveal_password", "/connection_uri") # reading it is no mere reading
+
+
+class Control:
+    def __init__(self, build, folder, *settings):
+        self.folder = pathlib.Path(folder)
+        self.log = open(self.folder / "log", "a")
+        self.process = subprocess.Popen(
+            [str(pathlib.Path(build) / "control/control"), f"--data_dir={folder}", "--http_port=0",
+             f"--http_token={OWNER}", "--faults", *NODES, *settings], stdout=self.log, stderr=self.log)
+        ports = self.folder / "ports.json"
+        deadline = time.monotonic() + 60
+        self.url = None
+        while self.url is None:
+            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline, "control does not start"
+            if ports.exists() and str(self.process.pid) in ports.read_text():
+                self.url = f"http://127.0.0.1:{json.loads(ports.read_text())['http_port']}"
+            else:
+                time.sleep(0.02)
+
+    def call(self, method, path, body=None, token=OWNER, headers=()):
+        request = urllib.request.Request(
+            self.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {}),
+                     **dict(headers)})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=30) as answer:
+                return answer.status, json_or_text(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json_or_text(error.read())
+
+    def ok(self, method, path, body=None, **options):
+        status, answer = self.call(method, path, body, **options)
+        assert 200 <= status < 300, (method, path, status, answer)
+        return answer
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.log.close()
+
+
+def json_or_text(content):
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")
+
+
+def table():
+    rows = {}
+    for line in (HERE / "access.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, method, path = line.split()
+            rows[method, path] = name
+    return rows
+
+
+def filled(path, project):
+    return re.sub(r"\{[a-z_]+\}", "no-such-1", path.replace("{project}", project))
+
+
+def outcome(control, method, path, token):
+    # A body that no handler accepts: what is let in is refused later, for what it says.
+    status, answer = control.call(method, path, {"project": 7, "key_name": 7, "endpoint": 7, "role": 7, "branch": 7,
+                                                 "database": 7, "source_branch_id": 7, "name": 7},
+                                  token=token)
+    if status in (401, 403):
+        return status
+    hidden = isinstance(answer, dict) and answer.get("code") == "PROJECT_NOT_FOUND"
+    return 404 if status == 404 and hidden else "in"
+
+
+class Test:
+    def __init__(self, control):
+        self.control = control
+        project = [control.ok("POST", "/api/v2/projects", {"project": {"name": n}}) for n in ("own", "other")]
+        self.own, self.other = (p["project"]["id"] for p in project)
+        self.branch = project[0]["branch"]["id"]
+        revoked = self.key("revoked")
+        self.control.ok("DELETE", f"/api/v2/api_keys/{revoked['id']}")
+        self.tokens = {
+            "nobody": None, "garbage": "\x7f\u00e9 x", "no key": "ab_" + "0" * 64, "revoked": revoked["key"],
+            "owner": OWNER, "organisation": self.key("o")["key"],
+            "organisation reads": self.key("or", read_only=True)["key"],
+            "project": self.key("p", project_id=self.own)["key"],
+            "project reads": self.key("pr", project_id=self.own, read_only=True)["key"],
+            "other project": self.key("op", project_id=self.other)["key"]}
+
+    def key(self, name, **options):
+        return self.control.ok("POST", "/api/v2/api_keys", {"key_name": name, **options})
+
+    def routes(self):
+        return [(r["method"], r["path"]) for r in self.control.ok("GET", "/")["routes"]]
+
+    def test_every_route_has_a_row(self):
+        rows, routes = table(), set(self.routes())
+        assert routes - set(rows) == set(), f"not in access.txt: {sorted(routes - set(rows))}"
+        assert set(rows) - routes == set(), f"no routes any more: {sorted(set(rows) - routes)}"
+
+    def test_every_cell(self):
+        wrong, cells = [], 0
+        for (method, path), name in sorted(table().items(), key=lambda row: row[0][1]):
+            for caller in CALLERS:
+                want = CLASSES[name][caller]
+                if (method, path) == ("DELETE", "/api/v2/projects/{project}") and want == "in":
+                    continue # needs no body: it would go. See test_what_a_project_key_sees
+                if want == "reads":
+                    want = "in" if method == "GET" and not path.endswith(SECRET) else 403
+                got = outcome(self.control, method, filled(path, self.own), self.tokens[caller])
+                cells += 1
+                if got != want:
+                    wrong.append(f"{method} {path} by {caller}: {got}, expected {want}")
+        print(f"   {cells} cells")
+        assert cells > 500 and not wrong, "\n".join(wrong)
+
+    def test_a_token_elsewhere_counts_for_nothing(self):
+        token = self.tokens["organisation"]
+        for path, headers in ((f"/api/v2/users/me?token={token}&access_token={token}", {}),
+                              ("/api/v2/users/me", {"Cookie": f"zenith={token}"}),
+                              ("/api/v2/users/me", {"Authorization": token}),
+                              ("/api/v2/users/me", {"Authorization": f"Basic {token}"})):
+            assert self.control.call("GET", path, token=None, headers=headers)[0] == 401, (path, headers)
+
+    def test_what_a_project_key_sees(self):
+        listed = self.control.ok("GET", "/api/v2/projects", token=self.tokens["project"])["projects"]
+        assert [p["id"] for p in listed] == [self.own], listed
+        listed = self.control.ok("GET", "/api/v2/projects?limit=400", token=self.tokens["organisation"])["projects"]
+        assert {self.own, self.other} <= {p["id"] for p in listed}, listed
+        path = f"/api/v2/projects/{self.own}/branches/{self.branch}/roles/app/reveal_password"
+        assert self.control.ok("GET", path, token=self.tokens["project"])["password"]
+        short = self.control.ok("POST", "/api/v2/projects", {"project": {}}, token=self.tokens["organisation"])
+        token = self.key("of a short one", project_id=short["project"]["id"])["key"]
+        self.control.ok("DELETE", f"/api/v2/projects/{short['project']['id']}", token=token)
+
+    def test_quotas(self):
+        token = self.key("quota", project_id=self.own, branches_max=2, computes_max=1)["key"]
+        status, answer = self.control.call("POST", "/api/v2/projects", {"project": {}}, token=token)
+        assert status == 403, answer
+        token = self.key("quota of all", branches_max=1)["key"]
+        self.control.ok("POST", "/api/v2/projects", {"project": {"name": "one"}}, token=token)
+        status, answer = self.control.call("POST", "/api/v2/projects", {"project": {"name": "two"}}, token=token)
+        assert (status, answer["code"]) == (422, "BRANCHES_LIMIT_EXCEEDED"), answer
+        token = self.key("quota of computes", computes_max=1)["key"]
+        made = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "three"}}, token=token)
+        status, answer = self.control.call("POST", "/api/v2/projects", {"project": {"name": "four"}}, token=token)
+        assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), answer
+        endpoint = f"/api/v2/projects/{made['project']['id']}/endpoints/{made['endpoints'][0]['id']}"
+        self.control.ok("POST", endpoint + "/suspend", token=token)
+        second = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "four"}}, token=token)
+        assert second["endpoints"], second
+        status, answer = self.control.call("POST", endpoint + "/start", token=OWNER) # also for others
+        assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), answer
+
+    def test_no_secret_is_in_any_file(self):
+        secrets = [t for n, t in self.tokens.items() if t and n not in ("garbage", "no key")]
+        self.control.call("GET", "/api/v2/users/me", headers={"Cookie": f"zenith={secrets[0]}"})
+        for path in self.control.folder.rglob("*"):
+            content = path.read_bytes() if path.is_file() else b""
+            for secret in secrets:
+                assert secret.encode() not in content, f"{path} has a key"
+
+    def test_changes_are_recorded(self):
+        key = self.key("auditor")
+        path = f"/api/v2/projects/{self.own}"
+        self.control.ok("PATCH", path, {"project": {"name": "audited"}}, token=key["key"])
+        self.control.call("DELETE", "/api/v2/projects/no-such-1", token=self.tokens["project reads"])
+        lines = [json.loads(line) for line in (self.control.folder / "audit.log").read_text().splitlines()]
+        change = next(line for line in lines if line["method"] == "PATCH" and line["actor"] == f"key {key['id']}")
+        assert change["path"] == path and change["status"] == 200 and change["address"] == "127.0.0.1", change
+        assert lines[-1]["status"] == 404 and lines[-1]["method"] == "DELETE", lines[-1]
+        used = next(k for k in self.control.ok("GET", "/api/v2/api_keys") if k["id"] == key["id"])
+        assert used["last_used_from_addr"] == "127.0.0.1" and used["last_used_at"], used
+
+
+def test_keys_live_on_and_are_throttled(build):
+    with tempfile.TemporaryDirectory(prefix="anabranch-access-") as folder:
+        control = Control(build, folder)
+        try:
+            key = control.ok("POST", "/api/v2/api_keys", {"key_name": "lives on"})["key"]
+            dead = control.ok("POST", "/api/v2/api_keys", {"key_name": "does not"})
+            control.ok("DELETE", f"/api/v2/api_keys/{dead['id']}")
+        finally:
+            control.stop()
+        (control.folder / "ports.json").unlink(missing_ok=True)
+        control = Control(build, folder, "--key_requests_per_s=1")
+        try:
+            assert control.call("GET", "/api/v2/users/me", token=dead["key"])[0] == 401
+            statuses = [control.call("GET", "/api/v2/users/me", token=key)[0] for _ in range(40)]
+            assert statuses[:4] == [200] * 4 and 429 in statuses, statuses
+            assert control.call("GET", "/api/v2/users/me")[0] == 200 # the owner is not held up
+        finally:
+            control.stop()
+
+
+def run_all(build):
+    """(name, function) of each; they share one control."""
+    with tempfile.TemporaryDirectory(prefix="anabranch-access-") as folder:
+        control = Control(build, folder, "--key_requests_per_s=0")
+        try:
+            test = Test(control)
+            for name in [n for n in dir(test) if n.startswith("test_")]:
+                yield f"access: {name[5:].replace('_', ' ')}", getattr(test, name)
+        finally:
+            control.stop()
+    yield "access: keys live on and are throttled", lambda: test_keys_live_on_and_are_throttled(build)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", default=str(ROOT / "build"))
+    args = parser.parse_args()
+    for name, function in run_all(args.build):
+        try:
+            function()
+            print(f"ok {name}", flush=True)
+        except Exception: # noqa: BLE001 - any failure is a failed test
+            print(f"FAILED {name}")
+            traceback.print_exc(file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
