@@ -24,7 +24,7 @@ struct keeper {
     bool refuses_feeds; /* with ERR_RANGE */
     bool is_silent;     /* accepts feeds, sends nothing */
     /* what it heard */
-    unsigned connects, watches, unwatches, feeds, stops;
+    unsigned connects, watches, unwatches, feeds, stops, windows;
     uint64_t last_key, known_key;
     lsn_t begin_lsn, window_lsn, sent_lsn;
     lsn_t remote_lsn;
@@ -146,6 +146,7 @@ static void on_frame(struct link_user *user, const struct frame *frame)
     case FRAME_FEED_WINDOW:
         ck_assert_int_eq(feed_window_decode(&window, &in), ERR_OK);
         keeper->window_lsn = window.end_lsn;
+        keeper->windows++;
         if (keeper->begin_lsn != LSN_NONE) {
             send_wal(keeper);
         }
@@ -496,6 +497,41 @@ START_TEST(test_the_one_that_reports_most_is_streamed_from)
 }
 END_TEST
 
+static bool is_hurried(void)
+{
+    return keepers[1].windows == 2;
+}
+
+static bool wal_has_come(void)
+{
+    return wal_ingest_next_lsn(ingest) == START_LSN + 800;
+}
+
+static bool is_hurried_again(void)
+{
+    return keepers[1].windows == 3;
+}
+
+START_TEST(test_a_reader_that_waits_hurries_the_safekeeper_once_until_wal_comes)
+{
+    begin_with_wal(8, 800);
+    begin_receiver(60000);
+    run_until(second_streams);
+    ck_assert_uint_eq(keepers[1].windows, 1);
+    wal_receiver_hurry(receiver);
+    wal_receiver_hurry(receiver);
+    run_until(is_hurried);
+    ck_assert_uint_eq(keepers[1].window_lsn, START_LSN + QUEUE_BYTES); /* what it was */
+    keepers[1].is_silent = false;
+    send_wal(&keepers[1]);
+    run_until(wal_has_come);
+    ck_assert_uint_eq(keepers[1].windows, 2);
+    wal_receiver_hurry(receiver);
+    run_until(is_hurried_again);
+    end_receiver();
+}
+END_TEST
+
 START_TEST(test_who_refuses_is_left_for_another_one)
 {
     keepers[1].refuses_feeds = true;
@@ -563,6 +599,7 @@ UNIT_MAIN(
     test_after_a_lost_connection_everything_is_watched_again,
     test_positions_go_to_all_members,
     test_the_one_that_reports_most_is_streamed_from,
+    test_a_reader_that_waits_hurries_the_safekeeper_once_until_wal_comes,
     test_who_refuses_is_left_for_another_one,
     test_who_is_lost_is_left_at_once,
     test_who_stays_behind_is_left,
