@@ -99,11 +99,11 @@ def test_deadline_ends_the_attempts(bench):
 def test_no_attempt_begins_in_the_last_millisecond(bench):
     """The attempt has all the time there is: what ends it leaves nothing for another one."""
     count = 60
-    bench.proxy.add(lambda exchange: exchange.wait_for_hangup(), "HEAD", times=count)
+    bench.proxy.add(lambda exchange: exchange.wait_for_hangup(), "HEAD")
     url = bench.url(bench.proxy.endpoint, deadline_ms="40", backoff_ms="1", attempts_max="100")
     for _ in range(count):
         bench.run("head", "a", url=url).must("ERR_TIMEOUT")
-    assert len(bench.proxy.seen) == count
+    assert len(bench.proxy.seen) <= count # less on a machine so busy that the time is over before the request
 
 
 def test_redirect_is_refused(bench):
