@@ -51,6 +51,7 @@ MUTANTS = {
     60: (400000, "terms in which nothing was written push others out of the history"),
     61: (500, "a log under repair is cut although it follows the very term of its leader"),
     62: (500, "a log is said to follow the term that was promised"),
+    63: (20000, "a vote does not count when its log ends before all that its history remembers"),
     # 30 and 31 again, elsewhere.
     130: (500, "the generation of appends is not checked"),
     131: (5000, "a change ends before the new set has the promises of the old one"),

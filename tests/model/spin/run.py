@@ -18,11 +18,15 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# name: (model, macros, macros with --long, depth)
+# name: (model, macros, macros with --long, depth); no macros: only with --long
 RUNS = {
     "consensus-votes": ("consensus.pml", "SAME_TERMS TERMS=1 RECORDS=1", "SAME_TERMS TERMS=1 RECORDS=1", 300_000),
     "consensus-logs": ("consensus.pml", "TERMS=2 RECORDS=1", "TERMS=2 RECORDS=1", 300_000),
     "consensus-live": ("consensus.pml", "LIVE TERMS=2 RECORDS=2", "LIVE TERMS=2 RECORDS=2", 300_000),
+    "membership-votes": ("membership.pml", "SAME_TERM RECORDS=0 WIPES=1", "SAME_TERM RECORDS=0 WIPES=1", 100_000),
+    "membership-logs": ("membership.pml", "NODES=2 SECOND=2", "NODES=3 SECOND=7", 100_000),
+    "membership-return": ("membership.pml", None,
+                          "NODES=2 FIRST=3 SECOND=1 THIRD=2 GENERATIONS=5 WIPES=1", 100_000),
     "remote": ("remote.pml", "SEQS=2", "SEQS=3", 100_000),
     "history-reader": ("history.pml", "READER", "READER LSNS=4", 100_000),
     "history-branch": ("history.pml", "BRANCH", "BRANCH LSNS=4", 100_000),
@@ -46,6 +50,22 @@ MUTANTS = {
     },
     "consensus-live": {
         "NEVER_ANSWERED": "an append is not answered when it is on disk",
+    },
+    "membership-votes": {
+        "ANY_VOTE": "30: the generation of votes is not checked",
+        "NO_PROMISE": "131: a change ends before the new set has the promises of the old one",
+        "ANY_ANSWER": "230: a change ends by answers under another generation",
+        "CREATE_AGAIN": "control creates the timeline again on a member that lost its disk",
+    },
+    "membership-logs": {
+        "OLD_SET_ONLY": "29: a joint membership counts the old set only",
+        "NO_COPY": "31: a change ends before the new set has the log of the old one",
+        "ANY_APPEND": "130: the generation of appends and acknowledgements is not checked",
+        "OLD_UNASKED": "a change ends before a majority of the old set has answered",
+        "NEVER_BY_NEW_SET": "no mistake: the search gets to a record that the new set commits",
+    },
+    "membership-return": {
+        "KEEP_ACKS": "32: a member keeps what it had acknowledged under the membership before",
     },
     "remote": {
         "FORGET_UNCONFIRMED": "33: safekeepers forget WAL before control has confirmed the generation",
@@ -104,8 +124,10 @@ def main():
     args = parser.parse_args()
     cases = []
     for name, (model, short, long, depth) in RUNS.items():
+        if short is None and not args.long:
+            continue
         cases.append((name, model, long if args.long else short, depth, None))
-        cases += [(f"{name}/{macro}", model, f"{short} {macro}", depth, what)
+        cases += [(f"{name}/{macro}", model, f"{short or long} {macro}", depth, what)
                   for macro, what in MUTANTS[name].items()]
     cases = [case for case in cases if not args.names or any(case[0].startswith(name) for name in args.names)]
     if args.list:
