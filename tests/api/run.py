@@ -151,6 +151,44 @@ def check_all_answers(folder, recorder):
     assert not differences, "\n" + "\n".join(differences)
 
 
+def check_branch_up_and_down(cluster, psql_env):
+    """A branch for a pull request, as CI makes it: with a key of its own, again and again."""
+    project = cluster.create_project("pull-requests")
+    key = cluster.api("POST", "/api_keys", {"key_name": "ci", "project_id": project.id, "branches_max": 2})
+    only = ("--project", project.id, "--api-key", key["key"])
+    name = "feature/x-1 #7"
+
+    def up(*args):
+        said = cluster.cli("branch", "up", *args, *only, "-o", "env").stdout
+        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+    first = up(name, "--from", "main", "--ttl", "3d", "--wait")
+    neonctl.check_psql(first["DATABASE_URL"], psql_env, "CREATE TABLE of_the_request (i int)", None)
+    before = project.api("GET", f"/branches/{first['ANABRANCH_BRANCH_ID']}")["branch"]
+    endpoint = project.api("GET", f"/branches/{before['id']}/endpoints")["endpoints"][0]["id"]
+    project.wait_operations(project.api("POST", f"/endpoints/{endpoint}/suspend"))
+    assert up(name, "--ttl", "4d") == first # the same branch, its compute runs again, and it lives on
+    after = project.api("GET", f"/branches/{before['id']}")["branch"]
+    assert after["name"] == name and after["expires_at"] > before["expires_at"], (before, after)
+    assert project.api("GET", f"/endpoints/{endpoint}")["endpoint"]["current_state"] == "active"
+    neonctl.check_psql(first["DATABASE_URL"], psql_env, "SELECT count(*) FROM of_the_request", "0")
+    up("second")
+    said = cluster.cli("branch", "up", "third", *only, check=False)
+    assert said.returncode == 1 and "its limit" in said.stdout, said.stdout
+    for branch in (name, "second"):
+        assert "deleted branch" in cluster.cli("branch", "down", branch, *only).stdout
+        assert "there is no branch" in cluster.cli("branch", "down", branch, *only).stdout
+    for refused, why in ((("up", "main"), "default branch"), (("down", "main"), "default branch"),
+                         (("up", "x", "--ttl", "soon"), "--ttl"), (("up",), "say which"),
+                         (("up", "x", "--from", "no-such"), "no branch")):
+        said = cluster.cli("branch", *refused, *only, check=False)
+        assert said.returncode != 0 and why in said.stdout, (refused, said.stdout)
+    assert [b["name"] for b in project.branches()] == ["main"]
+    said = cluster.cli("endpoints", "create", "--read-only", "--project", project.id, check=False).stdout
+    assert "not supported yet" in said, said # without --lsn; the flag itself is known
+    project.delete()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
@@ -174,6 +212,8 @@ def main():
                  for v in (2, 5) if results.wants(f"neonctl-{v}")]
         lists += [threading.Thread(target=run_script, args=(results, name, node, folder, recorder.url, psql_env))
                   for name in ("api-client", "sdk") if results.wants(name)]
+        if results.wants("branch-up"):
+            results.step("branch-up and down", lambda: check_branch_up_and_down(cluster, psql_env))
         for thread in lists:
             thread.start()
         for thread in lists:

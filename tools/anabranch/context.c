@@ -39,8 +39,14 @@ err_t context_init(struct context *context, struct args *args, struct errmsg *ms
     const char *output = args_flag(args, "output");
     const char *key = args_flag(args, "api-key");
     *context = (struct context){.args = args};
-    if (output != NULL && strcmp(output, "json") != 0 && strcmp(output, "table") != 0) {
-        return err_set(msg, ERR_INVALID, "-o %s: expected json or table", output);
+    const char *words[2] = {args_word(args, 0), args_word(args, 1)};
+    bool has_env = words[0] != NULL && words[1] != NULL && strcmp(words[1], "up") == 0 &&
+                   str_starts_with(words[0], "branch");
+    context->env = has_env && output != NULL && strcmp(output, "env") == 0;
+    if (output != NULL && !context->env && strcmp(output, "json") != 0 &&
+        strcmp(output, "table") != 0) {
+        return err_set(
+            msg, ERR_INVALID, "-o %s: expected json%s or table", output, has_env ? ", env" : "");
     }
     context->json = output != NULL && strcmp(output, "json") == 0;
     context->api_key = key != NULL ? key : getenv("ANABRANCH_API_KEY"); // NOLINT
@@ -119,6 +125,9 @@ err_t call_url(
     err_t err = http_call_blocking(&call, msg);
     if (err == ERR_OK) {
         err = http_call_json(&call, ret_answer, msg);
+        if (err == ERR_INVALID && call.status == 422) {
+            err = ERR_FAILED; /* well said, but it cannot be: no question of how to say it */
+        }
     }
     http_call_deinit(&call);
     buf_deinit(&text);

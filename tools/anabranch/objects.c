@@ -4,9 +4,10 @@
 
 #include "common/base/parse.h"
 #include "tools/anabranch/output.h"
+#include "tools/anabranch/preview.h"
 
 #define PAGE_LIMIT 100
-#define ID_MAX     64
+#define ID_MAX     OBJECTS_ID_SIZE
 
 static const char *const project_columns[] = {
     "ID=id", "NAME=name", "PG=pg_version", "CREATED=created_at"};
@@ -58,7 +59,7 @@ bool objects_knows(const char *word)
 /* ---- which project, which branch ---- */
 
 /* --project, or the only one there is. */
-static err_t find_project(struct context *context, char ret_id[ID_MAX], struct errmsg *msg)
+err_t objects_find_project(struct context *context, char ret_id[ID_MAX], struct errmsg *msg)
 {
     const char *given = args_flag(context->args, "project");
     if (given != NULL) {
@@ -81,7 +82,7 @@ static err_t find_project(struct context *context, char ret_id[ID_MAX], struct e
 }
 
 /* An id, a name, or NULL for the default branch. */
-static err_t find_branch(
+err_t objects_find_branch(
     struct context *context,
     const char *project,
     const char *wanted,
@@ -151,16 +152,19 @@ static err_t wait_for_operation(
     }
 }
 
-static err_t wait_for_all(struct context *context, const struct doc *answer, struct errmsg *msg)
+err_t objects_wait(struct context *context, const struct doc *operations, struct errmsg *msg)
 {
-    const struct doc *operations = doc_get(answer, "operations");
-    if (args_has(context->args, "no-wait")) {
-        return ERR_OK;
-    }
     for (size_t i = 0; i < doc_count(operations); i++) {
         TRY(wait_for_operation(context, doc_at(operations, i), msg));
     }
     return ERR_OK;
+}
+
+static err_t wait_for_all(struct context *context, const struct doc *answer, struct errmsg *msg)
+{
+    return args_has(context->args, "no-wait")
+               ? ERR_OK
+               : objects_wait(context, doc_get(answer, "operations"), msg);
 }
 
 /* ---- printing ---- */
@@ -264,7 +268,7 @@ static err_t branch_wish(
 {
     const char *parent = args_flag(context->args, "parent");
     char parent_id[ID_MAX];
-    TRY(find_branch(context, project, parent, parent_id, msg));
+    TRY(objects_find_branch(context, project, parent, parent_id, msg));
     struct doc *branch = doc_set_str(doc_object(), "parent_id", parent_id);
     set_if_given(context, branch, "name", "name");
     set_if_given(context, branch, "parent_lsn", "lsn");
@@ -285,7 +289,7 @@ static err_t endpoint_wish(
     struct context *context, const char *project, struct doc **ret_wish, struct errmsg *msg)
 {
     char branch_id[ID_MAX];
-    TRY(find_branch(context, project, args_flag(context->args, "branch"), branch_id, msg));
+    TRY(objects_find_branch(context, project, args_flag(context->args, "branch"), branch_id, msg));
     struct doc *endpoint = doc_set_str(doc_object(), "branch_id", branch_id);
     bool is_read_only = args_has(context->args, "read-only");
     doc_set_str(endpoint, "type", is_read_only ? "read_only" : "read_write");
@@ -383,8 +387,8 @@ static err_t restore(struct context *context, const char *path, struct errmsg *m
 {
     char project[ID_MAX], source_id[ID_MAX], action[512];
     const char *source = args_flag(context->args, "source");
-    TRY(find_project(context, project, msg));
-    TRY(find_branch(
+    TRY(objects_find_project(context, project, msg));
+    TRY(objects_find_branch(
         context, project, source != NULL ? source : args_word(context->args, 2), source_id, msg));
     struct doc *wish = doc_set_str(doc_object(), "source_branch_id", source_id);
     set_if_given(context, wish, "source_lsn", "lsn");
@@ -529,9 +533,9 @@ static err_t connection_string(struct context *context, struct errmsg *msg)
     const char *uri = NULL;
     const char *role = args_flag(context->args, "role");
     const char *database = args_flag(context->args, "database");
-    TRY(find_project(context, project, msg));
+    TRY(objects_find_project(context, project, msg));
     TRY(args_check_used(context->args, msg));
-    TRY(find_branch(context, project, args_word(context->args, 1), branch, msg));
+    TRY(objects_find_branch(context, project, args_word(context->args, 1), branch, msg));
     buf_printf(&path, "/projects/%s/connection_uri?branch_id=%s", project, branch);
     if (role != NULL) {
         buf_printf(&path, "&role_name=%s", role);
@@ -571,7 +575,7 @@ static err_t path_of_one(
             args_word(context->args, 1));
     }
     if (kind == &kinds[1]) {
-        TRY(find_branch(context, project, id, branch_id, msg)); /* a name is fine too */
+        TRY(objects_find_branch(context, project, id, branch_id, msg)); /* a name is fine too */
         id = branch_id;
     }
     return str_format(ret_path, 512, msg, "%s/%s", base, id);
@@ -587,8 +591,11 @@ err_t objects_command(struct context *context, struct errmsg *msg)
     if (kind == NULL) {
         return connection_string(context, msg);
     }
+    if (kind == &kinds[1] && preview_knows(verb)) {
+        return preview_command(context, msg);
+    }
     if (kind != &kinds[0]) {
-        TRY(find_project(context, project, msg));
+        TRY(objects_find_project(context, project, msg));
         TRY(str_format(base, sizeof base, msg, "/projects/%s/%s", project, kind->plural));
     }
     if (verb == NULL || strcmp(verb, "list") == 0) {

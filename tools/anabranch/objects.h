@@ -9,3 +9,18 @@
 /* words[0] is "projects", "branches", "endpoints", "operations" or "connection-string". */
 NODISCARD err_t objects_command(struct context *context, struct errmsg *msg);
 bool objects_knows(const char *word);
+
+#define OBJECTS_ID_SIZE 64
+/* --project, or the only one there is. */
+NODISCARD err_t
+objects_find_project(struct context *context, char ret_id[OBJECTS_ID_SIZE], struct errmsg *msg);
+/* An id, a name, or NULL for the default branch. */
+NODISCARD err_t objects_find_branch(
+    struct context *context,
+    const char *project,
+    const char *wanted,
+    char ret_id[OBJECTS_ID_SIZE],
+    struct errmsg *msg);
+/* Until all of them have ended; ERR_FAILED: one of them could not be done. */
+NODISCARD err_t
+objects_wait(struct context *context, const struct doc *operations, struct errmsg *msg);
