@@ -98,8 +98,11 @@ class Process:
         if ready:
             self.cluster.cli("local", "restart", self.name)
             return
+        before = self.pid
         waiting = self.cluster.cli_in_background("local", "restart", self.name)
-        wait_for(f"{self.name} answers", lambda: http("GET", self.http_url + "/healthz", raw=True) is not None)
+        # It may answer before its pid is written down; who is killed next must not be the one before.
+        wait_for(f"{self.name} answers", lambda: self.pid != before and
+                 http("GET", self.http_url + "/healthz", raw=True) is not None)
         waiting.kill() # it would go on waiting for /readyz
         waiting.wait()
 
