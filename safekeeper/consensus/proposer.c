@@ -284,9 +284,9 @@ static uint32_t counting_votes(const struct proposer *proposer)
     uint32_t donor = best_donor(proposer);
     for (uint32_t i = 0; i < member_count(proposer); i++) {
         const struct proposer_peer *peer = &proposer->peers[i];
-        bool is_certain = peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
-                          is_covered(&proposer->peers[donor], peer);
-        bool counts = peer->granted && is_certain && (peer->history.count > 0 || !MUTANT(63));
+        bool counts = peer->granted && (peer->suspect_lsn == LSN_NONE || MUTANT(55) ||
+                                        is_covered(&proposer->peers[donor], peer));
+        counts = counts && (peer->history.count > 0 || !MUTANT(63));
         granted |= (uint32_t)peer->granted << i;
         counting |= (uint32_t)counts << i;
     }

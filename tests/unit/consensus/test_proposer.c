@@ -707,6 +707,19 @@ static void given_campaign(void)
     }
 }
 
+START_TEST(test_a_refusal_of_a_suspect_before_any_vote_is_no_vote)
+{
+    given_proposer(false);
+    when_up(0, 3);
+    when_up(1, 3);
+    struct vote_reply suspect = suspect_vote(START + 104, 3, START + 304);
+    suspect.granted = 0;
+    when_vote(0, &suspect); /* there is no donor yet that could have what it lost */
+    ck_assert_int_eq(proposer.phase, PROPOSER_CAMPAIGNING);
+    ck_assert_uint_eq(actions.count, 0);
+}
+END_TEST
+
 START_TEST(test_a_suspect_and_a_shorter_log_are_no_quorum)
 {
     given_campaign();
@@ -920,6 +933,7 @@ UNIT_MAIN(
     test_impossible_answers_close_the_connection,
     test_a_connection_that_replaces_another_starts_from_the_beginning,
     test_sync_is_done_when_a_quorum_knows_the_commit,
+    test_a_refusal_of_a_suspect_before_any_vote_is_no_vote,
     test_a_suspect_and_a_shorter_log_are_no_quorum,
     test_a_suspect_counts_when_a_voter_has_what_it_lost,
     test_when_all_have_voted_what_nobody_has_was_never_committed,
