@@ -39,7 +39,7 @@ METRIC_HISTOGRAM(request_seconds, "http_request_seconds", "From the first header
 #define RECEIVE_MAX_NS    (120 * NS_PER_S) /* a body that trickles in for longer is given up */
 #define SEGMENTS_MAX      24
 #define ADDED_HEADERS_MAX 8
-#define TABLES_MAX        16
+#define TABLES_MAX        32
 #define DRAIN_ROUNDS      50 /* of MHD_run() while closing, to get the last answers out */
 
 struct route_table {

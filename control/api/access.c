@@ -42,8 +42,13 @@ static bool is_path(const struct http_route *route, const char *path)
 enum access access_of(const struct http_route *route)
 {
     static const char *const for_any[] = {
-        API "users/me", API "users/me/organizations", API "auth",
-        API "regions",  API "projects/shared",        API "organizations/{organization}"};
+        API "users/me",
+        API "users/me/organizations",
+        API "auth",
+        API "regions",
+        API "openapi.json",
+        API "projects/shared",
+        API "organizations/{organization}"};
     bool reads = strcmp(route->method, "GET") == 0;
     for (size_t i = 0; i < ARRAY_LEN(for_any); i++) {
         if (reads && is_path(route, for_any[i])) {
@@ -60,6 +65,7 @@ enum access access_of(const struct http_route *route)
     }
     bool of_organisation =
         str_starts_with(route->path, API "api_keys") ||
+        str_starts_with(route->path, API "consumption_history/") ||
         str_starts_with(route->path, API "organizations/{organization}/api_keys");
     return of_organisation ? ACCESS_ORGANISATION : ACCESS_OWNER;
 }

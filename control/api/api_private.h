@@ -215,8 +215,17 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
-    connect_routes[], schema_routes[], key_routes[], other_routes[];
+    connect_routes[], schema_routes[], key_routes[], openapi_routes[], not_yet_routes[],
+    other_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
     generation_route_count, connect_route_count, schema_route_count, key_route_count,
-    other_route_count;
+    openapi_route_count, not_yet_route_count, other_route_count;
+
+/* All of them, in the order in which they are matched. */
+struct api_table {
+    const struct http_route *routes;
+    const size_t *count;
+};
+extern const struct api_table api_tables[];
+extern const size_t api_table_count;

@@ -305,19 +305,21 @@ err_t page_of(
     return ERR_OK;
 }
 
+const struct api_table api_tables[] = {
+    {other_routes, &other_route_count},           {project_routes, &project_route_count},
+    {branch_routes, &branch_route_count},         {restore_routes, &restore_route_count},
+    {safekeeper_routes, &safekeeper_route_count}, {role_routes, &role_route_count},
+    {endpoint_routes, &endpoint_route_count},     {operation_routes, &operation_route_count},
+    {generation_routes, &generation_route_count}, {key_routes, &key_route_count},
+    {schema_routes, &schema_route_count},         {connect_routes, &connect_route_count},
+    {openapi_routes, &openapi_route_count},       {not_yet_routes, &not_yet_route_count},
+};
+const size_t api_table_count = ARRAY_LEN(api_tables);
+
 void api_add_routes(struct api *api, struct http_server *server)
 {
     http_server_set_guard(server, api->guard == NULL ? NULL : access_guard_http(api->guard));
-    http_server_add_routes(server, other_routes, other_route_count, &api->http);
-    http_server_add_routes(server, project_routes, project_route_count, &api->http);
-    http_server_add_routes(server, branch_routes, branch_route_count, &api->http);
-    http_server_add_routes(server, restore_routes, restore_route_count, &api->http);
-    http_server_add_routes(server, safekeeper_routes, safekeeper_route_count, &api->http);
-    http_server_add_routes(server, role_routes, role_route_count, &api->http);
-    http_server_add_routes(server, endpoint_routes, endpoint_route_count, &api->http);
-    http_server_add_routes(server, operation_routes, operation_route_count, &api->http);
-    http_server_add_routes(server, generation_routes, generation_route_count, &api->http);
-    http_server_add_routes(server, key_routes, key_route_count, &api->http);
-    http_server_add_routes(server, schema_routes, schema_route_count, &api->http);
-    http_server_add_routes(server, connect_routes, connect_route_count, &api->http);
+    for (size_t i = 0; i < api_table_count; i++) {
+        http_server_add_routes(server, api_tables[i].routes, *api_tables[i].count, &api->http);
+    }
 }

@@ -142,6 +142,19 @@ class Test:
         assert routes - set(rows) == set(), f"not in access.txt: {sorted(routes - set(rows))}"
         assert set(rows) - routes == set(), f"no routes any more: {sorted(set(rows) - routes)}"
 
+    def test_the_openapi_file_has_every_route(self):
+        document = self.control.ok("GET", "/api/v2/openapi.json", token=self.tokens["project reads"])
+        assert document["openapi"] == "3.1.0"
+        listed = {(m.upper(), "/api/v2" + p): o for p, item in document["paths"].items() for m, o in item.items()}
+        expected = {r for r in self.routes() if r[1].startswith("/api/v2/")}
+        assert set(listed) == expected, set(listed) ^ expected
+        for (method, path), operation in listed.items():
+            assert operation["x-access"] == table()[method, path], (method, path)
+            assert [p["name"] for p in operation["parameters"]] == re.findall(r"\{([a-z_]+)\}", path), path
+        text = json.dumps(document)
+        for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+            assert name in document["components"]["schemas"], name
+
     def test_every_cell(self):
         wrong, cells = [], 0
         for (method, path), name in sorted(table().items(), key=lambda row: row[0][1]):

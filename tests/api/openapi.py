@@ -67,7 +67,9 @@ class Spec:
         if found is None:
             return None
         responses = found[1]["responses"]
-        response = responses.get(str(status), responses.get("default") if status >= 400 else None)
+        response = responses.get(str(status), responses.get(f"{status // 100}XX"))
+        if response is None and status >= 400:
+            response = responses.get("default")
         if response is None:
             return [f"status {status} is none of {', '.join(map(str, responses))}"]
         content = self.resolve(response).get("content", {})

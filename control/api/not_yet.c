@@ -1,0 +1,40 @@
+/*
+ * not_yet.c - published routes that are not there yet: 501, and the message names what is missing.
+ */
+#include <stdio.h>
+
+#include "control/api/api_private.h"
+
+static void answer(struct http_context *context, struct http_request *request)
+{
+    char text[200];
+    (void)context;
+    (void)snprintf(
+        text, sizeof text, "%s %.120s is not supported yet", http_request_method(request),
+        http_request_path(request));
+    http_respond_problem(request, 501, "NOT_SUPPORTED", text);
+}
+
+#define P                     "/api/v2/projects/{project}"
+#define B                     P "/branches/{branch}"
+#define NOT_YET(method, path) ROUTE(method, path, answer, "not yet: 501")
+const struct http_route not_yet_routes[] = {
+    NOT_YET("POST", P "/recover"),
+    NOT_YET("POST", B "/recover"),
+    NOT_YET("GET", P "/permissions"),
+    NOT_YET("POST", P "/permissions"),
+    NOT_YET("POST", P "/endpoints/{endpoint}/restart"),
+    NOT_YET("PATCH", B "/databases/{database}"),
+    NOT_YET("POST", B "/finalize_restore"),
+    NOT_YET("POST", B "/snapshot"),
+    NOT_YET("GET", B "/backup_schedule"),
+    NOT_YET("PUT", B "/backup_schedule"),
+    NOT_YET("GET", P "/snapshots"),
+    NOT_YET("PATCH", P "/snapshots/{snapshot}"),
+    NOT_YET("DELETE", P "/snapshots/{snapshot}"),
+    NOT_YET("POST", P "/snapshots/{snapshot}/restore"),
+    NOT_YET("GET", "/api/v2/consumption_history/projects"),
+    NOT_YET("GET", "/api/v2/consumption_history/v2/projects"),
+    NOT_YET("GET", "/api/v2/consumption_history/v2/branches"),
+};
+const size_t not_yet_route_count = ARRAY_LEN(not_yet_routes);
