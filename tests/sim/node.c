@@ -6,6 +6,18 @@
 #include "tests/sim/network.h"
 #include "tests/sim/schedule.h"
 
+#define SLOW_CUT_US 30000
+
+/* Now and then as long as it takes two rivals to be elected, one after the other. */
+static uint64_t truncation_us(struct world *world, uint64_t base_us)
+{
+    if (!world->healing && tape_one_in(&world->tape, TAPE_CUT, 4)) {
+        MARK("sim.disk.slow_cut");
+        return 1 + tape_below(&world->tape, TAPE_CUT, SLOW_CUT_US);
+    }
+    return base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1);
+}
+
 static void begin_disk_work(struct world *world, uint32_t n)
 {
     struct node *node = &world->nodes[n];
@@ -13,7 +25,7 @@ static void begin_disk_work(struct world *world, uint32_t n)
     struct sim_event event = {.node = n, .incarnation = node->incarnation};
     if (disk_begin_truncate(&node->disk)) {
         event.kind = EV_WAL_TRUNCATED;
-        schedule_add(world, base_us / 2 + tape_below(&world->tape, TAPE_DISK, base_us + 1), event);
+        schedule_add(world, truncation_us(world, base_us), event);
     }
     if (disk_begin_sync(&node->disk, node->acceptor.received_record_lsn)) {
         event.kind = EV_WAL_SYNCED;

@@ -56,6 +56,7 @@ static const char *const marks[] = {
     "sim.connection.silent",
     "sim.healing.frozen",
     "sim.read.refused",
+    "sim.disk.slow_cut",
     "acceptor.elected.still_truncating",
     "sim.healing.synced",
     "proposer.peer.silent",

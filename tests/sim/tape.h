@@ -29,7 +29,8 @@
     X(FRAMES, frames, 0x6672616d6573) /* pieces and damage of what is sent */                      \
     X(WIRE, wire, 0x77697265)         /* frames together, of other versions, nonsense */           \
     X(SPACE, space, 0x7370616365)     /* whose disk is full, when and how long */                  \
-    X(KEEP, keep, 0x6b656570)         /* what pageservers take, and what is forgotten */
+    X(KEEP, keep, 0x6b656570)         /* what pageservers take, and what is forgotten */           \
+    X(CUT, cut, 0x637574)             /* how long it takes to cut a log off */
 
 enum tape_stream {
 #define X(NAME, name, salt) TAPE_##NAME,
