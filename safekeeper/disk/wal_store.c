@@ -356,8 +356,7 @@ err_t wal_store_write_sidecar(
     return FAULT("wal_sidecar.after_sync");
 }
 
-/* Nothing has to be opened, made longer or thought about. */
-static bool is_in_place(const struct wal_store *store, const struct wal_group *group)
+bool wal_store_is_in_place(const struct wal_store *store, const struct wal_group *group)
 {
     uint64_t segment = group->begin_lsn / segment_size(store);
     return group->wal.size <= RESERVE_GROUP_MAX && store->segment_fd >= 0 &&
@@ -373,7 +372,7 @@ err_t wal_store_write_in_place(
     struct errmsg *msg)
 {
     uint8_t image[SIDECAR_SLOT_SIZE];
-    if (!is_in_place(store, group) || (fault_enabled && fault_is_armed())) {
+    if (!wal_store_is_in_place(store, group) || (fault_enabled && fault_is_armed())) {
         return ERR_UNSUPPORTED;
     }
     MARK("wal_store.in_place");

@@ -124,11 +124,13 @@ NODISCARD err_t wal_store_write_sidecar(
     struct wal_store *store, const struct wal_group *group, struct errmsg *msg); /* [worker] */
 void wal_store_group_end(struct wal_store *store, const struct wal_group *group);
 
+/* A small group that falls on blocks which exist, in files that are open. */
+bool wal_store_is_in_place(const struct wal_store *store, const struct wal_group *group);
 /*
- * Instead of the two: write both halves of a small group that falls on blocks which exist, into
- * files that are open. That is a copy into the system's cache and waits for no disk, so it may be
- * done on the loop. ERR_OK: the caller has `ret_files` synced, both, before it ends the group.
- * Anything else: the group is still to be written, by the two.
+ * Instead of the two, for such a group: write both halves and sync neither. That is a copy into the
+ * system's cache and waits for no disk, so it may be done on the loop. ERR_OK: the caller has
+ * `ret_files` synced, both, before it ends the group. Anything else: the group is still to be
+ * written, by the two.
  */
 struct wal_store_files {
     int fds[2];

@@ -17,6 +17,7 @@
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
+#include "safekeeper/disk/sync_choice.h"
 
 METRIC_HISTOGRAM(
     group_seconds, "safekeeper_wal_group_seconds", "write and sync of one commit group");
@@ -28,6 +29,8 @@ METRIC_HISTOGRAM(control_seconds, "safekeeper_control_file_seconds", "write of a
 METRIC_COUNTER(full_waits, "safekeeper_disk_full_waits_total", "operations put off: no space");
 
 #define SPARE_MAX (1 * MIB)
+
+static struct sync_choice sync_choice; /* of all timelines; loop only */
 
 static void advance_wal(struct timeline *tl);
 static void advance_control(struct timeline *tl);
@@ -227,6 +230,9 @@ static void finish_group(struct timeline *tl)
     struct wal_block *block = disk->writing;
     mono_ns_t now = clock_mono();
     metric_observe_ns(&group_seconds, now - disk->group_begun);
+    if (disk->is_small) {
+        sync_choice_note(&sync_choice, disk->is_by_kernel, now - disk->group_begun);
+    }
     metric_observe_ns(&commit_seconds, now - block->arrived);
     wal_store_group_end(disk->store, &disk->group);
     wal_tail_append(&tl->tail, block->begin_lsn, buf_view(&block->wal));
@@ -312,6 +318,7 @@ static void on_synced(struct sync_request *request, err_t result, const struct e
     disk->halves_running--;
     if (result == ERR_BUSY && tl->state != TIMELINE_FAILED) {
         MARK("timeline.disk.synced_in_part");
+        disk->is_small = false; /* it tells nothing about either */
         start_group_halves(tl); /* the same bytes at the same places */
     } else if (!went_wrong(tl, result, "WAL", msg, &disk->is_waiting_for_space)) {
         finish_group(tl);
@@ -325,7 +332,10 @@ static bool start_group_in_place(struct timeline *tl)
     struct timeline_disk *disk = &tl->disk;
     struct wal_store_files files;
     struct errmsg msg;
-    if (tl->env->syncs == NULL ||
+    disk->group_begun = clock_mono();
+    disk->is_by_kernel = false;
+    disk->is_small = wal_store_is_in_place(disk->store, &disk->group);
+    if (tl->env->syncs == NULL || !disk->is_small || !sync_choice_is_kernel(&sync_choice) ||
         wal_store_write_in_place(disk->store, &disk->group, &files, &msg) != ERR_OK) {
         return false;
     }
@@ -338,7 +348,7 @@ static bool start_group_in_place(struct timeline *tl)
     if (!sync_queue_start(tl->env->syncs, &disk->sync)) {
         return false;
     }
-    disk->group_begun = clock_mono();
+    disk->is_by_kernel = true;
     disk->halves_running++;
     timeline_job_begun(tl);
     return true;

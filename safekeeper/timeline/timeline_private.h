@@ -41,6 +41,7 @@ struct timeline_disk {
     struct wal_block *spare;
     struct wal_group group;
     struct job segment_job, sidecar_job; /* the two halves of a group ... */
+    bool is_small, is_by_kernel;         /* of the group: see start_group_in_place() */
     struct sync_request sync;            /* ... or their syncs, when they were written in place */
     bool is_segment_done, is_sidecar_done;
     unsigned halves_running;
