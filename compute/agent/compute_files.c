@@ -66,9 +66,8 @@ static const char default_text[] = "wal_level = replica\n"
                                    "log_timezone = 'UTC'\n"
                                    "timezone = 'UTC'\n";
 
-/* Jobs that the parent scheduled. Releases before 1.5 know the second only; 0 runs none. */
-static const char cron_text[] = "cron.launch_active_jobs = off\n"
-                                "cron.max_running_jobs = 0\n";
+/* Jobs that the parent scheduled. Every release of pg_cron that Postgres 17 can load knows it. */
+static const char cron_text[] = "cron.launch_active_jobs = off\n";
 
 static const char hba_text[] =
     "# Local: only who may enter the socket's folder, which is the agent and its own computes.\n"

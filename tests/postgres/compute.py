@@ -60,7 +60,7 @@ class Compute:
         def another_runs():
             state = self.branch.compute()
             return state["state"] == "running" and state["pids"].get("postgres", pids["postgres"]) != pids["postgres"]
-        wait_for("another postgres runs", another_runs)
+        wait_for("another postgres runs", another_runs, timeout_s=600)  # first the old data directory is removed
         self.find()
 
     def stop(self):
@@ -131,8 +131,9 @@ class Compute:
         if self.value("SELECT pg_postmaster_start_time()") != self.started:
             raise Failure(f"{self.name}: the compute was restarted meanwhile")
         log = pathlib.Path(self.socket).parent / "log"
-        bad = re.findall(r".*(?:PANIC:|TRAP:|was terminated by signal|spill of this compute is full"
-                         r"|does not exist in storage|invalid page in block).*", log.read_text(errors="replace"))
+        dangers = re.compile(r"PANIC:|TRAP:|was terminated by signal|spill of this compute is full|does not exist in storage"
+                             r"|invalid page in block")
+        bad = [line for line in log.read_text(errors="replace").splitlines() if dangers.search(line)]
         bad = [line for line in bad if not any(f"(PID {pid}) was terminated by signal 9" in line for pid in self.killed)]
         if bad:
             raise Failure(f"{self.name}: {len(bad)} lines in {log}, first {bad[0][:400]}")

@@ -2,6 +2,7 @@
 import dataclasses
 import pathlib
 
+import cron
 import scenarios
 from compute import Failure, makefile_list
 from dumps import dumps
@@ -36,6 +37,7 @@ class Part:
     settings: dict
     quick: bool = False   # in the suite `postgres`
     suites: bool = False  # needs tools/build-postgres --suites
+    by_name: bool = False  # in no suite
     databases: tuple = ()  # those that amcheck looks at; none: all
 
 
@@ -119,5 +121,6 @@ PARTS = {
                             RECOVERY_ROOMY),
     "dumps": Part("pg_dump, pg_dumpall and pg_restore both ways between a stock server and a compute", dumps,
                   {"shared_buffers": "16MB"}),
+    "pg-cron": Part("jobs of pg_cron do not run on a branch", cron.cron, cron.PARENT, by_name=True),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
 }

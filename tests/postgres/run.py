@@ -2,7 +2,7 @@
 """Postgres' own test suites, as they are, on a compute of a local cluster.
 
   run.py            the suite `postgres`: core at 1 MB of shared buffers, isolation, a selection of contrib
-  run.py --full     the suite `postgres-full`: every part
+  run.py --full     the suite `postgres-full`: every part but those that are in no suite
   run.py NAME...    parts by name (--list)
 
 Every part has a branch of its own. A test that is not in tests/postgres/differences.py must pass, and one that is must
@@ -91,7 +91,8 @@ def parse():
     parser.add_argument("--postgres", help="install prefix of the server (default: what tools/build-postgres builds)")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    args.names = args.parts or [name for name, part in PARTS.items() if part.quick or args.full]
+    args.names = args.parts or [
+        name for name, part in PARTS.items() if part.quick or args.full and not part.by_name]
     unknown = [name for name in args.names if name not in PARTS]
     if unknown:
         parser.error(f"no part {', '.join(unknown)}; --list names them")

@@ -110,8 +110,10 @@ class Stage:
                     scene.close()
 
     def end(self):
-        """Back to the compute that it began with, without the branches."""
+        """Back to the compute that it began with, without the branches, and without what was prepared and ended there only."""
         while parent := getattr(self.compute, "parent", None):
             self.compute.check_health()
             self.compute.remove()
             self.compute = parent
+        for gid, database in self.compute.sql("SELECT gid, database FROM pg_prepared_xacts"):
+            self.compute.sql(f"ROLLBACK PREPARED '{gid}'", database)

@@ -253,7 +253,6 @@ START_TEST(test_scheduler_of_a_branch_is_off_unless_asked)
     spec->is_branch = true;
     compute_files_print_settings(&files, &text);
     (void)position(buf_cstr(&text), "cron.launch_active_jobs = off\n");
-    (void)position(buf_cstr(&text), "cron.max_running_jobs = 0\n");
     ck_assert_ptr_null(strstr(buf_cstr(&text), "anabranch.quarantine"));
     buf_clear(&text);
     spec->quarantine = true;
@@ -272,7 +271,7 @@ START_TEST(test_scheduler_of_a_branch_runs_when_asked)
     spec->is_branch = true;
     compute_files_print_settings(&files, &text);
     (void)position(buf_cstr(&text), "cron.launch_active_jobs = true\n");
-    ck_assert_ptr_null(strstr(buf_cstr(&text), "cron.max_running_jobs"));
+    ck_assert_ptr_null(strstr(buf_cstr(&text), "cron.launch_active_jobs = off"));
     buf_deinit(&text);
     clean_up();
 }
