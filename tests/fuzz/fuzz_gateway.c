@@ -1,12 +1,15 @@
 /*
  * What a client of the gateway sends before anybody knows who it is: start-up packets, messages of
- * the log-in, both halves of SCRAM, verifiers, tokens. The first byte says which.
+ * the log-in, both halves of SCRAM, verifiers, tokens, host names. The first byte says which.
  */
+#include <stdio.h>
+
 #include "common/auth/auth.h"
 #include "common/auth/scram.h"
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/wire/codec.h"
+#include "control/gateway/address.h"
 #include "control/gateway/pg_wire.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -114,6 +117,23 @@ static void try_client(struct bytes script)
     buf_deinit(&final);
 }
 
+/* A server name and, behind the first blank, the options of a start-up packet. */
+static void try_address(const char *line)
+{
+    struct address address;
+    struct errmsg msg;
+    struct buf rest = {0};
+    char name[300];
+    const char *options = strchr(line, ' ');
+    size_t size = options != NULL ? (size_t)(options - line) : strlen(line);
+    (void)snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(size, sizeof(name) - 1), line);
+    if (address_of(name, options != NULL ? options + 1 : NULL, &address, &rest, &msg) == ERR_OK) {
+        ASSERT(memchr(address.name, '\0', sizeof(address.name)) != NULL);
+        ASSERT(IMPLIES(options == NULL, rest.size == 0));
+    }
+    buf_deinit(&rest);
+}
+
 static void try_texts(struct bytes in)
 {
     struct scram_verifier verifier;
@@ -121,6 +141,7 @@ static void try_texts(struct bytes in)
     struct buf text = {0};
     buf_append(&text, in.data, in.size);
     const char *line = buf_cstr(&text);
+    try_address(line);
     if (scram_verifier_parse(line, &verifier, &msg) == ERR_OK) {
         ASSERT(verifier.salt_size <= SCRAM_SALT_MAX && verifier.iterations > 0);
     }

@@ -7,6 +7,7 @@
 #include "common/base/assert.h"
 #include "common/base/clock.h"
 #include "common/base/id.h"
+#include "common/base/ip_range.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "common/json/doc.h"
@@ -65,6 +66,15 @@ static void try_id(const char *text)
     }
 }
 
+static void try_range(const char *text)
+{
+    struct ip_range range;
+    struct errmsg msg;
+    if (ip_range_parse(text, &range, &msg) == ERR_OK) {
+        ASSERT(memcmp(range.first, range.last, range.is_v6 ? 16 : 4) <= 0);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t *copy = mem_dup(data, size);
@@ -79,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_lsn(line);
     try_time(line);
     try_id(line);
+    try_range(line);
     err_ignore(parse_u64(line, 0, UINT64_MAX, &number, &msg), "only that it returns");
     err_ignore(parse_size(line, &number, &msg), "only that it returns");
     err_ignore(parse_duration(line, &number, &msg), "only that it returns");

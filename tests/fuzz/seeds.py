@@ -311,6 +311,7 @@ def gateway_seeds():
     yield "client", b"\4" + script(b"r=" + b"A" * 24 + b"server,s=c2FsdA==,i=4096", b"v=" + b"A" * 43 + b"=")
     keys = b"$" + b"A" * 43 + b"=:" + b"B" * 43 + b"="
     yield "verifier", b"\5SCRAM-SHA-256$4096:c2FsdHNhbHQ=" + keys
+    yield "host", b"\5ep-calm-sea-1a2b3c4d-pooler.db.example -c work_mem=1 endpoint=ep-x-y-1"
     yield "token", b"\5eyJhbGciOiJIUzI1NiJ9.eyJzY29wZSI6InBhZ2VzIn0." + b"A" * 43
 
 
