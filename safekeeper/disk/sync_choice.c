@@ -17,16 +17,16 @@ bool sync_choice_is_kernel(struct sync_choice *choice)
 }
 
 /*
- * A step of a sixteenth up or down: where half of all are above, there it stays. Far away, of a
- * quarter: the one that is only looked at now and then must not stay slow for what once was.
+ * A step of a sixteenth up or down: where half of all are above, there it stays. Down from far away
+ * of a quarter: the one that is only looked at now and then must not stay slow for what once was.
+ * Not up: a slow tail would turn the choice.
  */
 static mono_ns_t moved(mono_ns_t median_ns, mono_ns_t took_ns)
 {
-    bool is_far = took_ns / 4 > median_ns || took_ns < median_ns / 4;
-    mono_ns_t step_ns = is_far ? median_ns / 4 : median_ns / 16 + 1;
     if (took_ns > median_ns) {
-        return median_ns + step_ns;
+        return median_ns + median_ns / 16 + 1;
     }
+    mono_ns_t step_ns = took_ns < median_ns / 4 ? median_ns / 4 : median_ns / 16;
     return took_ns < median_ns ? median_ns - step_ns : median_ns;
 }
 
