@@ -82,6 +82,15 @@ class Ours:
             db.query("""CREATE FUNCTION bench_counters(OUT name text, OUT value int8) RETURNS SETOF record
                         AS 'anabranch', 'anabranch_counters' LANGUAGE C STRICT""")
 
+    def settle(self):
+        """Until the pageserver has nothing to do: what was loaded is compacted and uploaded, and takes processors too."""
+        last = [cpu_seconds(self.cluster.pageserver.pid)]
+
+        def is_at_rest():
+            last.append(cpu_seconds(self.cluster.pageserver.pid))
+            return last[-1] - last[-2] < 0.04
+        wait_for("the pageserver is at rest", is_at_rest, timeout_s=600, interval_s=2)
+
     def files(self):
         """What may lie in the system's cache: the pageserver's files and the local cache."""
         return [*self.cluster.data.glob("pageserver*/**/*"), *self.cluster.data.glob("compute-agent/**/anabranch.pages")]
@@ -196,6 +205,7 @@ def reads(sides, emit):
     ours, theirs = sides
     buffers = "128MB" if LARGE else "16MB"
     theirs.restart(shared_buffers=buffers)
+    ours.settle()
     for name, cache_mb in CACHES:
         ours.restart(**{"shared_buffers": buffers, "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
         for side in sides: # the local cache is filled by reading
@@ -275,6 +285,7 @@ def speed(sides, emit, name, measure, least=None, peer=PEER):
 def scans(sides, emit):
     ours, theirs = sides
     theirs.restart(shared_buffers="128MB")
+    ours.settle()
     for name, cache_mb in CACHES:
         ours.restart(**{"shared_buffers": "128MB", "anabranch.local_cache_mb": cache_mb, "anabranch.local_cache_max_mb": 8192})
         scan(ours)
