@@ -4,7 +4,8 @@
 Control runs alone, its nodes are addresses where nobody listens: nothing here needs them. What is expected stands in
 access.txt, one line a route with its class; a route without a line, or a line without a route, is a failure. Requests
 name branches, endpoints and the like that do not exist, so that one that is let in changes nothing.
-Also: keys are kept as hashes only, quotas, throttling, the record of changes, and that no secret gets into a file.
+Also: keys are kept as hashes only, quotas, throttling, the record of changes, that no secret gets into a file, and what
+bytes do that no client sends (malformed.py).
 Prints `ok NAME` or `FAILED NAME`.
 """
 import argparse
@@ -19,6 +20,8 @@ import time
 import traceback
 import urllib.error
 import urllib.request
+
+import malformed
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -208,6 +211,12 @@ class Test:
         assert second["endpoints"], second
         status, answer = self.control.call("POST", endpoint + "/start", token=OWNER) # also for others
         assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), answer
+
+    def test_malformed_bytes(self):
+        catalogue = malformed.Catalogue(self.control, OWNER, self.own)
+        catalogue.run()
+        catalogue.run_slow()
+        catalogue.run_large()
 
     def test_no_secret_is_in_any_file(self):
         secrets = [t for n, t in self.tokens.items() if t and n not in ("garbage", "no key")]
