@@ -192,6 +192,14 @@ def check_branch_up_and_down(cluster, psql_env):
         said = cluster.cli("branch", *refused, *only, check=False)
         assert said.returncode != 0 and why in said.stdout, (refused, said.stdout)
     assert [b["name"] for b in project.branches()] == ["main"]
+    said = cluster.cli("branches", "list", "--project", project.id, "-o", "yaml").stdout
+    ident = project.branches()[0]["id"]
+    assert said.startswith("branches:\n  - ") and f'\n    name: "main"\n' in said and f'id: "{ident}"\n' in said, said
+    complete = (f"source <({cluster.build}/tools/anabranch/anabranch completion bash); COMP_WORDS=(anabranch branch u); "
+                "COMP_CWORD=2; _anabranch; echo ${COMPREPLY[@]}; COMP_WORDS=(anabranch br); COMP_CWORD=1; _anabranch; "
+                "echo ${COMPREPLY[@]}")
+    said = subprocess.run(["bash", "-c", complete], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert said == "up\nbranches branch\n", said
     said = cluster.cli("endpoints", "create", "--read-only", "--project", project.id, check=False).stdout
     assert "not supported yet" in said, said # without --lsn; the flag itself is known
     project.delete()

@@ -5,6 +5,7 @@
 
 #include "common/io/file.h"
 #include "common/io/http_client.h"
+#include "tools/anabranch/output.h"
 
 #define CALL_TIMEOUT_MS  58000
 #define CLUSTER_FILE_MAX (1 * MIB)
@@ -43,12 +44,17 @@ err_t context_init(struct context *context, struct args *args, struct errmsg *ms
     bool has_env = words[0] != NULL && words[1] != NULL && strcmp(words[1], "up") == 0 &&
                    str_starts_with(words[0], "branch");
     context->env = has_env && output != NULL && strcmp(output, "env") == 0;
-    if (output != NULL && !context->env && strcmp(output, "json") != 0 &&
+    bool is_yaml = output != NULL && strcmp(output, "yaml") == 0;
+    if (output != NULL && !context->env && !is_yaml && strcmp(output, "json") != 0 &&
         strcmp(output, "table") != 0) {
         return err_set(
-            msg, ERR_INVALID, "-o %s: expected json%s or table", output, has_env ? ", env" : "");
+            msg, ERR_INVALID, "-o %s: expected json, yaml%s or table", output,
+            has_env ? ", env" : "");
     }
-    context->json = output != NULL && strcmp(output, "json") == 0;
+    if (is_yaml) {
+        output_use_yaml();
+    }
+    context->json = is_yaml || (output != NULL && strcmp(output, "json") == 0);
     context->api_key = key != NULL ? key : getenv("ANABRANCH_API_KEY"); // NOLINT
     return context_data_dir(args, context->data_dir, msg);
 }

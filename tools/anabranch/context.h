@@ -11,7 +11,7 @@
 
 struct context {
     struct args *args;
-    bool json, env; /* -o json; -o env is for `branch up` only */
+    bool json, env; /* -o json or yaml; -o env is for `branch up` only */
     char data_dir[PATH_SIZE];
     char api_url[PATH_SIZE]; /* ends with /api/v2; "" until context_need_api */
     const char *api_key;     /* or NULL */

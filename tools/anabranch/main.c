@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "tools/anabranch/catalog.h"
+#include "tools/anabranch/completion.h"
 #include "tools/anabranch/local.h"
 #include "tools/anabranch/objects.h"
 
@@ -39,12 +40,13 @@ static const char help[] =
     "  anabranch catalog rebuild [--catalog DIR --object-store URL]   control's disk was lost\n"
     "  anabranch connection-string [B] [--role R] [--database D]\n"
     "\n"
+    "  anabranch completion bash|zsh|fish   a script: source <(anabranch completion bash)\n"
     "  anabranch chaos run [--seed S] [--minutes M] ...   kill and cut, then prove nothing is "
     "lost\n"
     "\n"
     "B is a branch's id or name. Commands on branches, endpoints and operations take --project ID\n"
     "(not needed when there is only one); creating and deleting waits for the operations unless\n"
-    "--no-wait. All take -o json|table, --api-url URL (ANABRANCH_API_URL; default: the local\n"
+    "--no-wait. All take -o json|yaml|table, --api-url URL (ANABRANCH_API_URL; default: the local\n"
     "cluster in --data DIR, ANABRANCH_DATA, or /var/lib/anabranch/local for root and\n"
     "~/.anabranch/local otherwise) and --api-key KEY (ANABRANCH_API_KEY).\n";
 
@@ -76,6 +78,9 @@ static err_t run(struct args *args, struct errmsg *msg)
     }
     if (strcmp(word, "catalog") == 0) {
         return catalog_command(&context, msg);
+    }
+    if (strcmp(word, "completion") == 0) {
+        return completion_print(args_word(args, 1), msg);
     }
     if (objects_knows(word)) {
         return objects_command(&context, msg);

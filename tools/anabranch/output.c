@@ -7,11 +7,58 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 
+static bool yaml;
+
+void output_use_yaml(void)
+{
+    yaml = true;
+}
+
+/* An object or array that has no members, or no container: as in JSON, which is YAML too. */
+static bool is_flat(const struct doc *doc)
+{
+    return doc_count(doc) == 0 && (!doc_is_object(doc) || doc_iter_first(doc) == NULL);
+}
+
+/* Texts stay in quotes: none is then taken for a number, a date or a "no". */
+static void print_flat(const struct doc *doc, struct buf *to)
+{
+    doc_print(doc, false, to);
+    buf_printf(to, "\n");
+}
+
+#define YAML_DEPTH_MAX 32 /* below, it goes on as JSON */
+
+static void print_yaml(const struct doc *doc, unsigned depth, bool in_line, struct buf *to)
+{
+    int indent = (int)(2 * depth);
+    if (is_flat(doc) || depth >= YAML_DEPTH_MAX) {
+        print_flat(doc, to);
+        return;
+    }
+    for (size_t i = 0; i < doc_count(doc); i++) {
+        buf_printf(to, "%*s- ", in_line && i == 0 ? 0 : indent, "");
+        print_yaml(doc_at(doc, i), depth + 1, true, to); // NOLINT(misc-no-recursion): bounded
+    }
+    DOC_FOR_EACH(doc, key, value)
+    {
+        buf_printf(to, "%*s%s:", in_line ? 0 : indent, "", key);
+        in_line = false;
+        buf_printf(to, is_flat(value) ? " " : "\n");
+        print_yaml(value, depth + 1, false, to); // NOLINT(misc-no-recursion): bounded
+    }
+}
+
 void output_json(const struct doc *doc)
 {
     struct buf text = {0};
-    doc_print(doc, true, &text);
-    printf("%s\n", buf_cstr(&text));
+    if (yaml) {
+        print_yaml(doc, 0, false, &text);
+        printf("%s", buf_cstr(&text));
+    } else {
+        doc_print(doc, true, &text);
+        printf("%s\n", buf_cstr(&text));
+    }
     buf_deinit(&text);
 }
 

@@ -1,10 +1,11 @@
 /*
- * output.h - what the commands print: JSON as the API gave it, or tables for people.
+ * output.h - what the commands print: JSON or YAML as the API gave it, or tables for people.
  */
 #pragma once
 
 #include "common/json/doc.h"
 
+void output_use_yaml(void); /* from now on instead of JSON */
 void output_json(const struct doc *doc);
 
 /* "TITLE=member" pairs choose the columns of an array of objects; nested members as "a.b". */
