@@ -71,6 +71,7 @@ static const char *state_name(uint32_t kind)
     case STATE_TWOPHASE: return "two-phase";
     case STATE_COMMIT_TIME: return "commit time";
     case STATE_ORIGIN: return "origin";
+    case STATE_SLOT: return "slot";
     case STATE_TABLESPACE: return "tablespace";
     case STATE_CLOG: return "clog";
     case STATE_MULTI_OFFSETS: return "multixact offsets";

@@ -35,6 +35,9 @@ enum state_kind {
     STATE_COMMIT_TIME = 9, /* rel, block = halves of the commit time (us, Postgres epoch): newest
                               time so far; value = start LSN of that commit record */
     STATE_ORIGIN = 10,     /* rel = origin id; value: u64 remote LSN; empty: dropped */
+    STATE_SLOT = 11, /* rel, block = halves of the hash of a logical slot's name; value: struct
+                        slot_message and what follows it; empty: dropped. A timeline's own
+                        only: a branch inherits none */
     STATE_TABLESPACE = 15, /* rel = spc oid; value "1" + where it was; empty: dropped */
     STATE_CLOG = 16,       /* SLRUs: block = page number; values like pages of a relation */
     STATE_MULTI_OFFSETS = 17,

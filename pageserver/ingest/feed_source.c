@@ -188,7 +188,7 @@ static struct status_watch status_watch_of(
         .generation = timeline_info(tl)->generation,
         .received_lsn = timeline_last_lsn(tl),
         .durable_lsn = timeline_durable_lsn(tl),
-        .remote_lsn = timeline_remote_lsn(tl),
+        .remote_lsn = timeline_unneeded_lsn(tl),
     };
 }
 

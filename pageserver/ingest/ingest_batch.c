@@ -185,6 +185,7 @@ static void sink_put(
         note_touched(batch, key, tag);
     }
     if (key.spc == KEY_SPC_STATE) {
+        batch->slots_changed |= key.db == STATE_SLOT;
         return;
     }
     if (key.block == KEY_BLOCK_SIZE) {
@@ -296,6 +297,7 @@ err_t ingest_batch_begin(struct ingest_batch *batch, struct errmsg *msg)
     batch->page_count = 0;
     batch->size_count = 0;
     batch->forget_pages = false;
+    batch->slots_changed = false;
     batch->touched_count = 0;
     if (batch->sizes.count > SIZES_KEPT) {
         rel_size_cache_clear(&batch->sizes);

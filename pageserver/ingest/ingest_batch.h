@@ -53,7 +53,8 @@ struct ingest_batch {
     size_t page_count, page_capacity;
     struct size_change *size_changes;
     size_t size_count, size_capacity;
-    bool forget_pages; /* all of the timeline's: too many to name */
+    bool slots_changed; /* wal_ingest looks for what they need now */
+    bool forget_pages;  /* all of the timeline's: too many to name */
 };
 
 void ingest_batch_init(struct ingest_batch *batch, const struct wal_ingest_options *options);

@@ -210,14 +210,21 @@ static void put_counters(struct decoding *decoding, uint64_t xid_before)
 
 typedef err_t decode_function_t(struct decoding *decoding);
 
-/* NULL: block references are all there is, or nothing that is kept (standby, messages). */
+/* NULL: block references are all there is, or nothing that is kept (standby). */
 static decode_function_t *const decode_functions[RM_COUNT] = {
-    [RM_XLOG] = decode_xlog,           [RM_XACT] = decode_xact,
-    [RM_SMGR] = decode_smgr,           [RM_CLOG] = decode_clog,
-    [RM_DBASE] = decode_dbase,         [RM_TBLSPC] = decode_tblspc,
-    [RM_MULTIXACT] = decode_multixact, [RM_RELMAP] = decode_relmap,
-    [RM_HEAP2] = decode_heap2,         [RM_HEAP] = decode_heap,
-    [RM_COMMIT_TS] = decode_commit_ts, [RM_REPLORIGIN] = decode_replorigin,
+    [RM_XLOG] = decode_xlog,
+    [RM_XACT] = decode_xact,
+    [RM_SMGR] = decode_smgr,
+    [RM_CLOG] = decode_clog,
+    [RM_DBASE] = decode_dbase,
+    [RM_TBLSPC] = decode_tblspc,
+    [RM_MULTIXACT] = decode_multixact,
+    [RM_RELMAP] = decode_relmap,
+    [RM_HEAP2] = decode_heap2,
+    [RM_HEAP] = decode_heap,
+    [RM_COMMIT_TS] = decode_commit_ts,
+    [RM_REPLORIGIN] = decode_replorigin,
+    [RM_LOGICALMSG] = decode_logical_message,
 };
 
 /*

@@ -102,6 +102,9 @@ NODISCARD err_t decode_clog(struct decoding *decoding);
 NODISCARD err_t decode_multixact(struct decoding *decoding);
 NODISCARD err_t decode_commit_ts(struct decoding *decoding);
 NODISCARD err_t decode_replorigin(struct decoding *decoding);
+NODISCARD err_t decode_logical_message(struct decoding *decoding);
+/* Slots that were still being made went with their server. */
+NODISCARD err_t end_reservations(struct decoding *decoding);
 
 /* The position of a replication origin moves: forward only, unless `force`. */
 NODISCARD err_t

@@ -32,7 +32,7 @@ static err_t decode_shutdown_checkpoint(struct decoding *decoding)
     state->next_multi = state->checkpoint.next_multi;
     state->next_offset = state->checkpoint.next_multi_offset;
     decoding->checkpoint_changed = decoding->multi_changed = true;
-    return ERR_OK;
+    return end_reservations(decoding);
 }
 
 /*

@@ -7,6 +7,7 @@
 #include "common/base/metric.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/ingest/ingest_batch.h"
+#include "pageserver/timeline/slots.h"
 #include "pageserver/timeline/tenant.h"
 
 METRIC_COUNTER(records, "pageserver_ingest_records_total", "WAL records ingested");
@@ -49,6 +50,7 @@ struct wal_ingest {
     struct ingest_batch batch;
     struct ingest_position position, reached;
     uint64_t record_count;
+    lsn_t slots_lsn;    /* when batch.slots_changed */
     err_t record_error; /* a record that cannot be ingested: those before it were */
     struct errmsg record_msg;
 };
@@ -176,7 +178,11 @@ static err_t run_piece(struct wal_ingest *ingest, struct errmsg *msg)
     if (ingest->reached.lsn > ingest->position.lsn) {
         TRY(ingest_batch_commit(&ingest->batch, ingest->reached, msg));
     }
-    return ERR_OK;
+    if (!ingest->batch.slots_changed) {
+        return ERR_OK;
+    }
+    return slots_needed_lsn(
+        ingest->batch.store, ingest->batch.timeline, ingest->reached.lsn, &ingest->slots_lsn, msg);
 }
 
 static err_t run(struct job *job)
@@ -266,6 +272,9 @@ static void publish(struct wal_ingest *ingest)
     }
     metric_add(&records, (int64_t)ingest->record_count);
     metric_add(&wal_bytes, (int64_t)(ingest->reached.lsn - ingest->position.lsn));
+    if (batch->slots_changed) {
+        timeline_set_slots_lsn(tl, ingest->slots_lsn);
+    }
     ingest->position = ingest->reached;
     timeline_advance(tl, ingest->position);
     tenant_written(timeline_tenant(tl));

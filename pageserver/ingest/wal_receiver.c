@@ -67,7 +67,7 @@ static void send_feedback(struct wal_receiver *receiver)
         .generation = timeline_info(tl)->generation,
         .received_lsn = timeline_last_lsn(tl),
         .durable_lsn = timeline_durable_lsn(tl),
-        .remote_lsn = timeline_remote_lsn(tl),
+        .remote_lsn = timeline_unneeded_lsn(tl),
     };
     feed_channel_send_feedback(&receiver->channel, &feedback);
 }

@@ -13,6 +13,7 @@
 #include "common/wire/codec.h"
 #include "pageserver/read/reconstruct.h"
 #include "pageserver/read/tar_writer.h"
+#include "pageserver/timeline/slots.h"
 
 #define NAME_SIZE          100
 #define PLACEHOLDER_SUFFIX ".remote"   /* as in compute/extension/placeholder.c */
@@ -55,6 +56,7 @@ struct backup {
     struct pg_control control;
     struct buf *tar;
     struct buf room;       /* of the file being made */
+    lsn_t wal_from;        /* WAL from before the start that slots need; LSN_NONE: none */
     struct page_key place; /* the tablespace and database of the last relation */
 };
 
@@ -398,6 +400,47 @@ static err_t add_origins(struct backup *backup, struct errmsg *msg)
     return err;
 }
 
+/* -- logical slots -- */
+
+static err_t add_slot_files(struct backup *backup, const struct slot_view *slot, struct errmsg *msg)
+{
+    char name[NAME_SIZE];
+    TRY(str_format(name, sizeof(name), msg, "pg_replslot/%s", slot->head.name));
+    tar_add_dir(backup->tar, name);
+    TRY(add_in_folder(backup, name, "state", slot->state, msg));
+    if (slot->snapshot.size > 0) {
+        TRY(str_format(
+            name, sizeof(name), msg, "pg_logical/snapshots/%" PRIX32 "-%" PRIX32 ".snap",
+            (uint32_t)(slot->head.restart_lsn >> 32), (uint32_t)slot->head.restart_lsn));
+        tar_add_file(backup->tar, name, slot->snapshot);
+    }
+    return ERR_OK;
+}
+
+/* One that was still being made is gone with its server. */
+static err_t add_slot(struct page_key key, void *context, struct errmsg *msg)
+{
+    struct backup *backup = context;
+    struct slot_view slot;
+    lsn_t lsn = LSN_NONE;
+    buf_clear(&backup->room);
+    TRY(page_reader_state(
+        backup->work.reader, key, backup->options->lsn, &backup->room, &lsn, msg));
+    bool is_inherited = lsn <= backup->options->start_lsn;
+    if (backup->room.size == 0 || is_inherited || (key.rel == 0 && key.block == 0)) {
+        return ERR_OK;
+    }
+    TRY(slot_parse(buf_view(&backup->room), &slot, msg));
+    lsn_t needed = slot.head.restart_lsn;
+    if ((slot.head.flags & SLOT_MESSAGE_RESERVES) != 0) {
+        return ERR_OK;
+    }
+    if (needed != LSN_NONE && (backup->wal_from == LSN_NONE || needed < backup->wal_from)) {
+        backup->wal_from = needed;
+    }
+    return add_slot_files(backup, &slot, msg);
+}
+
 /*
  * Postgres judges by the files in a tablespace's folder whether it may be dropped, and which ones
  * to copy with a database. So a compute keeps an empty file there for each relation, and for the
@@ -450,12 +493,19 @@ static err_t add_relation(struct page_key rel, uint32_t blocks, void *context, s
 
 static err_t add_last_member(struct backup *backup, struct errmsg *msg)
 {
-    char text[256];
+    const struct base_backup_options *options = backup->options;
+    char text[256], wal[128] = "";
+    if (backup->wal_from != LSN_NONE) {
+        TRY(str_format(
+            wal, sizeof(wal), msg,
+            ", \"wal_from\": \"" LSN_FMT "\", \"timeline_start_lsn\": \"" LSN_FMT "\"",
+            LSN_ARGS(backup->wal_from), LSN_ARGS(options->start_lsn)));
+    }
     TRY(str_format(
         text, sizeof(text), msg,
         "{\"start_lsn\": \"" LSN_FMT "\", \"pg_version\": %" PRIu32 ", \"system_id\": \"%" PRIu64
-        "\"}\n",
-        LSN_ARGS(backup->options->lsn), backup->options->pg_version, backup->options->system_id));
+        "\"%s}\n",
+        LSN_ARGS(options->lsn), options->pg_version, options->system_id, wal));
     tar_add_file(backup->tar, "anabranch.json", bytes_of_str(text));
     tar_finish(backup->tar);
     return ERR_OK;
@@ -475,6 +525,7 @@ static err_t build(struct backup *backup, struct errmsg *msg)
     TRY(add_slrus(backup, msg));
     TRY(page_reader_state_keys(reader, STATE_TWOPHASE, options->lsn, add_twophase, backup, msg));
     TRY(add_origins(backup, msg));
+    TRY(page_reader_state_keys(reader, STATE_SLOT, options->lsn, add_slot, backup, msg));
     TRY(page_reader_relations(reader, KEY_SPC_STATE, 0, options->lsn, add_relation, backup, msg));
     TRY(add_control_and_wal(backup, msg));
     return add_last_member(backup, msg);

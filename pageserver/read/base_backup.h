@@ -12,6 +12,7 @@
 struct base_backup_options {
     struct page_store *store;
     const struct page_path *path;
+    lsn_t start_lsn;       /* of the timeline: slots from before are not its own */
     lsn_t lsn;             /* a record end */
     lsn_t prev_record_lsn; /* begin of the last record before it; 0: not known */
     uint32_t pg_version;

@@ -42,6 +42,8 @@
       "history is kept for so long; tenants may have a value of their own")                        \
     X(size, history_retention_bytes, "0", RESTART,                                                 \
       "... and at least for so much WAL of a timeline")                                            \
+    X(size, slot_wal_keep_max, "8GB", RESTART,                                                     \
+      "WAL that safekeepers keep for the logical slots of a timeline; 0: any")                     \
     X(ms, gc_period, "300s", RESTART, "how often the begin of history moves; 0: on request only")
 
 struct pageserver_conf {
@@ -89,6 +91,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .layers_bytes = conf.layers_memory,
         .page_cache_bytes = conf.page_cache,
         .flush_bytes = conf.flush_size,
+        .slot_wal_keep_max = conf.slot_wal_keep_max,
         .flush_age_ms = conf.flush_age,
         .wait_timeout_ms = conf.wait_timeout,
         .hello_timeout_ms = conf.hello_timeout,

@@ -242,6 +242,9 @@ static struct doc *brief_timeline(const struct timeline *tl)
     doc_set_lsn(doc, "cutoff_lsn", history_cutoff(timeline_history(tl)));
     doc_set_lsn(doc, "last_record_lsn", timeline_last_lsn(tl));
     doc_set_lsn(doc, "durable_lsn", timeline_durable_lsn(tl));
+    if (timeline_slots_lsn(tl) != LSN_NONE) {
+        doc_set_lsn(doc, "slots_lsn", timeline_slots_lsn(tl)); /* they need WAL from here on */
+    }
     if (attachment != NULL && attachment_import_error(attachment) != NULL) {
         doc_set_str(doc, "import_error", attachment_import_error(attachment));
     }
@@ -642,6 +645,7 @@ static err_t build_backup(struct job *job)
     struct base_backup_options options = {
         .store = timeline_store(call->timeline),
         .path = timeline_path(call->timeline),
+        .start_lsn = info->start_lsn,
         .lsn = call->lsn,
         .prev_record_lsn = call->prev_record_lsn,
         .pg_version = info->pg_version,

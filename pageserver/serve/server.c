@@ -220,6 +220,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
                 .block_cache_bytes = options->block_cache_bytes,
             },
         .flush_bytes = options->flush_bytes,
+        .slot_wal_keep_max = options->slot_wal_keep_max,
         .flush_age_ms = options->flush_age_ms,
         .layers_bytes = options->layers_bytes,
         .retention = options->retention,

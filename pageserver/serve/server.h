@@ -36,6 +36,7 @@ struct server_options {
     const char *control_url, *control_token;
     struct history_retention retention;
     uint64_t gc_period_ms, disk_reserve_bytes;
+    uint64_t slot_wal_keep_max;
     unsigned image_after_records;
 };
 

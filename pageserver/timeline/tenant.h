@@ -69,6 +69,7 @@ struct tenants_options {
     uint64_t flush_age_ms; /* ... or when the oldest of it is that old ... */
     size_t layers_bytes; /* ... or when the layers of all tenants take half of this: the largest */
     uint64_t disk_reserve_bytes; /* no flush leaves less free: for compactions, and for deleting */
+    uint64_t slot_wal_keep_max;  /* WAL that safekeepers keep for slots of a timeline; 0: any */
     struct history_retention retention; /* of tenants that have no setting of their own */
     uint64_t gc_period_ms; /* between two rounds that move the cutoffs; 0: only when asked to */
     struct tenants_user *user;

@@ -7,6 +7,7 @@
 #include "common/base/metric.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
+#include "pageserver/timeline/slots.h"
 #include "pageserver/timeline/tenant_private.h"
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
@@ -116,6 +117,7 @@ struct loaded_timeline {
     uint32_t number;
     size_t row_begin, row_end;       /* in `rows` */
     struct ingest_position position; /* LSN 0: none */
+    lsn_t slots_lsn;
 };
 
 struct loaded_timelines {
@@ -175,7 +177,14 @@ static err_t load_position(
         return ERR_OK;
     }
     err_t err = page_store_position(store, info.number, &item->position, msg);
-    return err == ERR_NOT_FOUND && !timeline_id_is_none(info.parent) ? ERR_OK : err;
+    if (err == ERR_NOT_FOUND && !timeline_id_is_none(info.parent)) {
+        return ERR_OK;
+    }
+    TRY(err);
+    if (item->position.lsn <= info.start_lsn) {
+        return ERR_OK; /* nothing of its own yet, so no slot either */
+    }
+    return slots_needed_lsn(store, info.number, item->position.lsn, &item->slots_lsn, msg);
 }
 
 /* Blocking: at start or on a worker. */
@@ -226,6 +235,7 @@ static err_t make_timeline(
         position.lsn = MAX_OF(position.lsn, info->start_lsn);
     }
     struct timeline *tl = timeline_create(tenant, info, parent, position);
+    timeline_set_slots_lsn(tl, item->slots_lsn);
     tenant_add_member(tenant, tl);
     tenant_know_timeline(tenant, tl);
     tenant->next_number = MAX_OF(tenant->next_number, info->number + 1);

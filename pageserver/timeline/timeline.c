@@ -160,6 +160,7 @@ struct timeline *timeline_create(
     tl->root_start_lsn = parent == NULL ? info->start_lsn : parent->root_start_lsn;
     tl->position = position;
     tl->durable_lsn = position.lsn;
+    tl->slot_wal_keep_max = tenant->tenants->options.slot_wal_keep_max;
     list_init(&tl->waiters);
     watch_parent(tl);
     return tl;
@@ -335,6 +336,26 @@ void timeline_set_remote_lsn(struct timeline *tl, lsn_t lsn)
 {
     ASSERT(lsn <= tl->durable_lsn);
     tl->remote_lsn = MAX_OF(tl->remote_lsn, lsn);
+}
+
+lsn_t timeline_slots_lsn(const struct timeline *tl)
+{
+    return tl->slots_lsn;
+}
+
+void timeline_set_slots_lsn(struct timeline *tl, lsn_t lsn)
+{
+    tl->slots_lsn = lsn;
+}
+
+lsn_t timeline_unneeded_lsn(const struct timeline *tl)
+{
+    if (tl->slots_lsn == LSN_NONE || tl->slots_lsn >= tl->remote_lsn) {
+        return tl->remote_lsn;
+    }
+    uint64_t keep_max = tl->slot_wal_keep_max;
+    bool is_too_far = keep_max != 0 && tl->remote_lsn - tl->slots_lsn > keep_max;
+    return is_too_far ? tl->remote_lsn - keep_max : tl->slots_lsn;
 }
 
 lsn_t timeline_commit_lsn(const struct timeline *tl)

@@ -125,6 +125,12 @@ lsn_t timeline_prev_record_lsn(const struct timeline *tl);
 lsn_t timeline_durable_lsn(const struct timeline *tl);
 lsn_t timeline_remote_lsn(const struct timeline *tl); /* in the object store; 0: nothing yet */
 void timeline_set_remote_lsn(struct timeline *tl, lsn_t lsn);
+/* Logical slots need the WAL from here on; LSN_NONE: there is none. */
+lsn_t timeline_slots_lsn(const struct timeline *tl);
+void timeline_set_slots_lsn(struct timeline *tl, lsn_t lsn);
+/* What safekeepers may forget: remote_lsn, but what slots need, up to tenants' slot_wal_keep_max.
+ */
+lsn_t timeline_unneeded_lsn(const struct timeline *tl);
 lsn_t timeline_commit_lsn(const struct timeline *tl); /* seen from safekeepers */
 void timeline_saw_commit_lsn(struct timeline *tl, lsn_t lsn);
 

@@ -20,6 +20,8 @@ struct timeline {
 
     struct ingest_position position;
     lsn_t durable_lsn, flushing_lsn, commit_lsn, remote_lsn;
+    lsn_t slots_lsn; /* 0: there are no slots */
+    uint64_t slot_wal_keep_max;
     char *failure; /* NULL: none */
     unsigned readers;
     struct list waiters;

@@ -21,7 +21,8 @@ METRIC_COUNTER(
 #define SEGMENT_SIZE_DEFAULT (16 * MIB)
 #define DIGEST_PIECE         (1 * MIB)
 #define DIGEST_MAX           ((lsn_t)16 * GIB)
-#define OPERATIONS_MAX       256 /* creations, deletions and digests under way */
+#define WAL_MAX              (16 * MIB) /* of one answer */
+#define OPERATIONS_MAX       256        /* creations, deletions and digests under way */
 
 static struct server *server_of(struct http_context *context)
 {
@@ -280,6 +281,8 @@ struct operation {
     struct timeline_read read; /* digest */
     lsn_t digest_end_lsn;
     uint32_t digest_crc;
+    bool wants_wal; /* the bytes themselves */
+    struct buf digest_wal;
 };
 
 static void finish(struct operation *op)
@@ -287,6 +290,7 @@ static void finish(struct operation *op)
     struct server *server = op->server;
     list_remove(&op->in_server);
     timeline_read_deinit(&op->read);
+    buf_deinit(&op->digest_wal);
     timeline_unref(op->tl);
     mem_free(op);
     server_step_stopped(server);
@@ -846,6 +850,9 @@ static void digest_advance(struct operation *op);
 static void digest_add(struct operation *op)
 {
     op->digest_crc = crc32c(op->digest_crc, op->read.wal.data, op->read.wal.size);
+    if (op->wants_wal) {
+        buf_append(&op->digest_wal, op->read.wal.data, op->read.wal.size);
+    }
     op->read.begin_lsn = op->read.end_lsn;
 }
 
@@ -866,6 +873,11 @@ static void digest_advance(struct operation *op)
         op->read.end_lsn = MIN_OF(op->digest_end_lsn, op->read.begin_lsn + DIGEST_PIECE);
         op->read.done = on_digest_read;
         timeline_read_start(op->tl, &op->read); /* the files, never the memory: it is an audit */
+        return;
+    }
+    if (op->wants_wal) {
+        http_respond_buf(op->request, 200, "application/octet-stream", &op->digest_wal);
+        finish(op);
         return;
     }
     char crc[12];
@@ -889,6 +901,9 @@ static err_t prepare_digest(struct operation *op, struct errmsg *msg)
     TRY(parse_lsn(to, &op->digest_end_lsn, msg));
     TRY(timeline_readable_lsn(op->tl, 0, &commit_lsn, msg));
     lsn_t start_lsn = timeline_control(op->tl)->acceptor.begin_lsn;
+    if (op->wants_wal && op->digest_end_lsn > commit_lsn) {
+        return err_set(msg, ERR_BUSY, "committed is " LSN_FMT " here", LSN_ARGS(commit_lsn));
+    }
     if (op->read.begin_lsn < start_lsn || op->read.begin_lsn > op->digest_end_lsn ||
         op->digest_end_lsn > commit_lsn) {
         return err_set(
@@ -898,22 +913,36 @@ static err_t prepare_digest(struct operation *op, struct errmsg *msg)
     if (op->digest_end_lsn - op->read.begin_lsn > DIGEST_MAX) {
         return err_set(msg, ERR_INVALID, "limit: a digest of 16 GiB");
     }
+    if (op->wants_wal && op->digest_end_lsn - op->read.begin_lsn > WAL_MAX) {
+        return err_set(msg, ERR_INVALID, "limit: 16 MiB of WAL");
+    }
     return ERR_OK;
 }
 
-static void on_get_digest(struct http_context *context, struct http_request *request)
+static void start_digest(struct http_context *context, struct http_request *request, bool wants_wal)
 {
     struct operation *op = operation_create(server_of(context), request, false);
     struct errmsg msg;
     if (op == NULL) {
         return;
     }
+    op->wants_wal = wants_wal;
     err_t err = prepare_digest(op, &msg);
     if (err != ERR_OK) {
         finish_with_error(op, err, &msg);
         return;
     }
     digest_advance(op);
+}
+
+static void on_get_digest(struct http_context *context, struct http_request *request)
+{
+    start_digest(context, request, false);
+}
+
+static void on_get_wal(struct http_context *context, struct http_request *request)
+{
+    start_digest(context, request, true);
 }
 
 static const struct http_route routes[] = {
@@ -930,6 +959,8 @@ static const struct http_route routes[] = {
      "open and verify again what is out of service", false},
     {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", on_get_digest,
      "CRC32C of committed WAL, ?from=LSN&to=LSN", false},
+    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/wal", on_get_wal,
+     "committed WAL itself, up to 16 MiB, ?from=LSN&to=LSN", false},
 };
 
 void management_add_routes(struct server *server, struct http_server *http)

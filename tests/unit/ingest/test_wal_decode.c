@@ -3,6 +3,7 @@
  * decoder's source answers from it.
  */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/checksum.h"
@@ -11,6 +12,7 @@
 #include "common/pg/page.h"
 #include "common/pg/pg_control.h"
 #include "common/pg/pg_version.h"
+#include "common/pg/slot_message.h"
 #include "pageserver/ingest/wal_decode.h"
 #include "tests/lib/wal_builder.h"
 
@@ -1512,10 +1514,10 @@ START_TEST(test_records_that_change_nothing)
 {
     struct {
         uint8_t rmgr, info;
-    } cases[] = {{RM_XLOG, 0x20},    {RM_XLOG, 0x40},       {RM_XLOG, 0x50},    {RM_XLOG, 0x70},
-                 {RM_XLOG, 0xD0},    {RM_XLOG, 0xE0},       {RM_STANDBY, 0x00}, {RM_STANDBY, 0x10},
-                 {RM_STANDBY, 0x20}, {RM_LOGICALMSG, 0x00}, {RM_XACT, 0x60},    {RM_HEAP, 0x30},
-                 {RM_HEAP2, 0x70},   {RM_HEAP2, 0x00}};
+    } cases[] = {{RM_XLOG, 0x20},    {RM_XLOG, 0x40}, {RM_XLOG, 0x50},    {RM_XLOG, 0x70},
+                 {RM_XLOG, 0xD0},    {RM_XLOG, 0xE0}, {RM_STANDBY, 0x00}, {RM_STANDBY, 0x10},
+                 {RM_STANDBY, 0x20}, {RM_XACT, 0x60}, {RM_HEAP, 0x30},    {RM_HEAP2, 0x70},
+                 {RM_HEAP2, 0x00}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         when(&(struct wal_builder_record){
             .rmgr = cases[i].rmgr, .info = cases[i].info, .main_data = bytes_of_str("abcdefgh")});
@@ -1563,6 +1565,113 @@ START_TEST(test_origin_moves_forward_only_unless_forced)
     assert_prefixes_refused(drop);
     commit_of_origin(3, 10); /* the id is used again: its past does not count */
     ck_assert_ptr_nonnull(made(key));
+}
+END_TEST
+
+/* -- slots in logical messages -- */
+
+static struct page_key slot_key(const char *name)
+{
+    uint64_t hash = hash64(name, strlen(name), 0);
+    return page_key_state(STATE_SLOT, (uint32_t)(hash >> 32), (uint32_t)hash | 1);
+}
+
+static const struct page_key reservations = {.spc = KEY_SPC_STATE, .db = STATE_SLOT};
+
+static void add_message(
+    struct fields *main, uint32_t database, const char *prefix, struct bytes message)
+{
+    add_u32(main, database);
+    add_u32(main, 0);
+    add_u64(main, strlen(prefix) + 1);
+    add_u64(main, message.size);
+    add(main, prefix, strlen(prefix) + 1);
+    add(main, message.data, message.size);
+}
+
+/* `saved` empty: dropped. */
+static void slot_says(const char *name, const char *saved, uint32_t flags)
+{
+    struct fields message = {0}, main = {0};
+    struct slot_message head = {
+        .version = SLOT_MESSAGE_VERSION, .state_size = (uint32_t)strlen(saved), .flags = flags};
+    (void)snprintf(head.name, sizeof(head.name), "%s", name);
+    add(&message, &head, sizeof(head));
+    add(&message, saved, strlen(saved));
+    add_message(&main, 0, SLOT_MESSAGE_PREFIX, bytes_of(message.data, message.size));
+    struct wal_builder_record said = record_of(RM_LOGICALMSG, 0x00, 0, &main);
+    when(&said);
+}
+
+START_TEST(test_newest_state_of_a_slot_is_kept)
+{
+    slot_says("a", "first", 0);
+    slot_says("b", "other", 0);
+    slot_says("a", "second!", 0);
+    ck_assert_uint_eq(made(slot_key("a"))->value.size, sizeof(struct slot_message) + 7);
+    ck_assert_ptr_null(made(reservations));
+    slot_says("a", "", 0);
+    ck_assert_uint_eq(made(slot_key("a"))->value.size, 0);
+    ck_assert_uint_gt(newest(slot_key("b"))->value.size, 0);
+}
+END_TEST
+
+START_TEST(test_reservations_end_with_their_server)
+{
+    slot_says("a", "x", SLOT_MESSAGE_RESERVES);
+    lsn_t since = record.end_lsn;
+    ck_assert_mem_eq(made(reservations)->value.data, &since, sizeof(since));
+    slot_says("b", "x", SLOT_MESSAGE_RESERVES);
+    ck_assert_ptr_null(made(reservations)); /* the first of them counts */
+    struct pg_checkpoint checkpoint = {.next_xid = 700};
+    struct wal_builder_record shutdown = {
+        .rmgr = RM_XLOG, .main_data = bytes_of(&checkpoint, sizeof(checkpoint))};
+    when(&shutdown);
+    ck_assert_uint_eq(made(reservations)->value.size, 0);
+    when(&shutdown);
+    ck_assert_ptr_null(made(reservations));
+}
+END_TEST
+
+START_TEST(test_messages_of_users_change_nothing)
+{
+    struct {
+        uint32_t database;
+        const char *prefix;
+    } cases[] = {{5, SLOT_MESSAGE_PREFIX}, {0, "anabranch.tols"}, {0, "mine"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fields main = {0};
+        add_message(&main, cases[i].database, cases[i].prefix, bytes_of_str("hello"));
+        struct wal_builder_record said = record_of(RM_LOGICALMSG, 0x00, 0, &main);
+        when(&said);
+        assert_made_count(0);
+    }
+}
+END_TEST
+
+START_TEST(test_malformed_slot_is_refused)
+{
+    struct slot_message good = {.version = SLOT_MESSAGE_VERSION, .name = "a"};
+    struct slot_message cases[4] = {good, good, good, good};
+    cases[0].version = 77;
+    cases[1].name[0] = '\0';
+    memset(cases[2].name, 'x', sizeof(cases[2].name));
+    cases[3].snapshot_size = UINT32_MAX;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fields main = {0};
+        add_message(&main, 0, SLOT_MESSAGE_PREFIX, bytes_of(&cases[i], sizeof(cases[i])));
+        struct wal_builder_record said = record_of(RM_LOGICALMSG, 0x00, 0, &main);
+        ck_assert_int_eq(decode(&said), ERR_CORRUPT);
+    }
+    ck_assert_uint_eq(mark_hits("wal_decode.slot_malformed"), 4);
+    struct fields main = {0};
+    add_message(&main, 0, SLOT_MESSAGE_PREFIX, bytes_of(&good, sizeof(good)));
+    assert_prefixes_refused(record_of(RM_LOGICALMSG, 0x00, 0, &main));
+    struct fields short_main = {0};
+    add_message(&short_main, 0, SLOT_MESSAGE_PREFIX, bytes_of(&good, 80));
+    struct wal_builder_record said = record_of(RM_LOGICALMSG, 0x00, 0, &short_main);
+    ck_assert_int_eq(decode(&said), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits("wal_decode.slot_short"), 1);
 }
 END_TEST
 
@@ -1665,6 +1774,10 @@ int main(void)
         test_other_checkpoint_fields,
         test_records_that_change_nothing,
         test_origin_moves_forward_only_unless_forced,
+        test_newest_state_of_a_slot_is_kept,
+        test_reservations_end_with_their_server,
+        test_messages_of_users_change_nothing,
+        test_malformed_slot_is_refused,
         test_timeline_without_a_checkpoint_does_not_start,
         test_malformed_counters_do_not_start,
         test_counters_of_the_store_win_over_the_checkpoint,

@@ -58,6 +58,7 @@ static uint64_t fixture_flush_bytes = 1 * MIB;
 static size_t fixture_layers_bytes = 64 * MIB;
 static uint64_t fixture_gc_period_ms;
 static uint64_t fixture_disk_reserve_bytes;
+static uint64_t fixture_slot_wal_keep_max;
 
 static inline void fixture_open_tenants(void)
 {
@@ -77,6 +78,7 @@ static inline void fixture_open_tenants(void)
         .layers_bytes = fixture_layers_bytes,
         .gc_period_ms = fixture_gc_period_ms,
         .disk_reserve_bytes = fixture_disk_reserve_bytes,
+        .slot_wal_keep_max = fixture_slot_wal_keep_max,
         .user = &fixture.user,
     };
     ck_assert_ok(tenants_open(&options, &fixture.tenants, &msg), &msg);
