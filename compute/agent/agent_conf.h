@@ -18,6 +18,7 @@
       "user that runs Postgres when this process is root; empty: postgres")                        \
     X(str, auth_token, "", RESTART, "secret that computes show to pageserver and safekeepers")     \
     X(str, pageserver_token, "", RESTART, "HTTP bearer token for the pageserver")                  \
+    X(str, safekeeper_token, "", RESTART, "HTTP bearer token for the safekeepers")                 \
     X(str, tls_cert_file, "", RESTART,                                                             \
       "certificate chain (PEM) that computes show on their own port; empty: no TLS")               \
     X(str, tls_key_file, "", RESTART, "its private key (PEM), without a passphrase")               \

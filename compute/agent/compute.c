@@ -26,6 +26,7 @@
 #include "compute/agent/compute_sql.h"
 #include "compute/agent/leftovers.h"
 #include "compute/agent/postmaster_pid.h"
+#include "compute/agent/wal_fetch.h"
 
 METRIC_COUNTER(starts_total, "agent_compute_starts_total", "Computes that reached running.");
 METRIC_COUNTER(retries_total, "agent_compute_retries_total", "Tries that ended before running.");
@@ -52,6 +53,8 @@ struct compute {
     struct child_user sync, postgres, proposer;
     struct http_call backup;
     char *backup_url, *backup_path;
+    struct compute_wal_need wal_need;
+    struct wal_fetch wal_fetch;
     struct job job; /* prepare, unpack or clean up */
     struct job roles_job, remove_job;
     struct job apply_job; /* of a spec that came while it ran */
@@ -365,7 +368,45 @@ static err_t run_unpack(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
     struct compute_files files = files_of(compute);
-    return compute_files_unpack(&files, &job->msg);
+    return compute_files_unpack(&files, &compute->wal_need, &job->msg);
+}
+
+static void finish_unpack(struct compute *compute)
+{
+    compute->backup_ms = lap_ms(compute);
+    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+}
+
+static void on_wal_fetched(struct wal_fetch *fetch, err_t result, const struct errmsg *msg)
+{
+    struct compute *compute = CONTAINER_OF(fetch, struct compute, wal_fetch);
+    if (result != ERR_OK) {
+        work_failed(compute, msg);
+        return;
+    }
+    finish_unpack(compute);
+}
+
+static void fetch_wal(struct compute *compute)
+{
+    compute->wal_fetch = (struct wal_fetch){
+        .http = compute->host->http,
+        .executor = compute->host->files,
+        .spec = compute->spec,
+        .token = compute->host->conf->safekeeper_token,
+        .log = &compute->log,
+        .files =
+            {
+                .user = &compute->host->user,
+                .dir = compute->dir,
+                .system_id = compute->spec->system_id,
+            },
+        .needed_lsn = compute->wal_need.from_lsn,
+        .timeline_start_lsn = compute->wal_need.timeline_start_lsn,
+        .end_lsn = compute->start_lsn,
+        .done = on_wal_fetched,
+    };
+    wal_fetch_start(&compute->wal_fetch);
 }
 
 static void done_unpack(struct job *job)
@@ -375,8 +416,11 @@ static void done_unpack(struct job *job)
         work_failed(compute, &job->msg);
         return;
     }
-    compute->backup_ms = lap_ms(compute);
-    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    if (compute->wal_need.from_lsn != LSN_NONE && compute->wal_need.from_lsn < compute->start_lsn) {
+        fetch_wal(compute);
+        return;
+    }
+    finish_unpack(compute);
 }
 
 static void start_unpack(struct compute *compute)
@@ -604,6 +648,7 @@ static void cancel_work(struct compute *compute)
     if (compute->backup.client_private != NULL) {
         http_call_cancel(&compute->backup);
     }
+    wal_fetch_cancel(&compute->wal_fetch);
 }
 
 static void signal_postgres(struct compute *compute, int number)

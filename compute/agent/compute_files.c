@@ -37,7 +37,7 @@ static const char forced_text[] = "fsync = off\n"
                                   "restart_after_crash = off\n"
                                   "synchronous_standby_names = 'walproposer'\n"
                                   "max_wal_senders = 16\n"
-                                  "max_slot_wal_keep_size = -1\n"
+                                  "max_slot_wal_keep_size = 2GB\n"
                                   "wal_sender_timeout = 60s\n"
                                   "wal_recycle = off\n"
                                   "wal_init_zero = off\n"
@@ -538,11 +538,13 @@ static err_t unpack_members(struct unpack *unpack, const char *tar_path, struct 
 }
 
 /* The last member proves that the archive is whole and of the right cluster and LSN. */
-static err_t check_last_member(const struct unpack *unpack, struct errmsg *msg)
+static err_t check_last_member(
+    const struct unpack *unpack, struct compute_wal_need *ret_need, struct errmsg *msg)
 {
     const struct compute_files *files = unpack->files;
     struct doc *doc = NULL;
     lsn_t lsn = 0;
+    struct compute_wal_need need = {.from_lsn = LSN_NONE};
     const char *system_id = NULL;
     char expected[24];
     if (unpack->last_text[0] == '\0') {
@@ -551,6 +553,11 @@ static err_t check_last_member(const struct unpack *unpack, struct errmsg *msg)
     err_t err = doc_parse(bytes_of_str(unpack->last_text), &doc, msg);
     err = err != ERR_OK ? err : doc_get_lsn(doc, "start_lsn", &lsn, msg);
     err = err != ERR_OK ? err : doc_get_str(doc, "system_id", &system_id, msg);
+    if (err == ERR_OK && doc_get(doc, "wal_from") != NULL) {
+        err = doc_get_lsn(doc, "wal_from", &need.from_lsn, msg);
+        err = err != ERR_OK ? err
+                            : doc_get_lsn(doc, "timeline_start_lsn", &need.timeline_start_lsn, msg);
+    }
     (void)snprintf(expected, sizeof(expected), "%" PRIu64, files->spec->system_id);
     if (err == ERR_OK && lsn != files->start_lsn) {
         err = err_set(
@@ -561,11 +568,15 @@ static err_t check_last_member(const struct unpack *unpack, struct errmsg *msg)
         err = err_set(msg, ERR_CORRUPT, "it is of system %.24s, not %s", system_id, expected);
     }
     doc_unref(doc);
+    *ret_need = need;
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "base backup");
 }
 
 static err_t unpack_archive(
-    const struct compute_files *files, const char *tar_path, struct errmsg *msg)
+    const struct compute_files *files,
+    const char *tar_path,
+    struct compute_wal_need *ret_need,
+    struct errmsg *msg)
 {
     struct unpack unpack = {.files = files, .archive = archive_read_new()};
     if (unpack.archive == NULL) {
@@ -573,13 +584,14 @@ static err_t unpack_archive(
     }
     err_t err = unpack_members(&unpack, tar_path, msg);
     if (err == ERR_OK) {
-        err = check_last_member(&unpack, msg);
+        err = check_last_member(&unpack, ret_need, msg);
     }
     (void)archive_read_free(unpack.archive);
     return err;
 }
 
-err_t compute_files_unpack(const struct compute_files *files, struct errmsg *msg)
+err_t compute_files_unpack(
+    const struct compute_files *files, struct compute_wal_need *ret_need, struct errmsg *msg)
 {
     char path[PATH_SIZE];
     char tar_path[PATH_SIZE];
@@ -587,7 +599,7 @@ err_t compute_files_unpack(const struct compute_files *files, struct errmsg *msg
     TRY(compute_files_tar_path(files->dir, tar_path, msg));
     TRY(dir_remove(path, msg));
     TRY(make_dir(files, path, msg));
-    TRY(unpack_archive(files, tar_path, msg));
+    TRY(unpack_archive(files, tar_path, ret_need, msg));
     TRY(write_settings(files, msg));
     statistics_bring_back(files->dir, files->start_lsn);
     return file_remove(tar_path, msg);

@@ -45,9 +45,16 @@ NODISCARD err_t compute_files_prepare(const struct compute_files *files, struct 
 /* Removes what compute_files_prepare() moved aside: slow, so it runs beside the election. */
 NODISCARD err_t compute_files_remove_old(const char *dir, struct errmsg *msg);
 
+/* WAL from before the start that logical slots need. */
+struct compute_wal_need {
+    lsn_t from_lsn; /* LSN_NONE: there are no slots */
+    lsn_t timeline_start_lsn;
+};
+
 /* A new pgdata from the tar, which is removed. ERR_CORRUPT: the backup is not what was asked for.
  */
-NODISCARD err_t compute_files_unpack(const struct compute_files *files, struct errmsg *msg);
+NODISCARD err_t compute_files_unpack(
+    const struct compute_files *files, struct compute_wal_need *ret_need, struct errmsg *msg);
 
 /* postgresql.conf: what the user wants first, what the storage needs last. For tests too. */
 void compute_files_print_settings(const struct compute_files *files, struct buf *to);

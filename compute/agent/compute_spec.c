@@ -58,9 +58,9 @@ static const char *const forced_settings[] = {
 
 /* The few of the extension's that only cost or save room and time. */
 static const char *const open_settings[] = {
-    "anabranch.explain",          "anabranch.local_cache_max_mb", "anabranch.local_cache_mb",
-    "anabranch.prewarm_mb_per_s", "anabranch.read_ahead_blocks",  "anabranch.relation_limit",
-    "anabranch.spill_limit_mb",
+    "anabranch.allow_physical_slots", "anabranch.explain",          "anabranch.local_cache_max_mb",
+    "anabranch.local_cache_mb",       "anabranch.prewarm_mb_per_s", "anabranch.read_ahead_blocks",
+    "anabranch.relation_limit",       "anabranch.spill_limit_mb",
 };
 
 static bool belongs_to_the_storage(const char *name)
@@ -163,6 +163,9 @@ static err_t parse_safekeepers(
         err_t err = doc_get_u64(row, "id", &keeper->id, msg);
         err = err != ERR_OK ? err : get_host(row, "host", &keeper->host, msg);
         err = err != ERR_OK ? err : get_port(row, "port", 1, &keeper->port, msg);
+        if (err == ERR_OK && doc_get(row, "http_port") != NULL) {
+            err = get_port(row, "http_port", 0, &keeper->http_port, msg);
+        }
         if (err != ERR_OK) {
             return err_wrap(msg, err, "safekeepers[%zu]", i);
         }

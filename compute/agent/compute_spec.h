@@ -15,7 +15,7 @@
 struct compute_safekeeper {
     uint64_t id;
     const char *host;
-    uint16_t port;
+    uint16_t port, http_port; /* http_port 0: WAL of slots cannot be read from it */
 };
 
 /* 0: no limit. */

@@ -94,11 +94,12 @@ static struct doc *member_doc(struct reconciler *reconciler, uint64_t id, bool w
     return member;
 }
 
-static struct doc *safekeepers_doc(struct reconciler *reconciler, const struct branch *branch)
+static struct doc *safekeepers_doc(
+    struct reconciler *reconciler, const struct branch *branch, bool with_http)
 {
     struct doc *array = doc_array();
     for (size_t i = 0; i < branch->row.safekeepers.count; i++) {
-        doc_push(array, member_doc(reconciler, branch->row.safekeepers.ids[i], false));
+        doc_push(array, member_doc(reconciler, branch->row.safekeepers.ids[i], with_http));
     }
     return array;
 }
@@ -124,7 +125,7 @@ static struct doc *pageserver_timeline_body(
         doc_set_timeline(body, "parent", branch->parent->row.timeline);
         doc_set_lsn(body, "branch_lsn", branch->row.start_lsn);
     }
-    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch));
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, false));
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     return body;
 }
@@ -199,7 +200,7 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
     doc_set_int(body, "pg_version", (int64_t)project->row.pg_version);
     doc_set_int(body, "port", (int64_t)endpoint->row.port);
     doc_set_str(body, "listen_host", reconciler->options.compute_listen_host);
-    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch));
+    doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, true));
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     doc_set_int(body, "generation", (int64_t)project->row.generation);
     if (pageserver != NULL) {

@@ -19,6 +19,7 @@ static char dir[PATH_SIZE];
 static struct agent_conf conf;
 static struct run_as user;
 static struct compute_spec *spec;
+static struct compute_wal_need need;
 static struct compute_files files;
 static struct archive *tar;
 
@@ -86,7 +87,7 @@ static void add_good_members(void)
 static err_t unpack(void)
 {
     ck_assert_int_eq(archive_write_free(tar), ARCHIVE_OK);
-    return compute_files_unpack(&files, &msg);
+    return compute_files_unpack(&files, &need, &msg);
 }
 
 static void clean_up(void)
@@ -180,7 +181,7 @@ START_TEST(test_garbage_is_refused)
     char noise[3000];
     memset(noise, 'x', sizeof(noise));
     ck_assert_ok(file_write_atomically(path, bytes_of(noise, sizeof(noise)), &msg), &msg);
-    ck_assert_int_eq(compute_files_unpack(&files, &msg), ERR_CORRUPT);
+    ck_assert_int_eq(compute_files_unpack(&files, &need, &msg), ERR_CORRUPT);
     clean_up();
 }
 END_TEST
