@@ -30,6 +30,7 @@
 #include "compute/extension/quarantine.h"
 #include "compute/extension/read_ahead.h"
 #include "compute/extension/rel_state.h"
+#include "compute/extension/slots.h"
 #include "compute/extension/spill.h"
 #include "compute/extension/storage.h"
 #include "compute/extension/utility.h"
@@ -184,6 +185,7 @@ _PG_init(void)
 	local_cache_define_settings();
 	explain_define_setting();
 	quarantine_define_setting();
+	slots_define_setting();
 	working_set_define_setting();
 	MarkGUCPrefixReserved("anabranch");
 	if (!page_client_is_configured())
@@ -199,6 +201,7 @@ _PG_init(void)
 	backpressure_install();
 	explain_install();
 	quarantine_install();
+	slots_install();
 	register_cache_worker();
 	free_space_register_worker();
 

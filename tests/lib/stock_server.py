@@ -53,3 +53,7 @@ class StockServer:
     def query(self, sql):
         with self.connect() as db:
             return db.query(sql)
+
+    def lsn(self):
+        """Where its WAL ends now."""
+        return self.query("SELECT pg_current_wal_flush_lsn()")[0][0]

@@ -25,7 +25,8 @@ test_rbtree test_regex test_resowner test_rls_hooks test_shm_mq test_slru test_t
 LANGUAGES = "plpgsql plperl plpython tcl".split()
 # What the .conf files in contrib say. Query ids are computed, but EXPLAIN does not print them.
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
-                    "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d"}
+                    "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d",
+                    "anabranch.allow_physical_slots": "on"}
 RECOVERY_SETTINGS = {"track_commit_timestamp": "on", "max_prepared_transactions": "20", "autovacuum_naptime": "1d"}
 RECOVERY_ROOMY = RECOVERY_SETTINGS | {"shared_buffers": "16MB"}
 

@@ -11,8 +11,7 @@ static void put_value(uint8_t timeline, uint32_t block, lsn_t lsn, struct bytes 
 {
     struct timeline *tl = find(timeline);
     struct page_writer *writer = NULL;
-    ck_assert_ok(
-        page_writer_open(timeline_store(tl), timeline_number(tl), &writer, &msg), &msg);
+    ck_assert_ok(page_writer_open(timeline_store(tl), timeline_number(tl), &writer, &msg), &msg);
     page_writer_put(writer, page_key_state(STATE_SLOT, 0, block), lsn, VALUE_STATE, 0, value);
     struct ingest_position position = {.lsn = lsn};
     ck_assert_ok(page_writer_commit(writer, position, &msg), &msg);

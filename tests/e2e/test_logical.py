@@ -1,0 +1,223 @@
+"""Logical replication from and to a compute: slots and origins outlive its server (docs/design/logical-slots.md)."""
+import os
+import signal
+import threading
+
+import pq
+from cluster import http, wait_for
+from stock_server import StockServer
+
+_branch = {}
+
+
+def project(cluster):
+    return publisher(cluster).project
+
+
+def publisher(cluster):
+    """A branch whose compute decodes; main cannot change its wal_level."""
+    if cluster not in _branch:
+        made = cluster.create_project("logical")
+        _branch[cluster] = made.create_branch("publisher", made.main(), endpoint=False).add_endpoint(
+            wal_level="logical", wal_receiver_status_interval="1s")
+    return _branch[cluster]
+
+
+def superuser(branch):
+    return pq.connect(superuser_uri(branch))
+
+
+def superuser_uri(branch):
+    uri = wait_for("it runs", lambda: (lambda c: c["superuser_uri"] if c["state"] == "running" else None)(branch.compute()))
+    return uri.replace("@/postgres?", "@/app?")
+
+
+def kill(branch):
+    """Its agent starts it again, in a new data directory, from the safekeepers and the pageserver alone."""
+    killed = branch.compute()["pids"]["postgres"]
+    os.kill(killed, signal.SIGKILL)
+
+    def is_back():
+        compute = branch.compute()
+        return compute["state"] == "running" and compute["pids"].get("postgres", killed) != killed
+    wait_for("it is back", is_back)
+
+
+def restart(branch):
+    branch.suspend()
+    branch.start()
+
+
+def numbers(server, table):
+    return server.query(f"SELECT n FROM {table} ORDER BY n")
+
+
+def timeline(cluster, branch):
+    spec = http("GET", f"{cluster.agent.http_url}/v1/computes/{branch.endpoint()['id']}/spec")
+    return http("GET", f"{cluster.pageserver.http_url}/v1/tenants/{spec['tenant']}/timelines/{spec['timeline']}")
+
+
+class Subscription:
+    """On a stock server, of everything in `table` of the compute. The compute's port changes with every start."""
+
+    def __init__(self, server, branch, name, options=""):
+        self.server, self.branch, self.name = server, branch, name
+        server.query(f"CREATE TABLE {name} (n int PRIMARY KEY)")
+        with superuser(branch) as db:
+            db.query(f"CREATE TABLE {name} (n int PRIMARY KEY); CREATE PUBLICATION {name} FOR TABLE {name}")
+        server.query(f"CREATE SUBSCRIPTION {name} CONNECTION '{superuser_uri(branch)}' PUBLICATION {name} {options}")
+        wait_for("the copy ends", lambda: server.query("SELECT 1 FROM pg_subscription_rel WHERE srsubstate = 'r'"))
+
+    def go_on(self):
+        """After a start of the compute."""
+        self.server.query(f"ALTER SUBSCRIPTION {self.name} CONNECTION '{superuser_uri(self.branch)}';"
+                          f"ALTER SUBSCRIPTION {self.name} ENABLE")
+
+    def pause(self):
+        self.server.query(f"ALTER SUBSCRIPTION {self.name} DISABLE")
+        with superuser(self.branch) as db:
+            wait_for("it let go", lambda: db.value(
+                f"SELECT active FROM pg_replication_slots WHERE slot_name = '{self.name}'") == "f")
+
+    def has_all(self):
+        with superuser(self.branch) as db:
+            want = numbers(db, self.name)
+        wait_for("all of it arrives", lambda: numbers(self.server, self.name) == want)
+
+    def drop(self):
+        with superuser(self.branch) as db:
+            self.go_on()
+            for what in ("SUBSCRIPTION", "TABLE"):
+                self.server.query(f"DROP {what} {self.name}")
+            db.query(f"DROP PUBLICATION {self.name}; DROP TABLE {self.name}")
+
+
+def test_slot_survives_the_end_of_its_server(cluster):
+    branch = publisher(cluster)
+    with StockServer(cluster) as server:
+        s = Subscription(server, branch, "kept")
+        for end in (restart, kill):
+            with superuser(branch) as db:
+                db.query("INSERT INTO kept SELECT coalesce(max(n), 0) + i FROM kept, generate_series(1, 10) i GROUP BY i")
+            end(branch)
+            s.go_on()
+            s.has_all()
+        errors = server.query("SELECT apply_error_count, sync_error_count FROM pg_stat_subscription_stats")
+        assert errors[0][1] == "0", errors
+        # Dropped slots hold no WAL, and do not come back.
+        assert "slots_lsn" in timeline(cluster, branch)
+        s.drop()
+        wait_for("the pageserver knows", lambda: "slots_lsn" not in timeline(cluster, branch))
+        kill(branch)
+        with superuser(branch) as db:
+            assert db.value("SELECT count(*) FROM pg_replication_slots") == "0"
+
+
+def test_decoding_goes_on_with_its_snapshot_and_mappings(cluster):
+    """restart_lsn lies where a transaction ran, so decoding needs the snapshot of there; and a catalog was rewritten
+    after a transaction changed it, so it needs to know where the rows went."""
+    branch = publisher(cluster)
+    with StockServer(cluster) as server:
+        s = Subscription(server, branch, "shot")
+        with superuser(branch) as first, superuser(branch) as second, superuser(branch) as db:
+            db.query("CREATE TABLE held (n int)")
+            first.query("BEGIN; INSERT INTO shot VALUES (1)")
+            snapshot = db.value("SELECT pg_log_standby_snapshot()")
+            second.query("BEGIN; INSERT INTO held VALUES (2)") # never ends
+            first.query("COMMIT")
+            db.query("SELECT pg_log_standby_snapshot(); INSERT INTO shot VALUES (3)")
+            wait_for("restart_lsn is there", lambda: db.value(
+                f"INSERT INTO shot SELECT max(n) + 1 FROM shot; SELECT pg_log_standby_snapshot();"
+                f"SELECT restart_lsn >= '{snapshot}'::pg_lsn - 200 FROM pg_replication_slots WHERE slot_name = 'shot'") == "t")
+            s.pause()
+            server.query("ALTER TABLE shot ADD COLUMN t text")
+            db.query("INSERT INTO shot SELECT max(n) + 1 FROM shot")
+            db.query("BEGIN; ALTER TABLE shot ADD COLUMN t text; INSERT INTO shot SELECT max(n) + 1, 'new' FROM shot; COMMIT")
+            for catalog in ("pg_class", "pg_attribute", "pg_type"):
+                db.query(f"VACUUM FULL {catalog}")
+            want = db.query("SELECT n, t FROM shot ORDER BY n")
+            kill(branch)
+        s.go_on()
+        wait_for("all of it arrives", lambda: server.query("SELECT n, t FROM shot ORDER BY n") == want)
+        s.drop()
+
+
+def test_nothing_is_shown_before_the_quorum_has_it(cluster):
+    branch = publisher(cluster)
+    with StockServer(cluster) as server:
+        s = Subscription(server, branch, "shown")
+        with superuser(branch) as db:
+            db.query("INSERT INTO shown VALUES (1)")
+            s.has_all()
+            for keeper in cluster.safekeepers:
+                keeper.kill()
+            before = db.value("SELECT pg_current_wal_insert_lsn()")
+
+            def insert():
+                try:
+                    with superuser(branch) as other:
+                        other.query("INSERT INTO shown VALUES (2)")
+                except pq.Error:
+                    pass # its server is killed
+            thread = threading.Thread(target=insert)
+            thread.start()
+            wait_for("it waits", lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != "0")
+            # The walsender says that it lives; by then a stock server has sent the row.
+            sent = ("SELECT reply_time FROM pg_stat_replication WHERE application_name = 'shown'")
+            since = db.value(sent)
+            wait_for("it answers", lambda: db.value(sent) != since)
+            assert db.value(f"SELECT sent_lsn <= '{before}' FROM pg_stat_replication WHERE application_name = 'shown'") == "t"
+            assert server.query("SELECT n FROM shown") == [("1",)]
+            os.kill(branch.compute()["pids"]["postgres"], signal.SIGKILL)
+        thread.join()
+        for keeper in cluster.safekeepers:
+            keeper.start()
+        wait_for("it is back", lambda: branch.compute()["state"] == "running")
+        s.go_on()
+        with superuser(branch) as db:
+            assert numbers(db, "shown") == [("1",)]
+            db.query("INSERT INTO shown VALUES (3)")
+        s.has_all()
+        s.drop()
+
+
+def test_publisher_is_not_told_what_the_quorum_has_not(cluster):
+    """A subscription's workers commit asynchronously. What is lost with the compute must come again."""
+    branch = publisher(cluster)
+    with StockServer(cluster, "wal_level=logical") as source:
+        source.query("CREATE TABLE arrived (n int PRIMARY KEY); CREATE PUBLICATION arrived FOR TABLE arrived;"
+                     "INSERT INTO arrived SELECT generate_series(1, 100)")
+        with superuser(branch) as db:
+            db.query("CREATE TABLE arrived (n int PRIMARY KEY)")
+            db.query(f"CREATE SUBSCRIPTION arrived CONNECTION '{source.uri}' PUBLICATION arrived")
+            wait_for("the copy ends", lambda: db.query("SELECT 1 FROM pg_subscription_rel WHERE srsubstate = 'r'"))
+            source.query("INSERT INTO arrived VALUES (101)")
+            wait_for("it arrives", lambda: db.value("SELECT count(*) FROM arrived") == "101")
+            confirmed = "SELECT confirmed_flush_lsn >= '{}' FROM pg_replication_slots WHERE slot_name = 'arrived'"
+            wait_for("it is confirmed", lambda: source.query(confirmed.format(source.lsn()))[0][0] == "t")
+            for keeper in cluster.safekeepers:
+                keeper.kill()
+            source.query("INSERT INTO arrived VALUES (102)")
+            wait_for("it arrives", lambda: db.value("SELECT count(*) FROM arrived") == "102")
+            end = source.lsn()
+            # Twice a reply after all of it was received: a stock server has confirmed it by then.
+            state = f"SELECT reply_time, write_lsn >= '{end}' FROM pg_stat_replication WHERE application_name = 'arrived'"
+            for _ in range(2):
+                since = source.query(state)[0][0]
+                wait_for("it answers", lambda: (lambda r: r[0] != since and r[1] == "t")(source.query(state)[0]))
+            assert source.query(confirmed.format(end))[0][0] == "f"
+            os.kill(branch.compute()["pids"]["postgres"], signal.SIGKILL)
+        for keeper in cluster.safekeepers:
+            keeper.start()
+        wait_for("it is back", lambda: branch.compute()["state"] == "running")
+        with superuser(branch) as db:
+            wait_for("it arrives again", lambda: db.value("SELECT count(*) FROM arrived") == "102")
+            restart(branch)
+        with superuser(branch) as db:
+            source.query("INSERT INTO arrived VALUES (103)")
+            wait_for("it goes on", lambda: db.value("SELECT count(*) FROM arrived") == "103")
+            stats = db.query("SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = 'arrived'")
+            assert stats == [("0",)], stats # nothing came twice
+            for what in ("SUBSCRIPTION", "TABLE"):
+                db.query(f"DROP {what} arrived")
+        assert source.query("SELECT count(*) FROM pg_replication_slots")[0][0] == "0"
