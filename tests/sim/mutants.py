@@ -19,7 +19,7 @@ MUTANTS = {
     3: (500, "an append is acknowledged before it is on disk"),
     4: (500, "an append of an older term is accepted"),
     5: (20000, "an append is accepted before elected of that term on that connection"),
-    6: (25000, "WAL of an older term is committed before the term start is on a quorum"),
+    6: (60000, "WAL of an older term is committed before the term start is on a quorum"),
     7: (500, "half of the members are a quorum"),
     8: (15000, "the donor is chosen by position only"),
     9: (500, "the donor is chosen by term only"),
@@ -51,7 +51,7 @@ MUTANTS = {
     60: (400000, "terms in which nothing was written push others out of the history"),
     61: (500, "a log under repair is cut although it follows the very term of its leader"),
     62: (500, "a log is said to follow the term that was promised"),
-    63: (20000, "a vote does not count when its log ends before all that its history remembers"),
+    63: (40000, "a vote does not count when its log ends before all that its history remembers"),
     # 30 and 31 again, elsewhere.
     130: (500, "the generation of appends is not checked"),
     131: (5000, "a change ends before the new set has the promises of the old one"),

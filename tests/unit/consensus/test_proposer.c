@@ -328,14 +328,21 @@ END_TEST
 
 /* ---- repair ---- */
 
-START_TEST(test_a_lagging_acceptor_is_repaired_from_the_donor_before_anything_is_ready)
+/* Elected by 0, the donor of 300 bytes, and by 1, which has none of them. */
+static void given_repair(void)
 {
     given_proposer(false);
     when_up(0, 0);
     when_up(1, 0);
-    struct vote_reply full = vote_of(START + 300, START), empty = vote_of(START, START);
+    struct vote_reply full = vote_of(START + 300, START);
+    struct vote_reply empty = vote_of(START, START);
     when_vote(0, &full);
     when_vote(1, &empty);
+}
+
+START_TEST(test_a_lagging_acceptor_is_repaired_from_the_donor_before_anything_is_ready)
+{
+    given_repair();
     when_acked(0, START + 300, START + 300, START);
     ck_assert(!proposer.ready);
     when_acked(1, START, START, START);
@@ -365,12 +372,7 @@ END_TEST
 /* Five records of an old term on a quorum are not committed before our term's start is. */
 START_TEST(test_wal_of_older_terms_is_committed_only_with_the_term_start)
 {
-    given_proposer(false);
-    when_up(0, 0);
-    when_up(1, 0);
-    struct vote_reply full = vote_of(START + 300, START), empty = vote_of(START, START);
-    when_vote(0, &full);
-    when_vote(1, &empty);
+    given_repair();
     when_acked(0, START + 300, START + 300, START);
     when_acked(1, START, START, START);
     static const uint8_t wal[100];
@@ -388,12 +390,7 @@ END_TEST
 
 START_TEST(test_a_read_that_fails_is_tried_again_later)
 {
-    given_proposer(false);
-    when_up(0, 0);
-    when_up(1, 0);
-    struct vote_reply full = vote_of(START + 300, START), empty = vote_of(START, START);
-    when_vote(0, &full);
-    when_vote(1, &empty);
+    given_repair();
     when_acked(1, START, START, START);
     step((struct proposer_event){
         .kind = PROPOSER_READ_WAL_FAILED,
