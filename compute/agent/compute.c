@@ -774,6 +774,7 @@ static void report_change(struct compute *compute, enum compute_phase before)
     } else if (plan->phase == COMPUTE_PHASE_BACKOFF) {
         metric_add(&retries_total, 1);
     } else if (plan->phase == COMPUTE_PHASE_OFF) {
+        cage_remove(&compute->host->cages, compute->id);
         log_info(&compute->log, "%s", compute_plan_state(plan));
     }
     compute->host->on_change(compute->host, compute);

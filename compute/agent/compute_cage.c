@@ -211,6 +211,10 @@ void cage_make(
     struct cage *ret_cage)
 {
     *ret_cage = (struct cage){.kind = host->kind};
+    if (size->memory_mb == 0 && size->cpu_milli == 0 && size->processes == 0) {
+        cage_remove(host, compute_id); /* of an earlier start; to join one takes milliseconds */
+        return;
+    }
     for (enum cage_limit limit = 0; limit < CAGE_LIMIT_COUNT; limit++) {
         char path[PATH_SIZE];
         struct errmsg msg;
@@ -218,7 +222,7 @@ void cage_make(
         if (!group_path(host, limit, compute_id, path)) {
             continue;
         }
-        /* With no limit too: one of an earlier start may be there. */
+        /* One that is not limited, too: an earlier start may have been. */
         err_t err = make_group(host, limit, path, value, &msg);
         if (err != ERR_OK) {
             log_warn(

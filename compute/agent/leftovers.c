@@ -113,6 +113,7 @@ static void end_processes(char *text)
 struct clearing {
     const char *computes_dir;
     uid_t owner;
+    const struct cage_host *cages;
 };
 
 static err_t clear_one(const char *name, void *context, struct errmsg *msg)
@@ -128,12 +129,14 @@ static err_t clear_one(const char *name, void *context, struct errmsg *msg)
     buf_deinit(&text);
     TRY(str_format(path, sizeof(path), msg, "%s/%s/pgdata", computes_dir, name));
     postmaster_pid_drop_memory(path, clearing->owner);
+    cage_remove(clearing->cages, name);
     TRY(str_format(path, sizeof(path), msg, "%s/%s", computes_dir, name));
     return dir_remove(path, msg);
 }
 
-err_t leftovers_clear(const char *computes_dir, uid_t owner, struct errmsg *msg)
+err_t leftovers_clear(
+    const char *computes_dir, uid_t owner, const struct cage_host *cages, struct errmsg *msg)
 {
-    struct clearing clearing = {.computes_dir = computes_dir, .owner = owner};
+    struct clearing clearing = {.computes_dir = computes_dir, .owner = owner, .cages = cages};
     return file_exists(computes_dir) ? dir_list(computes_dir, clear_one, &clearing, msg) : ERR_OK;
 }

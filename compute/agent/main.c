@@ -514,7 +514,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(make_absolute(app_data_dir(app), data_dir, msg));
     TRY(str_format(
         agent.host.computes_dir, sizeof(agent.host.computes_dir), msg, "%s/computes", data_dir));
-    TRY(leftovers_clear(agent.host.computes_dir, agent.host.user.uid, msg));
+    TRY(leftovers_clear(agent.host.computes_dir, agent.host.user.uid, &agent.host.cages, msg));
     TRY(open_way(data_dir, msg));
     TRY(open_way(agent.host.computes_dir, msg));
     TRY(executor_create(agent.host.loop, SESSION_THREADS, &agent.host.sessions, msg));

@@ -1,5 +1,6 @@
 """Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -354,14 +355,20 @@ def test_compute_that_eats_its_memory_is_ended_alone(cluster):
         except (pq.Error, OSError) as eaten:
             print(f"   {eaten}")
         if limits["memory_by"] == "cgroup":
-            wait_for("it runs again", lambda: branch.compute()["state"] == "running"
-                     and branch.compute()["pids"]["postgres"] != before)
+            wait_for("it runs again", lambda: (lambda c: c["state"] == "running" and c["pids"]["postgres"] != before)(
+                branch.compute()))
             assert "out of memory: its size gives it 1024 MB" in branch.compute()["last_failure"], branch.compute()
         else:
             assert limits["memory_by"] == "rlimit of each process" and branch.compute()["pids"]["postgres"] == before
         assert other.value("SELECT 1") == "1"
     assert branch.value("SELECT i FROM kept") == "1"
+    name = branch.endpoint()["id"]
+
+    def groups():
+        return list(pathlib.Path("/sys/fs/cgroup").glob(f"**/anabranch/{name}"))
+    assert len(groups()) > 0 or limits["memory_by"] != "cgroup"
     branch.suspend()
+    wait_for("its cgroups are gone", lambda: not groups())
 
 
 def test_metrics_of_a_compute(cluster):

@@ -38,6 +38,7 @@ START_TEST(test_no_size_is_no_limit)
     cage_make(&host, id, &none, &cage);
     ck_assert_uint_eq(cage_limits(&cage, &none).data_size_max, 0);
     ck_assert_str_eq(cage_holder(&cage, &none, CAGE_MEMORY), "none");
+    ck_assert_ptr_null(cage_limits(&cage, &none).cgroup_procs[0]);
     cage_remove(&host, id);
 }
 END_TEST

@@ -14,6 +14,7 @@
 #include "tests/unit/unit.h"
 
 static struct errmsg msg;
+static const struct cage_host no_cages;
 static char folder[] = "/tmp/anabranch-left-XXXXXX";
 static char dir[PATH_SIZE];
 static char pids[PATH_SIZE];
@@ -54,7 +55,7 @@ START_TEST(test_noted_processes_are_ended_and_folders_removed)
     pid_t postgres = sleeper();
     pid_t proposer = sleeper();
     ck_assert_ok(leftovers_note(dir, postgres, proposer, &msg), &msg);
-    ck_assert_ok(leftovers_clear(folder, geteuid(), &msg), &msg);
+    ck_assert_ok(leftovers_clear(folder, geteuid(), &no_cages, &msg), &msg);
     int status = 0;
     ck_assert_int_eq(waitpid(postgres, &status, WNOHANG), postgres);
     ck_assert_int_eq(WTERMSIG(status), SIGQUIT);
@@ -72,7 +73,7 @@ START_TEST(test_another_process_with_the_same_number_is_left_alone)
     pid_t other = sleeper();
     (void)snprintf(text, sizeof(text), "postgres %d 1\nwalproposer x y\njunk\n\n", other);
     ck_assert_ok(file_write_atomically(pids, bytes_of_str(text), &msg), &msg);
-    ck_assert_ok(leftovers_clear(folder, geteuid(), &msg), &msg);
+    ck_assert_ok(leftovers_clear(folder, geteuid(), &no_cages, &msg), &msg);
     int status = 0;
     ck_assert_int_eq(waitpid(other, &status, WNOHANG), 0);
     (void)kill(other, SIGKILL);
@@ -105,7 +106,7 @@ START_TEST(test_memory_segment_of_a_killed_postgres_is_removed)
 {
     open_folder();
     int id = write_postmaster_pid();
-    ck_assert_ok(leftovers_clear(folder, geteuid(), &msg), &msg);
+    ck_assert_ok(leftovers_clear(folder, geteuid(), &no_cages, &msg), &msg);
     ck_assert(!segment_exists(id));
     ck_assert_ok(dir_remove(folder, &msg), &msg);
 }
@@ -115,7 +116,7 @@ START_TEST(test_memory_segment_of_another_user_is_left_alone)
 {
     open_folder();
     int id = write_postmaster_pid();
-    ck_assert_ok(leftovers_clear(folder, geteuid() + 1, &msg), &msg);
+    ck_assert_ok(leftovers_clear(folder, geteuid() + 1, &no_cages, &msg), &msg);
     ck_assert(segment_exists(id));
     (void)shmctl(id, IPC_RMID, NULL);
     ck_assert_ok(dir_remove(folder, &msg), &msg);
@@ -142,7 +143,7 @@ END_TEST
 
 START_TEST(test_nothing_to_clear_is_fine)
 {
-    ck_assert_ok(leftovers_clear("/nowhere/computes", geteuid(), &msg), &msg);
+    ck_assert_ok(leftovers_clear("/nowhere/computes", geteuid(), &no_cages, &msg), &msg);
 }
 END_TEST
 
