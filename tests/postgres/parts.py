@@ -3,10 +3,12 @@ import dataclasses
 import pathlib
 
 import cron
+import gis
 import scenarios
 from compute import Failure, makefile_list
 from dumps import dumps
 from stage import Stage
+from wraparound import wraparound
 
 # What shows storage: access methods, their inspection, foreign tables to itself, logical decoding.
 CONTRIB_QUICK = """amcheck bloom btree_gist dblink file_fdw hstore intarray lo ltree pageinspect pg_freespacemap pg_prewarm
@@ -122,6 +124,10 @@ PARTS = {
                             RECOVERY_ROOMY),
     "dumps": Part("pg_dump, pg_dumpall and pg_restore both ways between a stock server and a compute", dumps,
                   {"shared_buffers": "16MB"}),
+    "wraparound": Part("transaction ids over segments, up to the limits, and around", wraparound, RECOVERY_SETTINGS |
+                       {"track_commit_timestamp": "off"}, suites=True),
+    "postgis": Part("PostGIS", gis.core, {"shared_buffers": "16MB"}, by_name=True),
+    "postgis-topology": Part("PostGIS topology", gis.topology, {"shared_buffers": "16MB"}, by_name=True),
     "pg-cron": Part("jobs of pg_cron do not run on a branch", cron.cron, cron.PARENT, by_name=True),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
 }
