@@ -75,6 +75,14 @@ NODISCARD err_t mutation_refuse(
     struct errmsg *msg,
     const char *format,
     ...) PRINTF_LIKE(5, 6);
+/*
+ * If-Match of the request against the version of a row, which GET gave as ETag; 412: somebody else
+ * has changed it. Without the header everything goes.
+ */
+#define HEAD_OF(object) ((const struct row_head *)(const void *)&(object)->row)
+NODISCARD err_t
+check_if_match(struct mutation *mutation, const struct row_head *row, struct errmsg *msg);
+void set_etag(struct http_request *request, const struct row_head *row);
 void mutation_put(struct mutation *mutation, enum row_kind kind, void *row);
 /* A running operation; its target's ids may be "". Those of the target before it are cancelled. */
 void mutation_operation(

@@ -243,6 +243,7 @@ static void answer_branch_get(const struct branch_get *get, const struct doc *ti
     doc_set_str(object, "id", branch->row.id);
     struct doc *annotation = doc_set(doc_object(), "object", object);
     doc_set(annotation, "value", doc_object()); /* nothing is noted about a branch */
+    set_etag(get->request, HEAD_OF(branch));
     http_respond_json(get->request, 200, doc_set(doc, "annotation", annotation));
 }
 
@@ -323,6 +324,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     struct doc *wish = NULL;
     TRY(doc_get_object(mutation->body, "branch", &wish, msg));
     TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    TRY(check_if_match(mutation, HEAD_OF(branch), msg));
     struct branch_row row = branch->row;
     const char *name = branch->row.name;
     TRY(doc_opt_str(wish, "name", &name, msg));
@@ -388,6 +390,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *branch = NULL;
     TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    TRY(check_if_match(mutation, HEAD_OF(branch), msg));
     TRY(check_deletion(mutation, branch, msg));
     struct branch_row row = branch->row;
     row.state = BRANCH_DELETING;

@@ -302,6 +302,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct endpoint *endpoint = NULL;
     TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    TRY(check_if_match(mutation, HEAD_OF(endpoint), msg));
     if (endpoint->row.type == ENDPOINT_READ_ONLY) {
         put_read_only_deletion(mutation, endpoint);
         return ERR_OK;
@@ -318,6 +319,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     struct doc *wish = NULL;
     TRY(doc_get_object(mutation->body, "endpoint", &wish, msg));
     TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    TRY(check_if_match(mutation, HEAD_OF(endpoint), msg));
     struct endpoint_row row = endpoint->row;
     const char *name = row.name;
     const struct doc *settings = doc_get(wish, "settings");
@@ -409,6 +411,7 @@ static void get_endpoint(struct http_context *context, struct http_request *requ
         answer_not_found(request, &msg);
         return;
     }
+    set_etag(request, HEAD_OF(endpoint));
     http_respond_json(
         request, 200, doc_set(doc_object(), "endpoint", view_endpoint_doc(api, endpoint)));
 }

@@ -107,6 +107,31 @@ err_t mutation_refuse(
     return ERR_INVALID;
 }
 
+static void print_etag(const struct row_head *row, char to[32])
+{
+    snprintf(to, 32, "\"%" PRIu64 "\"", row->version);
+}
+
+err_t check_if_match(struct mutation *mutation, const struct row_head *row, struct errmsg *msg)
+{
+    char etag[32];
+    const char *wanted = http_request_header(mutation->request, "If-Match");
+    print_etag(row, etag);
+    if (wanted == NULL || strcmp(wanted, "*") == 0 || strcmp(wanted, etag) == 0) {
+        return ERR_OK;
+    }
+    return mutation_refuse(
+        mutation, 412, "PRECONDITION_FAILED", msg, "%s has changed since: it is at %s now", row->id,
+        etag);
+}
+
+void set_etag(struct http_request *request, const struct row_head *row)
+{
+    char etag[32];
+    print_etag(row, etag);
+    http_response_header(request, "ETag", etag);
+}
+
 /* Who makes something new: its quota counts it. */
 static void set_creator(const struct mutation *mutation, row_id_t created_by)
 {

@@ -221,6 +221,7 @@ static void get_project(struct http_context *context, struct http_request *reque
     struct api *api = api_of(context);
     struct project *project = request_project(api, request);
     if (project != NULL) {
+        set_etag(request, HEAD_OF(project));
         http_respond_json(
             request, 200, doc_set(doc_object(), "project", view_project_doc(api, project)));
     }
@@ -234,6 +235,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     const struct doc *wish = NULL;
     TRY(wish_of(mutation->body, "project", &wish, msg));
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    TRY(check_if_match(mutation, HEAD_OF(project), msg));
     struct project_row row = project->row;
     const char *name = row.name;
     TRY(doc_opt_str(wish, "name", &name, msg));
@@ -280,6 +282,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct project *project = NULL;
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    TRY(check_if_match(mutation, HEAD_OF(project), msg));
     struct project_row row = project->row;
     row.state = PROJECT_DELETING;
     mutation_put(mutation, ROW_PROJECT, &row);

@@ -226,6 +226,22 @@ class Test:
             for secret in secrets:
                 assert secret.encode() not in content, f"{path} has a key"
 
+    def test_a_change_of_something_newer_is_refused(self):
+        made = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "etag"}})
+        base = f"/api/v2/projects/{made['project']['id']}"
+        for path, member in ((base, "project"), (f"{base}/branches/{made['branch']['id']}", "branch"),
+                             (f"{base}/endpoints/{made['endpoints'][0]['id']}", "endpoint")):
+            with urllib.request.urlopen(urllib.request.Request(
+                    self.control.url + path, headers={"Authorization": f"Bearer {OWNER}"}), timeout=30) as answer:
+                etag = {"If-Match": answer.headers["ETag"]}
+            self.control.ok("PATCH", path, {member: {"name": "first"}}, headers=etag)
+            for method, body in (("PATCH", {member: {"name": "second"}}), ("DELETE", None)):
+                status, answer = self.control.call(method, path, body, headers=etag)
+                assert (status, answer["code"]) == (412, "PRECONDITION_FAILED"), (method, path, answer)
+            assert self.control.ok("GET", path)[member]["name"] == "first"
+            self.control.ok("PATCH", path, {member: {"name": "third"}}, headers={"If-Match": "*"})
+            self.control.ok("PATCH", path, {member: {"name": "fourth"}})
+
     def test_changes_are_recorded(self):
         key = self.key("auditor")
         path = f"/api/v2/projects/{self.own}"
