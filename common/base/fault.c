@@ -21,6 +21,7 @@ struct armed {
     unsigned pause_ms;
     uint64_t left;  /* how many more times; UINT64_MAX: always */
     uint64_t every; /* act on one of `every` hits */
+    uint64_t skip;  /* so many hits first */
     uint64_t hits;
 };
 
@@ -63,6 +64,11 @@ static err_t parse_one(char *spec, struct armed *fault, struct errmsg *msg)
     if (every != NULL) {
         *every = '\0';
         fault->every = MAX_OF(strtoull(every + 1, NULL, 10), 1);
+    }
+    char *first = strchr(action, '@');
+    if (first != NULL) {
+        *first = '\0';
+        fault->skip = MAX_OF(strtoull(first + 1, NULL, 10), 1) - 1;
     }
     if (strcmp(action, "crash") == 0) {
         fault->action = FAULT_CRASH;
@@ -123,8 +129,11 @@ err_t fault_check(const char *name)
     (void)pthread_mutex_lock(&lock);
     for (size_t i = 0; i < armed_count && !acts; i++) {
         struct armed *fault = &armed[i];
-        if (strcmp(fault->name, name) == 0 && fault->left > 0 &&
-            fault->hits++ % fault->every == 0) {
+        if (strcmp(fault->name, name) != 0 || fault->left == 0) {
+            continue;
+        }
+        uint64_t before = fault->hits++;
+        if (before >= fault->skip && (before - fault->skip) % fault->every == 0) {
             fault->left -= fault->left == UINT64_MAX ? 0 : 1;
             hit = *fault;
             acts = true;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
@@ -457,9 +458,18 @@ static void take_failure(struct step *step)
                                        : &target->project->running);
 }
 
+/* For tests that kill control there. Looking again at a compute is no step of an operation. */
+#define PASS(step, point)                                                                          \
+    do {                                                                                           \
+        if ((step)->kind != PLAN_ASK_COMPUTE) {                                                    \
+            err_ignore(FAULT(point), "only a death makes a difference");                           \
+        }                                                                                          \
+    } while (0)
+
 static void on_step_done(struct node_call *call)
 {
     struct step *step = CONTAINER_OF(call, struct step, call);
+    PASS(step, "step.after_answer");
     struct reconciler *reconciler = step->reconciler;
     step->attempt->running = false;
     reconciler->steps_running--;
@@ -562,6 +572,7 @@ void step_start(struct step *step)
         make_storage_request(step, &request);
     }
     metric_add(&steps_total, 1);
+    PASS(step, "step.before_send");
     step->call.done = on_step_done;
     node_call_start(
         &step->call, node, request.method, buf_cstr(&request.path), request.body, STEP_TIMEOUT_MS);

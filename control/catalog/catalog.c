@@ -7,6 +7,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
@@ -362,10 +363,12 @@ static err_t log_and_write(
     struct buf record = {0};
     struct changelog_position next;
     TRY(check_usable(catalog, msg));
+    TRY(FAULT("catalog.before_log"));
     changelog_encode(catalog->position, entries, count, &record, &next);
     err_t err = changelog_put(catalog, next.seq, &record, msg);
     buf_deinit(&record);
     if (err == ERR_OK) {
+        err_ignore(FAULT("catalog.after_log"), "it is there: only a death makes a difference");
         position_put(batch, next);
         err = write_logged(catalog, batch, msg);
     }
@@ -391,6 +394,9 @@ err_t catalog_commit(
     err_t err = catalog->objects != NULL ? log_and_write(catalog, entries, count, batch, msg)
                                          : kv_write(catalog->kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
+    if (err == ERR_OK) {
+        err_ignore(FAULT("catalog.after_write"), "it is made: only a death makes a difference");
+    }
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "write the catalog");
 }
 

@@ -101,6 +101,8 @@ def main():
         "getpage-full": [[*getpage_twin, "--full"]],
         "e2e": [[sys.executable, "tests/e2e/run.py", "--build", str(args.build)]],
         "api": [[sys.executable, "tests/api/run.py", "--build", str(args.build)]],
+        "control-full": [[sys.executable, "tests/e2e/failpoints.py", "--build", str(args.build)],
+                         [sys.executable, "tests/e2e/many_branches.py", "--build", str(args.build)]],
         "postgres": [[sys.executable, "tests/postgres/run.py", "--build", str(args.build)]],
         "postgres-full": [[sys.executable, "tests/postgres/run.py", "--full", "--build", str(args.build)]],
         "powerloss": [[sys.executable, "tests/powerloss/suite.py", "--build", str(args.build)]],

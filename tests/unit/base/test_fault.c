@@ -44,6 +44,17 @@ START_TEST(test_times_and_every)
 }
 END_TEST
 
+START_TEST(test_first_hits_can_be_let_through)
+{
+    fault_enable();
+    ck_assert_ok(fault_arm("a=io@4*1;b=io@2%3", &msg), &msg);
+    for (int i = 1; i <= 8; i++) {
+        ck_assert_int_eq(FAULT("a"), i == 4 ? ERR_IO : ERR_OK);
+        ck_assert_int_eq(FAULT("b"), i == 2 || i == 5 || i == 8 ? ERR_IO : ERR_OK);
+    }
+}
+END_TEST
+
 START_TEST(test_pause_delays_and_is_no_error)
 {
     fault_enable();
@@ -70,5 +81,6 @@ UNIT_MAIN(
     test_without_enable_nothing_acts_and_arming_is_refused,
     test_armed_name_returns_its_error_others_do_not,
     test_times_and_every,
+    test_first_hits_can_be_let_through,
     test_pause_delays_and_is_no_error,
     test_bad_specs_are_refused_and_keep_the_old_one);
