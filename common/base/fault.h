@@ -12,7 +12,8 @@
 /*
  * Spec: "wal_store.before_sync=io" (any err name in lower case without ERR_), "=full",
  * "=crash" (abort without cleaning up), "=pause:250" (sleep ms), each with an optional "@5" (from
- * the fifth hit on), "%10" (one of ten) and "*3" (only three times), in this order. Several are separated by ";". Replaces earlier specs.
+ * the fifth hit on), "%10" (one of ten) and "*3" (only three times), in this order. Several are
+ * separated by ";". Replaces earlier specs.
  */
 NODISCARD err_t fault_arm(const char *spec, struct errmsg *msg);
 void fault_enable(void); /* without this every FAULT is off and fault_arm refuses */

@@ -47,12 +47,13 @@ def memory(cluster):
 
 def disk(cluster):
     total = 0
-    for path in cluster.folder.rglob("*"):
-        try:
-            status = path.lstat()
-            total += status.st_blocks * 512 / status.st_nlink
-        except OSError:
-            pass
+    for folder, _, names in os.walk(cluster.folder): # which comes and goes meanwhile
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+                total += status.st_blocks * 512 / status.st_nlink
+            except OSError:
+                pass
     return int(total)
 
 
