@@ -583,6 +583,7 @@ static void done_roles(struct job *job)
         work_failed(compute, &job->msg);
         return;
     }
+    compute->spec->quarantine = false; /* from now on what is there is its own */
     compute->postgres_ms = lap_ms(compute);
     post(compute, COMPUTE_EVENT_WORK_DONE, 0);
 }

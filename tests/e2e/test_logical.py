@@ -94,16 +94,29 @@ class Subscription:
 
 def test_slot_survives_the_end_of_its_server(cluster):
     branch = publisher(cluster)
-    with StockServer(cluster) as server:
-        s = Subscription(server, branch, "kept")
-        for end in (restart, kill):
+    with StockServer(cluster, "max_prepared_transactions=4") as server:
+        s = Subscription(server, branch, "kept", "WITH (two_phase = true, failover = true)")
+        for number, end in enumerate((restart, kill)):
             with superuser(branch) as db:
                 db.query("INSERT INTO kept SELECT coalesce(max(n), 0) + i FROM kept, generate_series(1, 10) i GROUP BY i")
+                db.query(f"BEGIN; INSERT INTO kept VALUES ({-1 - number}); PREPARE TRANSACTION 'p{number}'")
+                wait_for("it is prepared there", lambda: server.query("SELECT 1 FROM pg_prepared_xacts"))
             end(branch)
             s.go_on()
+            with superuser(branch) as db:
+                db.query(f"COMMIT PREPARED 'p{number}'")
             s.has_all()
+            assert server.query("SELECT count(*) FROM pg_prepared_xacts")[0][0] == "0"
         errors = server.query("SELECT apply_error_count, sync_error_count FROM pg_stat_subscription_stats")
         assert errors[0][1] == "0", errors
+        other = project(cluster).create_branch("without", branch)
+        with superuser(other) as db: # slots are not inherited
+            assert db.value("SELECT count(*) FROM pg_replication_slots") == "0"
+            db.query("CREATE SUBSCRIPTION own CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)")
+        kill(other) # its first server: what it made since is no heritage
+        with superuser(other) as db:
+            assert db.value("SELECT subslotname FROM pg_subscription") == "own"
+        other.delete()
         # Dropped slots hold no WAL, and do not come back.
         assert "slots_lsn" in timeline(cluster, branch)
         s.drop()
