@@ -107,6 +107,7 @@ def main():
         "postgres-full": [[sys.executable, "tests/postgres/run.py", "--full", "--build", str(args.build)]],
         "powerloss": [[sys.executable, "tests/powerloss/suite.py", "--build", str(args.build)]],
         "powerloss-full": [[sys.executable, "tests/powerloss/suite.py", "--full", "--build", str(args.build)]],
+        "logical-full": [[sys.executable, "tests/logical/sweep.py", "--build", str(args.build)]],
         "chaos": [[sys.executable, "tests/chaos/suite.py", "--build", str(args.build)]],
     }
     tally = Tally()
