@@ -82,9 +82,11 @@ class Process:
         return pathlib.Path(self.row["dir"])
 
     def alive(self):
+        """A killed process holds its locks and ports until its last thread has ended, longer than it is none by its state."""
         try:
             os.kill(self.pid, 0)
-            return not (pathlib.Path(f"/proc/{self.pid}/stat").read_text().split()[2] == "Z")
+            proc = pathlib.Path(f"/proc/{self.pid}")
+            return (proc / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" or len(os.listdir(proc / "task")) > 1
         except (ProcessLookupError, FileNotFoundError):
             return False
 
