@@ -335,7 +335,12 @@ static void advance(struct wal_source *source)
     case SOURCE_WAITING: break;
     case SOURCE_CONNECTING: go_on_connecting(source); break;
     case SOURCE_IDENTIFYING: go_on_identifying(source); break;
-    case SOURCE_STARTING: go_on_starting(source); break;
+    case SOURCE_STARTING:
+        go_on_starting(source);
+        if (source->state == SOURCE_STREAMING) { /* what came with the answer shows nowhere */
+            go_on_streaming(source);
+        }
+        break;
     case SOURCE_STREAMING: go_on_streaming(source); break;
     }
 }
