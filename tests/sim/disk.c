@@ -83,6 +83,10 @@ void disk_bury(struct disk *disk)
 {
     /* What was acknowledged, also if it was damaged before. */
     bool was_damaged = disk->intact_lsn >= disk->durable_lsn;
+    if (!was_damaged && disk->durable_lsn == WAL_START) {
+        disk_init(disk); /* it acknowledged nothing: what was buried before may still be counted */
+        return;
+    }
     disk->grave_begin_lsn = disk->begin_lsn;
     disk->grave_lsn = was_damaged ? disk->intact_lsn : disk->durable_lsn;
     memcpy(disk->grave, was_damaged ? disk->intact : disk->platter, sizeof(disk->grave));
