@@ -47,6 +47,13 @@ class Rig:
         return self.project.create_branch(self.name(), self.main, endpoint=endpoint)
 
 
+def lsn_of_past(branch):
+    """What is committed after it is on a majority, and so is it."""
+    lsn = branch.value("SELECT pg_current_wal_lsn()")
+    branch.sql("CREATE TABLE IF NOT EXISTS later (n int); INSERT INTO later VALUES (1)")
+    return lsn
+
+
 # What is swept: a preparation, then the operation; what it returns is what was answered.
 
 def create_branch(rig):
@@ -75,7 +82,7 @@ def start(rig):
 
 def restore(rig):
     branch, kept = rig.branch(), rig.name()
-    lsn = branch.value("SELECT pg_current_wal_lsn()")
+    lsn = lsn_of_past(branch)
     body = {"source_branch_id": branch.id, "source_lsn": lsn, "preserve_under_name": kept}
     return lambda: rig.project.api("POST", f"/branches/{branch.id}/restore", body)
 
@@ -98,14 +105,14 @@ def create_database(rig):
 
 
 def read_only_past(rig):
-    lsn = rig.main.value("SELECT pg_current_wal_lsn()")
+    lsn = lsn_of_past(rig.main)
     return lambda: rig.project.api("POST", "/endpoints", {"endpoint": {
         "branch_id": rig.main.id, "type": "read_only", "lsn": lsn}})
 
 
 def replace_safekeeper(rig):
     branch = rig.branch()
-    members = sorted(rig.project.api("GET", f"/branches/{branch.id}/safekeepers")["members"])
+    members = [k["id"] for k in rig.project.api("GET", f"/branches/{branch.id}/safekeepers")["safekeepers"]]
     new = next(n for n in range(1, 5) if n not in members)
     return lambda: rig.project.api("POST", f"/branches/{branch.id}/safekeepers", {"add": [new], "remove": [members[0]]})
 
