@@ -68,7 +68,7 @@ struct rebuilding {
 static err_t renew(
     struct rebuilding *rebuilding, const union any_row *row, uint64_t used, struct errmsg *msg)
 {
-    union any_row newer = *row;
+    union any_row newer = {.project = row->project}; /* a row is as large as its kind */
     struct catalog_entry entry;
     newer.project.generation = used + 1;
     catalog_entry_put(&entry, ROW_PROJECT, &newer);

@@ -60,7 +60,7 @@ static const struct buf *file_in(const char *name)
 {
     char path[PATH_SIZE];
     ck_assert_ok(str_format(path, sizeof(path), &msg, "%s/pgdata/%s", dir, name), &msg);
-    buf_clear(&text);
+    buf_deinit(&text); /* reading replaces it */
     return file_read_all(path, SEGMENT, &text, &msg) == ERR_OK ? &text : NULL;
 }
 
