@@ -43,14 +43,17 @@ struct control_conf {
 static const struct conf_setting settings[] = {CONTROL_SETTINGS(CONF_ROW)};
 static struct control_conf conf;
 
-#define STOP_TICK_MS   10
-#define STOP_TICKS_MAX 300 /* then the object store is not waited for */
+#define CONFIRM_EVERY_MS 5000 /* is this still the control of its catalog? */
+#define STOP_TICK_MS     10
+#define STOP_TICKS_MAX   300 /* then the object store is not waited for */
 
 static struct control {
     struct app *app;
     struct api api;
     struct reconcile_user user;
-    struct timer stop_timer;
+    struct timer stop_timer, confirm_timer;
+    struct change confirmation;
+    bool stopping;
     unsigned stop_ticks;
 } control;
 
@@ -107,6 +110,36 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
     return ERR_OK;
 }
 
+static err_t nothing(struct change *change, struct errmsg *msg)
+{
+    (void)change;
+    (void)msg;
+    return ERR_OK;
+}
+
+/* One that was replaced does nothing to the nodes any more. It stays, and says why in /readyz. */
+static void on_confirmed(struct change *change, err_t result, const struct errmsg *msg)
+{
+    (void)change;
+    if (result == ERR_STALE) {
+        log_error(NULL, "%s; nothing is done to the nodes any more", msg->text);
+        reconciler_stop(control.api.reconciler);
+    } else if (!control.stopping) {
+        timer_start(control.api.loop, &control.confirm_timer, CONFIRM_EVERY_MS);
+    }
+}
+
+static void on_confirm_time(struct timer *timer)
+{
+    (void)timer;
+    control.confirmation = (struct change){
+        .prepare = nothing,
+        .confirms = true,
+        .done = on_confirmed,
+    };
+    store_submit(control.api.store, &control.confirmation);
+}
+
 static err_t start(struct app *app, struct errmsg *msg)
 {
     struct api *api = &control.api;
@@ -123,6 +156,8 @@ static err_t start(struct app *app, struct errmsg *msg)
     struct access_options access = {.audit_path = path, .requests_per_s = conf.key_requests_per_s};
     api->owner_token = http_server_token(app_http(app));
     api->guard = access_guard_create(api, &access);
+    control.confirm_timer.on_fire = on_confirm_time;
+    timer_start(api->loop, &control.confirm_timer, CONFIRM_EVERY_MS);
     api_add_routes(api, app_http(app));
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
@@ -147,6 +182,8 @@ static void stop(struct app *app)
 {
     (void)app;
     reconciler_stop(control.api.reconciler);
+    control.stopping = true;
+    timer_stop(&control.confirm_timer);
     control.stop_timer.on_fire = on_stop_tick;
     timer_start(control.api.loop, &control.stop_timer, STOP_TICK_MS);
 }

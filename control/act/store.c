@@ -268,14 +268,19 @@ static void snapshot_when_due(struct store *store)
 static err_t run_commit(struct job *job)
 {
     struct store *store = CONTAINER_OF(job, struct store, job);
-    return catalog_commit(store->catalog, store->entries, store->entry_count, &job->msg);
+    return store->entry_count == 0
+               ? catalog_confirm(store->catalog, &job->msg)
+               : catalog_commit(store->catalog, store->entries, store->entry_count, &job->msg);
 }
 
 static void on_committed(struct job *job)
 {
     struct store *store = CONTAINER_OF(job, struct store, job);
     struct change *change = store->current;
-    metric_observe_ns(&commit_seconds, clock_mono() - store->commit_began);
+    if (store->entry_count > 0) {
+        metric_observe_ns(&commit_seconds, clock_mono() - store->commit_began);
+        metric_add(&changes_total, job->result == ERR_OK ? 1 : 0);
+    }
     timer_stop(&store->held_timer);
     for (size_t i = 0; i < store->entry_count; i++) {
         catalog_entry_deinit(&store->entries[i]);
@@ -284,7 +289,6 @@ static void on_committed(struct job *job)
     store->entries = NULL;
     store->current = NULL;
     if (job->result == ERR_OK) {
-        metric_add(&changes_total, 1);
         apply_all(store, change);
         snapshot_when_due(store);
     } else {
@@ -304,7 +308,7 @@ static void on_turn(struct loop_task *task)
     struct change *change = CONTAINER_OF(first, struct change, link);
     struct errmsg msg = {0};
     err_t err = change->prepare(change, &msg);
-    if (err != ERR_OK || change->count == 0) {
+    if (err != ERR_OK || (change->count == 0 && !change->confirms)) {
         finish(store, change, err, &msg);
         return;
     }

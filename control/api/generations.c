@@ -3,9 +3,11 @@
  *
  * A pageserver asks before it deletes an object or lets safekeepers forget WAL: one that was
  * replaced while it was asleep must do neither. What is answered comes from the catalog as it is on
- * disk; a generation that was issued later than the answer is as good as one issued later than the
- * deed, because the successor reads the index that the deed was decided from.
+ * disk, once nobody else has written it (store.h, `confirms`): a control that was itself replaced
+ * knows nothing of newer generations. One that was issued later than the answer is as good as one
+ * issued later than the deed, because the successor reads the index that the deed was decided from.
  */
+#include "common/base/mem.h"
 #include "control/api/api_private.h"
 
 #define TENANTS_MAX 10000 /* in one question */
@@ -54,21 +56,54 @@ static err_t judge_all(
     return ERR_OK;
 }
 
+struct validation {
+    struct change change;
+    const struct api *api;
+    struct http_request *request;
+    struct doc *body;     /* the request's */
+    struct doc *verdicts; /* as of its turn */
+};
+
+static err_t prepare_verdicts(struct change *change, struct errmsg *msg)
+{
+    struct validation *validation = CONTAINER_OF(change, struct validation, change);
+    return judge_all(validation->api, validation->body, validation->verdicts, msg);
+}
+
+static void on_confirmed(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct validation *validation = CONTAINER_OF(change, struct validation, change);
+    if (result == ERR_OK) {
+        struct doc *answer = doc_object();
+        doc_set(answer, "tenants", doc_ref(validation->verdicts));
+        http_respond_json(validation->request, 200, answer);
+    } else {
+        http_respond_error(validation->request, result, msg);
+    }
+    doc_unref(validation->verdicts);
+    mem_free(validation);
+}
+
 static void post_validate(struct http_context *context, struct http_request *request)
 {
     struct errmsg msg;
     struct doc *body = NULL;
-    struct doc *verdicts = doc_array();
     err_t err = http_request_json(request, &body, &msg);
-    if (err == ERR_OK) {
-        err = judge_all(api_of(context), body, verdicts, &msg);
-    }
     if (err != ERR_OK) {
-        doc_unref(verdicts);
         http_respond_error(request, err, &msg);
         return;
     }
-    http_respond_json(request, 200, doc_set(doc_object(), "tenants", verdicts));
+    struct validation *validation = MEM_NEW(struct validation);
+    validation->change = (struct change){
+        .prepare = prepare_verdicts,
+        .confirms = true,
+        .done = on_confirmed,
+    };
+    validation->api = api_of(context);
+    validation->request = request;
+    validation->body = body;
+    validation->verdicts = doc_array();
+    store_submit(validation->api->store, &validation->change);
 }
 
 const struct http_route generation_routes[] = {

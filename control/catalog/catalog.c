@@ -287,9 +287,45 @@ static bool attempt_again(struct attempt *attempt, const struct errmsg *cause)
     return !atomic_load(&catalog->canceled);
 }
 
+static err_t check_alone(const struct catalog *catalog, struct errmsg *msg)
+{
+    if (catalog->failed == ERR_STALE) {
+        return err_set(msg, ERR_STALE, "another control writes this catalog: this one has to stop");
+    }
+    if (catalog->failed != ERR_OK) {
+        return err_set(
+            msg, ERR_FAILED,
+            "an earlier change is in the log, but not on the disk: restart control");
+    }
+    return ERR_OK;
+}
+
+static err_t set_replaced(struct catalog *catalog, struct errmsg *msg)
+{
+    catalog->failed = ERR_STALE;
+    err_t err = check_alone(catalog, msg);
+    set_trouble(catalog, "", msg->text);
+    return err;
+}
+
+/* Is the name that we have just given one that another control had, and that a snapshot freed? */
+static err_t check_owner(struct catalog *catalog, struct attempt *attempt, struct errmsg *msg)
+{
+    bool anew = false;
+    err_t err;
+    while ((err = changelog_is_owned_anew(catalog->objects, catalog->owner, &anew, msg)) !=
+           ERR_OK) {
+        if (err == ERR_CANCELED || !attempt_again(attempt, msg)) {
+            return err_set(msg, ERR_CANCELED, "canceled");
+        }
+    }
+    return anew ? set_replaced(catalog, msg) : ERR_OK;
+}
+
 /*
  * After an error the object may be there or not: another change must not take its number, so this
- * one is sent until the store answers. A number that is taken means that somebody else writes.
+ * one is sent until the store answers. A number that is taken, or a newer owner: somebody else
+ * writes.
  */
 err_t changelog_put(
     struct catalog *catalog, uint64_t seq, const struct buf *record, struct errmsg *msg)
@@ -301,19 +337,19 @@ err_t changelog_put(
     err_t err = objstore_put(catalog->objects, name, buf_view(record), msg);
     while (err != ERR_OK && err != ERR_EXISTS && err != ERR_INVALID && err != ERR_CANCELED) {
         if (!attempt_again(&attempt, msg)) {
-            return err_wrap(msg, ERR_CANCELED, "change %" PRIu64 " may be made or not", seq);
+            err = err_set(msg, ERR_CANCELED, "canceled");
+            break;
         }
         err = objstore_put(catalog->objects, name, buf_view(record), msg);
     }
-    metric_observe_ns(&put_seconds, clock_mono() - begin);
-    if (err == ERR_EXISTS) {
-        catalog->failed = ERR_STALE;
-        err = err_set(
-            msg, ERR_STALE,
-            "another control has made change %" PRIu64 " of this catalog: this one has to stop",
-            seq);
+    if (err == ERR_OK) {
+        err = check_owner(catalog, &attempt, msg);
+    } else if (err == ERR_EXISTS) {
+        err = set_replaced(catalog, msg);
     }
-    return err;
+    metric_observe_ns(&put_seconds, clock_mono() - begin);
+    return err == ERR_CANCELED ? err_wrap(msg, err, "change %" PRIu64 " may be made or not", seq)
+                               : err;
 }
 
 /* It is in the log: it has to get into the kv, now or at the next start. */
@@ -334,16 +370,20 @@ static err_t write_logged(struct catalog *catalog, struct kv_batch *batch, struc
     return err;
 }
 
+err_t catalog_confirm(struct catalog *catalog, struct errmsg *msg)
+{
+    bool anew = false;
+    if (catalog->objects == NULL) {
+        return ERR_OK;
+    }
+    TRY(check_alone(catalog, msg));
+    TRY(changelog_is_owned_anew(catalog->objects, catalog->owner, &anew, msg));
+    return anew ? set_replaced(catalog, msg) : ERR_OK;
+}
+
 static err_t check_usable(struct catalog *catalog, struct errmsg *msg)
 {
-    if (catalog->failed == ERR_STALE) {
-        return err_set(msg, ERR_STALE, "another control writes this catalog: this one has to stop");
-    }
-    if (catalog->failed != ERR_OK) {
-        return err_set(
-            msg, ERR_FAILED,
-            "an earlier change is in the log, but not on the disk: restart control");
-    }
+    TRY(check_alone(catalog, msg));
     struct kv_batch *nothing = kv_batch_create();
     err_t err = ERR_OK;
     if (kv_waits_for_room(catalog->kv)) { /* before it is in the log, a full disk is an answer */

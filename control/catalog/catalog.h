@@ -13,7 +13,8 @@
  * - The log is behind the disk, or says something else: ERR_FAILED. It is an older copy, or another
  *   cluster's; what was issued since (generations) would be issued twice.
  * - The disk is empty, the log is not: ERR_NOT_FOUND says how to rebuild it (catalog_rebuild).
- * - Another control opens the same log: the next commit of this one is ERR_STALE, as are all later.
+ * - Another control opens the same log: the next commit or confirmation of this one is ERR_STALE,
+ * as are all later.
  *
  * A store that does not answer holds the commit back until it does: what was sent may be there.
  * Blocking; commits come from one worker at a time (a lane), snapshots from another. Threads: one
@@ -60,6 +61,13 @@ void catalog_entry_deinit(struct catalog_entry *entry);
 
 NODISCARD err_t catalog_commit(
     struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg);
+
+/*
+ * A commit of nothing: at some moment of the call nobody else had written the log. ERR_STALE:
+ * another control has. Without a log it is ERR_OK. What must not be said by a control that was
+ * replaced is said after it.
+ */
+NODISCARD err_t catalog_confirm(struct catalog *catalog, struct errmsg *msg);
 
 /* [any] So many commits have been made since the last snapshot that another one is due. */
 bool catalog_wants_snapshot(const struct catalog *catalog);

@@ -16,7 +16,8 @@ struct catalog {
     char path[PATH_SIZE];
     struct objstore *objects; /* NULL: no log */
     struct changelog_position position;
-    err_t failed; /* no commit is possible any more */
+    uint64_t owner; /* our number among the controls that have opened the log */
+    err_t failed;   /* no commit is possible any more */
     uint64_t snapshot_after;
     _Atomic uint64_t commits_since; /* the last snapshot */
     atomic_bool canceled;

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "common/base/prng.h"
 
 #define DELETE_BATCH 500
 
@@ -161,21 +162,70 @@ err_t changelog_hash(
 
 /* ---- what is there ---- */
 
+struct finding {
+    size_t prefix_size;
+    uint64_t last;
+};
+
 static err_t take_last(const struct objstore_entry *entry, void *context, struct errmsg *msg)
 {
     (void)msg;
-    uint64_t *last = context;
+    struct finding *finding = context;
     char *end = NULL;
-    uint64_t seq = strtoull(entry->name + strlen(LOG_PREFIX), &end, 16);
-    *last = *end == '\0' ? MAX_OF(*last, seq) : *last;
+    uint64_t number = strtoull(entry->name + finding->prefix_size, &end, 16);
+    finding->last = *end == '\0' ? MAX_OF(finding->last, number) : finding->last;
     return ERR_OK;
+}
+
+static err_t last_below(
+    struct objstore *store, const char *prefix, uint64_t *ret_number, struct errmsg *msg)
+{
+    struct finding finding = {.prefix_size = strlen(prefix)};
+    err_t err =
+        objstore_list(store, &(struct objstore_query){.prefix = prefix}, take_last, &finding, msg);
+    *ret_number = finding.last;
+    return err;
 }
 
 err_t changelog_last(struct objstore *store, uint64_t *ret_seq, struct errmsg *msg)
 {
-    *ret_seq = 0;
-    return objstore_list(
-        store, &(struct objstore_query){.prefix = LOG_PREFIX}, take_last, ret_seq, msg);
+    return last_below(store, LOG_PREFIX, ret_seq, msg);
+}
+
+/* ---- whose it is ---- */
+
+static void owner_name(uint64_t number, char ret_name[LOG_NAME_SIZE])
+{
+    (void)snprintf(ret_name, LOG_NAME_SIZE, OWNER_PREFIX "%016" PRIx64, number);
+}
+
+err_t changelog_own(struct objstore *store, uint64_t *ret_number, struct errmsg *msg)
+{
+    char name[LOG_NAME_SIZE];
+    uint8_t random[16];
+    char random_text[2 * sizeof random + 1];
+    struct buf text = {0};
+    TRY(last_below(store, OWNER_PREFIX, ret_number, msg));
+    owner_name(++*ret_number, name);
+    prng_secure(random, sizeof random); /* two of the same moment are not the same content */
+    format_hex(random, sizeof random, random_text);
+    struct doc *doc = doc_set_time(doc_object(), "opened_at", clock_wall());
+    doc_set_str(doc, "by", random_text);
+    doc_print(doc, false, &text);
+    doc_unref(doc);
+    err_t err = objstore_put(store, name, buf_view(&text), msg);
+    buf_deinit(&text);
+    return err == ERR_EXISTS
+               ? err_set(msg, ERR_BUSY, "another control opens this catalog at the same time")
+               : err;
+}
+
+err_t changelog_is_owned_anew(
+    struct objstore *store, uint64_t number, bool *ret_anew, struct errmsg *msg)
+{
+    char name[LOG_NAME_SIZE];
+    owner_name(number + 1, name);
+    return objstore_exists(store, name, ret_anew, msg);
 }
 
 struct forgetting {

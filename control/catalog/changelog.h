@@ -1,14 +1,16 @@
 /*
  * changelog.h - the changes of a catalog in the object store, one object a commit.
  *
+ *   catalog/owner/NUMBER        {opened_at}: one a start of a control, never removed
  *   catalog/log/SEQ             {seq, previous, written_at, entries: [{key, value}]}; null: deleted
  *   catalog/snapshot/SEQ/PIECE  {rows: [{key, value}]}
  *   catalog/snapshot/SEQ/end    {seq, hash, pieces, rows, written_at}, written last
  *
- * SEQ and PIECE are 16 hex digits. `previous` is the xxh3-128 of the object before, so that the log
- * is a chain: a copy that was changed by another control does not fit. Objects are immutable, and
- * the store refuses another content under a name that is taken: of two controls that write one
- * log, the later one is told (ERR_EXISTS).
+ * NUMBER, SEQ and PIECE are 16 hex digits. `previous` is the xxh3-128 of the object before, so that
+ * the log is a chain: a copy that was changed by another control does not fit. Objects are
+ * immutable, and the store refuses another content under a name that is taken: of two controls that
+ * write one log, the later one is told (ERR_EXISTS). Names of the log become free again when a
+ * snapshot covers them; the owners' do not, so who finds a higher number than his own was replaced.
  * Described in docs/protocol/catalog.md. Blocking. Threads: [any].
  */
 #pragma once
@@ -17,6 +19,7 @@
 #include "common/objstore/objstore.h"
 #include "control/catalog/catalog.h"
 
+#define OWNER_PREFIX    "catalog/owner/"
 #define LOG_PREFIX      "catalog/log/"
 #define SNAPSHOT_PREFIX "catalog/snapshot/"
 #define LOG_NAME_SIZE   64
@@ -56,6 +59,12 @@ changelog_hash(struct objstore *store, uint64_t seq, struct hash128 *ret_hash, s
 
 /* The highest number in the log, and in whole snapshots; 0: none. */
 NODISCARD err_t changelog_last(struct objstore *store, uint64_t *ret_seq, struct errmsg *msg);
+
+/* The next number is ours: ERR_BUSY, another control opens the catalog at the same time. */
+NODISCARD err_t changelog_own(struct objstore *store, uint64_t *ret_number, struct errmsg *msg);
+/* Somebody has a higher one. */
+NODISCARD err_t changelog_is_owned_anew(
+    struct objstore *store, uint64_t number, bool *ret_anew, struct errmsg *msg);
 
 /* Nobody needs what is before: snapshots, and records up to this one. */
 NODISCARD err_t changelog_forget(struct objstore *store, uint64_t before, struct errmsg *msg);

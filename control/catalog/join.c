@@ -144,6 +144,14 @@ static err_t record(
     return err;
 }
 
+/* From here on it is ours; what another control still wrote meanwhile has taken our number. */
+static err_t own(
+    struct catalog *catalog, const struct catalog_entry *entries, size_t count, struct errmsg *msg)
+{
+    TRY(changelog_own(catalog->objects, &catalog->owner, msg));
+    return record(catalog, entries, count, msg);
+}
+
 /* The disk has lived without a log: the first record has everything. */
 static err_t begin_log(struct catalog *catalog, struct errmsg *msg)
 {
@@ -156,7 +164,7 @@ static err_t begin_log(struct catalog *catalog, struct errmsg *msg)
     err_t err = kv_iter_error(iter, msg);
     kv_iter_destroy(iter);
     if (err == ERR_OK) {
-        err = record(catalog, entries, count, msg);
+        err = own(catalog, entries, count, msg);
     }
     for (size_t i = 0; i < count; i++) {
         catalog_entry_deinit(&entries[i]);
@@ -246,7 +254,7 @@ static err_t follow(struct catalog *catalog, uint64_t newest, struct errmsg *msg
             NULL, "catalog: %" PRIu64 " changes were in the object store and not on this disk",
             catalog->position.seq - had);
     }
-    return record(catalog, NULL, 0, msg);
+    return own(catalog, NULL, 0, msg);
 }
 
 err_t join_log(struct catalog *catalog, struct errmsg *msg)

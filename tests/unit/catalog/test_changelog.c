@@ -278,15 +278,76 @@ START_TEST(test_two_controls_do_not_write_one_log)
     ck_assert_ok(catalog_rebuild(&with, &report, &msg), &msg);
     ck_assert_ok(catalog_open(&with, &second, &msg), &msg);
     union any_row row = project(50, 0);
+    ck_assert_ok(catalog_confirm(second, &msg), &msg);
+    ck_assert_int_eq(catalog_confirm(catalog, &msg), ERR_STALE);
     ck_assert_int_eq(put_row(catalog, &row), ERR_STALE);
     ck_assert_int_eq(put_row(catalog, &row), ERR_STALE); /* and stays so */
     struct buf why = {0};
     catalog_trouble(catalog, &why);
     ck_assert_ptr_nonnull(strstr(buf_cstr(&why), "another control"));
     ck_assert_ok(put_row(second, &row), &msg);
+    ck_assert_ok(catalog_confirm(second, &msg), &msg);
     catalog_close(second);
     buf_deinit(&report);
     buf_deinit(&why);
+    end();
+}
+END_TEST
+
+/* One that slept while the other shortened the log finds its next number free again. */
+START_TEST(test_control_that_slept_through_snapshots_is_fenced_too)
+{
+    begin();
+    struct catalog *sleeper = NULL;
+    open_catalog();
+    put_projects(1, 3);
+    sleeper = catalog;
+    struct catalog_options with = options();
+    char second_disk[128];
+    struct buf report = {0};
+    (void)snprintf(second_disk, sizeof second_disk, "%s.second", disk);
+    with.path = second_disk;
+    ck_assert_ok(catalog_rebuild(&with, &report, &msg), &msg);
+    ck_assert_ok(catalog_open(&with, &catalog, &msg), &msg);
+    for (unsigned i = 0; i < 3; i++) {
+        put_projects(100 + 10 * i, 5);
+        snapshot();
+    }
+    struct sum before = content();
+    ck_assert_int_eq(catalog_confirm(sleeper, &msg), ERR_STALE);
+    catalog_close(sleeper);
+    ck_assert_str_eq(content().names, before.names);
+    buf_deinit(&report);
+    end();
+}
+END_TEST
+
+START_TEST(test_change_of_a_control_that_slept_is_refused)
+{
+    begin();
+    open_catalog();
+    put_projects(1, 3);
+    struct catalog *sleeper = catalog;
+    struct catalog_options with = options();
+    char second_disk[128];
+    struct buf report = {0};
+    (void)snprintf(second_disk, sizeof second_disk, "%s.second", disk);
+    with.path = second_disk;
+    ck_assert_ok(catalog_rebuild(&with, &report, &msg), &msg);
+    ck_assert_ok(catalog_open(&with, &catalog, &msg), &msg);
+    for (unsigned i = 0; i < 3; i++) {
+        put_projects(100 + 10 * i, 5);
+        snapshot();
+    }
+    union any_row row = project(50, 0);
+    ck_assert_int_eq(put_row(sleeper, &row), ERR_STALE);
+    ck_assert_int_eq(put_row(sleeper, &row), ERR_STALE);
+    catalog_close(sleeper);
+    struct sum before = content();
+    close_catalog(); /* and what it wrote is no part of the log */
+    ck_assert_ok(catalog_open(&with, &catalog, &msg), &msg);
+    ck_assert_str_eq(content().names, before.names);
+    buf_deinit(&report);
     end();
 }
 END_TEST
@@ -488,6 +549,8 @@ UNIT_MAIN(
     test_disk_that_is_an_old_copy_is_replaced,
     test_store_that_is_an_old_copy_is_refused,
     test_two_controls_do_not_write_one_log,
+    test_control_that_slept_through_snapshots_is_fenced_too,
+    test_change_of_a_control_that_slept_is_refused,
     test_log_that_says_something_else_is_refused,
     test_log_of_another_cluster_is_refused,
     test_damaged_snapshot_is_not_the_only_one,
