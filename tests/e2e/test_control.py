@@ -228,3 +228,23 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     assert everything(project) == before
     running = cluster.cli("catalog", "rebuild", check=False)
     assert running.returncode == 1 and "control runs" in running.stdout, running.stdout
+    # Another one takes the log over: this one confirms no generation, changes nothing, and says so.
+    cluster.cli("catalog", "rebuild", "--catalog", str(cluster.folder / "elsewhere"),
+                "--object-store", f"dir:{cluster.data}/objects")
+    tenant = http("GET", cluster.pageserver.http_url + "/v1/status")["tenants"][0]
+    claim = {"node_id": 1, "tenants": [{"tenant": tenant["tenant"], "generation": 1}]}
+    for call in (lambda: http("POST", control.http_url + "/v1/generations/validate", claim),
+                 lambda: project.create_branch("too late", main, endpoint=False)):
+        try:
+            call()
+            raise AssertionError("answered by a control that was replaced")
+        except ApiError as error:
+            assert "another control" in error.body["message"], error
+    try:
+        control.ready()
+        raise AssertionError("ready")
+    except ApiError as error:
+        assert "another control" in str(error.body), error
+    control.kill()
+    control.start() # and takes it back
+    assert everything(project) == before
