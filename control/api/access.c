@@ -184,6 +184,10 @@ static bool may(
             request, 403, "FORBIDDEN", "this key belongs to one project; this needs one of all");
     }
     bool reads = strcmp(route->method, "GET") == 0 && !access_is_secret(route);
+    bool is_limited = key->row.branches_max > 0 || key->row.computes_max > 0;
+    if (is_limited && !reads && strstr(route->path, "/api_keys") != NULL) {
+        return refuse(request, 403, "FORBIDDEN", "a key with limits makes and revokes no keys");
+    }
     if (key->row.is_read_only && !reads) {
         return refuse(request, 403, "FORBIDDEN", "this key may only read");
     }

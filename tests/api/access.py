@@ -201,6 +201,11 @@ class Test:
         self.control.ok("POST", "/api/v2/projects", {"project": {"name": "one"}}, token=token)
         status, answer = self.control.call("POST", "/api/v2/projects", {"project": {"name": "two"}}, token=token)
         assert (status, answer["code"]) == (422, "BRANCHES_LIMIT_EXCEEDED"), answer
+        # A key with a limit makes no key without one, and takes nobody's away.
+        status, answer = self.control.call("POST", "/api/v2/api_keys", {"key_name": "free"}, token=token)
+        assert (status, answer["code"]) == (403, "FORBIDDEN"), answer
+        status, answer = self.control.call("DELETE", "/api/v2/api_keys/1", token=token)
+        assert (status, answer["code"]) == (403, "FORBIDDEN"), answer
         token = self.key("quota of computes", computes_max=1)["key"]
         made = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "three"}}, token=token)
         status, answer = self.control.call("POST", "/api/v2/projects", {"project": {"name": "four"}}, token=token)
