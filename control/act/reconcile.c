@@ -264,6 +264,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     *ret = (struct plan_branch_view){
         .state = branch->row.state,
         .is_root = branch->parent == NULL,
+        .is_found = branch->row.is_found,
         .start_known = branch->row.start_lsn != LSN_NONE,
         .tenant = branch->project->on_pageserver,
         .tenant_leaves = branch->project->row.state != PROJECT_ACTIVE,

@@ -12,14 +12,9 @@
 #define TENANTS_PREFIX "tenants/"
 #define INDEX_MAX      ((size_t)256 << 20)
 #define INDEX_MAGIC    0x58494241u
-#define INDEX_FORMAT   1
+#define INDEX_BARE     1 /* its positions have no lineage */
+#define INDEX_FORMAT   2
 #define POSITION_SIZE  (16 + 4 + 8)
-
-struct left_timeline {
-    struct timeline_id id;
-    lsn_t lsn; /* WAL up to here is in the object store */
-    bool claimed;
-};
 
 struct left_tenant {
     struct tenant_id id;
@@ -68,6 +63,20 @@ static err_t on_object(const struct objstore_entry *entry, void *context, struct
     return ERR_OK;
 }
 
+static void take_lineage(struct reader *in, struct left_timeline *timeline)
+{
+    timeline->has_lineage = true;
+    timeline->parent = get_timeline(in);
+    timeline->start_lsn = get_u64(in);
+    timeline->membership_generation = get_u32(in);
+    timeline->is_deleted = get_u8(in) != 0;
+    timeline->member_count = get_u8(in);
+    in->bad = in->bad || timeline->member_count > LEFT_MEMBERS_MAX;
+    for (size_t i = 0; i < timeline->member_count && !in->bad; i++) {
+        timeline->members[i] = get_u64(in);
+    }
+}
+
 static err_t take_index(struct left_tenant *tenant, struct bytes index, struct errmsg *msg)
 {
     size_t size = index.size - MIN_OF(index.size, sizeof(uint32_t));
@@ -78,7 +87,7 @@ static err_t take_index(struct left_tenant *tenant, struct bytes index, struct e
     }
     uint32_t magic = get_u32(&in);
     unsigned format = get_u16(&in);
-    if (magic != INDEX_MAGIC || format != INDEX_FORMAT) {
+    if (magic != INDEX_MAGIC || (format != INDEX_FORMAT && format != INDEX_BARE)) {
         return err_set(msg, ERR_UNSUPPORTED, "it is no index of format %d", INDEX_FORMAT);
     }
     (void)reader_take(
@@ -94,6 +103,13 @@ static err_t take_index(struct left_tenant *tenant, struct bytes index, struct e
         tenant->timelines[i].id = get_timeline(&in);
         (void)get_u32(&in);
         tenant->timelines[i].lsn = get_u64(&in);
+        if (format == INDEX_FORMAT) {
+            take_lineage(&in, &tenant->timelines[i]);
+        }
+    }
+    if (in.bad) {
+        tenant->timeline_count = 0;
+        return err_set(msg, ERR_CORRUPT, "what it says of its timelines cannot be read");
     }
     return ERR_OK;
 }
@@ -165,6 +181,23 @@ void leftovers_claim_timeline(struct leftovers *leftovers, struct timeline_id ti
     }
 }
 
+struct left_timeline *leftovers_next_timeline(
+    struct leftovers *leftovers, struct tenant_id tenant, const struct left_timeline *after)
+{
+    for (size_t i = 0; i < leftovers->count; i++) {
+        struct left_tenant *found = &leftovers->tenants[i];
+        if (!tenant_id_equal(found->id, tenant)) {
+            continue;
+        }
+        size_t next = after == NULL ? 0 : (size_t)(after - found->timelines) + 1;
+        while (next < found->timeline_count && found->timelines[next].claimed) {
+            next++;
+        }
+        return next < found->timeline_count ? &found->timelines[next] : NULL;
+    }
+    return NULL;
+}
+
 void leftovers_report(const struct leftovers *leftovers, struct buf *to)
 {
     for (size_t i = 0; i < leftovers->count; i++) {
@@ -177,7 +210,7 @@ void leftovers_report(const struct leftovers *leftovers, struct buf *to)
         }
         for (size_t j = 0; j < tenant->timeline_count; j++) {
             const struct left_timeline *timeline = &tenant->timelines[j];
-            if (!timeline->claimed) {
+            if (!timeline->claimed && !timeline->is_deleted) {
                 buf_printf(
                     to,
                     "timeline %s of tenant %s has objects up to " LSN_FMT

@@ -3,8 +3,8 @@
  *
  * The log has every change that was ever answered. What it cannot know is what a pageserver did in
  * the name of a generation that was lost with the log's end (a bucket that was put back from a
- * copy): the tenants' own objects tell. A project is given a generation above all of them, and what
- * no branch knows is reported.
+ * copy): the tenants' own objects tell. A project is given a generation above all of them, and
+ * timelines that no branch knows become branches (adopt.h), or are reported.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 
 #include "common/base/mem.h"
 #include "common/io/file.h"
+#include "control/catalog/adopt.h"
 #include "control/catalog/catalog_private.h"
 #include "control/catalog/join.h"
 #include "control/catalog/leftovers.h"
@@ -60,6 +61,7 @@ static err_t make_room(const char *path, struct errmsg *msg)
 struct rebuilding {
     struct catalog *catalog;
     struct leftovers *leftovers;
+    struct adopter *adopter;
     struct buf *report;
     size_t counts[ROW_KIND_COUNT];
 };
@@ -86,6 +88,7 @@ static err_t on_row(void *context, enum row_kind kind, const union any_row *row,
 {
     struct rebuilding *rebuilding = context;
     rebuilding->counts[kind]++;
+    adopter_note(rebuilding->adopter, kind, row);
     if (kind == ROW_PROJECT) {
         uint64_t used = leftovers_claim_tenant(rebuilding->leftovers, row->project.tenant);
         return used > row->project.generation ? renew(rebuilding, row, used, msg) : ERR_OK;
@@ -101,6 +104,7 @@ static err_t compare_with_tenants(
 {
     struct rebuilding rebuilding = {.report = report};
     TRY(catalog_open(options, &rebuilding.catalog, msg));
+    rebuilding.adopter = adopter_create();
     err_t err = leftovers_find(rebuilding.catalog->objects, &rebuilding.leftovers, msg);
     if (err == ERR_OK) {
         err = catalog_load(rebuilding.catalog, on_row, &rebuilding, msg);
@@ -110,8 +114,13 @@ static err_t compare_with_tenants(
             report, "%zu projects, %zu branches, %zu endpoints, %zu operations\n",
             rebuilding.counts[ROW_PROJECT], rebuilding.counts[ROW_BRANCH],
             rebuilding.counts[ROW_ENDPOINT], rebuilding.counts[ROW_OPERATION]);
+        err =
+            adopter_run(rebuilding.adopter, rebuilding.catalog, rebuilding.leftovers, report, msg);
+    }
+    if (err == ERR_OK) {
         leftovers_report(rebuilding.leftovers, report);
     }
+    adopter_destroy(rebuilding.adopter);
     leftovers_destroy(rebuilding.leftovers);
     catalog_close(rebuilding.catalog);
     return err;

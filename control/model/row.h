@@ -88,7 +88,8 @@ extern const char *const operation_status_names[];
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
  * dropped: {roles: [name], databases: [name]} that a compute still has to make go. created_by: the
- * API key that made it, "" without one.
+ * API key that made it, "" without one. is_found: a rebuild of the catalog found the timeline and
+ * no branch that knew it; it is looked for on the nodes and created nowhere.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -116,7 +117,8 @@ extern const char *const operation_status_names[];
     X(bool, is_ephemeral, NULL)                                                                    \
     X(bool, is_cut_off, NULL)                                                                      \
     X(doc, dropped, NULL)                                                                          \
-    X(id, created_by, NULL)
+    X(id, created_by, NULL)                                                                        \
+    X(bool, is_found, NULL)
 
 /* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \

@@ -152,6 +152,16 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
         plan->waits_for = "the bootstrap image";
         return;
     }
+    if (view->is_found && !ready) {
+        /* Made again, one that was deleted would be back without its WAL. */
+        plan->reached = on_pageserver && majority;
+        plan->waits_for = "the pageserver and a majority of its safekeepers to hold it";
+        if (plan->reached) {
+            plan->waits_for = NULL;
+            add(plan, PLAN_COMMIT);
+        }
+        return;
+    }
     bool has_news = ready && on_pageserver && !view->is_changing && view->pageserver_is_behind;
     if (has_news || (!on_pageserver && (ready || majority || !view->is_root))) {
         if (view->tenant != SEEN_PRESENT) {

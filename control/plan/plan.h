@@ -65,6 +65,7 @@ struct plan_project_view {
 struct plan_branch_view {
     enum branch_state state;
     bool is_root;
+    bool is_found; /* by a rebuild: it is there, or it was deleted */
     bool start_known;
     enum seen tenant;   /* on the pageserver */
     bool tenant_leaves; /* the project is being deleted: its tenant goes as a whole */

@@ -7,9 +7,11 @@
 #include "common/wire/codec.h"
 
 #define MAGIC         0x58494241u /* "ABIX" */
-#define FORMAT        1
+#define FORMAT_BARE   1           /* positions without lineage */
+#define FORMAT        2
 #define HEAD_SIZE     (4 + 2 + 2 + 16 + 4 + 8 + 8 + 3 * 4)
 #define POSITION_SIZE (16 + 4 + 8)
+#define LINEAGE_SIZE  (16 + 8 + 4 + 1 + 1) /* and its members */
 #define FILE_SIZE     (REMOTE_FILE_SIZE + 4 + 8 + 16)
 
 void remote_index_deinit(struct remote_index *index)
@@ -28,6 +30,9 @@ static size_t encoded_size(const struct remote_index *index)
     for (size_t i = 0; i < index->small_file_count; i++) {
         size += REMOTE_FILE_SIZE + size_bytes(index->small_files[i].content);
     }
+    for (size_t i = 0; i < index->position_count && index->has_lineage; i++) {
+        size += LINEAGE_SIZE + index->positions[i].lineage.member_count * sizeof(uint64_t);
+    }
     return size;
 }
 
@@ -44,7 +49,7 @@ static void put_name(struct writer *out, const char name[REMOTE_FILE_SIZE])
 static void put_head(struct writer *out, const struct remote_index *index)
 {
     put_u32(out, MAGIC);
-    put_u16(out, FORMAT);
+    put_u16(out, index->has_lineage ? FORMAT : FORMAT_BARE);
     put_u16(out, 0);
     put_tenant(out, index->tenant);
     put_u32(out, index->generation);
@@ -53,6 +58,19 @@ static void put_head(struct writer *out, const struct remote_index *index)
     put_u32(out, (uint32_t)index->position_count);
     put_u32(out, (uint32_t)index->file_count);
     put_u32(out, (uint32_t)index->small_file_count);
+}
+
+static void put_lineage(struct writer *out, const struct remote_lineage *lineage)
+{
+    ASSERT(lineage->member_count <= REMOTE_MEMBERS_MAX);
+    put_timeline(out, lineage->parent);
+    put_u64(out, lineage->start_lsn);
+    put_u32(out, lineage->membership_generation);
+    put_u8(out, lineage->is_deleted ? 1 : 0);
+    put_u8(out, lineage->member_count);
+    for (size_t i = 0; i < lineage->member_count; i++) {
+        put_u64(out, lineage->members[i]);
+    }
 }
 
 void remote_index_encode(const struct remote_index *index, struct buf *to)
@@ -65,6 +83,9 @@ void remote_index_encode(const struct remote_index *index, struct buf *to)
         put_timeline(&out, index->positions[i].timeline);
         put_u32(&out, index->positions[i].number);
         put_u64(&out, index->positions[i].lsn);
+        if (index->has_lineage) {
+            put_lineage(&out, &index->positions[i].lineage);
+        }
     }
     for (size_t i = 0; i < index->file_count; i++) {
         const struct remote_file *file = &index->files[i];
@@ -118,7 +139,8 @@ static err_t get_head(struct reader *in, struct remote_index *index, struct errm
     if (in->bad || magic != MAGIC) {
         return corrupt(msg, "does not begin as one");
     }
-    if (format != FORMAT) {
+    index->has_lineage = format == FORMAT;
+    if (format != FORMAT && format != FORMAT_BARE) {
         return err_set(
             msg, ERR_UNSUPPORTED, "index: format %u, this version knows %d", format, FORMAT);
     }
@@ -133,7 +155,8 @@ static err_t get_head(struct reader *in, struct remote_index *index, struct errm
         index->file_count > REMOTE_FILES_MAX || index->small_file_count > REMOTE_SMALL_FILES_MAX) {
         return corrupt(msg, "counts are out of range");
     }
-    size_t least = index->position_count * POSITION_SIZE + index->file_count * FILE_SIZE +
+    size_t position_size = POSITION_SIZE + (index->has_lineage ? LINEAGE_SIZE : 0);
+    size_t least = index->position_count * position_size + index->file_count * FILE_SIZE +
                    index->small_file_count * (REMOTE_FILE_SIZE + sizeof(uint32_t));
     return least <= in->left ? ERR_OK : corrupt(msg, "shorter than its counts say");
 }
@@ -161,6 +184,23 @@ static err_t get_files(struct reader *in, struct remote_index *index, struct err
     return ERR_OK;
 }
 
+static err_t get_lineage(struct reader *in, struct remote_lineage *lineage, struct errmsg *msg)
+{
+    lineage->parent = get_timeline(in);
+    lineage->start_lsn = get_u64(in);
+    lineage->membership_generation = get_u32(in);
+    unsigned deleted = get_u8(in);
+    lineage->is_deleted = deleted == 1;
+    lineage->member_count = get_u8(in);
+    if (deleted > 1 || lineage->member_count > REMOTE_MEMBERS_MAX) {
+        return corrupt(msg, "a timeline's lineage is none");
+    }
+    for (size_t i = 0; i < lineage->member_count; i++) {
+        lineage->members[i] = get_u64(in);
+    }
+    return ERR_OK;
+}
+
 static err_t get_body(struct reader *in, struct remote_index *index, struct errmsg *msg)
 {
     index->positions = MEM_ARRAY(struct remote_position, index->position_count);
@@ -170,6 +210,9 @@ static err_t get_body(struct reader *in, struct remote_index *index, struct errm
         index->positions[i].timeline = get_timeline(in);
         index->positions[i].number = get_u32(in);
         index->positions[i].lsn = get_u64(in);
+        if (index->has_lineage) {
+            TRY(get_lineage(in, &index->positions[i].lineage, msg));
+        }
     }
     TRY(get_files(in, index, msg));
     for (size_t i = 0; i < index->small_file_count; i++) {

@@ -75,6 +75,34 @@ static size_t timelines_of(struct tenant *tenant)
     return count;
 }
 
+/* "1@host:port,2@host:port" */
+static void note_members(const char *safekeepers, struct remote_lineage *lineage)
+{
+    const char *next = safekeepers;
+    while (next != NULL && *next != '\0' && lineage->member_count < REMOTE_MEMBERS_MAX) {
+        uint64_t id = 0;
+        for (; *next >= '0' && *next <= '9'; next++) {
+            id = id * 10 + (uint64_t)(*next - '0');
+        }
+        lineage->members[lineage->member_count++] = id;
+        next = strchr(next, ',');
+        next = next == NULL ? NULL : next + 1;
+    }
+}
+
+static struct remote_lineage lineage_of(const struct timeline *tl)
+{
+    const struct timeline_info *info = timeline_info(tl);
+    struct remote_lineage lineage = {
+        .parent = info->parent,
+        .start_lsn = info->start_lsn,
+        .membership_generation = info->membership_generation,
+        .is_deleted = info->state == TIMELINE_TOMBSTONE,
+    };
+    note_members(info->safekeepers, &lineage);
+    return lineage;
+}
+
 /* What is durable now is in any checkpoint that is taken from now on. Also of tombstones, which
  * take WAL until it is up there. */
 static void note_positions(struct mirror *mirror)
@@ -92,6 +120,7 @@ static void note_positions(struct mirror *mirror)
                 .timeline = timeline_info(tl)->id,
                 .number = timeline_number(tl),
                 .lsn = timeline_durable_lsn(tl),
+                .lineage = lineage_of(tl),
             };
         }
     }

@@ -450,6 +450,7 @@ err_t uploader_run(struct uploader *uploader, struct upload_round *round, struct
                 .generation = round->generation,
                 .sequence = goes_on ? uploader->newest.sequence + 1 : 1,
                 .created = clock_wall(),
+                .has_lineage = true,
                 .positions = (struct remote_position *)round->positions,
                 .position_count = round->position_count,
             },

@@ -5,7 +5,8 @@ import signal
 import threading
 
 import pq
-from cluster import ApiError, http, wait_for
+from cluster import ApiError, Branch, http, wait_for
+from test_churn import make_impatient
 
 
 def connect_as(branch, role, database):
@@ -168,6 +169,11 @@ def test_safekeeper_that_lost_a_timeline_stays_out_and_says_so(fresh_cluster):
              lambda: http("GET", safekeeper.http_url + "/v1/status")["timelines"] == 1, 30)
 
 
+def lsn_of(text):
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
 def everything(project):
     """What the API says of a project, less what moves by itself."""
     roles = {b["id"]: sorted(r["name"] for r in project.api("GET", f"/branches/{b['id']}/roles")["roles"])
@@ -184,6 +190,7 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     main, control = project.main(), cluster.control
     with main.connect() as db:
         db.query("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+        db.query("CREATE TABLE ledger (n int)")
     project.wait_operations(project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "keeper"}}))
     answered, over = [], threading.Event()
 
@@ -197,6 +204,17 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
                 return
             answered.append(branch.id)
 
+    acknowledged, enough = [0], threading.Event()
+
+    def write():
+        """A compute needs no control: its connection works on through all of this."""
+        with main.connect() as db:
+            while not enough.is_set():
+                db.query(f"INSERT INTO ledger VALUES ({acknowledged[0]})")
+                acknowledged[0] += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
     workers = [threading.Thread(target=create, args=(n,)) for n in range(3)]
     for worker in workers:
         worker.start()
@@ -216,9 +234,13 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     assert set(answered) <= known, set(answered) - known
     assert "keeper" in everything(project)["roles"][main.id]
     branch = next(b for b in project.branches() if b["name"] == "b0-1")
-    from cluster import Branch
     assert Branch(project, branch["id"]).value("SELECT count(*) FROM t") == "100"
     assert main.value("SELECT count(*) FROM t") == "100"
+    before = acknowledged[0]
+    wait_for("the writer goes on", lambda: acknowledged[0] > before + 10 or not writer.is_alive(), 30)
+    enough.set()
+    writer.join()
+    assert main.value("SELECT count(*) FROM ledger") == str(acknowledged[0]) and acknowledged[0] > before + 10
     # Again, at rest: everything is as it was.
     before = everything(project)
     control.kill(signal.SIGKILL)
@@ -248,3 +270,42 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     control.kill()
     control.start() # and takes it back
     assert everything(project) == before
+
+
+def test_a_branch_whose_row_was_lost_is_found_by_a_rebuild(fresh_cluster):
+    """The object store's catalog was put back from a copy that is older than the branch."""
+    cluster, control, pageserver = fresh_cluster, fresh_cluster.control, fresh_cluster.pageserver
+    make_impatient(pageserver)
+    project = cluster.create_project("found")
+    main = project.main()
+    main.sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+    known = project.create_branch("known", main, endpoint=False)
+    objects = cluster.data / "objects"
+    control.kill(signal.SIGKILL)
+    shutil.copytree(objects / "catalog", cluster.data / "catalog.copy")
+    control.start()
+    lost = project.create_branch("lost", main)
+    lost.sql("INSERT INTO t SELECT generate_series(1000, 1050)")
+    lsn = lost.value("SELECT pg_current_wal_flush_lsn()")
+    tenant = http("GET", pageserver.http_url + "/v1/status")["tenants"][0]["tenant"]
+
+    def uploaded():
+        remote = http("GET", f"{pageserver.http_url}/v1/tenants/{tenant}/remote")["timelines"]
+        return len(remote) == 3 and max(lsn_of(t["remote_lsn"]) for t in remote) >= lsn_of(lsn)
+    wait_for("it is in an index", uploaded, 60)
+    control.kill(signal.SIGKILL)
+    shutil.rmtree(control.folder)
+    shutil.rmtree(objects / "catalog")
+    (cluster.data / "catalog.copy").rename(objects / "catalog")
+    report = cluster.cli("catalog", "rebuild").stdout
+    assert "no branch knew timeline" in report and report.count("is protected") == 1, report
+    control.start()
+    assert known.get()["name"] == "known"
+    row = next(b for b in project.branches() if b["name"].startswith("found-"))
+    assert row["protected"] and row["parent_id"] == main.id
+    found = Branch(project, row["id"])
+    wait_for("it is ready", lambda: found.get()["current_state"] == "ready", 30)
+    found.add_endpoint()
+    assert found.value("SELECT count(*) FROM t") == "151"
+    found.sql("INSERT INTO t VALUES (0)")
+    assert main.value("SELECT count(*) FROM t") == "100"

@@ -317,7 +317,7 @@ def gateway_seeds():
 
 def objects_seeds():
     """What a store and a user may hand in; two files of the index in the wrong order."""
-    index = (ROOT / "tests/data/remote_index.bin").read_bytes()[:-4]
+    index = (ROOT / "tests/data/remote_index_2.bin").read_bytes()[:-4]
     yield "index", b"\0" + index
     names = sorted(set(re.findall(rb"\d+\.sst", index)))
     yield "index-order", b"\0" + index.replace(names[0], b"x" * len(names[0])).replace(names[1], names[0]).replace(

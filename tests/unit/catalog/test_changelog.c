@@ -9,6 +9,7 @@
 
 #include "common/base/log.h"
 #include "common/io/file.h"
+#include "common/wire/codec.h"
 #include "control/catalog/catalog.h"
 #include "control/catalog/changelog.h"
 #include "control/model/name.h"
@@ -480,6 +481,139 @@ START_TEST(test_generation_that_has_written_is_not_issued_again)
 }
 END_TEST
 
+/* -- timelines that no branch knows -- */
+
+static const struct timeline_id known = {.bytes = {1}}, lost = {.bytes = {2}},
+                                lost_child = {.bytes = {3}}, deleted = {.bytes = {4}},
+                                homeless = {.bytes = {5}}, nobody = {.bytes = {6}};
+
+static void put_position(
+    struct writer *out,
+    struct timeline_id id,
+    struct timeline_id parent,
+    lsn_t start_lsn,
+    bool is_deleted)
+{
+    put_timeline(out, id);
+    put_u32(out, 7);
+    put_u64(out, start_lsn + 0x1000);
+    put_timeline(out, parent);
+    put_u64(out, start_lsn);
+    put_u32(out, 2);
+    put_u8(out, is_deleted ? 1 : 0);
+    put_u8(out, 3);
+    for (uint64_t safekeeper = 4; safekeeper < 7; safekeeper++) {
+        put_u64(out, safekeeper);
+    }
+}
+
+/* docs/protocol/remote_index.md, with children before their parents. */
+static void put_index(struct tenant_id tenant)
+{
+    uint8_t image[1024];
+    char name[160];
+    struct writer out = {.next = image, .left = sizeof image};
+    put_u32(&out, 0x58494241);
+    put_u16(&out, 2);
+    put_u16(&out, 0);
+    put_tenant(&out, tenant);
+    put_u32(&out, 1);
+    put_u64(&out, 1);
+    put_u64(&out, 0);
+    put_u32(&out, 5);
+    put_u32(&out, 0);
+    put_u32(&out, 0);
+    put_position(&out, lost_child, lost, 0x3000, false);
+    put_position(&out, lost, known, 0x2000, false);
+    put_position(&out, known, (struct timeline_id){0}, 0x1000, false);
+    put_position(&out, deleted, known, 0x2000, true);
+    put_position(&out, homeless, nobody, 0x2000, false);
+    put_u32(&out, crc32c(0, image, sizeof image - out.left));
+    struct objstore *store = NULL;
+    (void)snprintf(
+        name, sizeof name, "tenants/%s/index/00000001-0000000000000001",
+        tenant_id_text(tenant).text);
+    ck_assert_ok(objstore_open(store_url, &store, &msg), &msg);
+    ck_assert_ok(objstore_put(store, name, bytes_of(image, sizeof image - out.left), &msg), &msg);
+    objstore_close(store);
+}
+
+static void put_known_branch(void)
+{
+    struct catalog_entry entry;
+    union any_row row = {.branch = {.seq = 9, .state = BRANCH_READY, .timeline = known}};
+    (void)snprintf(row.branch.id, sizeof row.branch.id, "br-known");
+    (void)snprintf(row.branch.project_id, sizeof row.branch.project_id, "p002");
+    row.branch.roles = doc_push(doc_array(), doc_set_str(doc_object(), "name", "keeper"));
+    catalog_entry_put(&entry, ROW_BRANCH, &row);
+    ck_assert_ok(catalog_commit(catalog, &entry, 1, &msg), &msg);
+    catalog_entry_deinit(&entry);
+    row_unref(ROW_BRANCH, &row);
+}
+
+struct found {
+    unsigned branches;
+    row_id_t lost_id, parent_of_child;
+};
+
+static err_t look(void *context, enum row_kind kind, const union any_row *row, struct errmsg *why)
+{
+    (void)why;
+    struct found *found = context;
+    if (kind != ROW_BRANCH) {
+        return ERR_OK;
+    }
+    const struct branch_row *branch = &row->branch;
+    found->branches++;
+    if (timeline_id_equal(branch->timeline, known)) {
+        ck_assert(!branch->is_found && branch->state == BRANCH_READY);
+        return ERR_OK;
+    }
+    ck_assert(branch->is_found && branch->is_protected && branch->state == BRANCH_INIT);
+    ck_assert(!branch->is_cut_off); /* quarantine */
+    ck_assert_str_eq(branch->project_id, "p002");
+    ck_assert_uint_eq(branch->membership_generation, 2);
+    ck_assert_uint_eq(branch->safekeepers.count, 3);
+    ck_assert_uint_eq(branch->safekeepers.ids[2], 6);
+    ck_assert_uint_eq(branch->confirmed.count, 3); /* so that none is made to hold it */
+    ck_assert_str_eq(doc_value_str(doc_get(doc_at(branch->roles, 0), "name")), "keeper");
+    if (timeline_id_equal(branch->timeline, lost)) {
+        ck_assert_str_eq(branch->name, "found-02000000000000000000000000000000");
+        ck_assert_str_eq(branch->parent_id, "br-known");
+        ck_assert_uint_eq(branch->start_lsn, 0x2000);
+        memcpy(found->lost_id, branch->id, sizeof found->lost_id);
+    } else {
+        ck_assert(timeline_id_equal(branch->timeline, lost_child));
+        memcpy(found->parent_of_child, branch->parent_id, sizeof found->parent_of_child);
+    }
+    return ERR_OK;
+}
+
+START_TEST(test_timelines_that_no_branch_knows_become_branches)
+{
+    char report[4096];
+    begin();
+    open_catalog();
+    put_projects(1, 2);
+    put_known_branch();
+    put_index(project(2, 0).project.tenant);
+    lose_disk();
+    ck_assert_ok(rebuild(report, sizeof report), &msg);
+    for (int run = 0; run < 2; run++) { /* the log knows them too: nothing is found twice */
+        struct found found = {0};
+        open_catalog();
+        ck_assert_ok(catalog_load(catalog, look, &found, &msg), &msg);
+        ck_assert_uint_eq(found.branches, 3);
+        ck_assert_str_eq(found.parent_of_child, found.lost_id);
+        lose_disk();
+        ck_assert_ok(rebuild(NULL, 0), &msg);
+    }
+    ck_assert_ptr_nonnull(strstr(report, "timeline 05000000000000000000000000000000 of tenant"));
+    ck_assert_ptr_null(strstr(report, timeline_id_text(deleted).text));
+    end();
+}
+END_TEST
+
 static void *commit_in_thread(void *context)
 {
     union any_row row = project(60, 0);
@@ -558,5 +692,6 @@ UNIT_MAIN(
     test_rot_in_the_log_is_named,
     test_catalog_of_before_the_log_is_in_its_first_record,
     test_generation_that_has_written_is_not_issued_again,
+    test_timelines_that_no_branch_knows_become_branches,
     test_commit_waits_for_a_store_that_is_away,
     test_waiting_commit_can_be_canceled_and_is_made_or_not_at_the_next_start);

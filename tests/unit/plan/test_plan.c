@@ -77,6 +77,26 @@ START_TEST(test_root_gets_a_majority_of_safekeepers_before_the_pageserver)
 }
 END_TEST
 
+START_TEST(test_branch_that_was_found_is_made_nowhere)
+{
+    struct plan_branch_view view = new_branch(false);
+    view.is_found = true;
+    view.tenant = view.parent = SEEN_PRESENT;
+    view.on_pageserver = SEEN_ABSENT;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(plan.count, 0);
+    ck_assert(!plan.reached);
+    view.on_pageserver = SEEN_PRESENT;
+    view.on_safekeeper[0] = SEEN_PRESENT;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(plan.count, 0);
+    view.on_safekeeper[2] = SEEN_PRESENT;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(plan.count, 1);
+    ck_assert_int_eq(plan.steps[0].kind, PLAN_COMMIT);
+}
+END_TEST
+
 START_TEST(test_branch_gets_its_pageserver_row_before_its_safekeepers)
 {
     struct plan_branch_view view = new_branch(false);
@@ -492,6 +512,7 @@ END_TEST
 
 UNIT_MAIN(
     "plan",
+    test_branch_that_was_found_is_made_nowhere,
     test_root_waits_for_the_bootstrap_image,
     test_root_gets_a_majority_of_safekeepers_before_the_pageserver,
     test_branch_gets_its_pageserver_row_before_its_safekeepers,

@@ -15,11 +15,22 @@ static struct hash128 some_hash(uint8_t byte)
     return hash;
 }
 
-static void encode_sample(struct buf *to)
+static void encode_sample_of(bool has_lineage, struct buf *to)
 {
     static struct remote_position positions[] = {
-        {.timeline.bytes = {1}, .number = 1, .lsn = 0x16B3748},
-        {.timeline.bytes = {2}, .number = 7, .lsn = 0x2000000},
+        {.timeline.bytes = {1},
+         .number = 1,
+         .lsn = 0x16B3748,
+         .lineage = {.start_lsn = 0x16B0000, .membership_generation = 1, .is_deleted = true}},
+        {.timeline.bytes = {2},
+         .number = 7,
+         .lsn = 0x2000000,
+         .lineage =
+             {.parent.bytes = {1},
+              .start_lsn = 0x16B3748,
+              .membership_generation = 4,
+              .member_count = 3,
+              .members = {1, 2, 9}}},
     };
     static struct remote_file files[] = {
         {.name = "000012.sst", .generation = 1, .size = 4096},
@@ -36,6 +47,7 @@ static void encode_sample(struct buf *to)
         .generation = 3,
         .sequence = 9,
         .created = 1790000000000000,
+        .has_lineage = has_lineage,
         .positions = positions,
         .position_count = ARRAY_LEN(positions),
         .files = files,
@@ -44,6 +56,11 @@ static void encode_sample(struct buf *to)
         .small_file_count = ARRAY_LEN(small_files),
     };
     remote_index_encode(&index, to);
+}
+
+static void encode_sample(struct buf *to)
+{
+    encode_sample_of(true, to);
 }
 
 START_TEST(test_index_comes_back_as_it_was)
@@ -57,6 +74,14 @@ START_TEST(test_index_comes_back_as_it_was)
     ck_assert_uint_eq(index.position_count, 2);
     ck_assert_uint_eq(index.positions[1].number, 7);
     ck_assert_uint_eq(index.positions[1].lsn, 0x2000000);
+    ck_assert(index.has_lineage && index.positions[0].lineage.is_deleted);
+    const struct remote_lineage *lineage = &index.positions[1].lineage;
+    ck_assert(timeline_id_equal(lineage->parent, index.positions[0].timeline));
+    ck_assert_uint_eq(lineage->start_lsn, 0x16B3748);
+    ck_assert_uint_eq(lineage->membership_generation, 4);
+    ck_assert(!lineage->is_deleted);
+    ck_assert_uint_eq(lineage->member_count, 3);
+    ck_assert_uint_eq(lineage->members[2], 9);
     ck_assert_uint_eq(index.small_file_count, 2);
     ck_assert(bytes_equal(index.small_files[0].content, bytes_of_str("MANIFEST-000005\n")));
     const struct remote_file *file = remote_index_file(&index, "000015.sst");
@@ -68,17 +93,26 @@ START_TEST(test_index_comes_back_as_it_was)
 }
 END_TEST
 
-START_TEST(test_bytes_are_those_of_the_golden_file)
+static void compare_with_golden(bool has_lineage, const char *path)
 {
     struct buf bytes = {0}, golden = {0};
-    encode_sample(&bytes);
-    FILE *file = fopen(REMOTE_DATA, "rb");
+    encode_sample_of(has_lineage, &bytes);
+    FILE *file = fopen(path, "rb");
     ck_assert_ptr_nonnull(file);
     golden.size = fread(buf_extend(&golden, 4096), 1, 4096, file);
     (void)fclose(file);
     ck_assert(bytes_equal(buf_view(&bytes), buf_view(&golden)));
-    buf_deinit(&bytes);
+    struct remote_index index;
+    ck_assert_ok(remote_index_decode(&bytes, &index, &msg), &msg);
+    ck_assert(index.has_lineage == has_lineage);
+    remote_index_deinit(&index);
     buf_deinit(&golden);
+}
+
+START_TEST(test_bytes_are_those_of_the_golden_files)
+{
+    compare_with_golden(true, REMOTE_DATA "_2.bin");
+    compare_with_golden(false, REMOTE_DATA ".bin"); /* of before the positions had a lineage */
 }
 END_TEST
 
@@ -180,7 +214,7 @@ END_TEST
 UNIT_MAIN(
     "remote_index",
     test_index_comes_back_as_it_was,
-    test_bytes_are_those_of_the_golden_file,
+    test_bytes_are_those_of_the_golden_files,
     test_every_flipped_bit_and_every_cut_is_refused,
     test_index_with_a_good_checksum_may_still_lie,
     test_names_are_taken_apart_as_they_were_made);
