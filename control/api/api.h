@@ -32,9 +32,14 @@ struct api {
     struct nodes *nodes;
     struct reconciler *reconciler;
     struct api_options options;
+    struct list keyed;     /* mutations with an Idempotency-Key that are under way */
+    wall_us_t clock_ahead; /* for tests: see api_now */
 };
 
 /* Sets the guard of the server too, if there is one. */
+/* What is due by the calendar goes by it: the wall clock, moved by tests (PUT /v1/clock). */
+wall_us_t api_now(const struct api *api);
+
 void api_add_routes(struct api *api, struct http_server *server);
 
 /* Answers the long polls of an operation that has ended. */

@@ -48,7 +48,13 @@ struct mutation {
     wall_us_t parent_timestamp;
     row_id_t parent_id;
 
+    bool is_secret; /* the answer shows what is nowhere else: it is not kept for a repetition */
+
     /* private */
+    struct list_link in_keyed; /* not in it: the request has no Idempotency-Key */
+    row_id_t reply_id;
+    row_text_t reply_digest;
+    struct doc *answered; /* what is being kept, then answered */
     unsigned error_status;
     const char *error_code;
     size_t pruned;

@@ -112,6 +112,7 @@ static void post_key(struct http_context *context, struct http_request *request)
     struct mutation *mutation =
         mutation_create(context, request, decide_create, answer_create, 200);
     if (mutation != NULL) {
+        mutation->is_secret = true;
         mutation_submit(mutation);
     }
 }

@@ -1,11 +1,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "control/api/access.h"
 #include "control/api/api_private.h"
+#include "control/api/idempotency.h"
 #include "control/model/name.h"
 
 #define OPERATIONS_MAX 1000 /* kept for each project; the oldest ended ones go first */
@@ -17,6 +19,8 @@ struct api *api_of(struct http_context *context)
 
 static void mutation_free(struct mutation *mutation)
 {
+    list_remove(&mutation->in_keyed);
+    doc_unref(mutation->answered);
     doc_unref(mutation->deleted);
     mem_free(mutation);
 }
@@ -24,7 +28,38 @@ static void mutation_free(struct mutation *mutation)
 static err_t prepare(struct change *change, struct errmsg *msg)
 {
     struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
-    return mutation->decide(mutation, msg);
+    TRY(mutation->decide(mutation, msg));
+    return idempotency_put(mutation, msg);
+}
+
+static void on_kept(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
+    if (result != ERR_OK) {
+        log_warn(NULL, "an answer is not kept, a repetition is answered anew: %s", msg->text);
+    }
+    http_respond_json(mutation->request, mutation->ok_status, doc_ref(mutation->answered));
+    mutation_free(mutation);
+}
+
+static err_t prepare_kept(struct change *change, struct errmsg *msg)
+{
+    (void)msg;
+    idempotency_keep(CONTAINER_OF(change, struct mutation, change));
+    return ERR_OK;
+}
+
+/* With a key the answer is durable before it is given. */
+static void give_answer(struct mutation *mutation)
+{
+    mutation->answered = mutation->answer(mutation);
+    if (idempotency_keeps(mutation)) {
+        mutation->change = (struct change){.prepare = prepare_kept, .done = on_kept};
+        mutation_submit(mutation);
+        return;
+    }
+    http_respond_json(mutation->request, mutation->ok_status, doc_ref(mutation->answered));
+    mutation_free(mutation);
 }
 
 static void on_done(struct change *change, err_t result, const struct errmsg *msg)
@@ -41,8 +76,7 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
         then->done(then, ERR_OK, NULL);
         return;
     }
-    http_respond_json(mutation->request, mutation->ok_status, mutation->answer(mutation));
-    mutation_free(mutation);
+    give_answer(mutation);
 }
 
 struct mutation *mutation_create(
@@ -63,6 +97,10 @@ struct mutation *mutation_create(
     err_t err = http_request_json(request, &mutation->body, &msg);
     if (err != ERR_OK) {
         mutation_fail(mutation, err, &msg);
+        return NULL;
+    }
+    if (!idempotency_begin(mutation)) {
+        mutation_free(mutation); /* answered */
         return NULL;
     }
     return mutation;
@@ -341,8 +379,14 @@ const struct api_table api_tables[] = {
 };
 const size_t api_table_count = ARRAY_LEN(api_tables);
 
+wall_us_t api_now(const struct api *api)
+{
+    return clock_wall() + api->clock_ahead;
+}
+
 void api_add_routes(struct api *api, struct http_server *server)
 {
+    list_init(&api->keyed);
     http_server_set_guard(server, api->guard == NULL ? NULL : access_guard_http(api->guard));
     for (size_t i = 0; i < api_table_count; i++) {
         http_server_add_routes(server, api_tables[i].routes, *api_tables[i].count, &api->http);

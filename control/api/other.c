@@ -1,8 +1,11 @@
 /*
  * other.c - who am I, connection URIs, what clients expect to be there, and /v1.
  */
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "control/api/api_private.h"
+
+#define CLOCK_AHEAD_MAX_S ((uint64_t)100 * 366 * 24 * 3600)
 
 /* ---- the one user ---- */
 
@@ -177,6 +180,27 @@ static void get_nodes(struct http_context *context, struct http_request *request
     http_respond_json(request, 200, doc_set(doc_object(), "nodes", array));
 }
 
+/* A test lets days go by. Leaving the real time is for daemons that were started with --faults. */
+static void put_clock(struct http_context *context, struct http_request *request)
+{
+    struct doc *body = NULL;
+    struct errmsg msg = {0};
+    uint64_t seconds = 0;
+    err_t err = http_request_json(request, &body, &msg);
+    if (err == ERR_OK) {
+        err = doc_get_u64(body, "ahead_seconds", &seconds, &msg);
+    }
+    if (!fault_enabled) {
+        http_respond_problem(
+            request, 403, "FORBIDDEN", "only a control that was started with --faults has a clock");
+    } else if (err != ERR_OK || seconds > CLOCK_AHEAD_MAX_S) {
+        http_respond_problem(request, 400, "BAD_REQUEST", "ahead_seconds: expected a number");
+    } else {
+        api_of(context)->clock_ahead = (wall_us_t)seconds * 1000000;
+        http_respond_json(request, 200, doc_object());
+    }
+}
+
 #define P "/api/v2/projects/{project}"
 #define B P "/branches/{branch}"
 const struct http_route other_routes[] = {
@@ -193,6 +217,7 @@ const struct http_route other_routes[] = {
     ROUTE("GET", B "/buckets", get_buckets, "always empty"),
     ROUTE("GET", B "/functions", get_functions, "always empty"),
     ROUTE("GET", B "/credentials", get_credentials, "always empty"),
+    ROUTE("PUT", "/v1/clock", put_clock, "{ahead_seconds}: of what goes by the calendar; in tests"),
     ROUTE("GET", "/v1/nodes", get_nodes, "safekeepers, pageservers and agents"),
 };
 const size_t other_route_count = ARRAY_LEN(other_routes);

@@ -8,6 +8,7 @@ void model_init(struct model *model)
     *model = (struct model){0};
     list_init(&model->project_list);
     list_init(&model->key_list);
+    list_init(&model->reply_list);
 }
 
 static bool operation_has_ended(const struct operation *operation)
@@ -357,6 +358,35 @@ static void free_key(struct model *model, struct api_key *key)
     mem_free(key);
 }
 
+/* One that is used anew after it has expired is the youngest again. */
+static void apply_reply(struct model *model, const struct reply_row *row, void **ret)
+{
+    struct reply *reply = model_reply(model, row->id);
+    if (reply == NULL) {
+        reply = MEM_NEW(struct reply);
+        reply->row = *row;
+        index_insert(&model->replies, &reply->by_id, reply->row.id);
+        list_push_back(&model->reply_list, &reply->in_model);
+    } else {
+        if (reply->row.seq != row->seq) {
+            list_remove(&reply->in_model);
+            list_push_back(&model->reply_list, &reply->in_model);
+        }
+        row_unref(ROW_REPLY, &reply->row);
+        reply->row = *row;
+    }
+    row_ref(ROW_REPLY, &reply->row);
+    *ret = reply;
+}
+
+static void free_reply(struct model *model, struct reply *reply)
+{
+    index_remove(&model->replies, &reply->by_id);
+    list_remove(&reply->in_model);
+    row_unref(ROW_REPLY, &reply->row);
+    mem_free(reply);
+}
+
 err_t model_apply(
     struct model *model,
     enum row_kind kind,
@@ -375,6 +405,7 @@ err_t model_apply(
     case ROW_ENDPOINT: return apply_endpoint(model, &row->endpoint, ret_object, msg);
     case ROW_OPERATION: return apply_operation(model, &row->operation, ret_object, msg);
     case ROW_KEY: return apply_key(model, &row->key, ret_object, msg);
+    case ROW_REPLY: apply_reply(model, &row->reply, ret_object); return ERR_OK;
     case ROW_KIND_COUNT: break;
     }
     ASSERT(false);
@@ -388,6 +419,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
     struct endpoint *endpoint = kind == ROW_ENDPOINT ? model_endpoint(model, id) : NULL;
     struct operation *operation = kind == ROW_OPERATION ? model_operation(model, id) : NULL;
     struct api_key *key = kind == ROW_KEY ? model_key(model, id) : NULL;
+    struct reply *reply = kind == ROW_REPLY ? model_reply(model, id) : NULL;
+    if (reply != NULL) {
+        free_reply(model, reply);
+    }
     if (key != NULL) {
         free_key(model, key);
     }
@@ -410,6 +445,10 @@ void model_deinit(struct model *model)
     FOR_EACH_KEY(model, key)
     {
         free_key(model, key);
+    }
+    FOR_EACH_REPLY(model, reply)
+    {
+        free_reply(model, reply);
     }
     FOR_EACH_PROJECT(model, project)
     {
@@ -439,6 +478,7 @@ void model_deinit(struct model *model)
     index_deinit(&model->operations);
     index_deinit(&model->keys);
     index_deinit(&model->hashes);
+    index_deinit(&model->replies);
 }
 
 /* ---- looking things up ---- */
@@ -480,6 +520,11 @@ struct operation *model_operation(const struct model *model, const char *id)
 struct api_key *model_key(const struct model *model, const char *id)
 {
     FIND(&model->keys, id, struct api_key, by_id);
+}
+
+struct reply *model_reply(const struct model *model, const char *id)
+{
+    FIND(&model->replies, id, struct reply, by_id);
 }
 
 struct api_key *model_key_of_hash(const struct model *model, const char *hash)

@@ -125,9 +125,17 @@ struct api_key {
     mono_ns_t tokens_at;
 };
 
+/* The answer to a request with an Idempotency-Key: see control/api/idempotency.h. */
+struct reply {
+    struct reply_row row;
+    struct index_link by_id;
+    struct list_link in_model;
+};
+
 struct model {
-    struct index projects, tenants, branches, timelines, endpoints, operations, keys, hashes;
-    struct list project_list, key_list; /* in order of creation */
+    struct index projects, tenants, branches, timelines, endpoints, operations, keys, hashes,
+        replies;
+    struct list project_list, key_list, reply_list; /* in order of creation */
     uint64_t seq_last;
     struct image_row image; /* id is empty until initdb has run */
 };
@@ -138,7 +146,7 @@ void model_deinit(struct model *model);
 /*
  * Create or update the object of a row; the model keeps its own references. What the row refers to
  * must be there (ERR_CORRUPT otherwise), but for the parent of a branch: see model_link. Returns
- * the object: struct project, branch, endpoint, operation, api_key, or NULL for an image.
+ * the object: struct project, branch, endpoint, operation, api_key, reply, or NULL for an image.
  */
 NODISCARD err_t model_apply(
     struct model *model,
@@ -163,6 +171,7 @@ struct branch *model_branch_of_timeline(const struct model *model, const char *t
 struct endpoint *model_endpoint(const struct model *model, const char *id);
 struct operation *model_operation(const struct model *model, const char *id);
 struct api_key *model_key(const struct model *model, const char *id);
+struct reply *model_reply(const struct model *model, const char *id);
 struct api_key *model_key_of_hash(const struct model *model, const char *hash);
 
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
@@ -175,6 +184,10 @@ bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
 #define FOR_EACH_KEY(model, item)                                                                  \
     LIST_FOR_EACH(&(model)->key_list, item##_at)                                                   \
     for (struct api_key *item = CONTAINER_OF(item##_at, struct api_key, in_model); item != NULL;   \
+         item = NULL)
+#define FOR_EACH_REPLY(model, item)                                                                \
+    LIST_FOR_EACH(&(model)->reply_list, item##_at)                                                 \
+    for (struct reply *item = CONTAINER_OF(item##_at, struct reply, in_model); item != NULL;       \
          item = NULL)
 #define FOR_EACH_PROJECT(model, item)                                                              \
     LIST_FOR_EACH(&(model)->project_list, item##_at)                                               \

@@ -170,6 +170,21 @@ extern const char *const operation_status_names[];
     X(u64, pg_version, NULL)                                                                       \
     X(lsn, start_lsn, NULL)
 
+/*
+ * What an Idempotency-Key was answered; the id is a hash of caller, method, path and key. digest:
+ * of the body. made: the ids with which the answer can be given again; answer: as it was given, if
+ * it was not lost in a crash, is small enough and shows no secret.
+ */
+#define REPLY_FIELDS(X)                                                                            \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(text, caller, NULL)                                                                          \
+    X(text, digest, NULL)                                                                          \
+    X(u64, status, NULL)                                                                           \
+    X(time, expires_at, NULL)                                                                      \
+    X(bool, is_secret, NULL)                                                                       \
+    X(doc, made, NULL)                                                                             \
+    X(doc, answer, NULL)
+
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {
     ROW_HEAD_FIELDS(ROW_MEMBER)
@@ -192,6 +207,9 @@ struct image_row {
 struct key_row {
     KEY_FIELDS(ROW_MEMBER)
 };
+struct reply_row {
+    REPLY_FIELDS(ROW_MEMBER)
+};
 
 /* In the order in which they refer to each other: the earlier is loaded first. */
 enum row_kind {
@@ -201,6 +219,7 @@ enum row_kind {
     ROW_ENDPOINT,
     ROW_OPERATION,
     ROW_KEY,
+    ROW_REPLY,
     ROW_KIND_COUNT
 };
 
@@ -212,6 +231,7 @@ union any_row {
     struct operation_row operation;
     struct image_row image;
     struct key_row key;
+    struct reply_row reply;
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id);

@@ -5,7 +5,7 @@ Control runs alone, its nodes are addresses where nobody listens: nothing here n
 access.txt, one line a route with its class; a route without a line, or a line without a route, is a failure. Requests
 name branches, endpoints and the like that do not exist, so that one that is let in changes nothing.
 Also: keys are kept as hashes only, quotas, throttling, the record of changes, that no secret gets into a file, and what
-bytes do that no client sends (malformed.py).
+bytes do that no client sends (malformed.py), and that what has an Idempotency-Key is done once (idempotent.py).
 Prints `ok NAME` or `FAILED NAME`.
 """
 import argparse
@@ -21,6 +21,7 @@ import traceback
 import urllib.error
 import urllib.request
 
+import idempotent
 import malformed
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -290,6 +291,13 @@ def run_all(build):
                 yield f"access: {name[5:].replace('_', ' ')}", getattr(test, name)
         finally:
             control.stop()
+    with tempfile.TemporaryDirectory(prefix="anabranch-idempotent-") as folder:
+        test = idempotent.Test(Control, build, folder)
+        try:
+            for name in [n for n in dir(test) if n.startswith("test_")]:
+                yield f"access: idempotent: {name[5:].replace('_', ' ')}", getattr(test, name)
+        finally:
+            test.stop()
     yield "access: keys live on and are throttled", lambda: test_keys_live_on_and_are_throttled(build)
 
 

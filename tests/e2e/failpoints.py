@@ -62,6 +62,17 @@ def create_branch(rig):
                                                          "endpoints": [{"type": "read_write"}]})
 
 
+def create_branch_with_key(rig):
+    """It is asked for again after each death: see `one`."""
+    name = rig.name()
+    url = f"{rig.cluster.control.http_url}/api/v2/projects/{rig.project.id}/branches"
+    body = {"branch": {"name": name, "parent_id": rig.main.id}, "endpoints": [{"type": "read_write"}]}
+    return lambda: http("POST", url, body, headers={"Idempotency-Key": name})
+
+
+create_branch_with_key.repeats = True
+
+
 def delete_branch(rig):
     branch = rig.branch()
     return lambda: rig.project.api("DELETE", f"/branches/{branch.id}")
@@ -127,7 +138,7 @@ def delete_project(rig):
     return lambda: rig.cluster.api("DELETE", f"/projects/{project.id}")
 
 
-OPERATIONS = [create_branch, delete_branch, suspend, start, restore, create_role, delete_role, create_database,
+OPERATIONS = [create_branch, create_branch_with_key, delete_branch, suspend, start, restore, create_role, delete_role, create_database,
               read_only_past, replace_safekeeper, create_project, delete_project]
 
 
@@ -211,6 +222,9 @@ def one(rig, prepare, point, hit):
         rig.cluster.control.start()
     else:
         rig.arm("")
+    if hasattr(prepare, "repeats"):
+        answer = wait_for("it is repeated", operate) # done once: a second branch of that name would be 409
+        assert operate() == answer
     operations_end(rig)
     what_was_answered_is_done(rig, answer)
     nothing_leaks(rig)

@@ -26,10 +26,11 @@ class ApiError(Exception):
         self.status, self.body = status, body
 
 
-def http(method, url, body=None, timeout=60, raw=False):
+def http(method, url, body=None, timeout=60, raw=False, headers=()):
     """One JSON call; ApiError for any status that is not 2xx."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, method=method, headers={
+        "Content-Type": "application/json", **dict(headers)})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout) as answer:
