@@ -438,11 +438,16 @@ static void put_and_flush(int number)
     ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
 }
 
-START_TEST(test_a_compaction_also_filters_what_another_one_is_writing)
+/*
+ * The first pass goes on once the compaction that we ask for has written what is in memory; whether
+ * that one has chosen its files by then is a race of two threads, so that a store without the
+ * second look goes wrong only in most rounds.
+ */
+static void compact_while_another_one_is_at_work(void)
 {
     struct kv_options options = {.prefix_size = PREFIX, .filter = &ruled.filter};
     kv_close(store);
-    ruled.filter.begin = begin_ruled;
+    ruled.rule = ruled.begun = ruled.go_on_at = 0;
     ck_assert_int_eq(kv_open(path, &options, &store, &msg), ERR_OK);
     ruled.kv = store;
     for (int i = 0; ruled.begun == 0; i++) { /* until the store compacts by itself */
@@ -454,6 +459,14 @@ START_TEST(test_a_compaction_also_filters_what_another_one_is_writing)
     ruled.go_on_at = (int)kv_level0_files(store) + 1;
     ck_assert_int_eq(kv_compact(store, &msg), ERR_OK);
     ck_assert_ptr_null(value_of("keys"));
+}
+
+START_TEST(test_a_compaction_also_filters_what_another_one_is_writing)
+{
+    ruled.filter.begin = begin_ruled;
+    for (int round = 0; round < 10; round++) {
+        compact_while_another_one_is_at_work();
+    }
 }
 END_TEST
 
