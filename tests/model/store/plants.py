@@ -227,6 +227,10 @@ def plant(build, folder, what, path, old, new, program):
     return (binary, "") if result.returncode == 0 else (None, "does not link: " + result.stdout[-600:])
 
 
+# Programs with real threads notice some plants only when a race goes the common way.
+TRIES = 3
+
+
 def try_plant(args, entry):
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as temp:
@@ -234,8 +238,11 @@ def try_plant(args, entry):
         if binary is None:
             return entry[0], "FAILED", time.monotonic() - begin, said
         flags = entry[5] if len(entry) > 5 else ["--steps", str(args.steps)] if entry[4] == MODEL else []
-        result = subprocess.run([str(binary), *flags], cwd=temp, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, timeout=600)
+        for _ in range(TRIES):
+            result = subprocess.run([str(binary), *flags], cwd=temp, stdout=subprocess.PIPE,
+                                    stderr=subprocess.STDOUT, text=True, timeout=600)
+            if result.returncode != 0:
+                break
     noticed = [line for line in result.stdout.splitlines() if line.strip()]
     said = next((line for line in noticed if "seed" in line or ":E:" in line or ":F:" in line), "")
     return entry[0], "ok" if result.returncode != 0 else "FAILED", time.monotonic() - begin, said
