@@ -14,6 +14,7 @@
 #define BLOCK_CACHE_TIER     1
 #define INFO_LOG_FATAL       4
 #define NOT_IN_MEMORY        "Result incomplete"
+#define ITER_END_MAX         64
 
 /* Options that have no setter in the C API; they must come before all setters. */
 #define OPTIONS_TEXT                                                                               \
@@ -31,6 +32,8 @@ struct kv_iter {
     bool is_inside; /* the gate */
     err_t failure;
     struct errmsg *why;
+    rocksdb_readoptions_t *options; /* its own, or NULL */
+    uint8_t end[ITER_END_MAX];      /* RocksDB looks at it as long as it lives */
 };
 
 struct kv_file {
@@ -350,12 +353,12 @@ err_t kv_flush(struct kv *kv, struct errmsg *msg)
     return take_write_error(kv, text, msg);
 }
 
-static struct kv_iter *create_iter(
+static struct kv_iter *open_iter(
+    struct kv_iter *iter,
     struct kv *kv,
     const rocksdb_readoptions_t *options,
     err_t (*enter)(struct kv *, struct errmsg *))
 {
-    struct kv_iter *iter = MEM_NEW(struct kv_iter);
     struct errmsg why;
     iter->kv = kv;
     iter->failure = enter(kv, &why);
@@ -371,12 +374,24 @@ static struct kv_iter *create_iter(
 
 struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix)
 {
-    return create_iter(kv, within_prefix ? kv->read_prefix : kv->read_total, kv_enter);
+    return open_iter(
+        MEM_NEW(struct kv_iter), kv, within_prefix ? kv->read_prefix : kv->read_total, kv_enter);
+}
+
+struct kv_iter *kv_iter_create_until(struct kv *kv, struct bytes end)
+{
+    struct kv_iter *iter = MEM_NEW(struct kv_iter);
+    ASSERT(end.size <= sizeof(iter->end));
+    memcpy(iter->end, end.data, end.size);
+    iter->options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_total_order_seek(iter->options, 1);
+    rocksdb_readoptions_set_iterate_upper_bound(iter->options, (char *)iter->end, end.size);
+    return open_iter(iter, kv, iter->options, kv_enter);
 }
 
 struct kv_iter *kv_iter_create_in_memory(struct kv *kv)
 {
-    return create_iter(kv, kv->read_in_memory, kv_try_enter);
+    return open_iter(MEM_NEW(struct kv_iter), kv, kv->read_in_memory, kv_try_enter);
 }
 
 /* A compaction is over before the store is closed, and may begin before it is open for all. */
@@ -402,6 +417,9 @@ void kv_iter_destroy(struct kv_iter *iter)
     }
     if (iter->is_inside) {
         kv_leave(iter->kv);
+    }
+    if (iter->options != NULL) {
+        rocksdb_readoptions_destroy(iter->options);
     }
     mem_free(iter->why);
     mem_free(iter);

@@ -66,6 +66,11 @@ struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix);
  * kv_iter_error(). Does not block: for the loop.
  */
 struct kv_iter *kv_iter_create_in_memory(struct kv *kv);
+/*
+ * In total order, and it ends before `end`: for a walk over neighbours. Filters are not asked, and
+ * no block behind the end is read.
+ */
+struct kv_iter *kv_iter_create_until(struct kv *kv, struct bytes end);
 /* For a pass of the store's own filter. Its error may be that the store is being opened. */
 struct kv_iter *kv_iter_create_in_pass(struct kv *kv, bool within_prefix);
 void kv_iter_destroy(struct kv_iter *iter);

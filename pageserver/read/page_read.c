@@ -72,6 +72,7 @@ static err_t read_pages(struct page_read *read, struct reconstruct *work, struct
     buf_clear(&read->pages);
     uint8_t *page = buf_extend(&read->pages, (size_t)read->count * PAGE_SIZE);
     struct page_key key = read->key;
+    page_reader_expect(work->reader, key, read->existing);
     for (uint32_t i = 0; i < read->existing; i++, key.block++, page += PAGE_SIZE) {
         TRY(reconstruct_page(work, key, page, &read->versions[i], msg));
     }

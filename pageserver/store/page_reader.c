@@ -19,12 +19,28 @@ METRIC_COUNTER(
     "pageserver_store_seeks_saved_total",
     "steps of a read over a timeline that has nothing of the page, as its filter said");
 
-/* As if it were made now. */
-static void renew(struct page_reader *reader)
+#define WALK_STEPS_MAX 8 /* over old versions; a seek costs as much as some ten of them */
+
+static void end_walks(struct page_reader *reader)
 {
+    for (size_t i = 0; i < WALKS_MAX && reader->walks[i].iter != NULL; i++) {
+        kv_iter_destroy(reader->walks[i].iter);
+        reader->walks[i] = (struct page_walk){0};
+    }
+}
+
+static void destroy_iterators(struct page_reader *reader)
+{
+    end_walks(reader);
     kv_iter_destroy(reader->versions);
     kv_iter_destroy(reader->keys);
     reader->versions = reader->keys = NULL;
+}
+
+/* As if it were made now. */
+static void renew(struct page_reader *reader)
+{
+    destroy_iterators(reader);
     path_view_release(reader->view);
     reader->view = path_view_take(reader->store, reader->path);
 }
@@ -67,10 +83,17 @@ void page_reader_destroy(struct page_reader *reader)
     if (reader == NULL) {
         return;
     }
-    kv_iter_destroy(reader->versions);
-    kv_iter_destroy(reader->keys);
+    destroy_iterators(reader);
     path_view_release(reader->view);
     mem_free(reader);
+}
+
+void page_reader_expect(struct page_reader *reader, struct page_key first, uint32_t count)
+{
+    ASSERT(count <= KEY_BLOCK_SIZE - first.block);
+    end_walks(reader);
+    reader->expected = first;
+    reader->expected_count = count;
 }
 
 void page_versions_deinit(struct page_versions *versions)
@@ -152,6 +175,7 @@ struct merge {
     lsn_t limit; /* the next version is at most this new */
     const struct layer_version *in_layers[LAYERS_OF_SPAN_MAX];
     bool kv_is_open, kv_has_more;
+    struct kv_iter *iter; /* the reader's; only once kv_is_open */
 };
 
 static void begin_merge(struct merge *merge)
@@ -185,13 +209,96 @@ static err_t learn_spans(struct page_reader *reader, struct errmsg *msg)
     return ERR_STALE; /* walk_versions begins again, with what there is now */
 }
 
+/* -- where the kv is looked into -- */
+
+static bool is_expected(const struct page_reader *reader, struct page_key key)
+{
+    const struct page_key *first = &reader->expected;
+    return reader->expected_count > 1 && !reader->in_memory && key.block >= first->block &&
+           key.block - first->block < reader->expected_count && key.rel == first->rel &&
+           key.fork == first->fork && key.db == first->db && key.spc == first->spc;
+}
+
 /*
- * The iterator stands on the newest version of the page with LSN <= limit, or there is none.
- *
  * Right after an iterator was made there may not have been a flush since the layers were taken: a
  * compaction could have dropped what lies below an image that this reader takes no notice of,
- * because it is above its kv_lsn and not in its layers.
+ * because it is above its kv_lsn and not in its layers. ERR_STALE: walk_versions begins again.
  */
+static err_t check_new_iter(struct page_reader *reader)
+{
+    return path_view_has_kv(reader->store, reader->view) ? ERR_OK : ERR_STALE;
+}
+
+/* *ret_walk is NULL when other timelines walk already. */
+static err_t find_walk(struct page_reader *reader, uint32_t timeline, struct page_walk **ret_walk)
+{
+    for (size_t i = 0; i < WALKS_MAX; i++) {
+        struct page_walk *walk = &reader->walks[i];
+        if (walk->iter == NULL) {
+            struct page_key behind = reader->expected;
+            behind.block += reader->expected_count;
+            uint8_t end[PAGE_KEY_SIZE];
+            page_key_encode(timeline, behind, UINT64_MAX, end);
+            walk->timeline = timeline;
+            walk->iter = kv_iter_create_until(reader->store->kv, bytes_of(end, sizeof(end)));
+            *ret_walk = walk;
+            return check_new_iter(reader);
+        }
+        if (walk->timeline == timeline) {
+            *ret_walk = walk;
+            return ERR_OK;
+        }
+    }
+    *ret_walk = NULL;
+    return ERR_OK;
+}
+
+/*
+ * At the first key at or behind `from`: by steps, if it stands a little before it. On the same page
+ * it may have gone on since it was asked.
+ */
+static void walk_to(struct page_walk *walk, const uint8_t from[PAGE_KEY_SIZE])
+{
+    bool is_behind = walk->is_begun && memcmp(walk->page, from, PAGE_KEY_PREFIX_SIZE) < 0;
+    unsigned steps = 0;
+    while (is_behind && kv_iter_valid(walk->iter)) {
+        struct bytes at = kv_iter_key(walk->iter);
+        if (memcmp(at.data, from, MIN_OF(at.size, (size_t)PAGE_KEY_SIZE)) >= 0) {
+            break;
+        }
+        is_behind = steps++ < WALK_STEPS_MAX;
+        kv_iter_next(walk->iter);
+    }
+    if (!is_behind) {
+        kv_iter_seek(walk->iter, bytes_of(from, PAGE_KEY_SIZE));
+    }
+    memcpy(walk->page, from, PAGE_KEY_PREFIX_SIZE);
+    walk->is_begun = true;
+}
+
+static err_t open_kv(struct merge *merge, const uint8_t from[PAGE_KEY_SIZE])
+{
+    struct page_reader *reader = merge->reader;
+    struct page_walk *walk = NULL;
+    if (is_expected(reader, merge->key)) {
+        TRY(find_walk(reader, merge->timeline, &walk));
+    }
+    if (walk != NULL) {
+        walk_to(walk, from);
+        merge->iter = walk->iter;
+        return ERR_OK;
+    }
+    if (reader->versions == NULL) {
+        reader->versions = reader->in_memory ? kv_iter_create_in_memory(reader->store->kv)
+                                             : kv_iter_create(reader->store->kv, true);
+        TRY(check_new_iter(reader));
+    }
+    kv_iter_seek(reader->versions, bytes_of(from, PAGE_KEY_SIZE));
+    merge->iter = reader->versions;
+    return ERR_OK;
+}
+
+/* The iterator stands on the newest version of the page with LSN <= limit, or there is none. */
 static err_t settle_kv(struct merge *merge, struct errmsg *msg)
 {
     struct page_reader *reader = merge->reader;
@@ -208,31 +315,24 @@ static err_t settle_kv(struct merge *merge, struct errmsg *msg)
     }
     uint8_t from[PAGE_KEY_SIZE];
     page_key_encode(merge->timeline, merge->key, merge->limit, from);
-    if (reader->versions == NULL) {
-        reader->versions = reader->in_memory ? kv_iter_create_in_memory(reader->store->kv)
-                                             : kv_iter_create(reader->store->kv, true);
-        if (!path_view_has_kv(reader->store, reader->view)) {
-            return ERR_STALE; /* walk_versions begins again */
-        }
-    }
     if (!merge->kv_is_open) {
+        TRY(open_kv(merge, from));
         merge->kv_is_open = merge->kv_has_more = true;
-        kv_iter_seek(reader->versions, bytes_of(from, sizeof(from)));
     }
     while (merge->kv_has_more) {
-        if (!kv_iter_valid(reader->versions)) {
+        if (!kv_iter_valid(merge->iter)) {
             merge->kv_has_more = false;
-            return kv_iter_error(reader->versions, msg);
+            return kv_iter_error(merge->iter, msg);
         }
-        struct bytes at = kv_iter_key(reader->versions);
-        /* Stores without a filter may leave the prefix. */
+        struct bytes at = kv_iter_key(merge->iter);
+        /* Stores without a filter, and walks, leave the prefix. */
         merge->kv_has_more =
             at.size == PAGE_KEY_SIZE && memcmp(at.data, from, PAGE_KEY_PREFIX_SIZE) == 0;
         if (merge->kv_has_more && memcmp(at.data, from, PAGE_KEY_SIZE) >= 0) {
             return ERR_OK;
         }
         if (merge->kv_has_more) {
-            kv_iter_next(reader->versions);
+            kv_iter_next(merge->iter);
         }
     }
     return ERR_OK;
@@ -264,7 +364,7 @@ static err_t next_version(
     if (newest == NULL || newest->lsn <= merge->layers->kv_lsn) {
         TRY(settle_kv(merge, msg));
         if (merge->kv_has_more) {
-            TRY(found_in_kv(merge->reader->versions, ret_found, msg));
+            TRY(found_in_kv(merge->iter, ret_found, msg));
             from_layer = newest != NULL && newest->lsn >= ret_found->lsn;
         }
     }

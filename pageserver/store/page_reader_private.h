@@ -6,6 +6,19 @@
 
 #include "pageserver/store/path_view.h"
 
+/*
+ * One iterator that walks over the pages of a request on one timeline, instead of a seek for each
+ * of them.
+ */
+struct page_walk {
+    uint32_t timeline;
+    struct kv_iter *iter; /* NULL: not in use */
+    bool is_begun;
+    uint8_t page[PAGE_KEY_PREFIX_SIZE]; /* that it was asked for last */
+};
+
+#define WALKS_MAX 4 /* timelines of one request; on more of them there are seeks */
+
 struct page_reader {
     struct page_store *store;
     const struct page_path *path;
@@ -15,6 +28,9 @@ struct page_reader {
     bool in_memory;                   /* no I/O: `versions` ends with ERR_BUSY */
     struct kv_iter *versions;         /* within one page's prefix; filters answer misses */
     struct kv_iter *keys;             /* total order: for listings; both are made on first use */
+    struct page_key expected;         /* the first of the pages that will be read in order */
+    uint32_t expected_count;          /* 0: none */
+    struct page_walk walks[WALKS_MAX];
 };
 
 /* A version, wherever it lies; `value` is a view into a layer, or until the iterator moves. */

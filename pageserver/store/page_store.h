@@ -216,6 +216,12 @@ void page_reader_destroy(struct page_reader *reader);
 void page_reader_refresh(struct page_reader *reader);
 
 /*
+ * [quick] The pages from `first` on will be collected, mostly all of them and in order: then they
+ * are walked over instead of being looked up one by one. It changes nothing else.
+ */
+void page_reader_expect(struct page_reader *reader, struct page_key first, uint32_t count);
+
+/*
  * Versions of `key` with LSN <= lsn, newest first, up to and including the one that ends a
  * read. Nothing is fine: `count` 0. ERR_CORRUPT for a value that is none of ours.
  */

@@ -1,5 +1,5 @@
 """WAL ingest: CPU time from WAL bytes to versions on disk, compaction included, against RocksDB's part of it alone; what
-was written for it; and one page that is updated a million times.
+was written for it; one page that is updated a million times; and what it takes to look a page up.
 
 tests/bench/store_bench.c runs ingest and peer over the same records, one after the other, several rounds: the median of
 the ratios counts. The peer writes the same keys and values, sorted, as files and ingests them, images included: no WAL is
@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import tempfile
 
-ROUNDS, WAL_MIB, IMAGES, UPDATES = 3, 256, 64, 1_000_000
+ROUNDS, WAL_MIB, IMAGES, UPDATES, PAGES = 3, 256, 64, 1_000_000, 40_000
 
 
 def run_program(build, name, *args):
@@ -68,6 +68,18 @@ def hot_page(build, emit):
         emit(f"{name}: {what}", amount, "x of its WAL", "none", 0, 0, "none", True)
 
 
+def lookups(build, emit):
+    """A page in sorted files: tests/bench/store_reads.c."""
+    for name, cache_mib in (("in the block cache", 1024), ("mostly in the system's cache", 32)):
+        took = run_program(build, "store_reads", PAGES, cache_mib)
+        emit(f"a page at random, {name}", took["random_us"], "us of CPU", "by a reader that is kept, us", took["random_kept_us"],
+             took["random_us"] / took["random_kept_us"], "none", True)
+        ratio = took["run_walked_us"] / took["run_singly_us"]
+        emit(f"a page of 16 neighbours, {name}", took["run_walked_us"], "us of CPU", "each looked up by itself, us",
+             took["run_singly_us"], ratio, "less", ratio < 1)
+
+
 def run(build, emit):
+    lookups(build, emit)
     hot_page(build, emit)
     ingest(build, emit)

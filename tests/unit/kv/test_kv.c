@@ -177,6 +177,26 @@ START_TEST(test_total_order_iterator_walks_both_ways)
 }
 END_TEST
 
+START_TEST(test_iterator_until_ends_before_its_end)
+{
+    put_some();
+    ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
+    char end[] = "bbbb2";
+    struct kv_iter *iter = kv_iter_create_until(store, text(end));
+    memset(end, 'z', strlen(end)); /* the iterator has its own */
+    kv_iter_seek(iter, text("aaaa2"));
+    assert_at(iter, "aaaa3");
+    kv_iter_next(iter); /* on, over the prefix */
+    assert_at(iter, "bbbb1");
+    kv_iter_next(iter);
+    ck_assert(!kv_iter_valid(iter));
+    ck_assert_int_eq(kv_iter_error(iter, &msg), ERR_OK);
+    kv_iter_seek(iter, text("aaaa1"));
+    assert_at(iter, "aaaa1");
+    kv_iter_destroy(iter);
+}
+END_TEST
+
 START_TEST(test_erased_range_is_gone_after_reopen_and_neighbours_stay)
 {
     put_some();
@@ -481,6 +501,7 @@ int main(void)
     tcase_add_test(tcase, test_batch_counts_entries_and_bytes);
     tcase_add_test(tcase, test_iterator_within_prefix_ends_with_the_prefix);
     tcase_add_test(tcase, test_total_order_iterator_walks_both_ways);
+    tcase_add_test(tcase, test_iterator_until_ends_before_its_end);
     tcase_add_test(tcase, test_erased_range_is_gone_after_reopen_and_neighbours_stay);
     tcase_add_test(tcase, test_erasing_gives_the_space_back);
     tcase_add_test(tcase, test_ingested_files_are_newer_and_survive_a_reopen);

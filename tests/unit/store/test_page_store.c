@@ -131,6 +131,92 @@ START_TEST(test_read_collects_down_to_the_newest_image)
 }
 END_TEST
 
+/* "7: D30 I10; 8: I20": as collected(), of some pages by one reader that expects `count` of them.
+ */
+static const char *walked(struct page_path *path, uint32_t count, const uint32_t *blocks, size_t n)
+{
+    static struct buf text;
+    struct page_reader *reader = page_reader_create(store, path);
+    page_reader_expect(reader, page_of(100, 0), count);
+    buf_clear(&text);
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_ok(
+            page_reader_collect(reader, page_of(100, blocks[i]), 100, &versions, &msg), &msg);
+        buf_printf(&text, "%s%" PRIu32 ":", i == 0 ? "" : "; ", blocks[i]);
+        for (size_t at = 0; at < versions.count; at++) {
+            const struct page_version *version = &versions.items[at];
+            buf_printf(&text, " %c%" PRIu64, version->tag, version->lsn);
+        }
+    }
+    page_reader_destroy(reader);
+    mem_free(path);
+    return buf_cstr(&text);
+}
+
+START_TEST(test_walk_finds_what_single_reads_find)
+{
+    begin();
+    put(store, ROOT, page_of(99, 9), 10, VALUE_IMAGE, "before");
+    put(store, ROOT, page_of(100, 0), 10, VALUE_IMAGE, "x");
+    put(store, ROOT, page_of(100, 1), 10, VALUE_IMAGE, "x");
+    for (lsn_t lsn = 11; lsn < 40; lsn++) { /* old ones, more than one steps over */
+        put(store, ROOT, page_of(100, 1), lsn, VALUE_DELTA, "old");
+    }
+    put(store, ROOT, page_of(100, 1), 50, VALUE_IMAGE, "x");
+    put(store, ROOT, page_of(100, 1), 101, VALUE_IMAGE, "newer than the read");
+    put(store, ROOT, page_of(100, 3), 30, VALUE_IMAGE, "x");
+    put(store, ROOT, page_of(100, 4), 30, VALUE_IMAGE, "x");
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+    put(store, ROOT, page_of(100, 3), 60, VALUE_DELTA, "in a layer");
+    uint32_t in_order[] = {0, 1, 2, 3, 4};
+    ck_assert_str_eq(walked(root_path(), 5, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: I30");
+    uint32_t again[] = {3, 3, 0, 4, 4};
+    ck_assert_str_eq(
+        walked(root_path(), 5, again, 5), "3: D60 I30; 3: D60 I30; 0: I10; 4: I30; 4: I30");
+    ck_assert_str_eq(walked(root_path(), 3, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: I30");
+    end();
+}
+END_TEST
+
+START_TEST(test_walk_goes_over_a_branch_and_its_parent)
+{
+    begin();
+    for (uint32_t block = 0; block < 6; block++) {
+        put(store, ROOT, page_of(100, block), 10, VALUE_IMAGE, "x");
+        put(store, ROOT, page_of(100, block), 40, VALUE_DELTA, "after the branch");
+    }
+    put(store, CHILD, page_of(100, 1), 28, VALUE_DELTA, "x");
+    put(store, CHILD, page_of(100, 4), 28, VALUE_IMAGE, "x");
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+    uint32_t blocks[] = {0, 1, 2, 4, 5, 6};
+    ck_assert_str_eq(
+        walked(child_path(25), 6, blocks, 6), "0: I10; 1: D28 I10; 2: I10; 4: I28; 5: I10; 6:");
+    end();
+}
+END_TEST
+
+/* A flush comes between the reader and its iterator: a walk that did not notice would miss it. */
+START_TEST(test_walk_begun_before_a_flush_sees_what_it_took)
+{
+    begin();
+    put(store, ROOT, page_of(100, 0), 10, VALUE_IMAGE, "x");
+    put(store, ROOT, page_of(100, 1), 10, VALUE_IMAGE, "x");
+    struct page_path *path = root_path();
+    struct page_reader *reader = page_reader_create(store, path);
+    page_reader_expect(reader, page_of(100, 0), 2);
+    ck_assert_ok(page_reader_collect(reader, page_of(100, 0), 100, &versions, &msg), &msg);
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+    put(store, ROOT, page_of(100, 1), 20, VALUE_IMAGE, "new");
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+    ck_assert_ok(page_reader_collect(reader, page_of(100, 1), 15, &versions, &msg), &msg);
+    ck_assert_uint_eq(versions.count, 1);
+    ck_assert_uint_eq(versions.items[0].lsn, 10);
+    page_reader_destroy(reader);
+    mem_free(path);
+    end();
+}
+END_TEST
+
 START_TEST(test_values_come_back_with_their_block_index)
 {
     begin();
@@ -1054,6 +1140,9 @@ END_TEST
 UNIT_MAIN(
     "page_store",
     test_read_collects_down_to_the_newest_image,
+    test_walk_finds_what_single_reads_find,
+    test_walk_goes_over_a_branch_and_its_parent,
+    test_walk_begun_before_a_flush_sees_what_it_took,
     test_values_come_back_with_their_block_index,
     test_branch_sees_its_parent_only_up_to_the_branch_lsn,
     test_image_in_the_branch_hides_the_parent,
