@@ -16,7 +16,9 @@
     APP_SETTINGS(X, "7400")                                                                        \
     X(str, safekeepers, "", RESTART, "id@host:port/http_port, separated by commas")                \
     X(str, pageservers, "", RESTART, "id@host:port/http_port, separated by commas")                \
-    X(str, agents, "", RESTART, "compute hosts: id@host:http_port, separated by commas")           \
+    X(str, agents, "", RESTART,                                                                    \
+      "compute hosts: id@host:http_port, separated by commas; others "                             \
+      "register themselves")                                                                       \
     X(str, object_store, "", RESTART,                                                              \
       "the catalog's log goes here too, as of the pageservers; empty: the disk is all there is")   \
     X(str, node_token, "", RESTART, "bearer token for the nodes; empty: none")                     \
@@ -90,6 +92,8 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
         .compute_listen_host = conf.compute_listen_host,
         .locale = conf.locale,
         .pg_version = conf.pg_version,
+        .port_first = api->options.port_first,
+        .port_last = api->options.port_last,
         .operation_timeout_ms = conf.operation_timeout_ms,
         .suspend_after_ms = conf.suspend_after_ms,
         .project_keep_ms = conf.project_keep_ms,
@@ -106,6 +110,7 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
     TRY(nodes_create(
         api->loop, app_http_client(app), &nodes, reconciler_nodes_user(api->reconciler),
         &api->nodes, msg));
+    api->hosts = hosts_create(api->loop, api->store, api->nodes);
     reconciler_start(api->reconciler, api->nodes);
     return ERR_OK;
 }
@@ -124,6 +129,7 @@ static void on_confirmed(struct change *change, err_t result, const struct errms
     if (result == ERR_STALE) {
         log_error(NULL, "%s; nothing is done to the nodes any more", msg->text);
         reconciler_stop(control.api.reconciler);
+        hosts_stop(control.api.hosts);
     } else if (!control.stopping) {
         timer_start(control.api.loop, &control.confirm_timer, CONFIRM_EVERY_MS);
     }
@@ -182,6 +188,7 @@ static void stop(struct app *app)
 {
     (void)app;
     reconciler_stop(control.api.reconciler);
+    hosts_stop(control.api.hosts);
     control.stopping = true;
     timer_stop(&control.confirm_timer);
     control.stop_timer.on_fire = on_stop_tick;
@@ -196,6 +203,9 @@ static void not_ready(struct app *app, struct buf *reasons)
     const char *error = "";
     for (size_t i = 0; i < nodes_count(control.api.nodes); i++) {
         const struct node *node = nodes_at(control.api.nodes, i);
+        if (node->gone) {
+            continue;
+        }
         bool answers = node->reachable && node->answered;
         total[node->kind]++;
         answering[node->kind] += answers;

@@ -36,6 +36,16 @@
     X(u64, file_size_max_mb, "0", RESTART,                                                         \
       "largest file that a process of a compute may write; 0: any")                                \
     X(ms, activity_interval_ms, "2s", RESTART, "how often computes are asked whether they work")   \
+    X(str, control_url, "", RESTART,                                                               \
+      "where this agent registers itself, http://HOST:PORT; empty: control's setting lists it")    \
+    X(str, control_token, "", RESTART, "bearer token for control; empty: none")                    \
+    X(u64, agent_id, "0", RESTART, "number of this host, not of any other; with control_url")      \
+    X(str, advertise_host, "", RESTART,                                                            \
+      "address at which control and gateways reach this host; with control_url")                   \
+    X(str, compute_listen_host, "", RESTART,                                                       \
+      "address that computes listen on; empty: as control's setting says")                         \
+    X(ms, lease_ms, "10s", RESTART,                                                                \
+      "a host that is not heard of for so long has its computes started elsewhere")                \
     X(u64, computes_max, "1000", RESTART, "computes on this host; more are refused")
 
 struct agent_conf {

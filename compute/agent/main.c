@@ -18,6 +18,7 @@
 #include "compute/agent/compute.h"
 #include "compute/agent/compute_metrics.h"
 #include "compute/agent/leftovers.h"
+#include "compute/agent/registration.h"
 #include "compute/agent/schema_dump.h"
 #include "compute/agent/verifier.h"
 
@@ -37,6 +38,7 @@ struct agent {
     struct bootstrap_maker *maker;
     struct activity *activity;
     struct activity_user activity_user;
+    struct registration *registration;
     struct list members;
     size_t count;
     bool stopping;
@@ -523,7 +525,9 @@ static err_t start(struct app *app, struct errmsg *msg)
         agent.host.loop, agent.host.sessions, conf.activity_interval_ms, &agent.activity_user);
     agent.maker = bootstrap_maker_create(&agent.host, data_dir);
     http_server_add_routes(app_http(app), routes, ARRAY_LEN(routes), &agent.http);
-    return ERR_OK;
+    return registration_create(
+        agent.host.loop, agent.host.http, &conf, http_server_port(app_http(app)),
+        &agent.registration, msg);
 }
 
 /* Sessions end their way; after a while they are cut off (compute_plan.c), WAL is safe anyway. */
@@ -531,6 +535,7 @@ static void stop(struct app *app)
 {
     (void)app;
     agent.stopping = true;
+    registration_stop(agent.registration);
     activity_stop(agent.activity);
     bootstrap_maker_stop(agent.maker, check_stopped);
     LIST_FOR_EACH(&agent.members, link)
@@ -538,6 +543,16 @@ static void stop(struct app *app)
         compute_stop(CONTAINER_OF(link, struct member, link)->compute, true);
     }
     check_stopped();
+}
+
+static void not_ready(struct app *app, struct buf *reasons)
+{
+    (void)app;
+    if (registration_trouble(agent.registration)[0] != '\0') {
+        buf_printf(
+            reasons, "control does not know this host: %s\n",
+            registration_trouble(agent.registration));
+    }
 }
 
 int main(int argc, char **argv)
@@ -550,6 +565,7 @@ int main(int argc, char **argv)
         .settings_count = ARRAY_LEN(settings),
         .start = start,
         .stop = stop,
+        .not_ready = not_ready,
     };
     return app_main(argc, argv, &spec);
 }

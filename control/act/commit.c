@@ -8,6 +8,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "control/act/placement.h"
+#include "control/act/port.h"
 #include "control/act/reconcile_private.h"
 #include "control/model/members.h"
 #include "control/model/name.h"
@@ -310,6 +312,29 @@ static void give_way(const struct committing *committing, struct endpoint *endpo
     end_operations(committing, &endpoint->running, STATUS_FAILED, row.last_error);
 }
 
+/* To the host with the fewest computes; without one it stays wanted, and waits for one. */
+static void move_compute(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct reconciler *reconciler = committing->reconciler;
+    const struct node *agent = place_on(reconciler->model, reconciler->nodes, NODE_AGENT);
+    struct endpoint_row row = endpoint->row;
+    struct errmsg msg;
+    if (agent == NULL || !agent->reachable) {
+        return;
+    }
+    if (port_choose(
+            reconciler->model, agent, reconciler->options.port_first, reconciler->options.port_last,
+            &row.port, &msg) != ERR_OK) {
+        log_warn(NULL, "endpoint %s cannot move to another host: %s", row.id, msg.text);
+        return;
+    }
+    row.agent = agent->id;
+    log_warn(
+        NULL, "endpoint %s: its host %" PRIu64 " is gone, starting it on host %" PRIu64, row.id,
+        endpoint->row.agent, row.agent);
+    store_put(reconciler->store, committing->change, ROW_ENDPOINT, &row);
+}
+
 static void record_endpoint(const struct committing *committing, struct endpoint *endpoint)
 {
     struct endpoint_row row = endpoint->row;
@@ -377,9 +402,16 @@ static void commit_endpoint(struct committing *committing, struct endpoint *endp
 {
     struct plan_endpoint_view view;
     struct plan plan;
-    view_endpoint(endpoint, &view);
+    view_endpoint(committing->reconciler, endpoint, &view);
     plan_endpoint(&view, &plan);
-    if (plan_has(&plan, PLAN_GIVE_WAY)) {
+    if (plan_has(&plan, PLAN_MOVE_COMPUTE)) {
+        committing->full = true; /* the next one's port and place depend on it */
+        if (committing->change->count == 0) {
+            move_compute(committing, endpoint);
+        } else {
+            list_push_back(&committing->reconciler->commit_endpoints, &endpoint->in_commit);
+        }
+    } else if (plan_has(&plan, PLAN_GIVE_WAY)) {
         give_way(committing, endpoint);
     } else if (endpoint_may_sleep(committing->reconciler, endpoint)) {
         put_to_sleep(committing, endpoint);

@@ -148,6 +148,68 @@ void nodes_destroy(struct nodes *nodes)
     mem_free(nodes);
 }
 
+static struct node *find_any(const struct nodes *nodes, enum node_kind kind, uint64_t id)
+{
+    for (size_t i = 0; i < nodes->count; i++) {
+        if (nodes->nodes[i]->kind == kind && nodes->nodes[i]->id == id) {
+            return nodes->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+/* Under two numbers, each would have what the other one runs deleted. */
+err_t nodes_check_agent(const struct nodes *nodes, const struct host_row *row, struct errmsg *msg)
+{
+    for (size_t i = 0; i < nodes->count; i++) {
+        const struct node *node = nodes->nodes[i];
+        if (node->kind != NODE_AGENT || node->gone) {
+            continue;
+        }
+        if (node->id == row->number && !node->registered) {
+            return err_set(
+                msg, ERR_EXISTS, "agent %" PRIu64 " is in the setting `agents` of control",
+                row->number);
+        }
+        if (node->id != row->number && node->http_port == row->http_port &&
+            strcmp(node->host, row->address) == 0) {
+            return err_set(
+                msg, ERR_EXISTS, "agent %" PRIu64 " has the address %s:%" PRIu64, node->id,
+                row->address, row->http_port);
+        }
+    }
+    return ERR_OK;
+}
+
+err_t nodes_put_agent(struct nodes *nodes, const struct host_row *row, struct errmsg *msg)
+{
+    struct node *node = find_any(nodes, NODE_AGENT, row->number);
+    TRY(nodes_check_agent(nodes, row, msg));
+    if (node == NULL) {
+        node = MEM_NEW(struct node);
+        *node = (struct node){
+            .kind = NODE_AGENT, .id = row->number, .nodes = nodes, .registered = true};
+        nodes->nodes = mem_realloc(nodes->nodes, (nodes->count + 1) * sizeof(void *));
+        nodes->nodes[nodes->count++] = node;
+    }
+    TRY(str_copy(node->host, sizeof node->host, row->address, msg));
+    TRY(str_copy(node->listen_host, sizeof node->listen_host, row->listen_host, msg));
+    node->http_port = (uint16_t)row->http_port;
+    node->gone = false;
+    node->reachable = true;
+    node->poll_at = 0;
+    return ERR_OK;
+}
+
+void nodes_drop_agent(struct nodes *nodes, uint64_t id)
+{
+    struct node *node = find_any(nodes, NODE_AGENT, id);
+    if (node != NULL && node->registered) {
+        node->gone = true;
+        node->reachable = node->answered = false;
+    }
+}
+
 size_t nodes_count(const struct nodes *nodes)
 {
     return nodes->count;
@@ -161,18 +223,14 @@ struct node *nodes_at(const struct nodes *nodes, size_t index)
 
 struct node *nodes_find(const struct nodes *nodes, enum node_kind kind, uint64_t id)
 {
-    for (size_t i = 0; i < nodes->count; i++) {
-        if (nodes->nodes[i]->kind == kind && nodes->nodes[i]->id == id) {
-            return nodes->nodes[i];
-        }
-    }
-    return NULL;
+    struct node *node = find_any(nodes, kind, id);
+    return node == NULL || node->gone ? NULL : node;
 }
 
 struct node *nodes_first(const struct nodes *nodes, enum node_kind kind)
 {
     for (size_t i = 0; i < nodes->count; i++) {
-        if (nodes->nodes[i]->kind == kind) {
+        if (nodes->nodes[i]->kind == kind && !nodes->nodes[i]->gone) {
             return nodes->nodes[i];
         }
     }
@@ -183,6 +241,9 @@ struct node *nodes_first(const struct nodes *nodes, enum node_kind kind)
 
 static void note_answer(struct node *node, bool answered, const struct errmsg *msg)
 {
+    if (node->gone) {
+        return; /* an answer that was under way */
+    }
     if (answered != node->reachable) {
         node->reachable = answered;
         if (answered) {
@@ -325,6 +386,10 @@ static void on_polled(struct http_call *http)
     if (err == ERR_CANCELED) {
         return; /* we stop */
     }
+    if (node->gone) {
+        doc_unref(body);
+        return;
+    }
     if (err == ERR_OK) {
         node->answered = true;
         node->polls++;
@@ -369,7 +434,8 @@ static void on_tick(struct timer *timer)
     struct nodes *nodes = CONTAINER_OF(timer, struct nodes, tick);
     mono_ns_t now = clock_mono();
     for (size_t i = 0; i < nodes->count; i++) {
-        if (!nodes->nodes[i]->polling && nodes->nodes[i]->poll_at <= now) {
+        if (!nodes->nodes[i]->polling && !nodes->nodes[i]->gone &&
+            nodes->nodes[i]->poll_at <= now) {
             start_poll(nodes->nodes[i], now);
         }
     }

@@ -1,14 +1,16 @@
 /*
  * nodes.h - the safekeepers, pageservers and agents of the cluster, and calls to them.
  *
- * For now the list is a setting. A node counts as reachable until a call gets no answer; then only
- * polls are sent to it until one is answered. Threads: loop only.
+ * The list is a setting, and agents that registered themselves (hosts.h). A node counts as
+ * reachable until a call gets no answer; then only polls are sent to it until one is answered.
+ * Threads: loop only.
  */
 #pragma once
 
 #include "common/base/str.h"
 #include "common/io/http_client.h"
 #include "common/io/timer.h"
+#include "control/model/row.h"
 
 enum node_kind { NODE_SAFEKEEPER, NODE_PAGESERVER, NODE_AGENT };
 
@@ -20,9 +22,12 @@ struct node {
     enum node_kind kind;
     uint64_t id;
     char host[NODE_HOST_SIZE];
-    uint16_t port, http_port; /* of an agent only the HTTP port */
-    bool reachable;           /* until a call got no answer */
-    bool answered;            /* a poll since our start */
+    uint16_t port, http_port;         /* of an agent only the HTTP port */
+    char listen_host[NODE_HOST_SIZE]; /* of an agent's computes; "": as control's setting says */
+    bool registered;                  /* an agent that is in no setting */
+    bool gone;            /* it was, and its lease is over: found by nobody, never freed */
+    bool reachable;       /* until a call got no answer */
+    bool answered;        /* a poll since our start */
     char incarnation[64]; /* not of an agent: changes with its disk; "" before the first answer */
     struct errmsg error;  /* of the last call that got no answer */
     size_t steps_running; /* of the reconciler: limited, see reconcile.c */
@@ -68,6 +73,18 @@ void nodes_stop_polls(struct nodes *nodes);
 /* Look again now, not at the end of the interval. */
 void node_poll_soon(struct node *node);
 
+/*
+ * An agent that registered itself, anew or at another address, and one whose lease is over. Calls
+ * to it that are under way end as they may. ERR_EXISTS: the setting has one with this id, or
+ * another one has this address.
+ */
+NODISCARD err_t
+nodes_check_agent(const struct nodes *nodes, const struct host_row *row, struct errmsg *msg);
+NODISCARD err_t
+nodes_put_agent(struct nodes *nodes, const struct host_row *row, struct errmsg *msg);
+void nodes_drop_agent(struct nodes *nodes, uint64_t id);
+
+/* Also those that are gone. */
 size_t nodes_count(const struct nodes *nodes);
 struct node *nodes_at(const struct nodes *nodes, size_t index);
 struct node *nodes_find(const struct nodes *nodes, enum node_kind kind, uint64_t id); /* or NULL */

@@ -324,7 +324,7 @@ static void observe_computes(
                                     .branch = endpoint->branch,
                                     .endpoint = endpoint});
             }
-        } else if (id != NULL && endpoint == NULL) {
+        } else if (id != NULL) { /* nobody's, or it has moved to another host meanwhile */
             stop_orphan(reconciler, node, id, doc_value_str(doc_get(status, "tenant")));
         }
     }
@@ -333,6 +333,9 @@ static void observe_computes(
         FOR_EACH_ENDPOINT(project, endpoint)
         {
             if (endpoint->row.agent != node->id) {
+                if (endpoint->row.wanted == ENDPOINT_ACTIVE && has_no_host(reconciler, endpoint)) {
+                    work_endpoint(reconciler, endpoint); /* this one may take it */
+                }
                 continue;
             }
             if (endpoint->seen_poll != node->polls && !endpoint->attempt.running) {

@@ -80,7 +80,7 @@ bool reconciler_is_idle(const struct reconciler *reconciler)
 void reconciler_destroy(struct reconciler *reconciler)
 {
     if (reconciler != NULL) {
-        store_watch(reconciler->store, NULL);
+        store_unwatch(&reconciler->watcher);
         mem_free(reconciler);
     }
 }
@@ -143,10 +143,24 @@ void work_all_of(struct reconciler *reconciler, struct project *project)
     }
 }
 
+static void work_computes(struct reconciler *reconciler)
+{
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        FOR_EACH_ENDPOINT(project, endpoint)
+        {
+            work_endpoint(reconciler, endpoint);
+            work_branch(reconciler, endpoint->branch);
+        }
+    }
+}
+
 static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object)
 {
     struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
-    if (kind == ROW_PROJECT) {
+    if (kind == ROW_HOST) {
+        work_computes(reconciler); /* some may have waited for a host */
+    } else if (kind == ROW_PROJECT) {
         work_all_of(reconciler, object);
     } else if (kind == ROW_BRANCH) {
         struct branch *branch = object;
@@ -170,6 +184,9 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
 static void on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row)
 {
     struct reconciler *reconciler = CONTAINER_OF(watcher, struct reconciler, watcher);
+    if (kind == ROW_HOST) {
+        work_computes(reconciler);
+    }
     if (kind != ROW_BRANCH && kind != ROW_ENDPOINT) {
         return;
     }
@@ -293,11 +310,20 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     }
 }
 
-void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret)
+bool has_no_host(const struct reconciler *reconciler, const struct endpoint *endpoint)
+{
+    return nodes_find(reconciler->nodes, NODE_AGENT, endpoint->row.agent) == NULL;
+}
+
+void view_endpoint(
+    const struct reconciler *reconciler,
+    const struct endpoint *endpoint,
+    struct plan_endpoint_view *ret)
 {
     *ret = (struct plan_endpoint_view){
         .wanted = endpoint->row.wanted,
         .branch_ready = endpoint->branch->row.state == BRANCH_READY,
+        .host_is_gone = has_no_host(reconciler, endpoint),
         .recreate = endpoint->recreate || works_on_another_timeline(endpoint),
         .told = endpoint->told == endpoint->wish,
         .recorded = list_is_empty(&endpoint->running),
@@ -407,6 +433,7 @@ static void run_plan(
         case PLAN_MAKE_IMAGE: image_ensure(reconciler); break;
         case PLAN_RENEW_GENERATION:
         case PLAN_GIVE_WAY:
+        case PLAN_MOVE_COMPUTE:
         case PLAN_CONFIRM:
         case PLAN_END_CHANGE:
         case PLAN_FORGET_LEFT:
@@ -451,7 +478,7 @@ static void plan_and_run_endpoint(struct reconciler *reconciler, struct endpoint
 {
     struct plan_endpoint_view view;
     struct plan plan;
-    view_endpoint(endpoint, &view);
+    view_endpoint(reconciler, endpoint, &view);
     plan_endpoint(&view, &plan);
     struct target target = {
         .project = endpoint->project, .branch = endpoint->branch, .endpoint = endpoint};

@@ -17,6 +17,7 @@ struct reconciler;
 struct reconcile_options {
     const char *compute_listen_host; /* computes listen here */
     const char *locale;              /* of bootstrap images */
+    uint64_t port_first, port_last;  /* of computes that move to another host */
     uint64_t pg_version;
     uint64_t operation_timeout_ms; /* an operation that is not done by then is reported as failed */
     uint64_t suspend_after_ms;     /* computes without work, unless their endpoint says; 0: never */
@@ -28,7 +29,7 @@ struct reconcile_user {
     void (*on_operation_ended)(struct reconcile_user *user, struct operation *operation);
 };
 
-/* The reconciler becomes the watcher of the store. Then nodes_create with its nodes_user. */
+/* The reconciler watches the store, from here on. Then nodes_create with its nodes_user. */
 struct reconciler *reconciler_create(
     struct loop *loop,
     struct store *store,

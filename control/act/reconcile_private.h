@@ -63,7 +63,11 @@ void work_all_of(struct reconciler *reconciler, struct project *project);
 void view_project(
     struct reconciler *reconciler, const struct project *project, struct plan_project_view *ret);
 void view_branch(const struct branch *branch, struct plan_branch_view *ret);
-void view_endpoint(const struct endpoint *endpoint, struct plan_endpoint_view *ret);
+bool has_no_host(const struct reconciler *reconciler, const struct endpoint *endpoint);
+void view_endpoint(
+    const struct reconciler *reconciler,
+    const struct endpoint *endpoint,
+    struct plan_endpoint_view *ret);
 void commit_soon(struct reconciler *reconciler);
 void mark_for_commit(struct reconciler *reconciler, const struct target *target);
 

@@ -70,6 +70,7 @@ struct node *step_node(
     case PLAN_MAKE_IMAGE: return nodes_first(reconciler->nodes, NODE_AGENT);
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_MOVE_COMPUTE:
     case PLAN_CONFIRM:
     case PLAN_END_CHANGE:
     case PLAN_FORGET_LEFT:
@@ -195,12 +196,16 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
     const struct project *project = endpoint->project;
     const struct node *pageserver =
         nodes_find(reconciler->nodes, NODE_PAGESERVER, project->row.pageserver);
+    const struct node *agent = nodes_find(reconciler->nodes, NODE_AGENT, endpoint->row.agent);
     struct doc *body = doc_set_tenant(doc_object(), "tenant", project->row.tenant);
     doc_set_timeline(body, "timeline", branch->row.timeline);
     doc_set_str(body, "system_id", project->row.system_id);
     doc_set_int(body, "pg_version", (int64_t)project->row.pg_version);
     doc_set_int(body, "port", (int64_t)endpoint->row.port);
-    doc_set_str(body, "listen_host", reconciler->options.compute_listen_host);
+    doc_set_str(
+        body, "listen_host",
+        agent != NULL && agent->listen_host[0] != '\0' ? agent->listen_host
+                                                       : reconciler->options.compute_listen_host);
     doc_set(body, "safekeepers", safekeepers_doc(reconciler, branch, true));
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     doc_set_int(body, "generation", (int64_t)project->row.generation);
@@ -257,6 +262,7 @@ static bool is_success(const struct step *step)
     case PLAN_MAKE_IMAGE:
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_MOVE_COMPUTE:
     case PLAN_CONFIRM:
     case PLAN_END_CHANGE:
     case PLAN_FORGET_LEFT:
@@ -399,6 +405,7 @@ static void take_answer(struct step *step)
     case PLAN_MAKE_IMAGE:
     case PLAN_RENEW_GENERATION:
     case PLAN_GIVE_WAY:
+    case PLAN_MOVE_COMPUTE:
     case PLAN_CONFIRM:
     case PLAN_END_CHANGE:
     case PLAN_FORGET_LEFT:
@@ -477,10 +484,12 @@ static void on_step_done(struct node_call *call)
     if (step->kind == PLAN_DELETE_ON_PAGESERVER) {
         step->target.project->erasures_running--;
     }
-    bool is_stale = step->target.branch != NULL &&
-                    !timeline_id_equal(step->timeline, step->target.branch->row.timeline);
-    if (is_stale) {
-        step->attempt->next = 0; /* the branch was restored meanwhile: planned anew */
+    bool is_restored = step->target.branch != NULL &&
+                       !timeline_id_equal(step->timeline, step->target.branch->row.timeline);
+    bool is_moved =
+        step->target.endpoint != NULL && step->target.endpoint->row.agent != step->node_id;
+    if (is_restored || is_moved) {
+        step->attempt->next = 0; /* what was asked is no longer what is wanted: planned anew */
     } else if (is_success(step)) {
         step->attempt->next = 0;
         take_answer(step);

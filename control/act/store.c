@@ -21,7 +21,7 @@ struct store {
     struct executor *executor;
     struct catalog *catalog;
     struct model model;
-    struct store_watcher *watcher;
+    struct list watchers;
 
     struct list waiting;
     struct change *current; /* its rows are being committed */
@@ -67,6 +67,7 @@ err_t store_open(
     store->turn.run = on_turn;
     store->held_timer.on_fire = on_held;
     list_init(&store->waiting);
+    list_init(&store->watchers);
     model_init(&store->model);
     err_t err = catalog_open(options, &store->catalog, msg);
     if (err == ERR_OK) {
@@ -115,8 +116,12 @@ void store_trouble(struct store *store, struct buf *to)
 
 void store_watch(struct store *store, struct store_watcher *watcher)
 {
-    ASSERT(store->watcher == NULL || watcher == NULL);
-    store->watcher = watcher;
+    list_push_back(&store->watchers, &watcher->in_store);
+}
+
+void store_unwatch(struct store_watcher *watcher)
+{
+    list_remove(&watcher->in_store);
 }
 
 static void take_turn(struct store *store)
@@ -188,6 +193,19 @@ static void apply(struct store *store, struct change_row *row)
     }
 }
 
+static void tell_watchers(struct store *store, const struct change_row *row)
+{
+    LIST_FOR_EACH(&store->watchers, link)
+    {
+        struct store_watcher *watcher = CONTAINER_OF(link, struct store_watcher, in_store);
+        if (row->deleted) {
+            watcher->on_removed(watcher, row->kind, row->row);
+        } else if (row->object != NULL) {
+            watcher->on_applied(watcher, row->kind, row->object);
+        }
+    }
+}
+
 /* All rows, then their links, and only then is anybody told: it would look at half a change. */
 static void apply_all(struct store *store, struct change *change)
 {
@@ -202,13 +220,8 @@ static void apply_all(struct store *store, struct change *change)
             fatal("a committed row does not fit into the model: %s", msg.text);
         }
     }
-    for (size_t i = 0; i < change->count && store->watcher != NULL; i++) {
-        const struct change_row *row = &change->rows[i];
-        if (row->deleted) {
-            store->watcher->on_removed(store->watcher, row->kind, row->row);
-        } else if (row->object != NULL) {
-            store->watcher->on_applied(store->watcher, row->kind, row->object);
-        }
+    for (size_t i = 0; i < change->count; i++) {
+        tell_watchers(store, &change->rows[i]);
     }
 }
 

@@ -32,6 +32,7 @@ struct change {
 
 /* Told of every object after it changed or went, and before the change is done. */
 struct store_watcher {
+    struct list_link in_store; /* private */
     void (*on_applied)(struct store_watcher *watcher, enum row_kind kind, void *object);
     void (*on_removed)(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
 };
@@ -51,7 +52,9 @@ bool store_is_idle(const struct store *store);
 void store_cancel(struct store *store);
 /* Why no change is made, appended; nothing when all is well. */
 void store_trouble(struct store *store, struct buf *to);
-void store_watch(struct store *store, struct store_watcher *watcher); /* one */
+/* Watchers are told in the order in which they came. */
+void store_watch(struct store *store, struct store_watcher *watcher);
+void store_unwatch(struct store_watcher *watcher);
 
 void store_submit(struct store *store, struct change *change);
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "common/io/http_server.h"
+#include "control/act/hosts.h"
 #include "control/act/reconcile.h"
 #include "control/act/store.h"
 
@@ -30,6 +31,7 @@ struct api {
     struct store *store;
     struct model *model;
     struct nodes *nodes;
+    struct hosts *hosts;
     struct reconciler *reconciler;
     struct api_options options;
     struct list keyed;     /* mutations with an Idempotency-Key that are under way */

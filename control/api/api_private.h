@@ -1,6 +1,7 @@
 /* api_private.h - shared by the files of control/api only. */
 #pragma once
 
+#include "control/act/placement.h"
 #include "control/api/api.h"
 
 #define ROUTE(method_, path_, handler_, help_)                                                     \
@@ -207,7 +208,6 @@ NODISCARD err_t renew_lease(
     struct errmsg *msg);
 
 /* placement.c */
-const struct node *place_on(const struct api *api, enum node_kind kind); /* NULL: there is none */
 NODISCARD err_t
 choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct errmsg *msg);
 
@@ -229,12 +229,12 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
-    connect_routes[], schema_routes[], key_routes[], openapi_routes[], not_yet_routes[],
-    other_routes[];
+    connect_routes[], schema_routes[], key_routes[], openapi_routes[], host_routes[],
+    not_yet_routes[], other_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
     generation_route_count, connect_route_count, schema_route_count, key_route_count,
-    openapi_route_count, not_yet_route_count, other_route_count;
+    openapi_route_count, host_route_count, not_yet_route_count, other_route_count;
 
 /* All of them, in the order in which they are matched. */
 struct api_table {

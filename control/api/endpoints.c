@@ -80,12 +80,12 @@ static err_t fill_endpoint(
     struct mutation *mutation, const struct doc *wish, struct endpoint_row *row, struct errmsg *msg)
 {
     const char *name = "";
-    const struct node *agent = place_on(mutation->api, NODE_AGENT);
+    const struct node *agent = place_on(mutation->api->model, mutation->api->nodes, NODE_AGENT);
     TRY(doc_opt_str(wish, "name", &name, msg));
     if (agent == NULL) {
         return mutation_refuse(
             mutation, 503, "NO_COMPUTE_HOST", msg,
-            "the cluster has no compute agent: set `agents` of control");
+            "the cluster has no compute agent: set `agents` of control, or `control_url` of one");
     }
     TRY(choose_port(mutation, agent, &row->port, msg));
     row->agent = agent->id;

@@ -375,7 +375,8 @@ const struct api_table api_tables[] = {
     {endpoint_routes, &endpoint_route_count},     {operation_routes, &operation_route_count},
     {generation_routes, &generation_route_count}, {key_routes, &key_route_count},
     {schema_routes, &schema_route_count},         {connect_routes, &connect_route_count},
-    {openapi_routes, &openapi_route_count},       {not_yet_routes, &not_yet_route_count},
+    {openapi_routes, &openapi_route_count},       {host_routes, &host_route_count},
+    {not_yet_routes, &not_yet_route_count},
 };
 const size_t api_table_count = ARRAY_LEN(api_tables);
 

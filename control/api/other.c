@@ -161,6 +161,9 @@ static void get_nodes(struct http_context *context, struct http_request *request
     struct doc *array = doc_array();
     for (size_t i = 0; i < nodes_count(api->nodes); i++) {
         const struct node *node = nodes_at(api->nodes, i);
+        if (node->gone) {
+            continue;
+        }
         struct doc *doc = doc_set_str(doc_object(), "kind", node_kind_name(node->kind));
         doc_set_int(doc, "id", (int64_t)node->id);
         doc_set_str(doc, "host", node->host);
@@ -171,6 +174,9 @@ static void get_nodes(struct http_context *context, struct http_request *request
         doc_set_bool(doc, "reachable", node->reachable && node->answered);
         if (node->kind == NODE_SAFEKEEPER) {
             doc_set_int(doc, "lost_timelines", (int64_t)node->lost);
+        }
+        if (node->registered) {
+            doc_set_bool(doc, "registered", true);
         }
         if (!node->reachable) {
             doc_set_str(doc, "error", node->error.text);

@@ -77,7 +77,7 @@ static err_t fill_project(
 {
     const struct api *api = mutation->api;
     const char *name = NULL, *region = api->options.region_id;
-    const struct node *pageserver = place_on(api, NODE_PAGESERVER);
+    const struct node *pageserver = place_on(api->model, api->nodes, NODE_PAGESERVER);
     row->pg_version = api->options.pg_version;
     row->history_retention_seconds = RETENTION_DEFAULT_S;
     TRY(doc_opt_str(wish, "name", &name, msg));

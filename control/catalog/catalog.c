@@ -170,7 +170,8 @@ err_t catalog_load(
 static void print_key(struct buf *to, enum row_kind kind, const union any_row *row)
 {
     ASSERT(row->head.id[0] != '\0');
-    if (kind == ROW_PROJECT || kind == ROW_IMAGE || kind == ROW_KEY || kind == ROW_REPLY) {
+    bool is_of_project = kind == ROW_BRANCH || kind == ROW_ENDPOINT || kind == ROW_OPERATION;
+    if (!is_of_project) {
         buf_printf(to, "%s/%s", row_kind_name(kind), row->head.id);
     } else {
         ASSERT(row->head.project_id[0] != '\0');

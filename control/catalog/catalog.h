@@ -1,9 +1,10 @@
 /*
  * catalog.h - the durable truth of control: rows of control/model/row.h as JSON in one kv.
  *
- * Keys are "KIND/PROJECT/ID" ("project/ID", "image/ID", "key/ID"). A commit is one atomic, synced
- * batch; each row in it names the version that it replaces, and the whole commit is refused with
- * ERR_STALE when one of them has moved: what was decided on an old row is decided again.
+ * Keys are "KIND/PROJECT/ID" ("project/ID", "image/ID", "key/ID", "host/ID"). A commit is one
+ * atomic, synced batch; each row in it names the version that it replaces, and the whole commit is
+ * refused with ERR_STALE when one of them has moved: what was decided on an old row is decided
+ * again.
  *
  * With an object store every commit is an object there (changelog.h) before it is in the kv, and
  * from time to time all rows are: a lost disk loses nothing that was answered, and the kv is only

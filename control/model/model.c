@@ -9,6 +9,7 @@ void model_init(struct model *model)
     list_init(&model->project_list);
     list_init(&model->key_list);
     list_init(&model->reply_list);
+    list_init(&model->host_list);
 }
 
 static bool operation_has_ended(const struct operation *operation)
@@ -251,6 +252,14 @@ static err_t apply_endpoint(
         bool is_retry =
             endpoint->row.wanted != ENDPOINT_ACTIVE || endpoint->seen == COMPUTE_REFUSED;
         endpoint->wish += row->wanted == ENDPOINT_ACTIVE && is_retry;
+        if (endpoint->row.agent != row->agent) { /* what the host that is gone said is of no use */
+            endpoint->wish++;
+            endpoint->seen = COMPUTE_UNKNOWN;
+            endpoint->seen_error[0] = endpoint->seen_step[0] = '\0';
+            endpoint->seen_timeline = (struct timeline_id){0};
+            endpoint->recreate = false;
+            endpoint->idle_ms = 0;
+        }
         row_unref(ROW_ENDPOINT, &endpoint->row);
         endpoint->row = *row;
     }
@@ -387,6 +396,28 @@ static void free_reply(struct model *model, struct reply *reply)
     mem_free(reply);
 }
 
+static void apply_host(struct model *model, const struct host_row *row, void **ret)
+{
+    struct host *host = model_host(model, row->id);
+    if (host == NULL) {
+        host = MEM_NEW(struct host);
+        host->row = *row;
+        index_insert(&model->hosts, &host->by_id, host->row.id);
+        list_push_back(&model->host_list, &host->in_model);
+    } else {
+        host->row = *row;
+    }
+    host->lease = (struct lease){0};
+    *ret = host;
+}
+
+static void free_host(struct model *model, struct host *host)
+{
+    index_remove(&model->hosts, &host->by_id);
+    list_remove(&host->in_model);
+    mem_free(host);
+}
+
 err_t model_apply(
     struct model *model,
     enum row_kind kind,
@@ -406,6 +437,7 @@ err_t model_apply(
     case ROW_OPERATION: return apply_operation(model, &row->operation, ret_object, msg);
     case ROW_KEY: return apply_key(model, &row->key, ret_object, msg);
     case ROW_REPLY: apply_reply(model, &row->reply, ret_object); return ERR_OK;
+    case ROW_HOST: apply_host(model, &row->host, ret_object); return ERR_OK;
     case ROW_KIND_COUNT: break;
     }
     ASSERT(false);
@@ -422,6 +454,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
     struct reply *reply = kind == ROW_REPLY ? model_reply(model, id) : NULL;
     if (reply != NULL) {
         free_reply(model, reply);
+    }
+    struct host *host = kind == ROW_HOST ? model_host(model, id) : NULL;
+    if (host != NULL) {
+        free_host(model, host);
     }
     if (key != NULL) {
         free_key(model, key);
@@ -442,6 +478,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
 
 void model_deinit(struct model *model)
 {
+    FOR_EACH_HOST(model, host)
+    {
+        free_host(model, host);
+    }
     FOR_EACH_KEY(model, key)
     {
         free_key(model, key);
@@ -479,6 +519,7 @@ void model_deinit(struct model *model)
     index_deinit(&model->keys);
     index_deinit(&model->hashes);
     index_deinit(&model->replies);
+    index_deinit(&model->hosts);
 }
 
 /* ---- looking things up ---- */
@@ -525,6 +566,11 @@ struct api_key *model_key(const struct model *model, const char *id)
 struct reply *model_reply(const struct model *model, const char *id)
 {
     FIND(&model->replies, id, struct reply, by_id);
+}
+
+struct host *model_host(const struct model *model, const char *id)
+{
+    FIND(&model->hosts, id, struct host, by_id);
 }
 
 struct api_key *model_key_of_hash(const struct model *model, const char *hash)

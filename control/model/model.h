@@ -10,6 +10,7 @@
 
 #include "common/base/list.h"
 #include "control/model/index.h"
+#include "control/model/lease.h"
 #include "control/model/row.h"
 #include "safekeeper/consensus/change.h"
 
@@ -132,10 +133,17 @@ struct reply {
     struct list_link in_model;
 };
 
+struct host {
+    struct host_row row;
+    struct index_link by_id;
+    struct list_link in_model;
+    struct lease lease; /* memory only: begins when somebody looks (control/act/hosts.c) */
+};
+
 struct model {
     struct index projects, tenants, branches, timelines, endpoints, operations, keys, hashes,
-        replies;
-    struct list project_list, key_list, reply_list; /* in order of creation */
+        replies, hosts;
+    struct list project_list, key_list, reply_list, host_list; /* in order of creation */
     uint64_t seq_last;
     struct image_row image; /* id is empty until initdb has run */
 };
@@ -146,7 +154,8 @@ void model_deinit(struct model *model);
 /*
  * Create or update the object of a row; the model keeps its own references. What the row refers to
  * must be there (ERR_CORRUPT otherwise), but for the parent of a branch: see model_link. Returns
- * the object: struct project, branch, endpoint, operation, api_key, reply, or NULL for an image.
+ * the object: struct project, branch, endpoint, operation, api_key, reply, host, or NULL for an
+ * image.
  */
 NODISCARD err_t model_apply(
     struct model *model,
@@ -173,6 +182,7 @@ struct operation *model_operation(const struct model *model, const char *id);
 struct api_key *model_key(const struct model *model, const char *id);
 struct reply *model_reply(const struct model *model, const char *id);
 struct api_key *model_key_of_hash(const struct model *model, const char *hash);
+struct host *model_host(const struct model *model, const char *id);
 
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
 bool endpoint_is_live(const struct endpoint *endpoint);
@@ -188,6 +198,10 @@ bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
 #define FOR_EACH_REPLY(model, item)                                                                \
     LIST_FOR_EACH(&(model)->reply_list, item##_at)                                                 \
     for (struct reply *item = CONTAINER_OF(item##_at, struct reply, in_model); item != NULL;       \
+         item = NULL)
+#define FOR_EACH_HOST(model, item)                                                                 \
+    LIST_FOR_EACH(&(model)->host_list, item##_at)                                                  \
+    for (struct host *item = CONTAINER_OF(item##_at, struct host, in_model); item != NULL;         \
          item = NULL)
 #define FOR_EACH_PROJECT(model, item)                                                              \
     LIST_FOR_EACH(&(model)->project_list, item##_at)                                               \

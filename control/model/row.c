@@ -71,6 +71,9 @@ static const struct field key_fields[] = {KEY_FIELDS(FIELD)};
 #define FIELD_OWNER reply_row
 static const struct field reply_fields[] = {REPLY_FIELDS(FIELD)};
 #undef FIELD_OWNER
+#define FIELD_OWNER host_row
+static const struct field host_fields[] = {HOST_FIELDS(FIELD)};
+#undef FIELD_OWNER
 
 #define SPEC(kind)                                                                                 \
     {                                                                                              \
@@ -79,7 +82,7 @@ static const struct field reply_fields[] = {REPLY_FIELDS(FIELD)};
 static const struct row_spec specs[ROW_KIND_COUNT] = {
     [ROW_IMAGE] = SPEC(image),       [ROW_PROJECT] = SPEC(project),     [ROW_BRANCH] = SPEC(branch),
     [ROW_ENDPOINT] = SPEC(endpoint), [ROW_OPERATION] = SPEC(operation), [ROW_KEY] = SPEC(key),
-    [ROW_REPLY] = SPEC(reply),
+    [ROW_REPLY] = SPEC(reply),       [ROW_HOST] = SPEC(host),
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id)

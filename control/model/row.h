@@ -185,6 +185,19 @@ extern const char *const operation_status_names[];
     X(doc, made, NULL)                                                                             \
     X(doc, answer, NULL)
 
+/*
+ * A compute host whose agent registered itself, under the number that it has as `agent` of
+ * endpoints. The row goes when nobody kept it alive for lease_ms: control/act/hosts.h.
+ * listen_host: where its computes listen.
+ */
+#define HOST_FIELDS(X)                                                                             \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(u64, number, NULL)                                                                           \
+    X(text, address, NULL)                                                                         \
+    X(u64, http_port, NULL)                                                                        \
+    X(text, listen_host, NULL)                                                                     \
+    X(u64, lease_ms, NULL)
+
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {
     ROW_HEAD_FIELDS(ROW_MEMBER)
@@ -210,6 +223,9 @@ struct key_row {
 struct reply_row {
     REPLY_FIELDS(ROW_MEMBER)
 };
+struct host_row {
+    HOST_FIELDS(ROW_MEMBER)
+};
 
 /* In the order in which they refer to each other: the earlier is loaded first. */
 enum row_kind {
@@ -220,6 +236,7 @@ enum row_kind {
     ROW_OPERATION,
     ROW_KEY,
     ROW_REPLY,
+    ROW_HOST,
     ROW_KIND_COUNT
 };
 
@@ -232,6 +249,7 @@ union any_row {
     struct image_row image;
     struct key_row key;
     struct reply_row reply;
+    struct host_row host;
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id);

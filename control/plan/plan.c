@@ -284,9 +284,31 @@ static void plan_idle_compute(const struct plan_endpoint_view *view, struct plan
     }
 }
 
+/*
+ * A host that is gone is asked nothing. If the compute still runs there, the terms keep it from
+ * committing as soon as the next one has been elected, and it is deleted when its host comes back.
+ */
+static void plan_abandoned_compute(const struct plan_endpoint_view *view, struct plan *plan)
+{
+    if (view->wanted == ENDPOINT_ACTIVE) {
+        add(plan, PLAN_MOVE_COMPUTE);
+        return;
+    }
+    plan->reached = true;
+    if (view->wanted == ENDPOINT_DELETING) {
+        add(plan, PLAN_PURGE);
+    } else if (!view->recorded) {
+        add(plan, PLAN_COMMIT);
+    }
+}
+
 void plan_endpoint(const struct plan_endpoint_view *view, struct plan *ret_plan)
 {
     *ret_plan = (struct plan){0};
+    if (view->host_is_gone) {
+        plan_abandoned_compute(view, ret_plan);
+        return;
+    }
     switch (view->wanted) {
     case ENDPOINT_ACTIVE: plan_wanted_compute(view, ret_plan); break;
     case ENDPOINT_IDLE: plan_idle_compute(view, ret_plan); break;

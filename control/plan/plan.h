@@ -26,13 +26,14 @@ enum plan_step_kind {
     PLAN_START_COMPUTE,
     PLAN_STOP_COMPUTE,
     PLAN_DELETE_COMPUTE,
-    PLAN_ASK_COMPUTE, /* it is on its way: look again soon */
-    PLAN_GIVE_WAY,    /* catalog: fenced by another writer, or refused: no longer wanted */
-    PLAN_CONFIRM,     /* catalog: more safekeepers hold the timeline, or it is cut off */
-    PLAN_END_CHANGE,  /* catalog: the new set stands alone, or the change is given up */
-    PLAN_FORGET_LEFT, /* catalog: a former member has deleted the timeline */
-    PLAN_COMMIT,      /* catalog: the goal is reached, say so durably */
-    PLAN_PURGE,       /* catalog: nothing is left anywhere, drop the row */
+    PLAN_ASK_COMPUTE,  /* it is on its way: look again soon */
+    PLAN_MOVE_COMPUTE, /* catalog: its host is gone, another one gets it */
+    PLAN_GIVE_WAY,     /* catalog: fenced by another writer, or refused: no longer wanted */
+    PLAN_CONFIRM,      /* catalog: more safekeepers hold the timeline, or it is cut off */
+    PLAN_END_CHANGE,   /* catalog: the new set stands alone, or the change is given up */
+    PLAN_FORGET_LEFT,  /* catalog: a former member has deleted the timeline */
+    PLAN_COMMIT,       /* catalog: the goal is reached, say so durably */
+    PLAN_PURGE,        /* catalog: nothing is left anywhere, drop the row */
 };
 
 struct plan_step {
@@ -94,6 +95,7 @@ struct plan_branch_view {
 struct plan_endpoint_view {
     enum endpoint_wanted wanted;
     bool branch_ready;
+    bool host_is_gone; /* nobody knows its agent: its lease is over, or the setting lost it */
     bool recreate;
     bool told;     /* the agent has had the newest wish: a start, roles, databases, generation */
     bool recorded; /* the row already says that it is started or suspended */

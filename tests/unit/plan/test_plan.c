@@ -329,6 +329,25 @@ START_TEST(test_lost_failed_and_stopped_computes_are_started_again)
 }
 END_TEST
 
+/* Its agent's lease is over: nobody can be asked, and what still runs there is fenced by the next.
+ */
+START_TEST(test_compute_of_a_lost_host_moves_only_when_it_is_wanted)
+{
+    struct plan_endpoint_view view = {
+        .wanted = ENDPOINT_ACTIVE, .seen = COMPUTE_RUNNING, .told = true, .host_is_gone = true};
+    plan_endpoint(&view, &plan);
+    ck_assert_uint_eq(plan.count, 1);
+    ck_assert(has(PLAN_MOVE_COMPUTE));
+    ck_assert(!plan.reached);
+    view.wanted = ENDPOINT_IDLE;
+    plan_endpoint(&view, &plan);
+    ck_assert(plan.reached && has(PLAN_COMMIT) && !has(PLAN_STOP_COMPUTE));
+    view.wanted = ENDPOINT_DELETING;
+    plan_endpoint(&view, &plan);
+    ck_assert(plan.reached && has(PLAN_PURGE) && !has(PLAN_DELETE_COMPUTE));
+}
+END_TEST
+
 /* Two that each start again when the other has won would fence each other for ever. */
 START_TEST(test_fenced_compute_gives_way)
 {
@@ -530,6 +549,7 @@ UNIT_MAIN(
     test_project_leaves_in_order_and_its_operations_stay_a_while,
     test_compute_waits_for_its_branch,
     test_lost_failed_and_stopped_computes_are_started_again,
+    test_compute_of_a_lost_host_moves_only_when_it_is_wanted,
     test_fenced_compute_gives_way,
     test_refused_compute_gives_way_until_something_new_is_wanted,
     test_running_compute_is_told_what_changed,
