@@ -23,9 +23,11 @@
 #include "common/io/child.h"
 #include "common/io/file.h"
 #include "common/io/timer.h"
+#include "compute/agent/backup_fetch.h"
 #include "compute/agent/compute_sql.h"
 #include "compute/agent/leftovers.h"
 #include "compute/agent/postmaster_pid.h"
+#include "compute/agent/statistics.h"
 #include "compute/agent/wal_fetch.h"
 
 METRIC_COUNTER(starts_total, "agent_compute_starts_total", "Computes that reached running.");
@@ -34,9 +36,11 @@ METRIC_HISTOGRAM(
     start_seconds, "agent_compute_start_seconds", "From the request to running, first try or not.");
 
 #define EVENTS_MAX      8
-#define PROBE_EVERY_MS  3
+#define PROBE_EVERY_MS  1
 #define SOCKET_PATH_MAX 107 /* sizeof(sun_path) - 1 */
 #define SYNC_OUTPUT_MAX 4096
+
+#define VERIFIERS_FRESH_MS 2000 /* gateways remember what they were told for longer */
 
 struct compute {
     struct compute_host *host;
@@ -51,23 +55,28 @@ struct compute {
     bool stepping;
 
     struct child_user sync, postgres, proposer;
-    struct http_call backup;
-    char *backup_url, *backup_path;
-    struct compute_wal_need wal_need;
+    struct backup_fetch backup;
+    err_t backup_result;      /* of the last fetch, when none runs */
+    struct errmsg backup_msg; /* why it failed */
+    bool backup_wanted;       /* it is its turn: before, one is fetched beside the election */
     struct wal_fetch wal_fetch;
-    struct job job; /* prepare, unpack or clean up */
+    struct job job; /* prepare, bring back or clean up */
     struct job roles_job, remove_job;
     struct job apply_job; /* of a spec that came while it ran */
     struct compute_spec *applying;
     struct compute_waiter *waiter; /* of `applying` */
     bool unapplied;                /* roles and databases are not yet as the spec wants */
-    bool sync_canceled, sync_late, synced, removing, ready_late, clean_up_waits;
+    bool sync_canceled, sync_late, synced, ready_late;
+    bool removing, prepare_waits; /* an earlier data directory; a start waits for its end */
+    bool clean_up_waits;
     struct errmsg sync_error;
     struct timer plan_timer, probe_timer, limit_timer;
 
     lsn_t start_lsn;
     uint16_t port;
-    uint64_t log_begin;                /* of this try */
+    struct doc *verifiers;  /* role: stored password, as they were when roles were applied .. */
+    mono_ns_t verifiers_at; /* .. then; worked on by roles_job only while it runs */
+    uint64_t log_begin;     /* of this try */
     struct errmsg error, last_failure; /* the latter stays while it runs again */
     struct compute_size size;
     struct cage cage;
@@ -210,24 +219,30 @@ static void describe_exit(
     buf_deinit(&fatal_line);
 }
 
+/* Nobody waits for it: once the compute runs. One that is left is removed by the next start. */
 static err_t run_remove_old(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, remove_job);
     return compute_files_remove_old(compute->dir, &job->msg);
 }
 
-/* The election and the removal of the old data directory run side by side; both must be over. */
+/* Of an election that failed nothing may go on: what is fetched beside it ends first. */
 static void sync_done(struct compute *compute)
 {
-    if (compute->removing || compute->sync.child != NULL) {
+    if (compute->sync.child != NULL) {
         return;
     }
     if (compute->synced) {
         post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    } else if (compute->backup.is_running) {
+        backup_fetch_cancel(&compute->backup);
     } else {
         work_failed(compute, &compute->sync_error);
     }
 }
+
+static void submit_prepare(struct compute *compute);
+static void clean_up(struct compute *compute);
 
 static void done_remove_old(struct job *job)
 {
@@ -236,7 +251,12 @@ static void done_remove_old(struct job *job)
     if (job->result != ERR_OK) {
         log_warn(&compute->log, "the old data directory stays: %s", job->msg.text);
     }
-    sync_done(compute);
+    if (compute->prepare_waits) {
+        compute->prepare_waits = false;
+        submit_prepare(compute);
+    } else if (compute->clean_up_waits) {
+        clean_up(compute);
+    }
 }
 
 static void on_sync_exit(struct child_user *user, int exit_status, int number)
@@ -281,6 +301,8 @@ static err_t start_proposer(
     return child_start(compute->host->loop, &options, user, msg);
 }
 
+static void fetch_backup(struct compute *compute, lsn_t lsn);
+
 static void done_prepare(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
@@ -299,10 +321,14 @@ static void done_prepare(struct job *job)
         return;
     }
     timer_start(compute->host->loop, &compute->limit_timer, compute->host->conf->sync_timeout_ms);
-    compute->removing = true;
-    compute->remove_job.run = run_remove_old;
-    compute->remove_job.done = done_remove_old;
-    executor_submit(compute->host->files, &compute->remove_job);
+    fetch_backup(compute, LSN_NONE); /* the one, if the log ends there */
+}
+
+static void submit_prepare(struct compute *compute)
+{
+    compute->job.run = run_prepare;
+    compute->job.done = done_prepare;
+    executor_submit(compute->host->files, &compute->job);
 }
 
 static void start_sync(struct compute *compute)
@@ -311,64 +337,72 @@ static void start_sync(struct compute *compute)
     compute->port = compute->spec->port;
     compute->sync_canceled = compute->sync_late = compute->synced = compute->ready_late = false;
     compute->sync_ms = compute->backup_ms = compute->postgres_ms = compute->total_ms = 0;
+    compute->backup_wanted = false;
     compute->try_at = compute->step_at = clock_mono();
-    compute->job.run = run_prepare;
-    compute->job.done = done_prepare;
-    executor_submit(compute->host->files, &compute->job);
+    if (compute->removing) {
+        compute->prepare_waits = true;
+    } else {
+        submit_prepare(compute);
+    }
 }
 
 /* -- base backup -- */
 
-static void on_backup_done(struct http_call *call)
+static void fetch_backup(struct compute *compute, lsn_t lsn);
+
+/* One that was fetched beside the election may be of another LSN, or may have failed. */
+static void take_backup(struct compute *compute)
 {
-    struct compute *compute = CONTAINER_OF(call, struct compute, backup);
-    struct errmsg msg;
-    struct doc *unused = NULL;
-    err_t err = call->result;
-    if (err != ERR_OK) {
-        msg = call->msg;
-    } else if (call->status < 200 || call->status > 299) {
-        err = http_call_json(call, &unused, &msg);
-        doc_unref(unused);
+    struct backup_fetch *backup = &compute->backup;
+    if (compute->backup_result == ERR_OK && backup->lsn == compute->start_lsn) {
+        post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    } else if (backup->files.start_lsn == LSN_NONE && !backup->is_canceled) {
+        fetch_backup(compute, compute->start_lsn);
+    } else {
+        work_failed(compute, &compute->backup_msg);
     }
-    if (err != ERR_OK) {
-        err_ignore(err_wrap(&msg, err, "base backup"), "only the text is wanted");
-        work_failed(compute, &msg);
-        return;
+}
+
+static void on_backup_fetched(struct backup_fetch *fetch, err_t result, const struct errmsg *msg)
+{
+    struct compute *compute = CONTAINER_OF(fetch, struct compute, backup);
+    compute->backup_result = result;
+    if (result != ERR_OK) {
+        compute->backup_msg = *msg;
     }
-    post(compute, COMPUTE_EVENT_WORK_DONE, 0);
+    if (compute->backup_wanted) {
+        take_backup(compute);
+    } else if (!compute->synced) {
+        sync_done(compute);
+    }
+}
+
+static void fetch_backup(struct compute *compute, lsn_t lsn)
+{
+    struct backup_fetch *backup = &compute->backup;
+    backup->http = compute->host->http;
+    backup->executor = compute->host->files;
+    backup->files = files_of(compute);
+    backup->files.start_lsn = lsn;
+    backup->done = on_backup_fetched;
+    backup_fetch_start(backup);
 }
 
 static void start_backup(struct compute *compute)
 {
-    const struct compute_spec *spec = compute->spec;
-    struct buf url = {0};
-    char path[PATH_SIZE];
-    buf_printf(
-        &url, "%s/v1/tenants/%s/timelines/%s/base_backup?lsn=" LSN_FMT, spec->pageserver_url,
-        tenant_id_text(spec->tenant).text, timeline_id_text(spec->timeline).text,
-        LSN_ARGS(compute->start_lsn));
-    mem_free(compute->backup_url);
-    mem_free(compute->backup_path);
-    compute->backup_url = mem_strdup(buf_cstr(&url));
-    compute->backup_path = mem_strdup(in_dir(compute, path, "base_backup.tar"));
-    buf_deinit(&url);
-    compute->backup.method = "GET";
-    compute->backup.url = compute->backup_url;
-    compute->backup.save_path = compute->backup_path;
-    compute->backup.token = compute->host->conf->pageserver_token;
-    compute->backup.timeout_ms = compute->host->conf->base_backup_timeout_ms;
-    compute->backup.done = on_backup_done;
-    http_call_start(compute->host->http, &compute->backup);
+    compute->backup_wanted = true;
+    if (!compute->backup.is_running) {
+        take_backup(compute);
+    }
 }
 
-/* -- unpack -- */
+/* -- unpack: what else belongs into the data directory -- */
 
-static err_t run_unpack(struct job *job)
+static err_t run_bring_back(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
-    struct compute_files files = files_of(compute);
-    return compute_files_unpack(&files, &compute->wal_need, &job->msg);
+    statistics_bring_back(compute->dir, compute->start_lsn);
+    return ERR_OK;
 }
 
 static void finish_unpack(struct compute *compute)
@@ -401,22 +435,19 @@ static void fetch_wal(struct compute *compute)
                 .dir = compute->dir,
                 .system_id = compute->spec->system_id,
             },
-        .needed_lsn = compute->wal_need.from_lsn,
-        .timeline_start_lsn = compute->wal_need.timeline_start_lsn,
+        .needed_lsn = compute->backup.need.from_lsn,
+        .timeline_start_lsn = compute->backup.need.timeline_start_lsn,
         .end_lsn = compute->start_lsn,
         .done = on_wal_fetched,
     };
     wal_fetch_start(&compute->wal_fetch);
 }
 
-static void done_unpack(struct job *job)
+static void done_bring_back(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, job);
-    if (job->result != ERR_OK) {
-        work_failed(compute, &job->msg);
-        return;
-    }
-    if (compute->wal_need.from_lsn != LSN_NONE && compute->wal_need.from_lsn < compute->start_lsn) {
+    lsn_t from_lsn = compute->backup.need.from_lsn;
+    if (from_lsn != LSN_NONE && from_lsn < compute->start_lsn) {
         fetch_wal(compute);
         return;
     }
@@ -425,8 +456,8 @@ static void done_unpack(struct job *job)
 
 static void start_unpack(struct compute *compute)
 {
-    compute->job.run = run_unpack;
-    compute->job.done = done_unpack;
+    compute->job.run = run_bring_back;
+    compute->job.done = done_bring_back;
     executor_submit(compute->host->files, &compute->job);
 }
 
@@ -566,7 +597,8 @@ static err_t run_roles(struct job *job)
         .spec = compute->spec,
         .socket_dir = in_dir(compute, path, "s"),
         .port = compute->port,
-        .quarantine = compute->spec->quarantine};
+        .quarantine = compute->spec->quarantine,
+        .ret_verifiers = &compute->verifiers};
     TRY(compute_sql_apply(&sql, &job->msg));
     err_t err = compute_sql_drop(&sql, &msg);
     compute->unapplied = err != ERR_OK;
@@ -584,6 +616,7 @@ static void done_roles(struct job *job)
         return;
     }
     compute->spec->quarantine = false; /* from now on what is there is its own */
+    compute->verifiers_at = clock_mono();
     compute->postgres_ms = lap_ms(compute);
     post(compute, COMPUTE_EVENT_WORK_DONE, 0);
 }
@@ -591,6 +624,8 @@ static void done_roles(struct job *job)
 static void start_roles(struct compute *compute)
 {
     timer_stop(&compute->limit_timer);
+    doc_unref(compute->verifiers);
+    compute->verifiers = NULL;
     compute->roles_job.run = run_roles;
     compute->roles_job.done = done_roles;
     executor_submit(compute->host->sessions, &compute->roles_job);
@@ -605,8 +640,6 @@ static err_t run_apply(struct job *job)
     TRY(compute_sql_drop(&sql, &job->msg));
     return compute_sql_apply(&sql, &job->msg);
 }
-
-static void clean_up(struct compute *compute);
 
 static void done_apply(struct job *job)
 {
@@ -646,9 +679,7 @@ static void cancel_work(struct compute *compute)
     if (compute->sync.child != NULL) {
         child_signal_group(compute->sync.child, SIGKILL); /* an election may be cut at any point */
     }
-    if (compute->backup.client_private != NULL) {
-        http_call_cancel(&compute->backup);
-    }
+    backup_fetch_cancel(&compute->backup);
     wal_fetch_cancel(&compute->wal_fetch);
 }
 
@@ -673,9 +704,8 @@ static void compute_free(struct compute *compute)
     timer_stop(&compute->plan_timer);
     timer_stop(&compute->probe_timer);
     timer_stop(&compute->limit_timer);
-    http_call_deinit(&compute->backup);
-    mem_free(compute->backup_url);
-    mem_free(compute->backup_path);
+    backup_fetch_deinit(&compute->backup);
+    doc_unref(compute->verifiers);
     compute_spec_destroy(compute->spec);
     mem_free(compute);
 }
@@ -693,9 +723,9 @@ static void done_clean_up(struct job *job)
 
 static void clean_up(struct compute *compute)
 {
-    compute->clean_up_waits = compute->applying != NULL;
+    compute->clean_up_waits = compute->applying != NULL || compute->removing;
     if (compute->clean_up_waits) {
-        return; /* its session is just ending; the job must not outlive the compute */
+        return; /* its session is just ending; no job must outlive the compute */
     }
     compute->job.run = run_clean_up;
     compute->job.done = done_clean_up;
@@ -705,6 +735,14 @@ static void clean_up(struct compute *compute)
 static void on_plan_timer(struct timer *timer)
 {
     post(CONTAINER_OF(timer, struct compute, plan_timer), COMPUTE_EVENT_TIMER, 0);
+}
+
+static void remove_old(struct compute *compute)
+{
+    compute->removing = true;
+    compute->remove_job.run = run_remove_old;
+    compute->remove_job.done = done_remove_old;
+    executor_submit(compute->host->files, &compute->remove_job);
 }
 
 /* -- the plan put into deeds -- */
@@ -772,6 +810,7 @@ static void report_change(struct compute *compute, enum compute_phase before)
             " ms, postgres %" PRIu64 " ms",
             compute->port, LSN_ARGS(compute->start_lsn), compute->sync_ms, compute->backup_ms,
             compute->postgres_ms);
+        remove_old(compute);
     } else if (plan->phase == COMPUTE_PHASE_BACKOFF) {
         metric_add(&retries_total, 1);
     } else if (plan->phase == COMPUTE_PHASE_OFF) {
@@ -912,6 +951,13 @@ const struct compute_spec *compute_spec_of(const struct compute *compute)
     return compute->spec;
 }
 
+const char *compute_verifier(const struct compute *compute, const char *role)
+{
+    bool is_fresh = compute_is_running(compute) &&
+                    clock_mono() - compute->verifiers_at <= VERIFIERS_FRESH_MS * NS_PER_MS;
+    return is_fresh ? doc_value_str(doc_get(compute->verifiers, role)) : NULL;
+}
+
 bool compute_socket(const struct compute *compute, char dir[PATH_SIZE], uint16_t *ret_port)
 {
     if (!compute_is_running(compute)) {
@@ -920,6 +966,11 @@ bool compute_socket(const struct compute *compute, char dir[PATH_SIZE], uint16_t
     (void)in_dir(compute, dir, "s");
     *ret_port = compute->port;
     return true;
+}
+
+const char *compute_state(const struct compute *compute)
+{
+    return compute_plan_state(&compute->plan);
 }
 
 bool compute_is_off(const struct compute *compute)

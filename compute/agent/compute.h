@@ -57,8 +57,14 @@ void compute_delete(struct compute *compute); /* on_deleted follows */
 
 const char *compute_id(const struct compute *compute);
 const struct compute_spec *compute_spec_of(const struct compute *compute);
+/*
+ * What a role's password is checked with, if it was read a moment ago: whoever woke it asks at
+ * once. NULL: ask Postgres.
+ */
+const char *compute_verifier(const struct compute *compute, const char *role);
 /* Where its Postgres listens for us; false while it does not run. */
 bool compute_socket(const struct compute *compute, char dir[PATH_SIZE], uint16_t *ret_port);
+const char *compute_state(const struct compute *compute); /* of compute_plan_state */
 bool compute_is_off(const struct compute *compute);
 bool compute_is_running(const struct compute *compute);
 bool compute_is_going(const struct compute *compute);      /* being deleted */

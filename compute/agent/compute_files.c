@@ -539,7 +539,10 @@ static err_t unpack_members(struct unpack *unpack, const char *tar_path, struct 
 
 /* The last member proves that the archive is whole and of the right cluster and LSN. */
 static err_t check_last_member(
-    const struct unpack *unpack, struct compute_wal_need *ret_need, struct errmsg *msg)
+    const struct unpack *unpack,
+    lsn_t *ret_lsn,
+    struct compute_wal_need *ret_need,
+    struct errmsg *msg)
 {
     const struct compute_files *files = unpack->files;
     struct doc *doc = NULL;
@@ -559,7 +562,7 @@ static err_t check_last_member(
                             : doc_get_lsn(doc, "timeline_start_lsn", &need.timeline_start_lsn, msg);
     }
     (void)snprintf(expected, sizeof(expected), "%" PRIu64, files->spec->system_id);
-    if (err == ERR_OK && lsn != files->start_lsn) {
+    if (err == ERR_OK && files->start_lsn != LSN_NONE && lsn != files->start_lsn) {
         err = err_set(
             msg, ERR_CORRUPT, "it is for " LSN_FMT ", not for " LSN_FMT, LSN_ARGS(lsn),
             LSN_ARGS(files->start_lsn));
@@ -568,6 +571,7 @@ static err_t check_last_member(
         err = err_set(msg, ERR_CORRUPT, "it is of system %.24s, not %s", system_id, expected);
     }
     doc_unref(doc);
+    *ret_lsn = lsn;
     *ret_need = need;
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "base backup");
 }
@@ -575,6 +579,7 @@ static err_t check_last_member(
 static err_t unpack_archive(
     const struct compute_files *files,
     const char *tar_path,
+    lsn_t *ret_lsn,
     struct compute_wal_need *ret_need,
     struct errmsg *msg)
 {
@@ -584,14 +589,17 @@ static err_t unpack_archive(
     }
     err_t err = unpack_members(&unpack, tar_path, msg);
     if (err == ERR_OK) {
-        err = check_last_member(&unpack, ret_need, msg);
+        err = check_last_member(&unpack, ret_lsn, ret_need, msg);
     }
     (void)archive_read_free(unpack.archive);
     return err;
 }
 
 err_t compute_files_unpack(
-    const struct compute_files *files, struct compute_wal_need *ret_need, struct errmsg *msg)
+    const struct compute_files *files,
+    lsn_t *ret_lsn,
+    struct compute_wal_need *ret_need,
+    struct errmsg *msg)
 {
     char path[PATH_SIZE];
     char tar_path[PATH_SIZE];
@@ -599,9 +607,8 @@ err_t compute_files_unpack(
     TRY(compute_files_tar_path(files->dir, tar_path, msg));
     TRY(dir_remove(path, msg));
     TRY(make_dir(files, path, msg));
-    TRY(unpack_archive(files, tar_path, ret_need, msg));
+    TRY(unpack_archive(files, tar_path, ret_lsn, ret_need, msg));
     TRY(write_settings(files, msg));
-    statistics_bring_back(files->dir, files->start_lsn);
     return file_remove(tar_path, msg);
 }
 

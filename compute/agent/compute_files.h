@@ -32,7 +32,7 @@ struct compute_files {
     const struct agent_conf *conf;
     const struct run_as *user;
     const char *dir; /* computes/ID */
-    lsn_t start_lsn; /* for unpack only */
+    lsn_t start_lsn; /* for unpack only; LSN_NONE: any */
     uint16_t port;
 };
 
@@ -42,7 +42,7 @@ NODISCARD err_t compute_files_tar_path(const char *dir, char *to, struct errmsg 
 /* The folder with everything but pgdata; an earlier pgdata is moved aside, to be removed. */
 NODISCARD err_t compute_files_prepare(const struct compute_files *files, struct errmsg *msg);
 
-/* Removes what compute_files_prepare() moved aside: slow, so it runs beside the election. */
+/* Removes what compute_files_prepare() moved aside: slow, so it waits until the compute runs. */
 NODISCARD err_t compute_files_remove_old(const char *dir, struct errmsg *msg);
 
 /* WAL from before the start that logical slots need. */
@@ -51,10 +51,15 @@ struct compute_wal_need {
     lsn_t timeline_start_lsn;
 };
 
-/* A new pgdata from the tar, which is removed. ERR_CORRUPT: the backup is not what was asked for.
+/*
+ * A new pgdata from the tar, which is removed. ERR_CORRUPT: the backup is not what was asked for.
+ * Without a start_lsn any will do; `ret_lsn` is which it is.
  */
 NODISCARD err_t compute_files_unpack(
-    const struct compute_files *files, struct compute_wal_need *ret_need, struct errmsg *msg);
+    const struct compute_files *files,
+    lsn_t *ret_lsn,
+    struct compute_wal_need *ret_need,
+    struct errmsg *msg);
 
 /* postgresql.conf: what the user wants first, what the storage needs last. For tests too. */
 void compute_files_print_settings(const struct compute_files *files, struct buf *to);

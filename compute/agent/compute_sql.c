@@ -17,6 +17,8 @@
     "-c synchronous_commit=on -c search_path=pg_catalog -c log_statement=none "                    \
     "-c log_min_duration_statement=-1"
 
+#define MAY_LOG_IN " WHERE rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())"
+
 static err_t failed(const char *what, const char *text, struct errmsg *msg)
 {
     char line[300];
@@ -219,6 +221,20 @@ static PGconn *open_database(const void *context, const char *database, struct e
     return conn;
 }
 
+/* Those who may log in, as compute_sql_verifier() says of one; without an answer there are none. */
+static struct doc *read_verifiers(PGconn *conn)
+{
+    PGresult *result = PQexec(
+        conn, "SELECT rolname, coalesce(rolpassword, '') FROM pg_catalog.pg_authid" MAY_LOG_IN
+              " LIMIT 100");
+    struct doc *verifiers = doc_object();
+    for (int i = 0; PQresultStatus(result) == PGRES_TUPLES_OK && i < PQntuples(result); i++) {
+        doc_set_str(verifiers, PQgetvalue(result, i, 0), PQgetvalue(result, i, 1));
+    }
+    PQclear(result);
+    return verifiers;
+}
+
 err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
 {
     size_t subscriptions = 0;
@@ -235,6 +251,9 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
     }
     if (err == ERR_OK) {
         err = create_all(sql->spec, conn, msg);
+    }
+    if (err == ERR_OK && sql->ret_verifiers != NULL) {
+        *sql->ret_verifiers = read_verifiers(conn);
     }
     PQfinish(conn);
     return err;
@@ -263,8 +282,7 @@ err_t compute_sql_verifier(
     const struct compute_sql *sql, const char *role, struct buf *verifier, struct errmsg *msg)
 {
     static const char query[] =
-        "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid WHERE rolcanlogin"
-        " AND (rolvaliduntil IS NULL OR rolvaliduntil > now()) AND rolname = ";
+        "SELECT coalesce(rolpassword, '') FROM pg_catalog.pg_authid" MAY_LOG_IN " AND rolname = ";
     bool there = false;
     PGconn *conn = connect_to(sql, MAIN_DATABASE);
     err_t err = PQstatus(conn) == CONNECTION_OK ? look_up(conn, query, role, &there, verifier, msg)

@@ -12,7 +12,9 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
+#include "common/base/parse.h"
 #include "common/io/file.h"
+#include "common/io/timer.h"
 #include "compute/agent/activity.h"
 #include "compute/agent/bootstrap_image.h"
 #include "compute/agent/compute.h"
@@ -25,10 +27,21 @@
 METRIC_GAUGE(computes_known, "agent_computes", "Computes that this agent knows, in any state.");
 
 #define SESSION_THREADS 16
+#define WAIT_MAX_MS     10000
+#define WAITS_MAX       512 /* more are answered at once */
 
 struct member {
     struct list_link link;
     struct compute *compute;
+};
+
+/* A GET that is answered when the compute is no longer in a state, or after a while. */
+struct wait {
+    struct list_link link;
+    struct http_request *request;
+    char id[COMPUTE_ID_SIZE];
+    char state[16]; /* that it waits for the end of */
+    struct timer timer;
 };
 
 struct agent {
@@ -39,8 +52,8 @@ struct agent {
     struct activity *activity;
     struct activity_user activity_user;
     struct registration *registration;
-    struct list members;
-    size_t count;
+    struct list members, waits;
+    size_t count, wait_count;
     bool stopping;
 };
 
@@ -75,6 +88,39 @@ static struct compute *asked_for(struct http_request *request)
     return member->compute;
 }
 
+static void answer_wait(struct wait *wait)
+{
+    const struct member *member = find(wait->id);
+    timer_stop(&wait->timer);
+    list_remove(&wait->link);
+    agent.wait_count--;
+    if (member != NULL) {
+        http_respond_json(wait->request, 200, compute_status(member->compute));
+    } else {
+        http_respond_problem(wait->request, 404, "ERR_NOT_FOUND", "the compute was deleted");
+    }
+    mem_free(wait);
+}
+
+/* Those whose state is another one; all of them when we stop. */
+static void answer_waits(void)
+{
+    LIST_FOR_EACH(&agent.waits, link)
+    {
+        struct wait *wait = CONTAINER_OF(link, struct wait, link);
+        const struct member *member = find(wait->id);
+        if (agent.stopping || member == NULL ||
+            strcmp(compute_state(member->compute), wait->state) != 0) {
+            answer_wait(wait);
+        }
+    }
+}
+
+static void on_wait_over(struct timer *timer)
+{
+    answer_wait(CONTAINER_OF(timer, struct wait, timer));
+}
+
 static void check_stopped(void)
 {
     if (!agent.stopping || bootstrap_maker_is_busy(agent.maker)) {
@@ -95,6 +141,7 @@ static void on_change(struct compute_host *host, struct compute *compute)
 {
     (void)host;
     (void)compute;
+    answer_waits();
     check_stopped();
 }
 
@@ -108,6 +155,7 @@ static void on_deleted(struct compute_host *host, struct compute *compute)
     mem_free(member);
     agent.count--;
     metric_set(&computes_known, (int64_t)agent.count);
+    answer_waits();
     check_stopped();
 }
 
@@ -253,13 +301,42 @@ static void put_compute(struct http_context *context, struct http_request *reque
     http_respond_json(request, compute_is_running(compute) ? 200 : 202, compute_status(compute));
 }
 
+static void wait_for_change(
+    struct http_request *request, const struct compute *compute, uint64_t wait_ms)
+{
+    struct wait *wait = MEM_NEW(struct wait);
+    wait->request = request;
+    (void)snprintf(wait->id, sizeof(wait->id), "%s", compute_id(compute));
+    (void)snprintf(wait->state, sizeof(wait->state), "%s", compute_state(compute));
+    wait->timer.on_fire = on_wait_over;
+    timer_start(agent.host.loop, &wait->timer, wait_ms);
+    list_push_back(&agent.waits, &wait->link);
+    agent.wait_count++;
+}
+
+/* ?wait_ms=N: answered when it is in another state, at the latest after N. */
+static bool wants_to_wait(struct http_request *request, uint64_t *ret_wait_ms)
+{
+    const char *wait_ms = http_request_query(request, "wait_ms");
+    return wait_ms != NULL && parse_u64(wait_ms, 1, WAIT_MAX_MS, ret_wait_ms, NULL) == ERR_OK &&
+           agent.wait_count < WAITS_MAX && !agent.stopping;
+}
+
 static void get_compute(struct http_context *context, struct http_request *request)
 {
     (void)context;
+    uint64_t wait_ms = 0;
     struct compute *compute = asked_for(request);
-    if (compute != NULL) {
-        http_respond_json(request, 200, compute_status(compute));
+    if (compute == NULL) {
+        return;
     }
+    const char *state = http_request_query(request, "while");
+    bool is_in_it = state != NULL && strcmp(state, compute_state(compute)) == 0;
+    if (!is_in_it || !wants_to_wait(request, &wait_ms)) {
+        http_respond_json(request, 200, compute_status(compute));
+        return;
+    }
+    wait_for_change(request, compute, wait_ms);
 }
 
 static void get_spec(struct http_context *context, struct http_request *request)
@@ -291,7 +368,8 @@ static void post_verifier(struct http_context *context, struct http_request *req
     char dir[PATH_SIZE];
     uint16_t port = 0;
     if (running_socket(request, dir, &port)) {
-        verifier_answer(agent.host.sessions, dir, port, request);
+        const struct compute *compute = find(http_request_param(request, "id"))->compute;
+        verifier_answer(agent.host.sessions, compute, dir, port, request);
     }
 }
 
@@ -376,9 +454,15 @@ static void post_stop(struct http_context *context, struct http_request *request
 static void delete_compute(struct http_context *context, struct http_request *request)
 {
     (void)context;
+    uint64_t wait_ms = 0;
     struct compute *compute = asked_for(request);
-    if (compute != NULL) {
-        compute_delete(compute); /* frees it later, never from inside */
+    if (compute == NULL) {
+        return;
+    }
+    compute_delete(compute); /* frees it later, never from inside */
+    if (wants_to_wait(request, &wait_ms)) {
+        wait_for_change(request, compute, wait_ms);
+    } else {
         http_respond_json(request, 202, compute_status(compute));
     }
 }
@@ -405,7 +489,9 @@ static const struct http_route routes[] = {
     {"POST", "/v1/bootstrap_images", post_bootstrap_images,
      "Make (once) the empty cluster from which roots begin.", false},
     {"GET", "/v1/computes", get_computes, "All computes with their states.", false},
-    {"GET", "/v1/computes/{id}", get_compute, "State, port, processes and timings.", false},
+    {"GET", "/v1/computes/{id}", get_compute,
+     "State, port, processes and timings; while=STATE&wait_ms=N: when its state is another one.",
+     false},
     {"PUT", "/v1/computes/{id}", put_compute, "Create and start, or start again.", false},
     {"GET", "/v1/computes/{id}/spec", get_spec, "Its PUT body without passwords.", false},
     {"GET", "/v1/computes/{id}/metrics", get_metrics,
@@ -415,7 +501,8 @@ static const struct http_route routes[] = {
     {"POST", "/v1/computes/{id}/schema", post_schema, "{database}: its schema as SQL, by pg_dump.",
      false},
     {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},
-    {"DELETE", "/v1/computes/{id}", delete_compute, "Stop at once and remove its files.", false},
+    {"DELETE", "/v1/computes/{id}", delete_compute,
+     "Stop at once and remove its files; wait_ms=N: 404 when it is gone.", false},
 };
 
 /* -- start and stop -- */
@@ -509,6 +596,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     agent.host.on_change = on_change;
     agent.host.on_deleted = on_deleted;
     list_init(&agent.members);
+    list_init(&agent.waits);
     TRY(run_as_find(&conf, &agent.host.user, msg));
     TRY(check_tls(msg));
     TRY(find_programs(msg));
@@ -536,6 +624,7 @@ static void stop(struct app *app)
     (void)app;
     agent.stopping = true;
     registration_stop(agent.registration);
+    answer_waits();
     activity_stop(agent.activity);
     bootstrap_maker_stop(agent.maker, check_stopped);
     LIST_FOR_EACH(&agent.members, link)

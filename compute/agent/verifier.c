@@ -45,7 +45,11 @@ static err_t fill(struct lookup *lookup, const char *socket_dir, struct errmsg *
 }
 
 void verifier_answer(
-    struct executor *sessions, const char *socket_dir, uint16_t port, struct http_request *request)
+    struct executor *sessions,
+    const struct compute *compute,
+    const char *socket_dir,
+    uint16_t port,
+    struct http_request *request)
 {
     struct errmsg msg;
     struct lookup *lookup = MEM_NEW(struct lookup);
@@ -56,6 +60,12 @@ void verifier_answer(
     if (err != ERR_OK) {
         mem_free(lookup);
         http_respond_error(request, err, &msg);
+        return;
+    }
+    const char *known = compute_verifier(compute, lookup->role);
+    if (known != NULL) {
+        http_respond_json(request, 200, doc_set(doc_object(), "verifier", doc_str(known)));
+        mem_free(lookup);
         return;
     }
     executor_submit(sessions, &lookup->job);

@@ -9,7 +9,12 @@
 
 #include "common/io/executor.h"
 #include "common/io/http_server.h"
+#include "compute/agent/compute.h"
 
 /* Answers the request. `socket_dir` is copied. */
 void verifier_answer(
-    struct executor *sessions, const char *socket_dir, uint16_t port, struct http_request *request);
+    struct executor *sessions,
+    const struct compute *compute,
+    const char *socket_dir,
+    uint16_t port,
+    struct http_request *request);

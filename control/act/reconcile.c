@@ -8,7 +8,7 @@
 
 #define RETRY_TICK_MS      20
 #define RETRIES_PER_TICK   500 /* of each kind: the rest comes at the next tick */
-#define STEPS_PER_NODE_MAX 64
+#define STEPS_PER_NODE_MAX 64  /* and as many that only wait for a compute to change */
 
 static void on_work(struct loop_task *task);
 static void on_retry(struct timer *timer);
@@ -34,6 +34,7 @@ struct reconciler *reconciler_create(
     reconciler->work.run = on_work;
     reconciler->retry.on_fire = on_retry;
     reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
+    list_init(&reconciler->asks);
     list_init(&reconciler->work_projects);
     list_init(&reconciler->work_branches);
     list_init(&reconciler->work_endpoints);
@@ -67,6 +68,7 @@ void reconciler_stop(struct reconciler *reconciler)
 {
     reconciler->stopping = true;
     timer_stop(&reconciler->retry);
+    step_stop_asking(reconciler, NULL);
     if (reconciler->nodes != NULL) {
         nodes_stop_polls(reconciler->nodes);
     }
@@ -169,7 +171,6 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
         work_project(reconciler, branch->project);
     } else if (kind == ROW_ENDPOINT) {
         struct endpoint *endpoint = object;
-        endpoint->asks = 0;
         endpoint->attempt.next = 0; /* whatever it backed off from: the wish is a new one */
         work_endpoint(reconciler, endpoint);
     } else if (kind == ROW_OPERATION) {
@@ -391,6 +392,10 @@ static void start(
 {
     struct attempt *attempt = attempt_of(target, planned);
     struct node *node = step_node(reconciler, planned, target);
+    bool is_ask = planned->kind == PLAN_ASK_COMPUTE;
+    if (attempt->running && target->endpoint != NULL && !is_ask) {
+        step_stop_asking(reconciler, target->endpoint);
+    }
     if (attempt->running) {
         return; /* planned again when it ends */
     }
@@ -398,7 +403,8 @@ static void start(
         return; /* planned again when a poll is answered */
     }
     bool is_erasure = planned->kind == PLAN_DELETE_ON_PAGESERVER;
-    if (clock_mono() < attempt->next || node->steps_running >= STEPS_PER_NODE_MAX ||
+    size_t *running = is_ask ? &node->asks_running : &node->steps_running;
+    if (clock_mono() < attempt->next || *running >= STEPS_PER_NODE_MAX ||
         (is_erasure && target->project->erasures_running > 0)) {
         keep_for_retry(reconciler, target);
         return;
@@ -420,7 +426,7 @@ static void start(
     }
     attempt->running = true;
     reconciler->steps_running++;
-    node->steps_running++;
+    (*running)++;
     target->project->erasures_running += is_erasure;
     step_start(step);
 }

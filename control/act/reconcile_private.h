@@ -26,6 +26,8 @@ struct reconciler {
     struct change commit;
     bool committing;
 
+    struct list asks; /* steps that ask after a compute: they wait at the agent for it to change */
+
     struct attempt image_attempt;
     struct image_row image_made; /* to be committed; id is empty otherwise */
     size_t steps_running;
@@ -52,6 +54,10 @@ struct step {
     uint64_t membership_generation; /* not of a joint one: what the pageserver is told */
     uint64_t node_id;
     struct target target; /* empty for the image */
+    /* Of PLAN_ASK_COMPUTE: */
+    struct list_link in_asks;
+    enum compute_seen seen; /* when it began */
+    mono_ns_t begun;
 };
 
 /* reconcile.c */
@@ -75,6 +81,8 @@ void mark_for_commit(struct reconciler *reconciler, const struct target *target)
 struct node *step_node(
     struct reconciler *reconciler, const struct plan_step *planned, const struct target *target);
 void step_start(struct step *step); /* takes over `step`, which has everything but `call` */
+/* Ends the questions after this compute, or after all (NULL): something else is to be done. */
+void step_stop_asking(struct reconciler *reconciler, const struct endpoint *endpoint);
 void image_ensure(struct reconciler *reconciler);
 
 /* observe.c */

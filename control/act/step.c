@@ -19,10 +19,9 @@
 #define BACKOFF_FIRST_MS  50
 #define BACKOFF_MAX_MS    5000
 #define BACKOFF_BUSY_MS   200
-#define ASK_FAST_MS       20 /* a compute that is starting is asked so often .. */
-#define ASK_FAST_COUNT    50 /* .. for the first second, then */
-#define ASK_SLOW_MS       200
-#define TELL_AGAIN_MS     100 /* a new member that still copies */
+#define ASK_WAIT_MS       2000 /* so long the agent may wait for a compute to change */
+#define ASK_AGAIN_MS      200  /* when it did not wait */
+#define TELL_AGAIN_MS     100  /* a new member that still copies */
 #define WAL_SEGMENT_SIZE  (16 * MIB)
 #define COMPUTE_STOP_MODE "fast"
 #define UNIT_MEMORY_MB    4096 /* of a compute unit, which is one processor */
@@ -290,15 +289,29 @@ static void take_compute_answer(struct step *step)
     }
 }
 
-/* A compute that was asked to go somewhere is asked again until it is there. */
+/*
+ * A compute that was told to go somewhere is asked after until it is there, and the agent answers
+ * when it is: nobody waits for a timer. One that answers at once that nothing has changed (it has
+ * too many who wait) is left alone for a while.
+ */
 static void pace_compute(struct step *step)
 {
     struct endpoint *endpoint = step->target.endpoint;
-    endpoint->asks = step->kind == PLAN_ASK_COMPUTE ? endpoint->asks + 1 : 0;
-    bool moving = endpoint->seen == COMPUTE_STARTING || endpoint->seen == COMPUTE_STOPPING;
-    if (moving) {
-        uint64_t delay_ms = endpoint->asks < ASK_FAST_COUNT ? ASK_FAST_MS : ASK_SLOW_MS;
-        step->attempt->next = clock_mono() + delay_ms * NS_PER_MS;
+    mono_ns_t now = clock_mono();
+    bool waited = now - step->begun >= ASK_WAIT_MS / 2 * NS_PER_MS;
+    if (step->kind == PLAN_ASK_COMPUTE && endpoint->seen == step->seen && !waited) {
+        step->attempt->next = now + ASK_AGAIN_MS * NS_PER_MS;
+    }
+}
+
+void step_stop_asking(struct reconciler *reconciler, const struct endpoint *endpoint)
+{
+    LIST_FOR_EACH(&reconciler->asks, link)
+    {
+        struct step *step = CONTAINER_OF(link, struct step, in_asks);
+        if (endpoint == NULL || step->target.endpoint == endpoint) {
+            node_call_cancel(&step->call);
+        }
     }
 }
 
@@ -480,7 +493,13 @@ static void on_step_done(struct node_call *call)
     struct reconciler *reconciler = step->reconciler;
     step->attempt->running = false;
     reconciler->steps_running--;
-    call->node->steps_running--;
+    bool is_ask = step->kind == PLAN_ASK_COMPUTE;
+    if (is_ask) {
+        call->node->asks_running--;
+        list_remove(&step->in_asks);
+    } else {
+        call->node->steps_running--;
+    }
     if (step->kind == PLAN_DELETE_ON_PAGESERVER) {
         step->target.project->erasures_running--;
     }
@@ -488,7 +507,8 @@ static void on_step_done(struct node_call *call)
                        !timeline_id_equal(step->timeline, step->target.branch->row.timeline);
     bool is_moved =
         step->target.endpoint != NULL && step->target.endpoint->row.agent != step->node_id;
-    if (is_restored || is_moved) {
+    bool is_ended = is_ask && call->http.result == ERR_CANCELED;
+    if (is_restored || is_moved || is_ended) {
         step->attempt->next = 0; /* what was asked is no longer what is wanted: planned anew */
     } else if (is_success(step)) {
         step->attempt->next = 0;
@@ -565,8 +585,16 @@ static void make_compute_request(const struct step *step, struct request *ret)
         ret->method = "POST";
         buf_printf(&ret->path, "/stop");
         ret->body = doc_set_str(doc_object(), "mode", COMPUTE_STOP_MODE);
+    } else if (step->kind == PLAN_ASK_COMPUTE) {
+        ret->method = "GET";
+        if (endpoint->seen == COMPUTE_STARTING || endpoint->seen == COMPUTE_STOPPING) {
+            buf_printf(
+                &ret->path, "?while=%s&wait_ms=%d",
+                endpoint->seen == COMPUTE_STARTING ? "starting" : "stopping", ASK_WAIT_MS);
+        }
     } else {
-        ret->method = step->kind == PLAN_ASK_COMPUTE ? "GET" : "DELETE";
+        ret->method = "DELETE";
+        buf_printf(&ret->path, "?wait_ms=%d", ASK_WAIT_MS);
     }
 }
 
@@ -582,6 +610,11 @@ void step_start(struct step *step)
     }
     metric_add(&steps_total, 1);
     PASS(step, "step.before_send");
+    if (step->kind == PLAN_ASK_COMPUTE) {
+        list_push_back(&step->reconciler->asks, &step->in_asks);
+        step->seen = step->target.endpoint->seen;
+        step->begun = clock_mono();
+    }
     step->call.done = on_step_done;
     node_call_start(
         &step->call, node, request.method, buf_cstr(&request.path), request.body, STEP_TIMEOUT_MS);

@@ -15,7 +15,7 @@
 #include "control/api/api_private.h"
 
 #define WAIT_MAX_MS      55000
-#define LOOK_EVERY_MS    5 /* a look into memory */
+#define LOOK_EVERY_MS    1 /* a look into memory */
 #define ASK_AGAIN_MS     50
 #define VERIFIER_TIME_MS 10000
 

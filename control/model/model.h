@@ -95,7 +95,6 @@ struct endpoint {
     struct timeline_id seen_timeline; /* that it works on: a restored branch has another one */
     uint64_t idle_ms;                 /* since its last work, as the agent saw it */
     mono_ns_t connected_at;           /* a gateway was told where it runs; 0: never */
-    unsigned asks;                    /* since the last step: how often we looked */
     uint64_t wish, told; /* count changes of what its PUT says; the agent has the one of `told` */
     bool recreate;       /* the agent holds it with other settings: delete, then start */
     uint64_t seen_poll;

@@ -1,4 +1,5 @@
 """Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -294,6 +295,19 @@ def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
                 assert db.query("SELECT n FROM prepared") == [("7",)]
                 assert db.query("SELECT gid FROM pg_prepared_xacts") == []
                 db.query("DROP TABLE sub, kept, prepared")
+
+
+def test_agent_answers_when_a_compute_has_changed(cluster):
+    """Control need not look again and again: neither while it starts or stops, nor for who would wait for ever."""
+    main = project(cluster).main()
+    main.connect().close()
+    url = f"{cluster.agent.http_url}/v1/computes/{main.endpoint()['id']}"
+    assert http("GET", f"{url}?while=stopped&wait_ms=10000")["state"] == "running" # it is in another one
+    assert http("GET", f"{url}?while=running&wait_ms=1")["state"] == "running" # so long and no longer
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        change = pool.submit(lambda: http("GET", f"{url}?while=running&wait_ms=10000")["state"])
+        main.suspend()
+        assert change.result(5) == "stopping"
 
 
 def metrics_of(branch):

@@ -20,6 +20,7 @@ static struct agent_conf conf;
 static struct run_as user;
 static struct compute_spec *spec;
 static struct compute_wal_need need;
+static lsn_t lsn;
 static struct compute_files files;
 static struct archive *tar;
 
@@ -87,7 +88,7 @@ static void add_good_members(void)
 static err_t unpack(void)
 {
     ck_assert_int_eq(archive_write_free(tar), ARCHIVE_OK);
-    return compute_files_unpack(&files, &need, &msg);
+    return compute_files_unpack(&files, &lsn, &need, &msg);
 }
 
 static void clean_up(void)
@@ -144,6 +145,19 @@ START_TEST(test_backup_of_another_lsn_is_refused)
 }
 END_TEST
 
+START_TEST(test_backup_of_any_lsn_is_taken_when_none_was_asked_for)
+{
+    open_folder("{}");
+    files.start_lsn = LSN_NONE;
+    add_good_members();
+    add("anabranch.json", AE_IFREG,
+        "{\"start_lsn\":\"0/2000200\",\"pg_version\":17,\"system_id\":\"77\"}");
+    ck_assert_ok(unpack(), &msg);
+    ck_assert_uint_eq(lsn, 0x2000200);
+    clean_up();
+}
+END_TEST
+
 START_TEST(test_backup_of_another_cluster_is_refused)
 {
     open_folder("{}");
@@ -181,7 +195,7 @@ START_TEST(test_garbage_is_refused)
     char noise[3000];
     memset(noise, 'x', sizeof(noise));
     ck_assert_ok(file_write_atomically(path, bytes_of(noise, sizeof(noise)), &msg), &msg);
-    ck_assert_int_eq(compute_files_unpack(&files, &need, &msg), ERR_CORRUPT);
+    ck_assert_int_eq(compute_files_unpack(&files, &lsn, &need, &msg), ERR_CORRUPT);
     clean_up();
 }
 END_TEST
@@ -367,6 +381,7 @@ UNIT_MAIN(
     test_good_backup_becomes_a_data_directory,
     test_backup_that_was_cut_short_is_refused,
     test_backup_of_another_lsn_is_refused,
+    test_backup_of_any_lsn_is_taken_when_none_was_asked_for,
     test_backup_of_another_cluster_is_refused,
     test_names_that_leave_the_folder_are_refused,
     test_links_are_refused,
