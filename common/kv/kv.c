@@ -141,6 +141,7 @@ static void set_options(rocksdb_options_t *options, const struct kv_options *wan
     rocksdb_options_set_max_subcompactions(options, 1);
     rocksdb_options_set_max_background_jobs(options, 2);
     rocksdb_options_set_compression(options, rocksdb_lz4_compression);
+    rocksdb_options_set_advise_random_on_open(options, 0); /* the system sees who reads in order */
     rocksdb_options_set_bytes_per_sync(options, MIB);
     rocksdb_options_compaction_readahead_size(options, 2 * MIB);
     rocksdb_options_set_optimize_filters_for_hits(options, 0);

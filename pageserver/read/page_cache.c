@@ -53,6 +53,11 @@ void page_cache_destroy(struct page_cache *cache)
     }
 }
 
+uint32_t page_cache_size(const struct page_cache *cache)
+{
+    return cache->slot_count;
+}
+
 static uint64_t mix(uint64_t value)
 {
     value ^= value >> 32;

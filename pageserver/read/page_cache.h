@@ -14,6 +14,7 @@ struct page_cache;
 
 struct page_cache *page_cache_create(size_t bytes); /* 0: nothing is ever found */
 void page_cache_destroy(struct page_cache *cache);
+uint32_t page_cache_size(const struct page_cache *cache); /* in pages */
 
 /* `timeline` is timeline_uid(). NULL, or the page: valid until the next put. */
 const uint8_t *page_cache_get(

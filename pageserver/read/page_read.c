@@ -124,6 +124,10 @@ static void fill_caches(struct page_read *read)
     if (read->kind != PAGE_READ_PAGES) {
         return;
     }
+    /* The pages of a scan would drive out what others come back for, and go before its next one. */
+    if (read->count > 1 && read->size.blocks > page_cache_size(read->service->cache) / 4) {
+        return;
+    }
     struct page_key key = read->key;
     for (uint32_t i = 0; i < read->existing; i++, key.block++) {
         page_cache_put(

@@ -170,6 +170,42 @@ START_TEST(test_second_read_is_answered_from_the_cache)
 }
 END_TEST
 
+START_TEST(test_scan_of_what_takes_much_of_the_cache_leaves_it_alone)
+{
+    begin();
+    struct page_cache *large = service.cache;
+    service.cache = page_cache_create(11 * PAGE_SIZE); /* the relation has three pages */
+    struct bytes pages = {0};
+    struct page_read scan = pages_at(0, 3, LSN_HEAD);
+    ck_assert_ok(run(&scan, 1), &scan.msg);
+    ck_assert(!cached(&scan, &pages));
+    struct page_read single = pages_at(1, 1, LSN_HEAD);
+    ck_assert_ok(run(&single, 1), &single.msg);
+    ck_assert(cached(&single, &pages));
+    page_read_deinit(&scan);
+    page_read_deinit(&single);
+    page_cache_destroy(service.cache);
+    service.cache = large;
+    end();
+}
+END_TEST
+
+START_TEST(test_read_of_a_size_caches_no_page)
+{
+    begin();
+    struct bytes pages = {0};
+    struct page_read read = pages_at(0, 1, LSN_HEAD);
+    ck_assert_ok(run(&read, 1), &read.msg);
+    read.kind = PAGE_READ_REL_SIZE; /* with the memory of the read before */
+    read.key.block = 1;
+    ck_assert_ok(run(&read, 1), &read.msg);
+    read.kind = PAGE_READ_PAGES;
+    ck_assert(!cached(&read, &pages));
+    page_read_deinit(&read);
+    end();
+}
+END_TEST
+
 START_TEST(test_changed_page_is_read_anew_and_old_lsns_are_not_served_from_the_cache)
 {
     begin();
@@ -425,6 +461,8 @@ UNIT_MAIN(
     test_missing_relation_is_not_found,
     test_lsn_outside_of_history_is_a_range_error,
     test_second_read_is_answered_from_the_cache,
+    test_scan_of_what_takes_much_of_the_cache_leaves_it_alone,
+    test_read_of_a_size_caches_no_page,
     test_changed_page_is_read_anew_and_old_lsns_are_not_served_from_the_cache,
     test_branch_reads_the_parent_as_of_the_branch_lsn,
     test_parent_and_branch_have_their_own_pages_in_the_cache,
