@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include "common/base/assert.h"
+#include "common/pg/wal_record.h"
+
+/* A record, the page headers in it (24 bytes of 8192), and the rest of a segment. */
+#define CAPACITY_MORE_MAX (WAL_RECORD_SIZE_MAX + WAL_RECORD_SIZE_MAX / 256 + 64 * MIB)
 
 static err_t map_twice(struct wal_window *window, int fd, struct errmsg *msg)
 {
@@ -26,7 +30,7 @@ static err_t map_twice(struct wal_window *window, int fd, struct errmsg *msg)
     return ERR_OK;
 }
 
-err_t wal_window_init(struct wal_window *window, size_t capacity_min, struct errmsg *msg)
+static err_t map_ring(struct wal_window *window, size_t capacity_min, struct errmsg *msg)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     *window = (struct wal_window){.capacity = (capacity_min + page - 1) / page * page};
@@ -37,6 +41,13 @@ err_t wal_window_init(struct wal_window *window, size_t capacity_min, struct err
     err_t err = map_twice(window, fd, msg);
     (void)close(fd); /* the mappings keep the memory */
     return err;
+}
+
+err_t wal_window_init(struct wal_window *window, size_t capacity_min, struct errmsg *msg)
+{
+    TRY(map_ring(window, capacity_min, msg));
+    window->capacity_min = window->capacity;
+    return ERR_OK;
 }
 
 void wal_window_deinit(struct wal_window *window)
@@ -57,6 +68,32 @@ size_t wal_window_room(const struct wal_window *window)
     return window->capacity - (size_t)(window->end_lsn - window->begin_lsn);
 }
 
+/* What is held moves to a ring of another size. */
+static err_t move(struct wal_window *window, size_t capacity, struct errmsg *msg)
+{
+    struct wal_window other;
+    TRY(map_ring(&other, capacity, msg));
+    other.capacity_min = window->capacity_min;
+    wal_window_reset(&other, window->begin_lsn);
+    size_t size = (size_t)(window->end_lsn - window->begin_lsn);
+    wal_window_append(&other, wal_window_view(window, window->begin_lsn, size));
+    wal_window_deinit(window);
+    *window = other;
+    return ERR_OK;
+}
+
+err_t wal_window_make_room(struct wal_window *window, size_t room, struct errmsg *msg)
+{
+    if (room <= wal_window_room(window)) {
+        return ERR_OK;
+    }
+    size_t wanted = (size_t)(window->end_lsn - window->begin_lsn) + room;
+    if (wanted > window->capacity_min + CAPACITY_MORE_MAX) {
+        return err_set(msg, ERR_FULL, "a WAL window of %zu bytes", wanted);
+    }
+    return move(window, MAX_OF(wanted, 2 * window->capacity), msg);
+}
+
 void wal_window_append(struct wal_window *window, struct bytes wal)
 {
     ASSERT(wal.size <= wal_window_room(window));
@@ -70,6 +107,12 @@ void wal_window_trim(struct wal_window *window, lsn_t begin_lsn)
 {
     ASSERT(begin_lsn >= window->begin_lsn && begin_lsn <= window->end_lsn);
     window->begin_lsn = begin_lsn;
+    if (window->capacity > window->capacity_min &&
+        window->end_lsn - begin_lsn <= window->capacity_min / 2) {
+        struct errmsg msg;
+        err_ignore(
+            move(window, window->capacity_min, &msg), "a ring that stays large serves as well");
+    }
 }
 
 struct bytes wal_window_view(const struct wal_window *window, lsn_t lsn, size_t size)

@@ -289,8 +289,8 @@ static void source_on_wal(struct wal_source_user *user, struct bytes wal)
     struct walproposer *walproposer = walproposer_of(user);
     struct errmsg msg;
     err_t err = wal_reader_feed(walproposer->reader, wal, &msg);
-    if (err == ERR_OK && wal.size > wal_window_room(&walproposer->window)) {
-        err = err_set(&msg, ERR_FULL, "a message of %zu bytes of WAL", wal.size);
+    if (err == ERR_OK) {
+        err = wal_window_make_room(&walproposer->window, wal.size, &msg);
     }
     if (err != ERR_OK) {
         log_error(&walproposer->log, "WAL of Postgres: %s", msg.text);

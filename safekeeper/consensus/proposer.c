@@ -875,10 +875,22 @@ uint64_t proposer_deadline_ms(const struct proposer *proposer)
     return deadline_ms;
 }
 
+/* Between the commit position and the end of the window there is a record's end. */
+static bool holds_record_end(const struct proposer *proposer)
+{
+    uint32_t last = (proposer->ends_first + proposer->ends_count - 1) & (PROPOSER_ENDS_MAX - 1);
+    return proposer->ends_count > 0 && proposer->ends[last] > proposer->commit_lsn;
+}
+
+/*
+ * Nothing of a record is committed before its end is there: one that is larger than the window,
+ * or the rest of a segment behind XLOG_SWITCH, has to be taken as a whole.
+ */
 bool proposer_wants_wal(const struct proposer *proposer)
 {
     return proposer->phase == PROPOSER_ELECTED && proposer->ready && !proposer->options.sync &&
-           proposer->window_end_lsn - proposer->commit_lsn < proposer->options.window_max;
+           (proposer->window_end_lsn - proposer->commit_lsn < proposer->options.window_max ||
+            !holds_record_end(proposer));
 }
 
 const char *proposer_phase_name(enum proposer_phase phase)

@@ -75,7 +75,7 @@ struct proposer_options {
     uint64_t election_timeout_ms; /* for the votes, for progress of the repair, for an answer */
     uint64_t backoff_max_ms;
     uint64_t heartbeat_ms;
-    size_t window_max;   /* bytes of local WAL that may be kept */
+    size_t window_max;   /* bytes of local WAL that may be kept, besides one record */
     size_t inflight_max; /* bytes sent to one acceptor and not yet flushed there */
 };
 

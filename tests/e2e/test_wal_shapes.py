@@ -31,6 +31,20 @@ def kill_compute(branch):
     wait_for("another postgres runs", another_runs)
 
 
+def commits(branch, first, number):
+    """A commit behind the statement is answered. (In a thread: nothing ends its wait for the quorum.)"""
+    done = []
+
+    def insert():
+        with superuser(branch) as db:
+            db.query(first)
+        with branch.connect() as db:
+            db.query(f"INSERT INTO kept VALUES ({number})")
+        done.append(number)
+    threading.Thread(target=insert, daemon=True).start()
+    wait_for(f"the commit behind {first[:40]}", lambda: done)
+
+
 def test_compute_killed_inside_a_50_mb_record(cluster):
     main = cluster.create_project("huge").main()
     with main.connect() as db:
@@ -130,3 +144,16 @@ def test_switch_is_the_last_record(cluster):
             db.query("INSERT INTO kept VALUES (2)")
     kill_compute(branch)
     assert branch.value("SELECT count(*) FROM kept") == "2"
+    # The rest of a segment is more than the walproposer's window, and nothing in it ends a record.
+    commits(main, "SELECT pg_switch_wal()", "3")
+    commits(main, "SELECT pg_switch_wal()", "4")
+
+
+def test_record_larger_than_the_window_of_the_walproposer(cluster):
+    main = cluster.create_project("large").main()
+    with main.connect() as db:
+        db.query("CREATE TABLE kept (n int)")
+    commits(main, "SELECT pg_logical_emit_message(true, 'test', repeat('x', 50 * 1024 * 1024)::bytea)", "1")
+    kill_compute(main)
+    with main.connect() as db:
+        assert db.query("SELECT n FROM kept") == [("1",)]

@@ -483,6 +483,30 @@ START_TEST(test_uncommitted_wal_stops_postgres)
 }
 END_TEST
 
+START_TEST(test_a_record_larger_than_the_window_is_taken_to_its_end)
+{
+    given_streaming(false);
+    proposer.options.inflight_max = 8000;
+    when_local_wal(START + 800, START + 96);
+    when_local_wal(START + 1600, START + 96);
+    ck_assert(!proposer_wants_wal(&proposer)); /* what ended can be committed, and is waited for */
+    when_acked(0, START + 1600, START + 96, START);
+    when_acked(1, START + 1600, START + 96, START);
+    ck_assert_uint_eq(proposer.commit_lsn, START + 96);
+    for (lsn_t lsn = START + 2400; lsn < START + 8000; lsn += 800) {
+        ck_assert(proposer_wants_wal(&proposer));
+        when_local_wal(lsn, START + 96);
+    }
+    when_local_wal(START + 8000, START + 8000);
+    ck_assert(!proposer_wants_wal(&proposer));
+    ck_assert_uint_eq(proposer.window_begin_lsn, START + 96);
+    when_acked(0, START + 8000, START + 8000, START + 96);
+    when_acked(1, START + 8000, START + 8000, START + 96);
+    ck_assert_uint_eq(proposer.commit_lsn, START + 8000);
+    ck_assert(proposer_wants_wal(&proposer));
+}
+END_TEST
+
 START_TEST(test_a_slow_acceptor_holds_nobody_and_reads_from_a_peer)
 {
     given_streaming(false);
@@ -918,6 +942,7 @@ UNIT_MAIN(
     test_commit_rides_on_wal_that_is_on_its_way,
     test_bytes_in_flight_are_bounded,
     test_uncommitted_wal_stops_postgres,
+    test_a_record_larger_than_the_window_is_taken_to_its_end,
     test_a_slow_acceptor_holds_nobody_and_reads_from_a_peer,
     test_a_reconnected_acceptor_is_asked_for_its_position_and_goes_on,
     test_acks_of_an_old_connection_or_term_count_for_nothing,
