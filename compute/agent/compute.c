@@ -495,6 +495,20 @@ static bool refuses_settings(const struct compute *compute, int exit_status)
     return refused;
 }
 
+/* Postgres names the library, and not who asked for it. */
+static void name_preload_setting(struct compute *compute)
+{
+    const char *value = doc_value_str(doc_get(compute->spec->settings, "shared_preload_libraries"));
+    struct errmsg *error = &compute->error;
+    if (value != NULL && (strstr(error->text, "could not access file") != NULL ||
+                          strstr(error->text, "could not load library") != NULL)) {
+        size_t size = strlen(error->text);
+        (void)snprintf(
+            error->text + size, sizeof(error->text) - size,
+            " (setting shared_preload_libraries = '%s')", value);
+    }
+}
+
 static void on_postgres_exit(struct child_user *user, int exit_status, int number)
 {
     struct compute *compute = CONTAINER_OF(user, struct compute, postgres);
@@ -518,8 +532,11 @@ static void on_postgres_exit(struct child_user *user, int exit_status, int numbe
                 "processes",
                 compute->size.memory_mb);
         }
-        log_warn(&compute->log, "%s", compute->error.text);
         refused = refuses_settings(compute, exit_status);
+        if (refused) {
+            name_preload_setting(compute);
+        }
+        log_warn(&compute->log, "%s", compute->error.text);
     }
     post(compute, refused ? COMPUTE_EVENT_POSTGRES_REFUSED : COMPUTE_EVENT_POSTGRES_EXITED, 0);
 }
@@ -599,6 +616,7 @@ static err_t run_roles(struct job *job)
         .port = compute->port,
         .quarantine = compute->spec->quarantine,
         .ret_verifiers = &compute->verifiers};
+    TRY(compute_sql_try_settings(&sql, &job->msg));
     TRY(compute_sql_apply(&sql, &job->msg));
     err_t err = compute_sql_drop(&sql, &msg);
     compute->unapplied = err != ERR_OK;
@@ -611,6 +629,12 @@ static err_t run_roles(struct job *job)
 static void done_roles(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
+    if (job->result == ERR_INVALID && !is_expected_end(compute)) {
+        compute->error = job->msg;
+        log_warn(&compute->log, "%s", job->msg.text);
+        post(compute, COMPUTE_EVENT_WORK_REFUSED, 0);
+        return;
+    }
     if (job->result != ERR_OK) {
         work_failed(compute, &job->msg);
         return;

@@ -74,12 +74,14 @@ static const char hba_text[] =
     "local all all trust\n"
     "local replication all trust\n";
 
-/* "host" is with and without TLS. */
+/* "host" is with and without TLS. Who wants physical replication is let in to be told that there is
+ * none. */
 static void print_hba(const struct compute_files *files, struct buf *to)
 {
     const char *kind = files->conf->tls_required ? "hostssl" : "host";
     buf_printf(to, "%s%s all all 0.0.0.0/0 scram-sha-256\n", hba_text, kind);
     buf_printf(to, "%s all all ::/0 scram-sha-256\n", kind);
+    buf_printf(to, "%s replication all all scram-sha-256\n", kind);
 }
 
 err_t run_as_find(const struct agent_conf *conf, struct run_as *ret_user, struct errmsg *msg)

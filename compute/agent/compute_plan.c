@@ -213,6 +213,11 @@ void compute_plan_step(
         plan->work = false;
         fail(plan, event, ret_actions);
         break;
+    case COMPUTE_EVENT_WORK_REFUSED:
+        ASSERT(plan->work);
+        plan->work = false;
+        tear_down(plan, COMPUTE_END_REFUSED, 1, ret_actions);
+        break;
     case COMPUTE_EVENT_POSTGRES_READY:
         if (plan->phase == COMPUTE_PHASE_LAUNCH) {
             plan->phase = COMPUTE_PHASE_ROLES;

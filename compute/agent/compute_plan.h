@@ -43,6 +43,7 @@ enum compute_event_kind {
     COMPUTE_EVENT_DELETE,
     COMPUTE_EVENT_WORK_DONE, /* of sync, backup, unpack or roles: the one that was asked for */
     COMPUTE_EVENT_WORK_FAILED,
+    COMPUTE_EVENT_WORK_REFUSED, /* failed, because of its settings */
     COMPUTE_EVENT_POSTGRES_READY,
     COMPUTE_EVENT_POSTGRES_EXITED,
     COMPUTE_EVENT_POSTGRES_REFUSED, /* exited, because of its settings, before it began */

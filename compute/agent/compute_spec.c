@@ -10,14 +10,10 @@
 
 /*
  * What a user may not change, because committed data or the way to the storage depends on it. The
- * values stand in compute_files.c.
+ * values stand in compute_files.c. What begins with archive_ is refused as a whole.
  */
 static const char *const forced_settings[] = {
     "allow_alter_system",
-    "archive_cleanup_command",
-    "archive_command",
-    "archive_library",
-    "archive_mode",
     "config_file",
     "data_checksums",
     "data_directory",
@@ -104,6 +100,14 @@ err_t compute_setting_check(const char *name, const struct doc *value, struct er
     }
     if (!good) {
         return err_set(msg, ERR_INVALID, "settings: \"%.70s\" is not the name of a setting", name);
+    }
+    if (str_starts_with(name, "archive_")) {
+        return err_set(
+            msg, ERR_INVALID,
+            "settings: %s: a compute archives nothing: the storage keeps its WAL, and no branch "
+            "may "
+            "write into its source's archive",
+            name);
     }
     if (belongs_to_the_storage(name)) {
         return err_set(

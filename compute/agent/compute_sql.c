@@ -16,6 +16,7 @@
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 "               \
     "-c synchronous_commit=on -c search_path=pg_catalog -c log_statement=none "                    \
     "-c log_min_duration_statement=-1"
+#define NO_LIBRARIES " -c session_preload_libraries= -c local_preload_libraries="
 
 #define MAY_LOG_IN " WHERE rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())"
 
@@ -198,16 +199,21 @@ static err_t create_all(const struct compute_spec *spec, PGconn *conn, struct er
     return ERR_OK;
 }
 
-static PGconn *connect_to(const struct compute_sql *sql, const char *database)
+static PGconn *connect_with(
+    const struct compute_sql *sql, const char *database, const char *options)
 {
     char port[8];
     (void)snprintf(port, sizeof(port), "%u", sql->port);
     const char *const keys[] = {
         "host", "port", "user", "dbname", "connect_timeout", "application_name", "options", NULL};
-    const char *const values[] = {
-        sql->socket_dir, port, "postgres", database, CONNECT_TIMEOUT_S, "compute-agent",
-        SESSION_OPTIONS, NULL};
+    const char *const values[] = {sql->socket_dir, port,    "postgres", database, CONNECT_TIMEOUT_S,
+                                  "compute-agent", options, NULL};
     return PQconnectdbParams(keys, values, 0);
+}
+
+static PGconn *connect_to(const struct compute_sql *sql, const char *database)
+{
+    return connect_with(sql, database, SESSION_OPTIONS NO_LIBRARIES);
 }
 
 static PGconn *open_database(const void *context, const char *database, struct errmsg *msg)
@@ -233,6 +239,50 @@ static struct doc *read_verifiers(PGconn *conn)
     }
     PQclear(result);
     return verifiers;
+}
+
+/* A session begins with this setting of the spec, whatever database and role have instead. */
+static err_t try_setting(
+    const struct compute_sql *sql, const char *name, const char *value, struct errmsg *msg)
+{
+    struct buf options = {0};
+    err_t err = ERR_OK;
+    buf_printf(&options, "%s%s -c %s=", SESSION_OPTIONS, NO_LIBRARIES, name);
+    for (const char *c = value; *c != '\0'; c++) {
+        if (*c == ' ' || *c == '\\' || *c == '\t') {
+            buf_append(&options, "\\", 1);
+        }
+        buf_append(&options, c, 1);
+    }
+    PGconn *conn = connect_with(sql, MAIN_DATABASE, buf_cstr(&options));
+    if (PQstatus(conn) != CONNECTION_OK) {
+        const char *fatal = strstr(PQerrorMessage(conn), "FATAL:");
+        char what[200];
+        (void)snprintf(what, sizeof(what), "setting %s = '%s'", name, value);
+        err_ignore(failed(what, fatal != NULL ? fatal : PQerrorMessage(conn), msg), "see below");
+        err = ERR_INVALID;
+    }
+    PQfinish(conn);
+    buf_deinit(&options);
+    return err;
+}
+
+err_t compute_sql_try_settings(const struct compute_sql *sql, struct errmsg *msg)
+{
+    static const char *const names[] = {"session_preload_libraries", "local_preload_libraries"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *value = doc_value_str(doc_get(sql->spec->settings, names[i]));
+        if (value == NULL || value[0] == '\0' || try_setting(sql, names[i], value, msg) == ERR_OK) {
+            continue;
+        }
+        /* Not the setting's fault when no session begins without it either: Postgres is dying. */
+        struct errmsg unused;
+        PGconn *conn = open_database(sql, MAIN_DATABASE, &unused);
+        err_t err = conn != NULL ? ERR_INVALID : ERR_IO;
+        PQfinish(conn);
+        return err;
+    }
+    return ERR_OK;
 }
 
 err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)

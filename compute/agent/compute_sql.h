@@ -17,6 +17,13 @@ struct compute_sql {
     struct doc **ret_verifiers;
 };
 
+/*
+ * ERR_INVALID when no session can begin with a setting of the spec: a library to preload that is
+ * not there, or refuses. Our own sessions load none, so without the question the server would seem
+ * well.
+ */
+NODISCARD err_t compute_sql_try_settings(const struct compute_sql *sql, struct errmsg *msg);
+/* ERR_INVALID is never its answer. */
 NODISCARD err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg);
 /* What the spec wants gone; apart, because a compute is useful also while that cannot be done. */
 NODISCARD err_t compute_sql_drop(const struct compute_sql *sql, struct errmsg *msg);

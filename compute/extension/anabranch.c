@@ -26,6 +26,7 @@
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
+#include "compute/extension/physical.h"
 #include "compute/extension/position.h"
 #include "compute/extension/quarantine.h"
 #include "compute/extension/read_ahead.h"
@@ -201,6 +202,7 @@ _PG_init(void)
 	backpressure_install();
 	explain_install();
 	quarantine_install();
+	physical_install();
 	slots_install();
 	register_cache_worker();
 	free_space_register_worker();

@@ -1,6 +1,10 @@
 """Logical replication from and to a compute: slots and origins outlive its server (docs/design/logical-slots.md)."""
 import os
+import pathlib
+import re
 import signal
+import subprocess
+import tempfile
 import threading
 
 import pq
@@ -234,3 +238,39 @@ def test_publisher_is_not_told_what_the_quorum_has_not(cluster):
             for what in ("SUBSCRIPTION", "TABLE"):
                 db.query(f"DROP {what} arrived")
         assert source.query("SELECT count(*) FROM pg_replication_slots")[0][0] == "0"
+
+
+def test_nobody_copies_or_follows_its_files(cluster):
+    """Physical replication and base backups would give a data directory without relations."""
+    branch, said = publisher(cluster), "physical replication and base backups are not supported on a compute"
+    with superuser(branch) as db:
+        db.query("SET client_min_messages = warning; CREATE ROLE follower LOGIN REPLICATION PASSWORD 'follows'")
+    over_tcp = re.sub("//.*@", "//follower:follows@", branch.uri())
+    for uri in (superuser_uri(branch), over_tcp):
+        for tool in ("pg_basebackup", "pg_receivewal"):
+            with tempfile.TemporaryDirectory() as copy:
+                done = subprocess.run([cluster.postgres / "bin" / tool, "-n", "-D", copy, "-d", uri], stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True)
+            assert done.returncode != 0 and said in done.stdout, done.stdout
+        with pq.connect(f"{uri}{'&' if '?' in uri else '?'}replication=true") as walsender:
+            assert walsender.query("IDENTIFY_SYSTEM")[0][3] is None
+        with pq.connect(f"{uri}{'&' if '?' in uri else '?'}replication=database") as walsender:
+            for command in ("BASE_BACKUP (CHECKPOINT 'fast')", "START_REPLICATION 0/0", " START_REPLICATION SLOT \"logical\" PHYSICAL 0/0",
+                            "START_REPLICATION SLOT logical 0/0 TIMELINE 1"):
+                try:
+                    walsender.query(command)
+                    raise AssertionError(f"{command} was let through")
+                except pq.Error as error:
+                    assert error.sqlstate == "0A000" and said in str(error), error
+            assert walsender.query("CREATE_REPLICATION_SLOT logical TEMPORARY LOGICAL pgoutput")[0][0] == "logical"
+            try:
+                walsender.query("START_REPLICATION SLOT other LOGICAL 0/0")
+                raise AssertionError("there is no such slot")
+            except pq.Error as error:
+                assert error.sqlstate == "42704", error
+            assert walsender.value("SHOW log_replication_commands") == "on"
+    with superuser(branch) as db:
+        assert db.value("SHOW log_replication_commands") == "off"
+        db.query("DROP ROLE follower")
+    log = pathlib.Path(re.search("host=([^&]+)", superuser_uri(branch)).group(1)).parent / "log"
+    assert "received replication command" not in log.read_text(), "what nobody asked to be logged"

@@ -337,14 +337,48 @@ def test_refused_setting_ends_the_start_and_a_corrected_one_runs(cluster):
         return end_of(branch.project.api("POST", f"/endpoints/{endpoint['endpoint']['id']}/start"))
 
     refused = [end_of(endpoint), start_with(fsync="off"), start_with(max_connections="2"),
-               start_with(shared_preload_libraries="no_such_library")]
-    for operation, name in zip(refused, ["work_mem", "fsync", "max_connections", "no_such_library"]):
+               start_with(archive_command="cp %p /tmp"), start_with(shared_preload_libraries="no_such_library"),
+               start_with(session_preload_libraries="no_such_library"), start_with(local_preload_libraries="no such library")]
+    for operation, name in zip(refused, ["work_mem", "fsync", "max_connections", "archive_command", "shared_preload_libraries",
+                                         "session_preload_libraries", "local_preload_libraries"]):
         assert operation["status"] == "failed" and name in operation["error"], operation
         assert operation["failures_count"] <= 1, operation
-    assert "no_such_library" in branch.endpoint()["error"] and branch.endpoint()["current_state"] != "active"
-    assert start_with(work_mem="12MB")["status"] == "finished"
+    assert "such library" in branch.endpoint()["error"] and branch.endpoint()["current_state"] != "active"
+    assert start_with(work_mem="12MB", session_preload_libraries="auto_explain, pg_stat_statements")["status"] == "finished"
     assert branch.value("SHOW work_mem") == "12MB"
+    assert branch.value("SHOW session_preload_libraries") == "auto_explain, pg_stat_statements"
     branch.suspend()
+
+
+def test_branch_of_an_archiving_source_archives_nothing(cluster):
+    """Whatever the source did, an archive of it gets nothing from a branch: there is no archiver, at no moment."""
+    archive = cluster.folder / "archive"
+    archive.mkdir()
+    archive.chmod(0o777)
+    source = {"shared_preload_libraries": "basic_archive", "basic_archive.archive_directory": str(archive)}
+    main = project(cluster).main()
+    parent = project(cluster).create_branch("archiving", main, endpoint=False).add_endpoint(**source)
+    branch = project(cluster).create_branch("of-archiving", parent, endpoint=False).add_endpoint(**source)
+    with superuser(branch) as db:
+        for statement in ("ALTER SYSTEM SET archive_mode = on", "ALTER SYSTEM SET archive_command = 'cp %p /tmp/%f'",
+                          "ALTER SYSTEM SET work_mem = '1MB'", "ALTER SYSTEM RESET ALL"):
+            try:
+                db.query(statement)
+                raise AssertionError(f"{statement} was let through")
+            except pq.Error as error:
+                assert "ALTER SYSTEM is not allowed in this environment" in str(error), error
+        for _ in range(2):
+            db.query("CREATE TABLE IF NOT EXISTS filled (n int); INSERT INTO filled VALUES (1)")
+            db.query("SELECT pg_switch_wal()")
+            db.query("CHECKPOINT")
+        assert db.value("SHOW archive_mode") == "off" and db.value("SHOW shared_preload_libraries") == "anabranch,basic_archive"
+        assert db.query("SELECT archived_count, failed_count FROM pg_stat_archiver") == [("0", "0")]
+        assert db.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'archiver'") == "0"
+        assert db.query("SELECT * FROM pg_ls_archive_statusdir()") == []
+    branch.suspend()
+    assert list(archive.iterdir()) == []
+    branch.delete()
+    parent.delete()
 
 
 def test_compute_that_eats_its_memory_is_ended_alone(cluster):

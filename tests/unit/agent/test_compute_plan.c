@@ -165,6 +165,21 @@ START_TEST(test_refused_settings_are_not_tried_again)
 }
 END_TEST
 
+START_TEST(test_settings_that_no_session_takes_end_the_start)
+{
+    (void)give(COMPUTE_EVENT_START);
+    for (int i = 0; i < 3; i++) {
+        (void)give(COMPUTE_EVENT_WORK_DONE);
+    }
+    ck_assert(give(COMPUTE_EVENT_POSTGRES_READY) & COMPUTE_ACTION_ROLES);
+    ck_assert(give(COMPUTE_EVENT_WORK_REFUSED) & COMPUTE_ACTION_STOP_IMMEDIATE);
+    (void)give(COMPUTE_EVENT_POSTGRES_EXITED);
+    (void)give(COMPUTE_EVENT_PROPOSER_EXITED);
+    expect_state("refused");
+    ck_assert(give(COMPUTE_EVENT_START) & COMPUTE_ACTION_SYNC);
+}
+END_TEST
+
 START_TEST(test_failures_in_a_row_end_as_failed)
 {
     (void)give(COMPUTE_EVENT_START);
@@ -273,7 +288,9 @@ static void random_event(struct prng *prng, bool users)
         if (world.work) {
             world.work = false;
             live(give(
-                prng_below(prng, 4) == 0 ? COMPUTE_EVENT_WORK_FAILED : COMPUTE_EVENT_WORK_DONE));
+                prng_below(prng, 4) != 0   ? COMPUTE_EVENT_WORK_DONE
+                : prng_below(prng, 4) != 0 ? COMPUTE_EVENT_WORK_FAILED
+                                           : COMPUTE_EVENT_WORK_REFUSED));
         }
         break;
     case 1:
@@ -351,6 +368,7 @@ UNIT_MAIN(
     test_fenced_wins_over_the_restart_that_is_under_way,
     test_stop_wins_over_fenced_and_restart,
     test_refused_settings_are_not_tried_again,
+    test_settings_that_no_session_takes_end_the_start,
     test_failures_in_a_row_end_as_failed,
     test_steady_run_forgets_earlier_failures,
     test_stop_while_syncing_cancels_and_waits_for_the_work,

@@ -72,11 +72,7 @@ START_TEST(test_settings_of_the_storage_are_refused)
         "anabranch.tenant_id",
         "port",
         "data_directory",
-        /* what would reach a source's archive or primary */
-        "archive_command",
-        "archive_library",
-        "archive_mode",
-        "archive_cleanup_command",
+        /* what would reach a source's primary */
         "restore_command",
         "recovery_end_command",
         "primary_conninfo",
@@ -87,6 +83,13 @@ START_TEST(test_settings_of_the_storage_are_refused)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         ck_assert_int_eq(compute_setting_check(bad[i], value, &msg), ERR_INVALID);
         ck_assert_ptr_nonnull(strstr(msg.text, "belongs to the storage"));
+    }
+    static const char *const archive[] = {
+        "archive_command", "archive_library", "archive_mode", "archive_timeout",
+        "archive_cleanup_command"};
+    for (size_t i = 0; i < ARRAY_LEN(archive); i++) {
+        ck_assert_int_eq(compute_setting_check(archive[i], value, &msg), ERR_INVALID);
+        ck_assert_ptr_nonnull(strstr(msg.text, "a compute archives nothing"));
     }
     ck_assert_ok(compute_setting_check("work_mem", value, &msg), &msg);
     ck_assert_ok(compute_setting_check("pg_stat_statements.max", value, &msg), &msg);
