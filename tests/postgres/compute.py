@@ -19,18 +19,36 @@ class Compute:
     """A branch made of the empty one, with a compute of these settings; superuser through its socket."""
 
     def __init__(self, project, name, parent=None, **settings):
+        self.settle_in(project, name, settings)
+        self.branch = project.create_branch(name, parent or project.main(), endpoint=False)
+        project.wait_operations(project.api("POST", "/endpoints", {"endpoint": {
+            "branch_id": self.branch.id, "type": "read_write", "settings": {"pg_settings": settings}}}))
+        self.find()
+
+    @classmethod
+    def of(cls, branch, name):
+        """The compute that a branch has, started anew, with the files of settings that the agent writes."""
+        self = cls.__new__(cls)
+        self.settle_in(branch.project, name, {})
+        self.branch = branch
+        branch.suspend()
+        branch.start()
+        self.find()
+        return self
+
+    def settle_in(self, project, name, settings):
         self.project, self.name, self.cluster, self.settings = project, name, project.cluster, settings
         self.killed = []  # processes of it that a test killed
         self.bin = self.cluster.postgres / "bin"
         self.suites = self.cluster.postgres / "share/anabranch-suites"
         self.user = pwd.getpwnam(self.cluster.run_as)
         self.work = self.cluster.folder / f"work-{name}"  # what the drivers write
-        self.work.mkdir(exist_ok=True)
-        os.chown(self.work, self.user.pw_uid, self.user.pw_gid)
-        self.branch = project.create_branch(name, parent or project.main(), endpoint=False)
-        project.wait_operations(project.api("POST", "/endpoints", {"endpoint": {
-            "branch_id": self.branch.id, "type": "read_write", "settings": {"pg_settings": settings}}}))
-        self.find()
+        self.make_dir(self.work)
+
+    def make_dir(self, path):
+        """For the drivers to write in."""
+        path.mkdir(exist_ok=True)
+        os.chown(path, self.user.pw_uid, self.user.pw_gid)
 
     def find(self):
         """Where it is now, once it runs."""
@@ -145,11 +163,15 @@ class Compute:
                               "--jobs=2")
         return "" if code == 0 else said[-4000:] or f"exit {code}"
 
+    def forget(self):
+        """What the drivers wrote; the branch goes with its project."""
+        self.usual_socket.unlink(missing_ok=True)
+        shutil.rmtree(self.work)
+
     def remove(self):
         """The branch and what the drivers wrote."""
-        self.usual_socket.unlink(missing_ok=True)
         self.branch.delete()
-        shutil.rmtree(self.work)
+        self.forget()
 
 
 def makefile_list(folder, name):

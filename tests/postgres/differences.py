@@ -5,7 +5,14 @@ docs/postgres-suites.md says it to people. The list only shrinks: a test in it t
 
 NO_IMAGES = "it looks for a full page image; a compute writes none, since pages come from the pageserver's history"
 NO_ALTER_SYSTEM = "ALTER SYSTEM is refused: settings are those of the endpoint, and are written anew at every start"
+NO_MINIMAL = "it sets wal_level = minimal; a compute's WAL is what its storage is made of"
+NO_OTHER_STANDBYS = "it waits for a synchronous subscriber; synchronous_standby_names is the storage's, and ALTER SYSTEM is refused"
+SLOT_IN_WAL = "it wants no WAL between the end of its walsender and the shutdown checkpoint; a compute writes the slot's last state there"
 DIFFERENCES = {
+    ("decoding", "038_save_logical_slots_shutdown/Check that the slot's confirmed_flush LSN is the same as the "
+     "latest_checkpoint location"): SLOT_IN_WAL,
+    ("subscription", '001_rep_changes/CREATE PUBLICATION while "wal_level=minimal"'): NO_MINIMAL,
+    ("subscription", "010_truncate"): NO_OTHER_STANDBYS,
     ("contrib", "auto_explain/alter_reset"): NO_ALTER_SYSTEM,
     ("modules", "test_oat_hooks/test_oat_hooks"): NO_ALTER_SYSTEM,
     ("modules", "unsafe_tests/guc_privs"): NO_ALTER_SYSTEM,

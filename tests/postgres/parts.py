@@ -8,6 +8,7 @@ import scenarios
 from compute import Failure, makefile_list
 from dumps import dumps
 from stage import Stage
+from tap import tap
 from wraparound import wraparound
 
 # What shows storage: access methods, their inspection, foreign tables to itself, logical decoding.
@@ -29,6 +30,8 @@ LANGUAGES = "plpgsql plperl plpython tcl".split()
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
                     "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d",
                     "anabranch.allow_physical_slots": "on"}
+# Without 005 and 012, which want clusters of other locales.
+SUBSCRIPTION = [f"{number:03d}" for number in [*range(1, 34), 100] if number not in (5, 12)]
 RECOVERY_SETTINGS = {"track_commit_timestamp": "on", "max_prepared_transactions": "20", "autovacuum_naptime": "1d"}
 RECOVERY_ROOMY = RECOVERY_SETTINGS | {"shared_buffers": "16MB"}
 
@@ -124,10 +127,14 @@ PARTS = {
                             RECOVERY_ROOMY),
     "dumps": Part("pg_dump, pg_dumpall and pg_restore both ways between a stock server and a compute", dumps,
                   {"shared_buffers": "16MB"}),
+    "subscription": Part("src/test/subscription, publishers and subscribers on computes", tap("test/subscription", SUBSCRIPTION), {},
+                         suites=True),
+    "decoding": Part("the tests of src/test/recovery about logical slots, on computes", tap("test/recovery", ["006", "038", "046"]),
+                     {}, suites=True),
     "wraparound": Part("transaction ids over segments, up to the limits, and around", wraparound, RECOVERY_SETTINGS |
                        {"track_commit_timestamp": "off"}, suites=True),
-    "postgis": Part("PostGIS", gis.core, {"shared_buffers": "16MB"}, by_name=True),
-    "postgis-topology": Part("PostGIS topology", gis.topology, {"shared_buffers": "16MB"}, by_name=True),
+    "postgis": Part("PostGIS", gis.core, {"shared_buffers": "16MB"}, suites=True),
+    "postgis-topology": Part("PostGIS topology", gis.topology, {"shared_buffers": "16MB"}, suites=True),
     "pg-cron": Part("jobs of pg_cron do not run on a branch", cron.cron, cron.PARENT, by_name=True),
     "languages": Part("PL/pgSQL, PL/Perl, PL/Python, PL/Tcl", modules("pl", LANGUAGES, "pl_regression"), {}, suites=True),
 }

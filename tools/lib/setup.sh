@@ -21,8 +21,11 @@ PACKAGES_ALL=(
     libfuse3-dev fuse3                                                     # lossyfs: power loss
 )
 PACKAGES_MODELS=(spin) # what only the suite `models` needs
-# What only the suites `postgres-full` and `redo-full` need: the procedural languages of Postgres.
-PACKAGES_SUITES=(libperl-dev python3-dev tcl-dev)
+# What only the suites `postgres-full` and `redo-full` need: the procedural languages of Postgres, its tests in Perl, PostGIS.
+PACKAGES_SUITES=(
+    libperl-dev python3-dev tcl-dev libipc-run-perl
+    libgeos-dev libproj-dev libjson-c-dev libprotobuf-c-dev protobuf-c-compiler libxml2-dev xsltproc xz-utils
+)
 # What only the suites `store` and `e2e` need: Swift, as the S3 server that the tests start (a library, no service).
 PACKAGES_STORE=(python3-swift openssl)
 PACKAGES_API=(nodejs npm) # what only the suite `api` needs
