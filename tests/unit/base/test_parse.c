@@ -2,6 +2,7 @@
 #include "common/base/parse.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/id.h"
@@ -61,6 +62,22 @@ START_TEST(test_sizes_and_durations)
     ck_assert_ok(parse_duration("250", &value, &msg), &msg);
     ck_assert_uint_eq(value, 250);
     ck_assert_int_eq(parse_duration("2 years", &value, &msg), ERR_INVALID);
+}
+END_TEST
+
+START_TEST(test_text_of_a_time_is_the_date_of_the_c_library)
+{
+    /* 37 hours and a bit apart, from 1901 until 2250: every day of several leap years, centuries
+     * too */
+    for (int64_t seconds = -2177452800; seconds < 8835955200; seconds += 37 * 3600 + 1741) {
+        char expected[40];
+        struct tm tm;
+        time_t at = (time_t)seconds;
+        (void)gmtime_r(&at, &tm);
+        (void)strftime(expected, sizeof(expected), "%Y-%m-%dT%H:%M:%S.000007Z", &tm);
+        ck_assert_str_eq(time_text(seconds * 1000000 + 7).text, expected);
+    }
+    ck_assert_str_eq(time_text(-1).text, "1969-12-31T23:59:59.999999Z");
 }
 END_TEST
 
@@ -130,6 +147,7 @@ UNIT_MAIN(
     test_numbers,
     test_lsns,
     test_sizes_and_durations,
+    test_text_of_a_time_is_the_date_of_the_c_library,
     test_times,
     test_booleans,
     test_hex_and_ids);
