@@ -6,6 +6,7 @@
  * name is whole. Nothing waits for a network, so that cancel has nothing to do.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -26,9 +27,13 @@
 #define TRAILER_SIZE  40
 #define TRAILER_MAGIC 0x314A424F424E41ULL /* "ANBOBJ1" and a NUL */
 
+#define KNOWN_FOLDERS 256
+
 struct dir_store {
     struct objstore store;
     char *root;
+    /* [any] Hashes of folders whose own names we have synced: nobody removes a folder. */
+    _Atomic uint64_t known[KNOWN_FOLDERS];
 };
 
 static struct dir_store *dir_of(struct objstore *store)
@@ -150,15 +155,26 @@ static void cut_last_part(char *path)
     *slash = '\0';
 }
 
-/* Folders made on the way must be durable as well: sync each up to the root. */
+/*
+ * Folders made on the way must be durable as well: each is synced up to the root, but once only,
+ * since a sync is a flush of the disk.
+ */
 static err_t sync_folders(struct dir_store *dir, const char *path, struct errmsg *msg)
 {
     char folder[PATH_SIZE];
     TRY(str_copy(folder, sizeof(folder), path, msg));
-    do {
+    cut_last_part(folder);
+    uint64_t hash = hash64(folder, strlen(folder), 0);
+    _Atomic uint64_t *known = &dir->known[hash % KNOWN_FOLDERS];
+    TRY(file_sync_dir(folder, msg));
+    if (atomic_load(known) == hash) {
+        return ERR_OK;
+    }
+    while (strlen(folder) > strlen(dir->root)) {
         cut_last_part(folder);
         TRY(file_sync_dir(folder, msg));
-    } while (strlen(folder) > strlen(dir->root));
+    }
+    atomic_store(known, hash);
     return ERR_OK;
 }
 
