@@ -4,7 +4,7 @@
  * Order: nothing is touched on disk before the settings are valid; the lock is held before anything
  * else in the data folder is read or written; ports.json is written last, when everything listens.
  */
-#include "common/app/app.h"
+#include "common/app/app_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,7 @@ struct app {
     struct loop *loop;
     struct executor *executor;
     struct http_server *http;
-    struct http_client *http_client;
+    struct app_client client;
     struct http_context routes;
     struct signal_user signals;
     struct signal_watch *watches[3];
@@ -69,9 +69,9 @@ struct http_server *app_http(struct app *app)
     return app->http;
 }
 
-struct http_client *app_http_client(struct app *app)
+struct app_client *app_client(struct app *app)
 {
-    return app->http_client;
+    return &app->client;
 }
 
 const char *app_data_dir(const struct app *app)
@@ -457,7 +457,6 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(http_server_open(
         app->loop, conf->http_host, (uint16_t)conf->http_port, &options, &app->http, msg));
     http_server_add_routes(app->http, app_routes, ARRAY_LEN(app_routes), &app->routes);
-    TRY(http_client_create(app->loop, &app->http_client, msg));
     TRY(app->spec->start(app, msg));
     TRY(write_ports(app, msg));
     log_info(
@@ -473,7 +472,9 @@ static void tear_down(struct app *app)
     if (app->http != NULL) {
         http_server_close(app->http);
     }
-    http_client_destroy(app->http_client);
+    if (app->client.client != NULL) {
+        app->client.destroy(app->client.client);
+    }
     executor_destroy(app->executor);
     timer_stop(&app->stop_timer);
     loop_destroy(app->loop);

@@ -38,7 +38,7 @@ int app_main(int argc, char **argv, const struct app_spec *spec);
 struct loop *app_loop(struct app *app);
 struct executor *app_executor(struct app *app);
 struct http_server *app_http(struct app *app);
-struct http_client *app_http_client(struct app *app);
+struct http_client *app_http_client(struct app *app); /* made when it is first asked for */
 const char *app_data_dir(const struct app *app);
 /* start() tells the port that the framed listener got, for ports.json. */
 void app_set_listen_port(struct app *app, uint16_t port);

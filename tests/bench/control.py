@@ -214,7 +214,10 @@ def throughput(load, ours, ours_pid, peer, label, emit):
         emit(f"gateway_cpu_c{clients}{label}", cpu, "us/query", "PgBouncer, us/query", other, cpu / max(other, 0.001), "none", True)
 
 
-def gateway(cluster, _project, main, emit):
+def gateway(cluster, project, main, emit):
+    # PgBouncer keeps its connections to the server when its clients have gone
+    project.api("PATCH", f"/endpoints/{main.endpoint()['id']}", {"endpoint": {"settings": {"pg_settings": {"max_connections": "400"}}}})
+    main.suspend()
     main.sql("SELECT count(*) FROM item")
     parts = urllib.parse.urlsplit(main.uri())
     folder = pathlib.Path(tempfile.mkdtemp(prefix="anabranch-control-"))
