@@ -11,6 +11,7 @@ SLOT_IN_WAL = "it wants no WAL between the end of its walsender and the shutdown
 DIFFERENCES = {
     ("decoding", "038_save_logical_slots_shutdown/Check that the slot's confirmed_flush LSN is the same as the "
      "latest_checkpoint location"): SLOT_IN_WAL,
+    ("decoding", "046_checkpoint_logical_slot"): "after a crash its logical slot is valid, as it wants; then it makes a standby",
     ("subscription", '001_rep_changes/CREATE PUBLICATION while "wal_level=minimal"'): NO_MINIMAL,
     ("subscription", "010_truncate"): NO_OTHER_STANDBYS,
     ("contrib", "auto_explain/alter_reset"): NO_ALTER_SYSTEM,
