@@ -2,6 +2,7 @@
 import dataclasses
 import pathlib
 
+import admin
 import cron
 import gis
 import scenarios
@@ -114,6 +115,7 @@ PARTS = {
                           CONTRIB_SETTINGS | BARE, quick=True),
     "recovery-quick": Part("scenarios of the recovery tests, over kills of the compute", recovery(scenarios.QUICK, "crash"),
                            RECOVERY_SETTINGS | BARE, quick=True, databases=("recovery",)),
+    "admin": Part("what administrators and their tools ask, beside a stock server", admin.admin, admin.SETTINGS, quick=True),
     "regress-cached": Part("the tests of the core, with 1 MB and a local cache of 16 MB, which is too small", core,
                            {"shared_buffers": "1MB", "anabranch.local_cache_mb": "16"}),
     "regress-128mb": Part("the tests of the core, with 128 MB", core, {"shared_buffers": "128MB"}),
