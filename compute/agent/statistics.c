@@ -2,13 +2,12 @@
 
 #include <stdio.h>
 
-#include "common/base/log.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
 #include "common/pg/pg_control.h"
 
-#define STATISTICS    "pg_stat/pgstat.stat"
 #define CONTROL       "global/pg_control"
+#define CONTROL_KEPT  "pg_control.kept"
 #define SETTINGS_MAX  (1 * MIB)
 #define PATH_TAIL_MAX 64
 
@@ -18,6 +17,15 @@
  */
 #define CHECKPOINT_SIZE_MAX 200
 
+/* The first has to be there; the others are those of extensions that were preloaded. */
+static const struct {
+    const char *name, *kept;
+} kept_files[] = {
+    {"pg_stat/pgstat.stat", "pgstat.kept"},
+    {"pg_stat/pg_stat_statements.stat", "pg_stat_statements.kept"},
+    {"autoprewarm.blocks", "autoprewarm.kept"},
+};
+
 struct places {
     char from[PATH_SIZE], to[PATH_SIZE];
 };
@@ -26,6 +34,16 @@ static bool find(const char *dir, const char *from, const char *to, struct place
 {
     return str_format(ret->from, PATH_SIZE, NULL, "%s/%s", dir, from) == ERR_OK &&
            str_format(ret->to, PATH_SIZE, NULL, "%s/%s", dir, to) == ERR_OK;
+}
+
+/* Between `data`, a data directory in `dir`, and where it is kept; false: it is not there. */
+static bool move(const char *dir, const char *data, size_t index, bool to_data)
+{
+    char name[PATH_TAIL_MAX];
+    struct places places;
+    (void)snprintf(name, sizeof(name), "%s/%s", data, kept_files[index].name);
+    return find(dir, name, kept_files[index].kept, &places) &&
+           (to_data ? rename(places.to, places.from) : rename(places.from, places.to)) == 0;
 }
 
 /* The settings that the agent wrote say which timeline it was. */
@@ -45,26 +63,36 @@ static bool is_of_timeline(const char *dir, struct timeline_id timeline)
     return found;
 }
 
+static void remove_kept(const char *dir, const char *name)
+{
+    char path[PATH_SIZE];
+    if (str_format(path, sizeof(path), NULL, "%s/%s", dir, name) == ERR_OK) {
+        err_ignore(file_remove(path, NULL), "it is looked at again before it is used");
+    }
+}
+
 static void forget(const char *dir)
 {
-    struct places places;
-    if (find(dir, "pgstat.kept", "pg_control.kept", &places)) {
-        err_ignore(file_remove(places.from, NULL), "it is looked at again before it is used");
-        err_ignore(file_remove(places.to, NULL), "it is looked at again before it is used");
+    remove_kept(dir, CONTROL_KEPT);
+    for (size_t i = 0; i < ARRAY_LEN(kept_files); i++) {
+        remove_kept(dir, kept_files[i].kept);
     }
 }
 
 void statistics_set_aside(const char *dir, struct timeline_id timeline)
 {
-    struct places statistics, control;
+    struct places control;
     forget(dir);
-    if (!find(dir, "pgdata.old/" STATISTICS, "pgstat.kept", &statistics) ||
-        !find(dir, "pgdata.old/" CONTROL, "pg_control.kept", &control) ||
+    if (!find(dir, "pgdata.old/" CONTROL, CONTROL_KEPT, &control) ||
         !is_of_timeline(dir, timeline)) {
         return;
     }
-    if (rename(control.from, control.to) != 0 || rename(statistics.from, statistics.to) != 0) {
+    if (rename(control.from, control.to) != 0 || !move(dir, "pgdata.old", 0, false)) {
         forget(dir); /* it was not shut down cleanly */
+        return;
+    }
+    for (size_t i = 1; i < ARRAY_LEN(kept_files); i++) {
+        (void)move(dir, "pgdata.old", i, false);
     }
 }
 
@@ -82,11 +110,11 @@ static bool fit(const char *control_path, lsn_t start_lsn)
 
 void statistics_bring_back(const char *dir, lsn_t start_lsn)
 {
-    struct places statistics, control;
-    if (find(dir, "pgstat.kept", "pgdata/" STATISTICS, &statistics) &&
-        find(dir, "pg_control.kept", "pg_control.kept", &control) && file_exists(statistics.from) &&
-        fit(control.from, start_lsn) && rename(statistics.from, statistics.to) != 0) {
-        log_warn(NULL, "%s: its statistics begin at zero: %m", statistics.to);
+    struct places control;
+    if (find(dir, CONTROL_KEPT, CONTROL_KEPT, &control) && fit(control.from, start_lsn)) {
+        for (size_t i = 0; i < ARRAY_LEN(kept_files); i++) {
+            (void)move(dir, "pgdata", i, true); /* or they begin at zero */
+        }
     }
     forget(dir);
 }

@@ -133,6 +133,10 @@ def test_read_only_compute_goes_though_control_and_agent_die(cluster):
     assert main.value("SELECT 1") == "1" # that compute came back
 
 
+def log_of(branch):
+    return (pathlib.Path(re.search("host=([^&]+)", branch.compute()["superuser_uri"]).group(1)).parent / "log").read_text()
+
+
 def superuser(branch, database="app"):
     uri = wait_for("it runs", lambda: (lambda c: c["superuser_uri"] if c["state"] == "running" else None)(branch.compute()))
     return pq.connect(uri.replace("@/postgres?", f"@/{database}?"))
@@ -234,7 +238,13 @@ def inserted(db):
 
 
 def test_statistics_survive_a_clean_stop_only(cluster):
-    main = project(cluster).main()
+    """Those of the server, of pg_stat_statements, and the list of autoprewarm."""
+    main = project(cluster).create_branch("counted", project(cluster).main(), endpoint=False).add_endpoint(
+        shared_preload_libraries="pg_stat_statements,pg_prewarm")
+    seen = "SELECT sum(calls) FROM pg_stat_statements WHERE query LIKE 'INSERT INTO counted SELECT%'"
+    with superuser(main) as db:
+        db.query("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pg_prewarm")
+        assert int(db.value("SELECT autoprewarm_dump_now()")) > 0
     with main.connect() as db:
         db.query("CREATE TABLE counted (n int)")
         db.query("INSERT INTO counted SELECT generate_series(1, 1000)")
@@ -244,13 +254,17 @@ def test_statistics_survive_a_clean_stop_only(cluster):
     main.start()
     with main.connect() as db:
         assert inserted(db) == 1000
+        assert db.value(seen) == "1"
+        wait_for("autoprewarm goes on", lambda: "autoprewarm successfully prewarmed" in log_of(main))
         assert db.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'counted'") == "t"
         db.query("INSERT INTO counted VALUES (0)")
     kill_postgres(main)
     with main.connect() as db:
         assert inserted(db) == 0 # nothing that may not fit
+        assert db.value(seen) is None
         assert db.value("SELECT count(*) FROM counted") == "1001"
         db.query("DROP TABLE counted")
+    main.delete()
 
 
 # 45,000 subtransactions in one: their ids cross a page of pg_xact, and every third is rolled back.

@@ -68,13 +68,16 @@ static bool comes_back(
     put("pgdata.old/global/pg_control", bytes_of(file, sizeof(file)));
     (void)snprintf(line, sizeof(line), "anabranch.timeline_id = '%s'\n", timeline_id_text(of).text);
     put("pgdata.old/postgresql.conf", bytes_of_str(line));
+    put("pgdata.old/pg_stat/pg_stat_statements.stat", bytes_of_str("statements"));
     if (with_statistics) {
         put("pgdata.old/pg_stat/pgstat.stat", bytes_of_str("counts"));
     }
     statistics_set_aside(dir, timeline);
     statistics_bring_back(dir, start_lsn);
     bool back = is_there("pgdata/pg_stat/pgstat.stat");
+    ck_assert(is_there("pgdata/pg_stat/pg_stat_statements.stat") == back);
     ck_assert(!is_there("pgstat.kept") && !is_there("pg_control.kept"));
+    ck_assert(!is_there("pg_stat_statements.kept") && !is_there("autoprewarm.kept"));
     ck_assert_ok(dir_remove(dir, &msg), &msg);
     return back;
 }
