@@ -18,19 +18,31 @@ static struct stream_user *on_accept(struct stream_listener_user *user, struct s
     return session_create(&gateway->sessions, stream);
 }
 
+static void on_pools_closed(void *owner)
+{
+    struct gateway *gateway = owner;
+    void (*on_closed)(void) = gateway->on_closed;
+    mem_free(gateway);
+    on_closed();
+}
+
+static void close_pools(struct gateway *gateway)
+{
+    pools_close(gateway->sessions.pools, on_pools_closed, gateway);
+}
+
 static void on_session_gone(struct sessions *sessions)
 {
     struct gateway *gateway = CONTAINER_OF(sessions, struct gateway, sessions);
     if (gateway->on_closed != NULL && sessions->count == 0) {
-        void (*on_closed)(void) = gateway->on_closed;
-        mem_free(gateway);
-        on_closed();
+        close_pools(gateway);
     }
 }
 
 err_t gateway_open(
     struct loop *loop,
     struct routes *routes,
+    struct pools *pools,
     struct tls_context *tls,
     const struct gateway_options *options,
     struct gateway **ret_gateway,
@@ -42,6 +54,7 @@ err_t gateway_open(
     gateway->sessions = (struct sessions){
         .loop = loop,
         .routes = routes,
+        .pools = pools,
         .tls = tls,
         .options = &gateway->options,
         .on_gone = on_session_gone,
@@ -67,11 +80,10 @@ uint16_t gateway_port(const struct gateway *gateway)
 void gateway_close(struct gateway *gateway, void (*on_closed)(void))
 {
     stream_listener_close(gateway->listener);
+    gateway->on_closed = on_closed;
     if (gateway->sessions.count == 0) {
-        mem_free(gateway);
-        on_closed();
+        close_pools(gateway);
         return;
     }
-    gateway->on_closed = on_closed;
     sessions_end_all(&gateway->sessions);
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "common/io/stream.h"
+#include "control/gateway/pools.h"
 #include "control/gateway/route.h"
 
 struct gateway;
@@ -20,14 +21,18 @@ struct gateway_options {
     const char *listen_host;
     uint16_t listen_port; /* 0: any */
     size_t connections_max;
-    size_t connections_per_endpoint_max; /* 0: no limit of ours */
-    uint64_t login_timeout_ms; /* from the first byte to the first query, waking included */
+    size_t connections_per_endpoint_max; /* 0: no limit of ours; so the next three */
+    size_t connections_per_role_max;     /* of one endpoint */
+    size_t pool_clients_per_endpoint_max;
+    size_t pool_clients_per_role_max; /* of one endpoint */
+    uint64_t login_timeout_ms;        /* from the first byte to the first query, waking included */
     bool tls_required;
 };
 
 NODISCARD err_t gateway_open(
     struct loop *loop,
     struct routes *routes,
+    struct pools *pools,     /* becomes the gateway's */
     struct tls_context *tls, /* NULL: TLS is not offered */
     const struct gateway_options *options,
     struct gateway **ret_gateway,

@@ -19,9 +19,25 @@
     X(bool, tls_required, "true", RESTART, "refuse connections in plain")                          \
     X(u64, connections_max, "10000", RESTART, "more are refused")                                  \
     X(u64, connections_per_endpoint_max, "0", RESTART, "more are refused; 0: as many as Postgres") \
+    X(u64, connections_per_role_max, "0", RESTART,                                                 \
+      "of one endpoint; more are refused; 0: no limit")                                            \
+    X(u64, pool_clients_per_endpoint_max, "0", RESTART, "clients of -pooler; 0: no limit")         \
+    X(u64, pool_clients_per_role_max, "0", RESTART, "the same, of one role; 0: no limit")          \
+    X(u64, pool_size_max, "20", RESTART, "server connections of an endpoint, role and database")   \
+    X(u64, pool_endpoint_size_max, "80", RESTART,                                                  \
+      "server connections of all pools of an endpoint")                                            \
+    X(ms, pool_wait_ms, "120s", RESTART,                                                           \
+      "a client that gets no server connection is ended after it")                                 \
+    X(ms, pool_idle_ms, "600s", RESTART, "a server connection without clients is closed after it") \
+    X(ms, pool_age_ms, "3600s", RESTART, "older server connections are closed when they are free") \
+    X(u64, pool_statements_max, "1000", RESTART, "named prepared statements of a pooled client")   \
+    X(u64, pool_statement_bytes_max, "4194304", RESTART, "bytes of their texts")                   \
+    X(u64, pool_server_statements_max, "200", RESTART, "kept prepared on a server connection")     \
     X(ms, login_timeout_ms, "60s", RESTART, "from the first byte to the first query, with waking") \
     X(ms, wake_timeout_ms, "55s", RESTART, "a compute that does not come up is reported after it") \
     X(ms, route_keep_ms, "60s", RESTART, "where an endpoint runs is remembered for so long")
+
+#define POOL_RETRY_MS 1000 /* between attempts to connect, when one has failed */
 
 struct gateway_conf {
     GATEWAY_SETTINGS(CONF_FIELD)
@@ -59,6 +75,29 @@ static err_t open_tls(struct errmsg *msg)
     return tls_context_create(certificate, key, &state.tls, msg);
 }
 
+static struct pools *open_pools(struct app *app)
+{
+    const struct pools_options options = {
+        .limits =
+            {
+                .pool_servers_max = MAX_OF(conf.pool_size_max, 1),
+                .endpoint_servers_max = MAX_OF(conf.pool_endpoint_size_max, 1),
+                .wait_max = conf.pool_wait_ms * NS_PER_MS,
+                .idle_max = conf.pool_idle_ms * NS_PER_MS,
+                .age_max = conf.pool_age_ms * NS_PER_MS,
+                .retry_after = POOL_RETRY_MS * NS_PER_MS,
+            },
+        .exchange =
+            {
+                .client_statements_max = conf.pool_statements_max,
+                .client_statement_bytes_max = conf.pool_statement_bytes_max,
+                .server_statements_max = MAX_OF(conf.pool_server_statements_max, 1),
+            },
+        .login_timeout_ms = conf.login_timeout_ms,
+    };
+    return pools_create(app_loop(app), state.routes, &options);
+}
+
 static err_t start(struct app *app, struct errmsg *msg)
 {
     struct routes_options routes = {
@@ -72,6 +111,9 @@ static err_t start(struct app *app, struct errmsg *msg)
         .listen_port = (uint16_t)conf.listen_port,
         .connections_max = conf.connections_max,
         .connections_per_endpoint_max = conf.connections_per_endpoint_max,
+        .connections_per_role_max = conf.connections_per_role_max,
+        .pool_clients_per_endpoint_max = conf.pool_clients_per_endpoint_max,
+        .pool_clients_per_role_max = conf.pool_clients_per_role_max,
         .login_timeout_ms = conf.login_timeout_ms,
         .tls_required = conf.tls_required,
     };
@@ -81,7 +123,8 @@ static err_t start(struct app *app, struct errmsg *msg)
     }
     TRY(open_tls(msg));
     TRY(routes_create(app_loop(app), app_http_client(app), &routes, &state.routes, msg));
-    TRY(gateway_open(app_loop(app), state.routes, state.tls, &options, &state.gateway, msg));
+    TRY(gateway_open(
+        app_loop(app), state.routes, open_pools(app), state.tls, &options, &state.gateway, msg));
     app_set_listen_port(app, gateway_port(state.gateway));
     return ERR_OK;
 }

@@ -160,6 +160,33 @@ err_t pg_message_parse(
     return ERR_OK;
 }
 
+bool pg_head_see(struct bytes bytes, struct pg_head *head)
+{
+    if (bytes.size < PG_HEADER_SIZE) {
+        return false;
+    }
+    head->type = bytes.data[0];
+    head->size = 1 + (size_t)pg_get_u32(bytes.data + 1);
+    head->seen = bytes_of(bytes.data, MIN_OF(bytes.size, head->size));
+    return true;
+}
+
+bool pg_head_is_whole(const struct pg_head *head)
+{
+    return head->seen.size == head->size;
+}
+
+const char *pg_head_text(const struct pg_head *head, size_t at, size_t *ret_next)
+{
+    const uint8_t *end =
+        at >= head->seen.size ? NULL : memchr(head->seen.data + at, '\0', head->seen.size - at);
+    if (end == NULL) {
+        return NULL;
+    }
+    *ret_next = (size_t)(end - head->seen.data) + 1;
+    return (const char *)head->seen.data + at;
+}
+
 void pg_put(struct buf *to, uint8_t type, struct bytes body)
 {
     *buf_extend(to, 1) = type;
@@ -190,17 +217,36 @@ static void put_field(struct buf *to, char field, const char *text)
     put_text(to, text);
 }
 
-void pg_put_fatal(struct buf *to, const char *code, const char *message, const char *hint)
+static void put_error(
+    struct buf *to, const char *severity, const char *code, const char *message, const char *hint)
 {
     size_t at = begin(to, PG_ERROR_RESPONSE);
-    put_field(to, 'S', "FATAL");
-    put_field(to, 'V', "FATAL");
+    put_field(to, 'S', severity);
+    put_field(to, 'V', severity);
     put_field(to, 'C', code);
     put_field(to, 'M', message);
     if (hint != NULL) {
         put_field(to, 'H', hint);
     }
     *buf_extend(to, 1) = 0;
+    end(to, at);
+}
+
+void pg_put_fatal(struct buf *to, const char *code, const char *message, const char *hint)
+{
+    put_error(to, "FATAL", code, message, hint);
+}
+
+void pg_put_error(struct buf *to, const char *code, const char *message)
+{
+    put_error(to, "ERROR", code, message, NULL);
+}
+
+void pg_put_parameter(struct buf *to, const char *name, const char *value)
+{
+    size_t at = begin(to, PG_PARAMETER_STATUS);
+    put_text(to, name);
+    put_text(to, value);
     end(to, at);
 }
 

@@ -17,6 +17,7 @@
 
 /* Types of messages; the direction tells equal letters apart. */
 enum pg_message_type {
+    /* of the backend */
     PG_AUTHENTICATION = 'R',
     PG_BACKEND_KEY_DATA = 'K',
     PG_ERROR_RESPONSE = 'E',
@@ -24,7 +25,29 @@ enum pg_message_type {
     PG_PARAMETER_STATUS = 'S',
     PG_READY_FOR_QUERY = 'Z',
     PG_NEGOTIATE_PROTOCOL = 'v',
+    PG_PARSE_COMPLETE = '1',
+    PG_BIND_COMPLETE = '2',
+    PG_CLOSE_COMPLETE = '3',
+    PG_ROW_DESCRIPTION = 'T',
+    PG_NO_DATA = 'n',
+    PG_COMMAND_COMPLETE = 'C',
+    PG_EMPTY_QUERY = 'I',
+    PG_SUSPENDED = 's',
+    PG_COPY_IN = 'G',
+
+    /* of the frontend */
     PG_PASSWORD = 'p', /* also SASLInitialResponse and SASLResponse */
+    PG_QUERY = 'Q',
+    PG_FUNCTION_CALL = 'F',
+    PG_PARSE = 'P',
+    PG_BIND = 'B',
+    PG_DESCRIBE = 'D',
+    PG_EXECUTE = 'E',
+    PG_CLOSE = 'C',
+    PG_SYNC = 'S',
+    PG_TERMINATE = 'X',
+    PG_COPY_DONE = 'c',
+    PG_COPY_FAIL = 'f',
 };
 
 /* Codes of an authentication message. */
@@ -73,12 +96,29 @@ struct pg_message {
 NODISCARD err_t pg_message_parse(
     struct bytes bytes, size_t max, struct pg_message *ret_message, struct errmsg *msg);
 
+/* The front of a message of which the rest may not be here. */
+struct pg_head {
+    uint8_t type;
+    size_t size;       /* of all of the message */
+    struct bytes seen; /* what is here of it, its header included */
+};
+
+/* False: more bytes are needed. The size may be one that cannot be. */
+bool pg_head_see(struct bytes bytes, struct pg_head *head);
+bool pg_head_is_whole(const struct pg_head *head);
+/* The text that begins `at` bytes into it; NULL: its end is not here. `ret_next`: behind its NUL.
+ */
+const char *pg_head_text(const struct pg_head *head, size_t at, size_t *ret_next);
+
 void pg_put(struct buf *to, uint8_t type, struct bytes body);
 void pg_put_u32(struct buf *to, uint32_t value);
 uint32_t pg_get_u32(const uint8_t *at);
 
 /* ErrorResponse with severity FATAL. `code` is an SQLSTATE; `hint` may be NULL. */
 void pg_put_fatal(struct buf *to, const char *code, const char *message, const char *hint);
+/* The same with severity ERROR. */
+void pg_put_error(struct buf *to, const char *code, const char *message);
+void pg_put_parameter(struct buf *to, const char *name, const char *value);
 void pg_put_authentication(struct buf *to, enum pg_authentication code, struct bytes rest);
 void pg_put_key_data(struct buf *to, uint32_t pid, uint32_t key);
 void pg_put_cancel(struct buf *to, uint32_t pid, uint32_t key);

@@ -11,6 +11,7 @@ struct session;
 struct sessions {
     struct loop *loop;
     struct routes *routes;
+    struct pools *pools;
     struct tls_context *tls;
     const struct gateway_options *options;
     struct list list;

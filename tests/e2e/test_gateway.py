@@ -7,6 +7,7 @@ import urllib.parse
 
 import pq
 from cluster import ApiError, Cluster, http, wait_for
+from pooling import check_pools
 
 
 def with_gateway(build):
@@ -203,6 +204,7 @@ def test_gateway(build):
         check_password_changed_by_sql(client)
         check_roles_and_databases_go(client, branch)
         check_sleeps_without_work(client, branch)
+        check_pools(cluster, branch)
         check_control_away(cluster, client)
         check_bad_bytes(cluster, client)
     finally:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds for the fuzz targets that real WAL rarely has: `seeds.py TARGET TO_DIR`.
 
-TARGET is redo, wal_decode, wal_reader, disk, gateway or objects. What a mutator would need many lucky steps for is laid out by hand here:
+TARGET is redo, wal_decode, wal_reader, disk, exchange, gateway or objects. What a mutator would need many lucky steps for is laid out by hand here:
 pages of posting trees, commits with every part, prepared transactions, databases that come and go. The corpus in
 tests/data/fuzz was grown from these, from tests/data/wal_records, and from pairs of `walreplay --pairs`.
 """
@@ -315,6 +315,23 @@ def gateway_seeds():
     yield "token", b"\5eyJhbGciOiJIUzI1NiJ9.eyJzY29wZSI6InBhZ2VzIn0." + b"A" * 43
 
 
+def exchange_seeds():
+    """Steps of fuzz_exchange.c: prepare, bind and run, close, describe, query, sync; of the first client."""
+    def script(*steps, who=0):
+        kinds = "PBCDQS"
+        return b"".join(bytes((who + 2 * kinds.index(step[0]), int(step[1:2] or 0) + 4 * int(step[2:] or 0))) for step in steps)
+
+    yield "prepared", script("P10", "S", "B1", "S", "D1", "S", "C1", "S", "B1", "S")
+    yield "closed-in-a-batch-that-failed", script("P20", "S", "B0", "C2", "S", "B2", "S")
+    yield "made-and-closed-in-a-batch-that-failed", script("B0", "P10", "C1", "S", "B1", "S", "P10", "B1", "S")
+    yield "asked-after-a-batch-that-failed", script("P10", "S", "P34", "B3", "P00", "S", "P01", "B0", "B1", "S", "B0", "S")
+    evicting = ("P00", "P11", "P22", "S", "P33", "S", "B0", "B1", "S")
+    yield "evicted", script(*evicting)
+    yield "evicted-and-back-in-a-batch-that-failed", script("P00", "S", "P11", "S", "P22", "S", "P34", "B3", "S", "B3", "B0", "S",
+                                                            "C3", "P33", "B7", "B0", "S", "B0", "B1", "S")
+    yield "two-clients", script(*evicting) + script(*evicting, who=1) + script("Q02", "B0", "S", "Q03") + script("B1", "S", who=1)
+
+
 def objects_seeds():
     """What a store and a user may hand in; two files of the index in the wrong order."""
     index = (ROOT / "tests/data/remote_index_2.bin").read_bytes()[:-4]
@@ -338,7 +355,7 @@ def objects_seeds():
 
 
 def main():
-    seeds = {"disk": disk_seeds, "gateway": gateway_seeds, "objects": objects_seeds, "redo": redo_seeds, "wal_decode": decode_seeds, "wal_record": decode_seeds, "wal_reader": reader_seeds}
+    seeds = {"disk": disk_seeds, "exchange": exchange_seeds, "gateway": gateway_seeds, "objects": objects_seeds, "redo": redo_seeds, "wal_decode": decode_seeds, "wal_record": decode_seeds, "wal_reader": reader_seeds}
     if len(sys.argv) != 3 or sys.argv[1] not in seeds:
         sys.exit(__doc__)
     to = pathlib.Path(sys.argv[2])

@@ -1,0 +1,344 @@
+"""The checks of hosts with -pooler: sessions that share server connections, transaction by transaction.
+
+They run against a gateway of their own beside the cluster's (a gateway keeps nothing): with few connections and short
+times, so that what limits do is seen.
+"""
+import json
+import pathlib
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+
+import pq
+from cluster import http, wait_for
+
+
+class Gateway:
+    """A second one, with settings of its own."""
+
+    def __init__(self, cluster, **settings):
+        first = cluster.process("gateway")
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gateway-", dir=cluster.folder))
+        control_url = cluster.control.http_url
+        settings = {"data_dir": self.folder, "http_port": 0, "listen_port": 0, "control_url": control_url,
+                    "domain": "db.test", **settings}
+        self.log = open(self.folder / "gateway.log", "wb")
+        self.process = subprocess.Popen([first.row["binary"], *(f"--{name}={value}" for name, value in settings.items())],
+                                        stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=settings.pop("limit", None))
+        ports = self.folder / "ports.json"
+        wait_for("the gateway listens", ports.exists)
+        self.ports = wait_for("its ports", lambda: json.loads(ports.read_text()))
+
+    def metrics(self):
+        """Counters and gauges by name."""
+        text = http("GET", f"http://127.0.0.1:{self.ports['http_port']}/metrics", raw=True).decode()
+        return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if not line.startswith("#")}
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(30)
+        self.log.close()
+        assert code == 0, (code, (self.folder / "gateway.log").read_text()[-2000:])
+        shutil.rmtree(self.folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind: # the test has failed already: show why, hide nothing
+            print((self.folder / "gateway.log").read_text()[-3000:])
+            self.process.kill()
+            self.process.wait()
+        else:
+            self.stop()
+
+
+class Pooled:
+    """How a client reaches a branch's endpoint through `gateway`, at its -pooler host."""
+
+    def __init__(self, gateway, branch):
+        self.parts = urllib.parse.urlsplit(branch.uri())
+        self.gateway = gateway
+        self.name = self.parts.hostname.split(".")[0]
+        self.port = gateway.ports["listen_port"]
+
+    def uri(self, user="app", password=None, database="app", host=None, **more):
+        options = "".join(f"&{name}={urllib.parse.quote(str(value))}" for name, value in more.items())
+        host = host or f"{self.name}-pooler.db.test"
+        return (f"postgresql://{user}:{password or self.parts.password}@{host}:{self.port}/{database}"
+                f"?sslmode=require&channel_binding=require&hostaddr=127.0.0.1{options}")
+
+    def connect(self, **more):
+        return pq.connect(self.uri(**more), timeout_s=60)
+
+    def refused(self, **more):
+        try:
+            self.connect(**more).close()
+        except pq.Error as error:
+            return str(error)
+        raise AssertionError(f"let in with {more}")
+
+
+def backend(db):
+    return db.value("SELECT pg_backend_pid()")
+
+
+def failure(function, *args, **more):
+    try:
+        function(*args, **more)
+    except pq.Error as error:
+        return error
+    raise AssertionError(f"{args}: no error")
+
+
+def check_shares(client):
+    """Two clients, one connection: it is a client's for a transaction, and what is set follows the client."""
+    with client.connect(application_name="one", options="-c geqo=on") as one, \
+            client.connect(application_name="two", options="-c geqo=on") as two:
+        pid = backend(one)
+        assert backend(two) == pid
+        assert one.value("SHOW application_name") == "one" and two.value("SHOW application_name") == "two"
+        one.query("SET TimeZone = 'Europe/Berlin'; SET DateStyle = 'SQL, DMY'")
+        assert two.value("SHOW TimeZone") != "Europe/Berlin" and two.parameter("DateStyle") == "ISO, MDY"
+        assert one.value("SHOW TimeZone") == "Europe/Berlin" and one.value("SHOW DateStyle") == "SQL, DMY"
+        assert one.parameter("TimeZone") == "Europe/Berlin" and two.parameter("TimeZone") != "Europe/Berlin"
+        one.query("SET application_name = 'it''s \\ odd'")
+        assert two.value("SHOW application_name") == "two"
+        assert one.value("SHOW application_name") == "it's \\ odd"
+        one.query("BEGIN")
+        mine = backend(one)
+        assert backend(two) != mine and backend(one) == mine # it is held to the end of the transaction
+        one.query("COMMIT")
+    with client.connect(options="-c geqo=off") as other: # a pool of its own
+        assert other.value("SHOW geqo") == "off"
+    assert "unrecognized configuration parameter" in client.refused(options="-c nonsense=1")
+    assert 'database "nope" does not exist' in client.refused(database="nope")
+    assert "password authentication failed" in client.refused(password="wrong")
+    assert "replication needs a session of its own" in client.refused(replication="database")
+    with client.connect(application_name="x") as db:
+        assert 'invalid value for parameter "TimeZone"' in str(failure(db.query, "SET TimeZone = 'Nowhere/Else'"))
+
+
+def check_prepared(client):
+    """Names are a client's own, whatever connection it gets; errors skip to Sync as without a pool."""
+    with client.connect() as one, client.connect() as two:
+        one.prepare("s", "SELECT $1::int + 1")
+        two.prepare("s", "SELECT $1::int * 100")
+        assert one.execute("s", 4) == [("5",)] and two.execute("s", 4) == [("400",)]
+        one.query("BEGIN") # now two gets another connection, where nothing is prepared
+        assert one.execute("s", 5) == [("6",)] and two.execute("s", 5) == [("500",)]
+        one.query("COMMIT")
+        assert one.describe("s") == 1
+        assert failure(one.prepare, "s", "SELECT 1").sqlstate == "42P05"
+        assert one.execute("s", 6) == [("7",)]
+        assert failure(one.execute, "none").sqlstate == "26000"
+        one.close_prepared("s")
+        assert failure(one.execute, "s", 1).sqlstate == "26000"
+        assert two.execute("s", 6) == [("600",)]
+        assert failure(one.prepare, "bad", "SELEC 1").sqlstate == "42601"
+        one.prepare("bad", "SELECT 7")
+        assert one.execute("bad") == [("7",)]
+        one.query("DEALLOCATE ALL")
+        assert failure(one.execute, "bad").sqlstate == "26000"
+        assert two.execute("s", 7) == [("700",)] # prepared again
+        one.query("CREATE TEMP TABLE gone (i int)")
+
+
+def check_pipeline(client):
+    with client.connect() as db:
+        got = db.pipeline(
+            ("prepare", "a", "SELECT $1::int"), ("execute", "a", 1), ("execute", "a", 2), ("sync",),
+            ("params", "SELECT 1/0"), ("prepare", "b", "SELECT 5"), ("execute", "a", 3), ("sync",),
+            ("prepare", "b", "SELECT 6"), ("execute", "b"), ("prepare", "b", "SELECT 6"), ("execute", "a", 4), ("sync",),
+            ("execute", "a", 5), ("sync",))
+        assert got[:4] == [[], [("1",)], [("2",)], "sync"], got
+        assert got[4].sqlstate == "22012" and got[5:8] == ["skipped", "skipped", "sync"], got
+        assert got[8:10] == [[], [("6",)]] and got[10].sqlstate == "42P05" and got[11:13] == ["skipped", "sync"], got
+        assert got[13:] == [[("5",)], "sync"], got
+        # What stands between two Syncs is one transaction also when its error is one of the pool.
+        db.query("DROP TABLE IF EXISTS pipelined; CREATE TABLE pipelined (i int)")
+        db.prepare("insert", "INSERT INTO pipelined VALUES ($1)")
+        got = db.pipeline(("execute", "insert", 1), ("prepare", "insert", "SELECT 1"), ("sync",))
+        assert got[0] == [] and got[1].sqlstate == "42P05", got
+        assert db.value("SELECT count(*) FROM pipelined") == "0"
+        # Long enough that both directions have to be held back.
+        many = [("params", "SELECT $1::int, repeat('x', 2000)", n) for n in range(3000)]
+        got = db.pipeline(*many, ("sync",))
+        assert [row[0][0] for row in got[:-1]] == [str(n) for n in range(3000)]
+
+
+def check_copy(client):
+    with client.connect() as db:
+        db.query("DROP TABLE IF EXISTS copied; CREATE TABLE copied (i int, t text)")
+        lines = [b"%d\t%s\n" % (n, b"y" * 500) for n in range(5000)]
+        db.copy_in("COPY copied FROM STDIN", lines)
+        assert db.copy_out("COPY copied TO STDOUT") == lines
+        db.query("TRUNCATE copied")
+        db.copy_in("COPY copied FROM STDIN", lines[:10], extended=True)
+        assert db.value("SELECT count(*) FROM copied") == "10"
+        assert failure(db.copy_in, "COPY copied FROM STDIN", lines[:10], fail="changed my mind").sqlstate == "57014"
+        for extended in (False, True):
+            assert failure(db.copy_in, "COPY copied FROM STDIN", [b"x\ty\n"] * 3, extended=extended).sqlstate == "22P02"
+        assert db.value("SELECT count(*) FROM copied") == "10"
+        db.copy_in("COPY copied FROM STDIN", lines[:1], extended=True)
+        assert db.value("SELECT count(*) FROM copied") == "11"
+        assert len(db.value("SELECT repeat('x', 20000000)")) == 20000000
+        assert db.params("SELECT length($1)", "z" * 3000000) == [("3000000",)]
+        db.prepare("long", "SELECT length($1) -- " + "-" * 100000)
+        assert db.execute("long", "z" * 3000000) == [("3000000",)]
+        assert failure(db.prepare, "longer", "SELECT 1 -- " + "-" * 2000000).sqlstate == "54000"
+        assert db.value("SELECT 1") == "1"
+
+
+def sleeper(db, sql="SELECT pg_sleep(60)"):
+    said = []
+
+    def sleep():
+        try:
+            db.query(sql)
+            said.append(None)
+        except pq.Error as error:
+            said.append(error.sqlstate)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    return thread, said
+
+
+def sleeping(client, count=1):
+    return lambda: client.watch.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'") == str(count)
+
+
+def check_cancel(client):
+    with client.connect() as one, client.connect() as two:
+        thread, said = sleeper(one)
+        wait_for("it sleeps", sleeping(client))
+        two.cancel() # runs nothing: nobody is hit
+        assert two.value("SELECT 1") == "1" and not said
+        one.cancel()
+        thread.join(30)
+        assert said == ["57014"], said
+        assert one.value("SELECT 1") == "1"
+        # Over and over on one connection that others use at once: only who asked for it is cancelled.
+        for _ in range(20):
+            thread, said = sleeper(one)
+            wait_for("it sleeps", sleeping(client))
+            one.cancel()
+            assert two.value("SELECT count(*) FROM generate_series(1, 20000)") == "20000"
+            thread.join(30)
+            assert said == ["57014"], said
+
+
+def check_waiting(client):
+    """All connections of the pool are taken: who comes next waits, and not forever."""
+    limit = 2
+    with client.connect() as waits:
+        taken = [client.connect() for _ in range(limit)]
+        for db in taken:
+            db.query("BEGIN")
+        pid = backend(taken[0])
+        before = client.gateway.metrics()
+        thread, said = sleeper(waits, "SELECT 1")
+        wait_for("it waits", lambda: client.gateway.metrics()["gateway_pool_clients_waiting"] == 1)
+        assert client.gateway.metrics()["gateway_pool_servers_linked"] == limit
+        taken[0].query("COMMIT")
+        thread.join(30)
+        assert said == [None] and backend(waits) == pid
+        taken[0].query("BEGIN")
+        error = failure(waits.first, "SELECT 1")
+        assert "no connection of the pool became free" in str(error), error
+        assert client.gateway.metrics()["gateway_pool_timeouts_total"] == before["gateway_pool_timeouts_total"] + 1
+        for db in taken: # one leaves in the middle of its transaction
+            db.close()
+    with client.connect() as db:
+        assert db.value("SELECT 1") == "1"
+        assert db.value("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'") == "0"
+
+
+def check_server_dies(client):
+    with client.connect() as one, client.connect() as two:
+        one.query("BEGIN")
+        pid = backend(one)
+        two.query("BEGIN")
+        client.watch.query(f"SELECT pg_terminate_backend({pid})")
+        error = failure(one.first, "SELECT 1")
+        assert "terminating connection" in str(error) or "was lost" in str(error), error
+        assert two.value("SELECT 1") == "1" # another connection, another client
+        two.query("COMMIT")
+        free = backend(two)
+        before = client.gateway.metrics()["gateway_pool_servers"]
+        client.watch.query(f"SELECT pg_terminate_backend({free})")
+        wait_for("it is gone", lambda: client.gateway.metrics()["gateway_pool_servers"] < before)
+        assert two.value("SELECT 1") == "1" # nobody had that one
+
+
+def check_limits(client):
+    wait_for("the others are gone", lambda: client.gateway.metrics()["gateway_pool_clients"] == 0)
+    first = [client.connect() for _ in range(6)]
+    assert "too many pooled connections to this endpoint through the gateway: at most 6" in client.refused()
+    for db in first:
+        db.close()
+    wait_for("they are gone", lambda: client.gateway.metrics()["gateway_pool_clients"] == 0)
+    client.connect().close()
+
+
+def check_idle(client, branch):
+    """Connections that nobody uses keep no compute awake; its clients stay, and wake it."""
+    path = f"/endpoints/{branch.endpoint()['id']}"
+    with client.connect() as db:
+        assert db.value("SELECT 1") == "1"
+        assert client.gateway.metrics()["gateway_pool_servers"] >= 1
+        branch.project.api("PATCH", path, {"endpoint": {"suspend_timeout_seconds": 1}})
+        wait_for("it sleeps", lambda: branch.endpoint()["current_state"] == "idle", 60)
+        branch.project.api("PATCH", path, {"endpoint": {"suspend_timeout_seconds": -1}})
+        wait_for("they are gone", lambda: client.gateway.metrics()["gateway_pool_servers"] == 0)
+        assert db.value("SELECT 1") == "1"
+        assert branch.endpoint()["current_state"] == "active"
+        wait_for("one that is idle for long is closed",
+                 lambda: client.gateway.metrics()["gateway_pool_servers"] == 0)
+        assert db.value("SELECT 1") == "1"
+
+
+def check_pgbench(cluster, gateway, branch):
+    """64 clients over 8 connections, the sums agree."""
+    client = Pooled(gateway, branch)
+
+    def pgbench(*args):
+        answer = subprocess.run([str(cluster.postgres / "bin/pgbench"), *args, client.uri()], capture_output=True, text=True,
+                                timeout=120)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    pgbench("-i", "-q", "-s", "1")
+    for mode, threads in (("prepared", "64"), ("extended", "2")): # -M prepared waits inside of a thread
+        assert "256/256" in pgbench("-n", "-M", mode, "-c", "64", "-t", "4", "-j", threads)
+    with client.connect() as db:
+        sums = {db.value(f"SELECT sum({column}) FROM pgbench_{table}") for table, column in
+                (("accounts", "abalance"), ("tellers", "tbalance"), ("branches", "bbalance"), ("history", "delta"))}
+        assert len(sums) == 1, sums
+        assert db.value("SELECT count(*) FROM pgbench_history") == "512"
+    assert gateway.metrics()["gateway_pool_servers"] <= 8
+
+
+def check_pools(cluster, branch):
+    with Gateway(cluster, pool_size_max=8) as gateway:
+        check_pgbench(cluster, gateway, branch)
+    with Gateway(cluster, pool_size_max=2, pool_wait_ms="1s", pool_idle_ms="2s", pool_clients_per_endpoint_max=6) as gateway:
+        client = Pooled(gateway, branch)
+        with client.connect(host=f"{client.name}.db.test") as client.watch: # a session of its own
+            check_shares(client)
+            check_prepared(client)
+            check_pipeline(client)
+            check_copy(client)
+            check_cancel(client)
+            check_waiting(client)
+            check_server_dies(client)
+            check_limits(client)
+    with Gateway(cluster, pool_idle_ms="2s") as gateway:
+        check_idle(Pooled(gateway, branch), branch)
