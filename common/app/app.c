@@ -342,11 +342,13 @@ static void put_faults(struct http_context *context, struct http_request *reques
 }
 
 static const struct http_route app_routes[] = {
-    {"GET", "/healthz", get_healthz, "The process is alive.", true},
-    {"GET", "/readyz", get_readyz, "200, or 503 and the reasons why it is not ready.", true},
-    {"GET", "/metrics", get_metrics, "Counters and histograms for Prometheus.", true},
-    {"GET", "/config", get_config, "Every setting with its value, secrets hidden.", false},
-    {"PUT", "/faults", put_faults, "Arm failpoints (only with --faults).", false},
+    HTTP_ROUTE("GET", "/healthz", get_healthz, "The process is alive.", true),
+    HTTP_ROUTE(
+        "GET", "/readyz", get_readyz, "200, or 503 and the reasons why it is not ready.", true),
+    HTTP_ROUTE("GET", "/metrics", get_metrics, "Counters and histograms for Prometheus.", true),
+    HTTP_ROUTE(
+        "GET", "/config", get_config, "Every setting with its value, secrets hidden.", false),
+    HTTP_ROUTE("PUT", "/faults", put_faults, "Arm failpoints (only with --faults).", false),
 };
 
 /* Start and stop. */

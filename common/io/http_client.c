@@ -164,6 +164,12 @@ static void set_up(struct call_state *state)
         add_header(state, buf_cstr(&line));
         buf_deinit(&line);
     }
+    if (call->timeout_ms > 0) {
+        struct buf line = {0};
+        buf_printf(&line, HTTP_TIMEOUT_HEADER ": %" PRIu64, call->timeout_ms);
+        add_header(state, buf_cstr(&line));
+        buf_deinit(&line);
+    }
     (void)curl_easy_setopt(easy, CURLOPT_HTTPHEADER, state->headers);
     if (call->save_path != NULL) {
         state->save_path = mem_strdup(call->save_path);

@@ -6,6 +6,9 @@
 #include "common/io/loop.h"
 #include "common/json/doc.h"
 
+/* Every call says how long it waits for the answer: later there is nobody to give one to. */
+#define HTTP_TIMEOUT_HEADER "X-Timeout-Ms"
+
 struct http_client;
 struct http_call;
 

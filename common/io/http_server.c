@@ -25,7 +25,9 @@
 #include "common/base/parse.h"
 #include "common/base/prng.h"
 #include "common/base/str.h"
+#include "common/io/http_client.h"
 #include "common/io/link_private.h"
+#include "common/json/shape.h"
 
 METRIC_COUNTER(requests_total, "http_requests_total", "HTTP requests that reached a handler.");
 METRIC_COUNTER(errors_total, "http_errors_total", "HTTP answers with a status of 400 or more.");
@@ -554,6 +556,16 @@ const char *http_request_actor(const struct http_request *request)
     return request->actor;
 }
 
+uint64_t http_request_timeout_ms(const struct http_request *request, uint64_t most_ms)
+{
+    const char *header = http_request_header(request, HTTP_TIMEOUT_HEADER);
+    uint64_t timeout_ms = most_ms;
+    if (header != NULL && parse_u64(header, 1, UINT64_MAX, &timeout_ms, NULL) != ERR_OK) {
+        return most_ms;
+    }
+    return MIN_OF(timeout_ms, most_ms);
+}
+
 struct bytes http_request_body(const struct http_request *request)
 {
     return buf_view(&request->body);
@@ -750,6 +762,37 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
     return MHD_YES;
 }
 
+static err_t check_query(struct http_request *request, struct errmsg *msg)
+{
+    const char *shape = request->route->query;
+    struct shape_field field;
+    while (shape != NULL && shape_next(&shape, &field)) {
+        if (field.is_required && http_request_query(request, field.name) == NULL) {
+            return err_set(msg, ERR_INVALID, "query parameter %s is missing", field.name);
+        }
+    }
+    return ERR_OK;
+}
+
+/* What the route says of query and body. False: it was refused, and that is answered. */
+static bool has_its_shape(struct http_request *request)
+{
+    const struct http_route *route = request->route;
+    struct doc *body = NULL;
+    struct errmsg msg;
+    err_t err = check_query(request, &msg);
+    if (err == ERR_OK && route->body != NULL && route->body[0] != '\0') {
+        err = http_request_json(request, &body, &msg);
+        if (err == ERR_OK) {
+            err = shape_check(route->body, body, &msg);
+        }
+    }
+    if (err != ERR_OK) {
+        http_respond_error(request, err, &msg);
+    }
+    return err == ERR_OK;
+}
+
 static void call_handler(struct http_request *request)
 {
     metric_add(&requests_total, 1);
@@ -760,7 +803,7 @@ static void call_handler(struct http_request *request)
         http_respond_problem(request, 503, "ERR_CANCELED", "the process is stopping");
     } else if (request->route == NULL) {
         answer_index(request);
-    } else {
+    } else if (has_its_shape(request)) {
         request->route->handler(request->table->context, request);
     }
 }

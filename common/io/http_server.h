@@ -26,7 +26,15 @@ struct http_route {
     http_handler_fn handler;
     const char *help; /* one line; listed by GET / */
     bool open;        /* answered without a token (healthz, metrics) */
+    /* Looked at before the handler runs (common/json/shape.h); NULL: the handler does it. */
+    const char *query; /* "from! to! limit": those with ! must be there */
+    const char *body;
 };
+#define HTTP_ROUTE(method_, path_, handler_, help_, open_)                                         \
+    {                                                                                              \
+        .method = (method_), .path = (path_), .handler = (handler_), .help = (help_),              \
+        .open = (open_)                                                                            \
+    }
 
 /*
  * Asked after the route and its parameters are known and before the body is read, instead of the
@@ -80,6 +88,8 @@ void http_request_set_actor(struct http_request *request, const char *actor);
 const char *http_request_actor(const struct http_request *request);
 /* "Authorization: Bearer TOKEN"; empty when there is none. */
 struct bytes http_request_bearer(const struct http_request *request);
+/* What the caller still waits, as it said (http_client.h says it); at most `most_ms`. */
+uint64_t http_request_timeout_ms(const struct http_request *request, uint64_t most_ms);
 struct bytes http_request_body(const struct http_request *request);
 /* The body as a JSON object ({} when empty); owned by the request. ERR_INVALID says where. */
 NODISCARD err_t

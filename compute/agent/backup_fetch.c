@@ -2,6 +2,7 @@
 
 #include "common/base/mem.h"
 #include "common/json/doc.h"
+#include "common/rpc/rpc.h"
 
 static void finish(struct backup_fetch *fetch, err_t result, const struct errmsg *msg)
 {
@@ -58,9 +59,10 @@ static void make_names(struct backup_fetch *fetch)
     struct buf url = {0};
     char path[PATH_SIZE];
     struct errmsg msg;
-    buf_printf(
-        &url, "%s/v1/tenants/%s/timelines/%s/base_backup", spec->pageserver_url,
-        tenant_id_text(spec->tenant).text, timeline_id_text(spec->timeline).text);
+    buf_printf(&url, "%s", spec->pageserver_url);
+    rpc_path(
+        &url, RPC_PAGESERVER_BASE_BACKUP, tenant_id_text(spec->tenant).text,
+        timeline_id_text(spec->timeline).text);
     if (fetch->files.start_lsn != LSN_NONE) {
         buf_printf(&url, "?lsn=" LSN_FMT, LSN_ARGS(fetch->files.start_lsn));
     }
@@ -84,7 +86,7 @@ void backup_fetch_start(struct backup_fetch *fetch)
     fetch->need = (struct compute_wal_need){.from_lsn = LSN_NONE};
     http_call_deinit(&fetch->call);
     fetch->call = (struct http_call){
-        .method = "GET",
+        .method = rpc_method(RPC_PAGESERVER_BASE_BACKUP)->verb,
         .url = fetch->url,
         .save_path = fetch->path,
         .token = fetch->files.conf->pageserver_token,

@@ -1,5 +1,5 @@
 /*
- * main.c - compute-agent: computes on this host, by HTTP (docs/design/walking-skeleton.md).
+ * main.c - compute-agent: computes on this host, by HTTP (docs/protocol/rpc.md).
  *
  * Stateless: which computes shall run is control's knowledge. After a restart whatever an earlier
  * agent left is ended and removed, and control asks for its computes again.
@@ -15,6 +15,7 @@
 #include "common/base/parse.h"
 #include "common/io/file.h"
 #include "common/io/timer.h"
+#include "common/rpc/rpc.h"
 #include "compute/agent/activity.h"
 #include "compute/agent/bootstrap_image.h"
 #include "compute/agent/compute.h"
@@ -271,7 +272,7 @@ static err_t renew(
         msg, ERR_EXISTS, "compute %s exists with another spec: stop it first", compute_id(compute));
 }
 
-static void put_compute(struct http_context *context, struct http_request *request)
+static void handle_put_compute(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct errmsg msg;
@@ -322,7 +323,7 @@ static bool wants_to_wait(struct http_request *request, uint64_t *ret_wait_ms)
            agent.wait_count < WAITS_MAX && !agent.stopping;
 }
 
-static void get_compute(struct http_context *context, struct http_request *request)
+static void handle_get_compute(struct http_context *context, struct http_request *request)
 {
     (void)context;
     uint64_t wait_ms = 0;
@@ -339,7 +340,7 @@ static void get_compute(struct http_context *context, struct http_request *reque
     wait_for_change(request, compute, wait_ms);
 }
 
-static void get_spec(struct http_context *context, struct http_request *request)
+static void handle_get_spec(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct compute *compute = asked_for(request);
@@ -362,7 +363,7 @@ static bool running_socket(struct http_request *request, char dir[PATH_SIZE], ui
     return true;
 }
 
-static void post_verifier(struct http_context *context, struct http_request *request)
+static void handle_post_verifier(struct http_context *context, struct http_request *request)
 {
     (void)context;
     char dir[PATH_SIZE];
@@ -373,7 +374,7 @@ static void post_verifier(struct http_context *context, struct http_request *req
     }
 }
 
-static void get_metrics(struct http_context *context, struct http_request *request)
+static void handle_get_metrics(struct http_context *context, struct http_request *request)
 {
     (void)context;
     char dir[PATH_SIZE];
@@ -383,7 +384,7 @@ static void get_metrics(struct http_context *context, struct http_request *reque
     }
 }
 
-static void post_schema(struct http_context *context, struct http_request *request)
+static void handle_post_schema(struct http_context *context, struct http_request *request)
 {
     (void)context;
     char dir[PATH_SIZE];
@@ -417,7 +418,7 @@ static struct doc *status_of(const struct compute *compute)
     return doc_set_int(compute_status(compute), "idle_ms", (int64_t)idle_ms);
 }
 
-static void get_computes(struct http_context *context, struct http_request *request)
+static void handle_get_computes(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct doc *list = doc_array();
@@ -428,7 +429,7 @@ static void get_computes(struct http_context *context, struct http_request *requ
     http_respond_json(request, 200, doc_set(doc_object(), "computes", list));
 }
 
-static void post_stop(struct http_context *context, struct http_request *request)
+static void handle_post_stop(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct errmsg msg;
@@ -451,7 +452,7 @@ static void post_stop(struct http_context *context, struct http_request *request
     http_respond_json(request, 202, compute_status(compute));
 }
 
-static void delete_compute(struct http_context *context, struct http_request *request)
+static void handle_delete_compute(struct http_context *context, struct http_request *request)
 {
     (void)context;
     uint64_t wait_ms = 0;
@@ -467,13 +468,13 @@ static void delete_compute(struct http_context *context, struct http_request *re
     }
 }
 
-static void post_bootstrap_images(struct http_context *context, struct http_request *request)
+static void handle_post_bootstrap_images(struct http_context *context, struct http_request *request)
 {
     (void)context;
     bootstrap_maker_handle(agent.maker, request);
 }
 
-static void get_status(struct http_context *context, struct http_request *request)
+static void handle_get_status(struct http_context *context, struct http_request *request)
 {
     (void)context;
     struct doc *body = doc_object();
@@ -484,26 +485,7 @@ static void get_status(struct http_context *context, struct http_request *reques
     http_respond_json(request, 200, body);
 }
 
-static const struct http_route routes[] = {
-    {"GET", "/v1/status", get_status, "What this agent runs computes with.", false},
-    {"POST", "/v1/bootstrap_images", post_bootstrap_images,
-     "Make (once) the empty cluster from which roots begin.", false},
-    {"GET", "/v1/computes", get_computes, "All computes with their states.", false},
-    {"GET", "/v1/computes/{id}", get_compute,
-     "State, port, processes and timings; while=STATE&wait_ms=N: when its state is another one.",
-     false},
-    {"PUT", "/v1/computes/{id}", put_compute, "Create and start, or start again.", false},
-    {"GET", "/v1/computes/{id}/spec", get_spec, "Its PUT body without passwords.", false},
-    {"GET", "/v1/computes/{id}/metrics", get_metrics,
-     "What its Postgres says of itself, for Prometheus.", false},
-    {"POST", "/v1/computes/{id}/verifier", post_verifier,
-     "{role}: its stored password, for a gateway.", false},
-    {"POST", "/v1/computes/{id}/schema", post_schema, "{database}: its schema as SQL, by pg_dump.",
-     false},
-    {"POST", "/v1/computes/{id}/stop", post_stop, "Stop: mode fast or immediate.", false},
-    {"DELETE", "/v1/computes/{id}", delete_compute,
-     "Stop at once and remove its files; wait_ms=N: 404 when it is gone.", false},
-};
+static const struct http_route routes[] = {RPC_AGENT(RPC_ROUTE)};
 
 /* -- start and stop -- */
 

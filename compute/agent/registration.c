@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/io/timer.h"
+#include "common/rpc/rpc.h"
 
 #define PARTS_OF_LEASE 3 /* so often within one, so that a lost call or two do no harm */
 #define LEASE_MS_MIN   1000
@@ -75,10 +76,13 @@ static void say(struct registration *registration)
     doc_set_int(body, "lease_ms", (int64_t)conf->lease_ms);
     doc_print(body, false, &text);
     doc_unref(body);
-    buf_printf(&url, "%s/v1/hosts/%" PRIu64, conf->control_url, conf->agent_id);
+    char number[24];
+    (void)snprintf(number, sizeof(number), "%" PRIu64, conf->agent_id);
+    buf_printf(&url, "%s", conf->control_url);
+    rpc_path(&url, RPC_CONTROL_PUT_HOST, number);
     registration->calling = true;
     registration->call = (struct http_call){
-        .method = "PUT",
+        .method = rpc_method(RPC_CONTROL_PUT_HOST)->verb,
         .url = buf_cstr(&url),
         .body = buf_view(&text),
         .token = conf->control_token[0] == '\0' ? NULL : conf->control_token,

@@ -6,6 +6,7 @@
 #include "common/base/assert.h"
 #include "common/base/log.h"
 #include "common/base/metric.h"
+#include "common/rpc/rpc.h"
 
 METRIC_COUNTER(
     fetched_bytes, "agent_slot_wal_fetched_bytes_total", "WAL brought for logical slots");
@@ -108,14 +109,19 @@ static void ask(struct wal_fetch *fetch)
 {
     const struct compute_spec *spec = fetch->spec;
     const struct compute_safekeeper *keeper = &spec->safekeepers[fetch->keeper];
-    (void)snprintf(
-        fetch->url, sizeof(fetch->url),
-        "http://%s:%u/v1/tenants/%s/timelines/%s/wal?from=" LSN_FMT "&to=" LSN_FMT, keeper->host,
-        keeper->http_port, tenant_id_text(spec->tenant).text, timeline_id_text(spec->timeline).text,
-        LSN_ARGS(fetch->begin_lsn), LSN_ARGS(fetch->piece_end_lsn));
+    struct buf url = {0};
+    buf_printf(&url, "http://%s:%u", keeper->host, keeper->http_port);
+    rpc_path(
+        &url, RPC_SAFEKEEPER_WAL, tenant_id_text(spec->tenant).text,
+        timeline_id_text(spec->timeline).text);
+    buf_printf(
+        &url, "?from=" LSN_FMT "&to=" LSN_FMT, LSN_ARGS(fetch->begin_lsn),
+        LSN_ARGS(fetch->piece_end_lsn));
+    (void)snprintf(fetch->url, sizeof(fetch->url), "%s", buf_cstr(&url));
+    buf_deinit(&url);
     http_call_deinit(&fetch->call);
     fetch->call = (struct http_call){
-        .method = "GET",
+        .method = rpc_method(RPC_SAFEKEEPER_WAL)->verb,
         .url = fetch->url,
         .token = fetch->token,
         .timeout_ms = PIECE_TIMEOUT_MS,

@@ -73,7 +73,8 @@ static void get_status(struct http_context *context, struct http_request *reques
 }
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/status", get_status, "Term, positions, state of each safekeeper.", false},
+    HTTP_ROUTE(
+        "GET", "/v1/status", get_status, "Term, positions, state of each safekeeper.", false),
 };
 
 static err_t start(struct app *app, struct errmsg *msg)

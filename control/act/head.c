@@ -125,15 +125,15 @@ static void on_pause_over(struct timer *timer)
     start_round(query);
 }
 
+static void timeline_path(const struct head_query *query, enum rpc_id id, struct buf *to)
+{
+    rpc_path(to, id, tenant_id_text(query->tenant).text, timeline_id_text(query->timeline).text);
+}
+
 static void start_round(struct head_query *query)
 {
-    char path[128];
-    struct errmsg msg = {0};
-    err_ignore(
-        str_format(
-            path, sizeof path, &msg, "/v1/tenants/%s/timelines/%s",
-            tenant_id_text(query->tenant).text, timeline_id_text(query->timeline).text),
-        "it fits");
+    struct buf path = {0};
+    timeline_path(query, RPC_SAFEKEEPER_GET_TIMELINE, &path);
     query->outstanding = query->members;
     query->round++;
     for (size_t i = 0; i < query->members; i++) {
@@ -141,8 +141,11 @@ static void start_round(struct head_query *query)
         struct node *node = answer->call.node;
         *answer = (struct head_answer){.query = query, .running = true};
         answer->call.done = on_answer;
-        node_call_start(&answer->call, node, "GET", path, NULL, ASK_TIMEOUT_MS);
+        node_call_start(
+            &answer->call, node, RPC_SAFEKEEPER_GET_TIMELINE, buf_cstr(&path), NULL,
+            ASK_TIMEOUT_MS);
     }
+    buf_deinit(&path);
 }
 
 /* ---- the LSN of a time: when the pageserver has seen all that was committed before ---- */
@@ -162,20 +165,13 @@ static void on_time_lsn(struct node_call *call)
     finish(query, err);
 }
 
-static void timeline_url(const struct head_query *query, const char *tail, struct buf *to)
-{
-    buf_printf(
-        to, "/v1/tenants/%s/timelines/%s%s", tenant_id_text(query->tenant).text,
-        timeline_id_text(query->timeline).text, tail);
-}
-
 static void ask_time(struct head_query *query, struct node *node)
 {
     struct buf path = {0};
-    timeline_url(query, "/lsn_at_time", &path);
+    timeline_path(query, RPC_PAGESERVER_LSN_AT_TIME, &path);
     query->page_call.done = on_time_lsn;
     node_call_start(
-        &query->page_call, node, "POST", buf_cstr(&path),
+        &query->page_call, node, RPC_PAGESERVER_LSN_AT_TIME, buf_cstr(&path),
         doc_set_time(doc_object(), "time", query->time), TIME_TIMEOUT_MS);
     buf_deinit(&path);
 }
@@ -215,9 +211,11 @@ static void ask_progress(struct head_query *query)
         return;
     }
     struct buf path = {0};
-    timeline_url(query, "", &path);
+    timeline_path(query, RPC_PAGESERVER_GET_TIMELINE, &path);
     query->page_call.done = on_progress;
-    node_call_start(&query->page_call, node, "GET", buf_cstr(&path), NULL, ASK_TIMEOUT_MS);
+    node_call_start(
+        &query->page_call, node, RPC_PAGESERVER_GET_TIMELINE, buf_cstr(&path), NULL,
+        ASK_TIMEOUT_MS);
     buf_deinit(&path);
 }
 

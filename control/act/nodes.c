@@ -305,7 +305,7 @@ static void on_call_done(struct http_call *http)
 void node_call_start(
     struct node_call *call,
     struct node *node,
-    const char *method,
+    enum rpc_id id,
     const char *path,
     struct doc *body,
     uint64_t timeout_ms)
@@ -319,7 +319,7 @@ void node_call_start(
     call->node = node;
     call->msg = (struct errmsg){0};
     call->http = (struct http_call){
-        .method = method,
+        .method = rpc_method(id)->verb,
         .url = buf_cstr(&url),
         .body = buf_view(&text),
         .token = node->nodes->token[0] == '\0' ? NULL : node->nodes->token,
@@ -338,17 +338,18 @@ void node_call_cancel(struct node_call *call)
 
 /* ---- polls ---- */
 
-static void poll_path(const struct node *node, char *to, size_t size)
+static enum rpc_id poll_path(const struct node *node, struct buf *to)
 {
-    switch (node->kind) {
-    case NODE_SAFEKEEPER:
-        snprintf(
-            to, size, "/v1/tenants?brief=true%s%s",
-            node->known[0] == '\0' ? "" : "&known=", node->known);
-        break;
-    case NODE_PAGESERVER: snprintf(to, size, "/v1/status"); break;
-    case NODE_AGENT: snprintf(to, size, "/v1/computes"); break;
+    static const enum rpc_id ids[] = {
+        [NODE_SAFEKEEPER] = RPC_SAFEKEEPER_LIST,
+        [NODE_PAGESERVER] = RPC_PAGESERVER_STATUS,
+        [NODE_AGENT] = RPC_AGENT_COMPUTES,
+    };
+    rpc_path(to, ids[node->kind]);
+    if (node->kind == NODE_SAFEKEEPER) {
+        buf_printf(to, "?brief=true%s%s", node->known[0] == '\0' ? "" : "&known=", node->known);
     }
+    return ids[node->kind];
 }
 
 static uint64_t next_poll_ms(const struct node *node, mono_ns_t now)
@@ -412,14 +413,13 @@ static void on_polled(struct http_call *http)
 
 static void start_poll(struct node *node, mono_ns_t now)
 {
-    struct buf url = {0};
-    char path[80];
-    poll_path(node, path, sizeof path);
-    node_url(node, path, &url);
+    struct buf url = {0}, path = {0};
+    enum rpc_id id = poll_path(node, &path);
+    node_url(node, buf_cstr(&path), &url);
     node->polling = true;
     node->poll_began = now;
     node->poll = (struct http_call){
-        .method = "GET",
+        .method = rpc_method(id)->verb,
         .url = buf_cstr(&url),
         .token = node->nodes->token[0] == '\0' ? NULL : node->nodes->token,
         .timeout_ms = POLL_TIMEOUT_MS,
@@ -427,6 +427,7 @@ static void start_poll(struct node *node, mono_ns_t now)
     };
     http_call_start(node->nodes->client, &node->poll);
     buf_deinit(&url);
+    buf_deinit(&path);
 }
 
 static void on_tick(struct timer *timer)

@@ -10,6 +10,7 @@
 #include "common/base/str.h"
 #include "common/io/http_client.h"
 #include "common/io/timer.h"
+#include "common/rpc/rpc.h"
 #include "control/model/row.h"
 
 enum node_kind { NODE_SAFEKEEPER, NODE_PAGESERVER, NODE_AGENT };
@@ -92,9 +93,9 @@ struct node *nodes_first(const struct nodes *nodes, enum node_kind kind);       
 const char *node_kind_name(enum node_kind kind);
 
 /*
- * One call to a node: embed it. `path` is copied; `body` may be NULL (taken over). The token and
- * the reachability of the node are handled here. done(): `status` is 0 when there was no answer,
- * `body` is never NULL for a 2xx answer and is freed after done().
+ * One call to a node: embed it. `path` (rpc_path, and a query) is copied; `body` may be NULL (taken
+ * over). The token and the reachability of the node are handled here. done(): `status` is 0 when
+ * there was no answer, `body` is never NULL for a 2xx answer and is freed after done().
  */
 struct node_call {
     void (*done)(struct node_call *call);
@@ -108,7 +109,7 @@ struct node_call {
 void node_call_start(
     struct node_call *call,
     struct node *node,
-    const char *method,
+    enum rpc_id id,
     const char *path,
     struct doc *body,
     uint64_t timeout_ms);

@@ -22,6 +22,7 @@ struct listing {
     bool is_settled;   /* nothing is on its way: the same list will need no other answer */
 };
 
+#define ORPHAN_TIMEOUT_MS 20000
 /* A safekeeper is asked for its whole list now and then even if it says that it is the same. */
 #define UNCHANGED_MAX 12
 
@@ -289,8 +290,8 @@ static void stop_orphan(
         strlen(id) >= ROW_ID_SIZE) {
         return;
     }
-    char path[ROW_ID_SIZE + 32];
-    snprintf(path, sizeof path, "/v1/computes/%s", id);
+    struct buf path = {0};
+    rpc_path(&path, RPC_AGENT_DELETE_COMPUTE, id);
     log_warn(
         NULL, "agent %" PRIu64 " runs compute %s, which is not wanted: deleting it", node->id, id);
     struct orphan_stop *stop = MEM_NEW(struct orphan_stop);
@@ -298,7 +299,9 @@ static void stop_orphan(
     stop->call.done = on_orphan_stopped;
     reconciler->orphan_running = true;
     reconciler->steps_running++;
-    node_call_start(&stop->call, node, "DELETE", path, NULL, 20000);
+    node_call_start(
+        &stop->call, node, RPC_AGENT_DELETE_COMPUTE, buf_cstr(&path), NULL, ORPHAN_TIMEOUT_MS);
+    buf_deinit(&path);
 }
 
 static void observe_computes(

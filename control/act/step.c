@@ -532,82 +532,119 @@ static void on_step_done(struct node_call *call)
 /* ---- requests ---- */
 
 struct request {
-    const char *method;
-    struct buf path;
+    enum rpc_id id;
+    struct buf path; /* with a query */
     struct doc *body;
 };
 
-static void timeline_path(struct buf *to, const struct branch *branch)
+static void of_project(const struct step *step, enum rpc_id id, struct request *ret)
 {
-    buf_printf(
-        to, "/v1/tenants/%s/timelines/%s", tenant_id_text(branch->project->row.tenant).text,
-        timeline_id_text(branch->row.timeline).text);
+    ret->id = id;
+    rpc_path(&ret->path, id, tenant_id_text(step->target.project->row.tenant).text);
 }
 
-static void make_storage_request(const struct step *step, struct request *ret)
+static void of_branch(const struct step *step, enum rpc_id id, struct request *ret)
 {
+    ret->id = id;
+    rpc_path(
+        &ret->path, id, tenant_id_text(step->target.project->row.tenant).text,
+        timeline_id_text(step->target.branch->row.timeline).text);
+}
+
+static void of_compute(const struct step *step, enum rpc_id id, struct request *ret)
+{
+    ret->id = id;
+    rpc_path(&ret->path, id, step->target.endpoint->row.id);
+}
+
+static void under_generation(uint64_t generation, struct request *ret)
+{
+    buf_printf(&ret->path, "?generation=%" PRIu64, generation);
+}
+
+/* Answered when it has arrived, not when we happen to ask. */
+static void wait_while_it_moves(const struct endpoint *endpoint, struct request *ret)
+{
+    if (endpoint->seen == COMPUTE_STARTING || endpoint->seen == COMPUTE_STOPPING) {
+        buf_printf(
+            &ret->path, "?while=%s&wait_ms=%d",
+            endpoint->seen == COMPUTE_STARTING ? "starting" : "stopping", ASK_WAIT_MS);
+    }
+}
+
+static void make_request(const struct step *step, struct request *ret)
+{
+    struct reconciler *reconciler = step->reconciler;
     const struct project *project = step->target.project;
     const struct branch *branch = step->target.branch;
-    bool is_tenant = step->kind == PLAN_ATTACH_TENANT || step->kind == PLAN_DETACH_TENANT;
-    ASSERT(is_tenant == (branch == NULL));
-    if (branch == NULL) {
-        buf_printf(&ret->path, "/v1/tenants/%s", tenant_id_text(project->row.tenant).text);
-    } else {
-        timeline_path(&ret->path, branch);
-    }
-    if (step->kind == PLAN_ATTACH_TENANT) {
+    switch (step->kind) {
+    case PLAN_ATTACH_TENANT:
+        of_project(step, RPC_PAGESERVER_PUT_TENANT, ret);
         ret->body = tenant_body(project);
-    } else if (step->kind == PLAN_CREATE_ON_PAGESERVER) {
-        ret->body = pageserver_timeline_body(step->reconciler, branch);
-    } else if (step->kind == PLAN_CREATE_ON_SAFEKEEPER) {
-        ret->body = safekeeper_timeline_body(step->reconciler, branch);
-    } else if (step->kind == PLAN_JOIN_SAFEKEEPER) {
+        break;
+    case PLAN_DETACH_TENANT:
+        of_project(step, RPC_PAGESERVER_DELETE_TENANT, ret);
+        under_generation(project->row.generation, ret);
+        break;
+    case PLAN_CREATE_ON_PAGESERVER:
+        of_branch(step, RPC_PAGESERVER_PUT_TIMELINE, ret);
+        ret->body = pageserver_timeline_body(reconciler, branch);
+        break;
+    case PLAN_DELETE_ON_PAGESERVER:
+        of_branch(step, RPC_PAGESERVER_DELETE_TIMELINE, ret);
+        under_generation(project->row.generation, ret);
+        break;
+    case PLAN_CREATE_ON_SAFEKEEPER:
+        of_branch(step, RPC_SAFEKEEPER_PUT_TIMELINE, ret);
+        ret->body = safekeeper_timeline_body(reconciler, branch);
+        break;
+    case PLAN_JOIN_SAFEKEEPER:
+        of_branch(step, RPC_SAFEKEEPER_PUT_TIMELINE, ret);
         ret->body = join_body(step, branch);
-    } else if (step->kind == PLAN_TELL_SAFEKEEPER) {
-        buf_printf(&ret->path, "/membership");
+        break;
+    case PLAN_TELL_SAFEKEEPER:
+        of_branch(step, RPC_SAFEKEEPER_PUT_MEMBERSHIP, ret);
         ret->body = tell_body(step, branch);
-    } else {
-        bool is_wal = step->kind != PLAN_DETACH_TENANT && step->kind != PLAN_DELETE_ON_PAGESERVER;
-        ret->method = "DELETE";
-        buf_printf(
-            &ret->path, "?generation=%" PRIu64,
-            is_wal ? branch_generation(&branch->row) : project->row.generation);
-    }
-}
-
-static void make_compute_request(const struct step *step, struct request *ret)
-{
-    const struct endpoint *endpoint = step->target.endpoint;
-    buf_printf(&ret->path, "/v1/computes/%s", endpoint->row.id);
-    if (step->kind == PLAN_START_COMPUTE) {
-        ret->body = compute_body(step->reconciler, endpoint);
-    } else if (step->kind == PLAN_STOP_COMPUTE) {
-        ret->method = "POST";
-        buf_printf(&ret->path, "/stop");
+        break;
+    case PLAN_DELETE_ON_SAFEKEEPER:
+    case PLAN_DELETE_LEFT:
+        of_branch(step, RPC_SAFEKEEPER_DELETE_TIMELINE, ret);
+        under_generation(branch_generation(&branch->row), ret);
+        break;
+    case PLAN_START_COMPUTE:
+        of_compute(step, RPC_AGENT_PUT_COMPUTE, ret);
+        ret->body = compute_body(reconciler, step->target.endpoint);
+        break;
+    case PLAN_STOP_COMPUTE:
+        of_compute(step, RPC_AGENT_STOP, ret);
         ret->body = doc_set_str(doc_object(), "mode", COMPUTE_STOP_MODE);
-    } else if (step->kind == PLAN_ASK_COMPUTE) {
-        ret->method = "GET";
-        if (endpoint->seen == COMPUTE_STARTING || endpoint->seen == COMPUTE_STOPPING) {
-            buf_printf(
-                &ret->path, "?while=%s&wait_ms=%d",
-                endpoint->seen == COMPUTE_STARTING ? "starting" : "stopping", ASK_WAIT_MS);
-        }
-    } else {
-        ret->method = "DELETE";
+        break;
+    case PLAN_DELETE_COMPUTE:
+        of_compute(step, RPC_AGENT_DELETE_COMPUTE, ret);
         buf_printf(&ret->path, "?wait_ms=%d", ASK_WAIT_MS);
+        break;
+    case PLAN_ASK_COMPUTE:
+        of_compute(step, RPC_AGENT_GET_COMPUTE, ret);
+        wait_while_it_moves(step->target.endpoint, ret);
+        break;
+    case PLAN_MAKE_IMAGE:
+    case PLAN_RENEW_GENERATION:
+    case PLAN_MOVE_COMPUTE:
+    case PLAN_GIVE_WAY:
+    case PLAN_CONFIRM:
+    case PLAN_END_CHANGE:
+    case PLAN_FORGET_LEFT:
+    case PLAN_COMMIT:
+    case PLAN_PURGE: ASSERT(false);
     }
 }
 
 void step_start(struct step *step)
 {
-    struct request request = {.method = "PUT"};
+    struct request request = {0};
     struct plan_step planned = {.kind = step->kind, .safekeeper = step->safekeeper};
     struct node *node = step_node(step->reconciler, &planned, &step->target);
-    if (step->target.endpoint != NULL) {
-        make_compute_request(step, &request);
-    } else {
-        make_storage_request(step, &request);
-    }
+    make_request(step, &request);
     metric_add(&steps_total, 1);
     PASS(step, "step.before_send");
     if (step->kind == PLAN_ASK_COMPUTE) {
@@ -617,7 +654,7 @@ void step_start(struct step *step)
     }
     step->call.done = on_step_done;
     node_call_start(
-        &step->call, node, request.method, buf_cstr(&request.path), request.body, STEP_TIMEOUT_MS);
+        &step->call, node, request.id, buf_cstr(&request.path), request.body, STEP_TIMEOUT_MS);
     buf_deinit(&request.path);
 }
 
@@ -685,5 +722,9 @@ void image_ensure(struct reconciler *reconciler)
     struct doc *body =
         doc_set_int(doc_object(), "pg_version", (int64_t)reconciler->options.pg_version);
     doc_set_str(body, "locale", reconciler->options.locale);
-    node_call_start(&step->call, node, "POST", "/v1/bootstrap_images", body, IMAGE_TIMEOUT_MS);
+    struct buf path = {0};
+    rpc_path(&path, RPC_AGENT_MAKE_IMAGE);
+    node_call_start(
+        &step->call, node, RPC_AGENT_MAKE_IMAGE, buf_cstr(&path), body, IMAGE_TIMEOUT_MS);
+    buf_deinit(&path);
 }

@@ -1,6 +1,7 @@
 /* api_private.h - shared by the files of control/api only. */
 #pragma once
 
+#include "common/rpc/rpc.h"
 #include "control/act/placement.h"
 #include "control/api/api.h"
 
@@ -228,13 +229,15 @@ struct doc *new_database(const char *name, const char *owner);
 struct doc *find_named(const struct doc *array, const char *name); /* {"name": NAME}; or NULL */
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
-    safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], generation_routes[],
-    connect_routes[], schema_routes[], key_routes[], openapi_routes[], host_routes[],
-    not_yet_routes[], other_routes[];
+    safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], schema_routes[],
+    key_routes[], openapi_routes[], not_yet_routes[], other_routes[], rpc_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
-    generation_route_count, connect_route_count, schema_route_count, key_route_count,
-    openapi_route_count, host_route_count, not_yet_route_count, other_route_count;
+    schema_route_count, key_route_count, openapi_route_count, not_yet_route_count,
+    other_route_count, rpc_route_count;
+
+/* The calls of the other parts: common/rpc/methods.h. */
+RPC_CONTROL(RPC_HANDLER)
 
 /* All of them, in the order in which they are matched. */
 struct api_table {

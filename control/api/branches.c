@@ -281,12 +281,13 @@ static void get_branch(struct http_context *context, struct http_request *reques
         mem_free(get);
         return;
     }
-    char path[128];
-    snprintf(
-        path, sizeof path, "/v1/tenants/%s/timelines/%s",
-        tenant_id_text(branch->project->row.tenant).text,
+    struct buf path = {0};
+    rpc_path(
+        &path, RPC_PAGESERVER_GET_TIMELINE, tenant_id_text(branch->project->row.tenant).text,
         timeline_id_text(branch->row.timeline).text);
-    node_call_start(&get->call, node, "GET", path, NULL, SIZES_TIMEOUT_MS);
+    node_call_start(
+        &get->call, node, RPC_PAGESERVER_GET_TIMELINE, buf_cstr(&path), NULL, SIZES_TIMEOUT_MS);
+    buf_deinit(&path);
 }
 
 /* ---- update, set as default, delete ---- */

@@ -84,7 +84,7 @@ static void on_verifier(struct node_call *call)
 
 static void ask_verifier(struct connect *connect, const struct endpoint *endpoint)
 {
-    char path[128];
+    struct buf path = {0};
     struct node *agent = nodes_find(connect->api->nodes, NODE_AGENT, endpoint->row.agent);
     if (agent == NULL) {
         fail(
@@ -94,10 +94,11 @@ static void ask_verifier(struct connect *connect, const struct endpoint *endpoin
     }
     connect->state = CONNECT_VERIFIER;
     connect->call.done = on_verifier;
-    (void)snprintf(path, sizeof path, "/v1/computes/%s/verifier", endpoint->row.id);
+    rpc_path(&path, RPC_AGENT_VERIFIER, endpoint->row.id);
     node_call_start(
-        &connect->call, agent, "POST", path, doc_set_str(doc_object(), "role", connect->role),
-        VERIFIER_TIME_MS);
+        &connect->call, agent, RPC_AGENT_VERIFIER, buf_cstr(&path),
+        doc_set_str(doc_object(), "role", connect->role), VERIFIER_TIME_MS);
+    buf_deinit(&path);
 }
 
 /* ---- WAIT ---- */
@@ -202,7 +203,7 @@ static err_t read_request(
     return ERR_OK;
 }
 
-static void post_connect(struct http_context *context, struct http_request *request)
+void handle_post_connect(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct errmsg msg = {0};
@@ -238,12 +239,3 @@ static void post_connect(struct http_context *context, struct http_request *requ
     (void)snprintf(connect->role, sizeof connect->role, "%s", role);
     start(connect, endpoint);
 }
-
-const struct http_route connect_routes[] = {
-    ROUTE(
-        "POST",
-        "/v1/connect",
-        post_connect,
-        "{name, role, client, wait_ms}: start an endpoint, and where it runs (of gateways)"),
-};
-const size_t connect_route_count = ARRAY_LEN(connect_routes);

@@ -84,7 +84,7 @@ static void on_confirmed(struct change *change, err_t result, const struct errms
     mem_free(validation);
 }
 
-static void post_validate(struct http_context *context, struct http_request *request)
+void handle_post_validate(struct http_context *context, struct http_request *request)
 {
     struct errmsg msg;
     struct doc *body = NULL;
@@ -105,12 +105,3 @@ static void post_validate(struct http_context *context, struct http_request *req
     validation->verdicts = doc_array();
     store_submit(validation->api->store, &validation->change);
 }
-
-const struct http_route generation_routes[] = {
-    ROUTE(
-        "POST",
-        "/v1/generations/validate",
-        post_validate,
-        "{node_id, tenants: [{tenant, generation}]}: which attachments are the newest"),
-};
-const size_t generation_route_count = ARRAY_LEN(generation_routes);

@@ -47,7 +47,7 @@ static void on_said(struct registration *registration, err_t result, const struc
     mem_free(saying);
 }
 
-static void put_host(struct http_context *context, struct http_request *request)
+void handle_put_host(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct host_row row = {0};
@@ -69,12 +69,3 @@ static void put_host(struct http_context *context, struct http_request *request)
     saying->request = request;
     host_register(api->hosts, &saying->registration);
 }
-
-const struct http_route host_routes[] = {
-    ROUTE(
-        "PUT",
-        "/v1/hosts/{host}",
-        put_host,
-        "an agent: {host, http_port, listen_host, lease_ms}, again before the lease is over"),
-};
-const size_t host_route_count = ARRAY_LEN(host_routes);

@@ -369,14 +369,19 @@ err_t page_of(
 }
 
 const struct api_table api_tables[] = {
-    {other_routes, &other_route_count},           {project_routes, &project_route_count},
-    {branch_routes, &branch_route_count},         {restore_routes, &restore_route_count},
-    {safekeeper_routes, &safekeeper_route_count}, {role_routes, &role_route_count},
-    {endpoint_routes, &endpoint_route_count},     {operation_routes, &operation_route_count},
-    {generation_routes, &generation_route_count}, {key_routes, &key_route_count},
-    {schema_routes, &schema_route_count},         {connect_routes, &connect_route_count},
-    {openapi_routes, &openapi_route_count},       {host_routes, &host_route_count},
+    {other_routes, &other_route_count},
+    {project_routes, &project_route_count},
+    {branch_routes, &branch_route_count},
+    {restore_routes, &restore_route_count},
+    {safekeeper_routes, &safekeeper_route_count},
+    {role_routes, &role_route_count},
+    {endpoint_routes, &endpoint_route_count},
+    {operation_routes, &operation_route_count},
+    {key_routes, &key_route_count},
+    {schema_routes, &schema_route_count},
+    {openapi_routes, &openapi_route_count},
     {not_yet_routes, &not_yet_route_count},
+    {rpc_routes, &rpc_route_count},
 };
 const size_t api_table_count = ARRAY_LEN(api_tables);
 

@@ -155,7 +155,7 @@ static void get_credentials(struct http_context *context, struct http_request *r
 
 /* ---- /v1 ---- */
 
-static void get_nodes(struct http_context *context, struct http_request *request)
+void handle_get_nodes(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct doc *array = doc_array();
@@ -224,6 +224,8 @@ const struct http_route other_routes[] = {
     ROUTE("GET", B "/functions", get_functions, "always empty"),
     ROUTE("GET", B "/credentials", get_credentials, "always empty"),
     ROUTE("PUT", "/v1/clock", put_clock, "{ahead_seconds}: of what goes by the calendar; in tests"),
-    ROUTE("GET", "/v1/nodes", get_nodes, "safekeepers, pageservers and agents"),
 };
 const size_t other_route_count = ARRAY_LEN(other_routes);
+
+const struct http_route rpc_routes[] = {RPC_CONTROL(RPC_ROUTE)};
+const size_t rpc_route_count = ARRAY_LEN(rpc_routes);

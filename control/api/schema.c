@@ -136,17 +136,18 @@ static void on_dump(struct node_call *call)
 
 static void dump(struct schema *schema, const struct endpoint *endpoint)
 {
-    char path[128];
+    struct buf path = {0};
     struct node *agent = nodes_find(schema->api->nodes, NODE_AGENT, endpoint->row.agent);
     if (agent == NULL) {
         fail(schema, 503, "COMPUTE_NOT_READY", "the compute's host is not among `agents`");
         return;
     }
     schema->call.done = on_dump;
-    (void)snprintf(path, sizeof path, "/v1/computes/%s/schema", endpoint->row.id);
+    rpc_path(&path, RPC_AGENT_SCHEMA, endpoint->row.id);
     node_call_start(
-        &schema->call, agent, "POST", path, doc_set_str(doc_object(), "database", schema->database),
-        DUMP_TIME_MS);
+        &schema->call, agent, RPC_AGENT_SCHEMA, buf_cstr(&path),
+        doc_set_str(doc_object(), "database", schema->database), DUMP_TIME_MS);
+    buf_deinit(&path);
 }
 
 /* ---- WAIT ---- */

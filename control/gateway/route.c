@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
+#include "common/rpc/rpc.h"
 
 METRIC_COUNTER(
     asked, "gateway_routes_asked_total", "Questions to control: where does an endpoint run?");
@@ -51,8 +52,9 @@ err_t routes_create(
     for (size_t i = 0; i < BUCKETS; i++) {
         list_init(&routes->buckets[i]);
     }
-    err_t err =
-        str_format(routes->url, sizeof routes->url, msg, "%s/v1/connect", options->control_url);
+    err_t err = str_format(
+        routes->url, sizeof routes->url, msg, "%s%s", options->control_url,
+        rpc_method(RPC_CONTROL_CONNECT)->path);
     err = err != ERR_OK ? err : str_copy(routes->token, sizeof routes->token, options->token, msg);
     if (err != ERR_OK) {
         routes_destroy(routes);

@@ -4,6 +4,7 @@
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "common/json/doc.h"
+#include "common/rpc/rpc.h"
 
 METRIC_COUNTER(failures, "pageserver_remote_failures_total", "rounds and deletions that failed");
 METRIC_GAUGE(
@@ -403,8 +404,8 @@ void mirror_start(struct mirrors *mirrors, struct tenant *tenant)
     log_name(&mirror->log, "tenant %s", tenant_id_text(tenant_id(tenant)).text);
     if (mirrors->options.control_url[0] != '\0') {
         err_t err = str_format(
-            mirror->url, sizeof(mirror->url), NULL, "%s/v1/generations/validate",
-            mirrors->options.control_url);
+            mirror->url, sizeof(mirror->url), NULL, "%s%s", mirrors->options.control_url,
+            rpc_method(RPC_CONTROL_VALIDATE)->path);
         ASSERT(err == ERR_OK); /* settings longer than this are refused at start */
     }
     list_push_back(&mirrors->list, &mirror->link);

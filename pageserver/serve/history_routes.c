@@ -18,8 +18,6 @@
 #define SECONDS_MAX   (100ull * 365 * 24 * 3600) /* of a window or a lease */
 #define LEASE_SECONDS 600                        /* when a request names none */
 
-static struct management management; /* one server a process */
-
 /* -- retention -- */
 
 static struct doc *retention_doc(struct history *history)
@@ -31,7 +29,7 @@ static struct doc *retention_doc(struct history *history)
     return doc;
 }
 
-static void handle_get_retention(struct http_context *context, struct http_request *http)
+void handle_get_retention(struct http_context *context, struct http_request *http)
 {
     struct tenant *tenant;
     struct errmsg msg;
@@ -67,7 +65,7 @@ static err_t body_retention(
     return ERR_OK;
 }
 
-static void handle_put_retention(struct http_context *context, struct http_request *http)
+void handle_put_retention(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct tenant *tenant;
@@ -109,7 +107,7 @@ static void on_collected(struct tenant_request *request, err_t result)
     call_free(call);
 }
 
-static void handle_post_gc(struct http_context *context, struct http_request *http)
+void handle_post_gc(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct tenant *tenant;
@@ -178,7 +176,7 @@ static err_t body_lease(struct http_request *http, struct history_lease *lease, 
     return ERR_OK;
 }
 
-static void handle_put_lease(struct http_context *context, struct http_request *http)
+void handle_put_lease(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -214,7 +212,7 @@ static void on_lease_dropped(struct tenant_request *request, err_t result)
     call_free(call);
 }
 
-static void handle_delete_lease(struct http_context *context, struct http_request *http)
+void handle_delete_lease(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -239,7 +237,7 @@ static void push_lease(const struct history_lease *lease, void *context)
     doc_push(context, lease_doc(lease));
 }
 
-static void handle_get_leases(struct http_context *context, struct http_request *http)
+void handle_get_leases(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     struct timeline *tl;
@@ -283,7 +281,7 @@ static void on_tree_measured(struct job *job)
     call_free(call);
 }
 
-static void handle_get_size(struct http_context *context, struct http_request *http)
+void handle_get_size(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct tenant *tenant;
@@ -488,7 +486,7 @@ static void on_holders_found(struct job *job)
 }
 
 /* Of a timeline, of its versions as of an LSN, or of the version of one block that a read finds. */
-static void handle_get_why_kept(struct http_context *context, struct http_request *http)
+void handle_get_why_kept(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     lsn_t lsn;
@@ -548,7 +546,7 @@ static void on_time_found(struct job *job)
     call_free(call);
 }
 
-static void handle_get_time_of_lsn(struct http_context *context, struct http_request *http)
+void handle_get_time_of_lsn(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     lsn_t lsn;
@@ -572,32 +570,4 @@ static void handle_get_time_of_lsn(struct http_context *context, struct http_req
     }
     call->job = (struct job){.run = find_time, .done = on_time_found};
     executor_submit(call->server->options.executor, &call->job);
-}
-
-#define TENANT   "/v1/tenants/{tenant}"
-#define TIMELINE TENANT "/timelines/{timeline}"
-
-static const struct http_route routes[] = {
-    {"GET", TENANT "/retention", handle_get_retention, "how much history is kept", false},
-    {"PUT", TENANT "/retention", handle_put_retention,
-     "{history_retention_seconds, history_retention_bytes}: kept while either asks for it", false},
-    {"POST", TENANT "/gc", handle_post_gc, "move the cutoffs now and free what nobody can read",
-     false},
-    {"GET", TENANT "/size", handle_get_size, "logical, physical and synthetic size of all branches",
-     false},
-    {"GET", TIMELINE "/leases", handle_get_leases, "LSNs that stay readable", false},
-    {"PUT", TIMELINE "/leases/{lease}", handle_put_lease,
-     "keep an LSN readable, or for longer: {lsn, seconds}", false},
-    {"DELETE", TIMELINE "/leases/{lease}", handle_delete_lease, "end a lease", false},
-    {"GET", TIMELINE "/why_kept", handle_get_why_kept,
-     "what keeps history of a timeline, versions as of ?lsn=, or that of a block: &spc=&db=&rel=",
-     false},
-    {"GET", TIMELINE "/time_of_lsn", handle_get_time_of_lsn,
-     "time of the newest commit at ?lsn=", false},
-};
-
-void history_add_routes(struct server *server, struct http_server *http)
-{
-    management.server = server;
-    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
 }

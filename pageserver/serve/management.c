@@ -1,5 +1,5 @@
 /*
- * management.c - the HTTP API of the pageserver (docs/design/walking-skeleton.md).
+ * management.c - the HTTP API of the pageserver (docs/protocol/rpc.md).
  *
  * A handler checks what it was asked, starts what takes time in a `struct call`, and answers from
  * the callback that ends it. Threads: loop only, except the jobs' run functions.
@@ -15,9 +15,6 @@
 #include "common/pg/pg_version.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/ingest/safekeeper_address.h"
-#include "pageserver/read/base_backup.h"
-#include "pageserver/read/digest.h"
-#include "pageserver/read/relation_list.h"
 #include "pageserver/serve/management_private.h"
 
 static struct management management; /* one server a process */
@@ -92,22 +89,6 @@ err_t management_query_lsn(struct http_request *http, lsn_t *ret_lsn, struct err
     TRY(parse_lsn(text, &lsn, msg));
     *ret_lsn = lsn_canonical(lsn, SEGMENT_SIZE);
     return ERR_OK;
-}
-
-static err_t query_u32(
-    struct http_request *http,
-    const char *name,
-    bool required,
-    uint32_t *ret_value,
-    struct errmsg *msg)
-{
-    const char *text = http_request_query(http, name);
-    if (text == NULL) {
-        *ret_value = 0;
-        return required ? err_set(msg, ERR_INVALID, "query parameter %s is missing", name) : ERR_OK;
-    }
-    err_t err = parse_u32(text, ret_value, msg);
-    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "query parameter %s", name);
 }
 
 /* A call about a timeline that keeps it from being erased. */
@@ -268,7 +249,7 @@ static struct doc *tenant_doc(struct tenant *tenant)
     return doc;
 }
 
-static void handle_get_status(struct http_context *context, struct http_request *http)
+void handle_get_status(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct doc *doc = doc_object();
@@ -284,7 +265,7 @@ static void handle_get_status(struct http_context *context, struct http_request 
     http_respond_json(http, 200, doc);
 }
 
-static void handle_get_tenant(struct http_context *context, struct http_request *http)
+void handle_get_tenant(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct tenant *tenant;
@@ -328,7 +309,7 @@ static void on_attached(struct tenant_request *request, err_t result)
     answer_attached(request, result);
 }
 
-static void handle_put_tenant(struct http_context *context, struct http_request *http)
+void handle_put_tenant(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -372,7 +353,7 @@ static void on_request_done(struct tenant_request *request, err_t result)
     call_free(call);
 }
 
-static void handle_delete_tenant(struct http_context *context, struct http_request *http)
+void handle_delete_tenant(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -400,7 +381,7 @@ static void on_timeline_put(struct tenant_request *request, err_t result)
     call_free(call);
 }
 
-static void handle_put_timeline(struct http_context *context, struct http_request *http)
+void handle_put_timeline(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -436,7 +417,7 @@ static void handle_put_timeline(struct http_context *context, struct http_reques
     tenant_put_timeline(tenant, &call->tenant_request, &info);
 }
 
-static void handle_delete_timeline(struct http_context *context, struct http_request *http)
+void handle_delete_timeline(struct http_context *context, struct http_request *http)
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -499,7 +480,7 @@ static void on_sizes(struct job *job)
     call_free(call);
 }
 
-static void handle_get_timeline(struct http_context *context, struct http_request *http)
+void handle_get_timeline(struct http_context *context, struct http_request *http)
 {
     struct call *call = call_begin(context, http);
     if (call == NULL) {
@@ -552,7 +533,7 @@ static void on_lsn_found(struct job *job)
     call_free(call);
 }
 
-static void handle_post_lsn_at_time(struct http_context *context, struct http_request *http)
+void handle_post_lsn_at_time(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     struct doc *body;
@@ -579,224 +560,7 @@ static void handle_post_lsn_at_time(struct http_context *context, struct http_re
     executor_submit(call->server->options.executor, &call->job);
 }
 
-/* -- things read at an LSN: base backup, list of relations -- */
-
-static err_t wait_error(struct call *call, err_t result, struct errmsg *msg)
-{
-    struct timeline *tl = call->timeline;
-    switch ((int)result) {
-    case ERR_TIMEOUT:
-        return err_set(
-            msg, ERR_RANGE, "LSN " LSN_FMT " was not reached in time: the timeline is at " LSN_FMT,
-            LSN_ARGS(call->lsn), LSN_ARGS(timeline_last_lsn(tl)));
-    case ERR_FAILED: return err_set(msg, ERR_FAILED, "ingest stopped: %s", timeline_failure(tl));
-    case ERR_NOT_FOUND: return err_set(msg, ERR_NOT_FOUND, "the timeline was deleted");
-    default: return err_set(msg, result, "the wait for an LSN was given up");
-    }
-}
-
-static void on_lsn_reached(struct lsn_wait *wait, err_t result)
-{
-    struct call *call = CONTAINER_OF(wait, struct call, wait);
-    struct timeline *tl = call->timeline;
-    struct errmsg msg;
-    if (result == ERR_OK) {
-        call->lsn = call->lsn == LSN_HEAD ? timeline_last_lsn(tl) : call->lsn;
-        result = timeline_hold_lsn(tl, call->lsn, &call->hold, &msg); /* the job takes its time */
-    } else {
-        result = wait_error(call, result, &msg);
-    }
-    if (result != ERR_OK) {
-        call_fail(call, result, &msg);
-        return;
-    }
-    if (call->lsn == timeline_last_lsn(tl)) {
-        call->prev_record_lsn = timeline_prev_record_lsn(tl);
-    }
-    executor_submit(call->server->options.executor, &call->job);
-}
-
-struct call *management_start_at_lsn(
-    struct http_context *context, struct http_request *http, struct job job)
-{
-    struct errmsg msg;
-    lsn_t lsn;
-    err_t err = management_query_lsn(http, &lsn, &msg);
-    if (err != ERR_OK) {
-        http_respond_error(http, err, &msg);
-        return NULL;
-    }
-    struct call *call = call_begin(context, http);
-    if (call == NULL) {
-        return NULL;
-    }
-    call->lsn = lsn;
-    call->job = job;
-    lsn_wait_start(
-        &call->wait, call->timeline, lsn == LSN_HEAD ? 0 : lsn,
-        call->server->options.wait_timeout_ms, on_lsn_reached);
-    return call;
-}
-
-static err_t build_backup(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    const struct timeline_info *info = timeline_info(call->timeline);
-    struct base_backup_options options = {
-        .store = timeline_store(call->timeline),
-        .path = timeline_path(call->timeline),
-        .start_lsn = info->start_lsn,
-        .lsn = call->lsn,
-        .prev_record_lsn = call->prev_record_lsn,
-        .pg_version = info->pg_version,
-        .system_id = info->system_id,
-    };
-    return base_backup_build(&options, &call->buf, &job->msg);
-}
-
-static void on_backup_built(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    if (job->result != ERR_OK) {
-        call_fail(call, job->result, &job->msg);
-        return;
-    }
-    http_respond_buf(call->http, 200, "application/x-tar", &call->buf);
-    call_free(call);
-}
-
-static void handle_get_base_backup(struct http_context *context, struct http_request *http)
-{
-    (void)management_start_at_lsn(
-        context, http, (struct job){.run = build_backup, .done = on_backup_built});
-}
-
-static err_t list_relations(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    struct timeline *tl = call->timeline;
-    return relation_list_at(
-        timeline_store(tl), timeline_path(tl), call->lsn, &call->buf, &job->msg);
-}
-
-static void on_relations(struct job *job)
-{
-    struct call *call = CONTAINER_OF(job, struct call, job);
-    if (job->result != ERR_OK) {
-        call_fail(call, job->result, &job->msg);
-        return;
-    }
-    http_respond_buf(call->http, 200, "text/plain", &call->buf);
-    call_free(call);
-}
-
-static void handle_get_relations(struct http_context *context, struct http_request *http)
-{
-    (void)management_start_at_lsn(
-        context, http, (struct job){.run = list_relations, .done = on_relations});
-}
-
-/* -- single pages and sizes, for people and tests -- */
-
-static void on_page(struct page_read *read, err_t result)
-{
-    struct call *call = CONTAINER_OF(read, struct call, read);
-    if (result != ERR_OK) {
-        call_fail(call, result, &read->msg);
-        return;
-    }
-    char lsn[LSN_TEXT_SIZE];
-    (void)snprintf(lsn, sizeof(lsn), LSN_FMT, LSN_ARGS(read->read_lsn));
-    if (read->kind == PAGE_READ_PAGES) {
-        http_response_header(call->http, "X-Lsn", lsn);
-        http_respond_bytes(call->http, 200, "application/octet-stream", buf_view(&read->pages));
-    } else {
-        struct doc *doc = doc_object();
-        doc_set_str(doc, "lsn", lsn);
-        doc_set_bool(doc, "exists", read->size.exists);
-        doc_set_int(doc, "blocks", read->size.blocks);
-        http_respond_json(call->http, 200, doc);
-    }
-    call_free(call);
-}
-
-err_t management_query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg)
-{
-    uint32_t fork;
-    TRY(query_u32(http, "spc", true, &ret_key->spc, msg));
-    TRY(query_u32(http, "db", true, &ret_key->db, msg));
-    TRY(query_u32(http, "rel", true, &ret_key->rel, msg));
-    TRY(query_u32(http, "fork", false, &fork, msg));
-    TRY(query_u32(http, "block", false, &ret_key->block, msg));
-    if (ret_key->spc == KEY_SPC_STATE || fork >= FORK_COUNT || ret_key->block == KEY_BLOCK_SIZE) {
-        return err_set(msg, ERR_INVALID, "no such relation fork or block");
-    }
-    ret_key->fork = (uint8_t)fork;
-    return ERR_OK;
-}
-
-static void start_read(
-    struct http_context *context, struct http_request *http, enum page_read_kind kind)
-{
-    struct errmsg msg;
-    struct page_key key = {0};
-    lsn_t lsn = LSN_HEAD;
-    err_t err = management_query_key(http, &key, &msg);
-    if (err == ERR_OK) {
-        err = management_query_lsn(http, &lsn, &msg);
-    }
-    if (err != ERR_OK) {
-        http_respond_error(http, err, &msg);
-        return;
-    }
-    struct call *call = call_begin(context, http);
-    if (call == NULL) {
-        return;
-    }
-    call->read.kind = kind;
-    call->read.key = key;
-    call->read.count = 1;
-    call->read.lsn = lsn;
-    call->read.not_modified_since = lsn == LSN_HEAD ? 0 : lsn;
-    page_read_start(&call->read, &call->server->reads, call->timeline, on_page);
-}
-
-static void handle_get_page_at(struct http_context *context, struct http_request *http)
-{
-    start_read(context, http, PAGE_READ_PAGES);
-}
-
-static void handle_get_rel_size_at(struct http_context *context, struct http_request *http)
-{
-    start_read(context, http, PAGE_READ_REL_SIZE);
-}
-
-#define TENANT   "/v1/tenants/{tenant}"
-#define TIMELINE TENANT "/timelines/{timeline}"
-
-static const struct http_route routes[] = {
-    {"GET", "/v1/status", handle_get_status, "node, incarnation, tenants and their timelines",
-     false},
-    {"PUT", TENANT, handle_put_tenant, "attach a tenant: {generation, history_retention_seconds}",
-     false},
-    {"GET", TENANT, handle_get_tenant, "a tenant and its timelines", false},
-    {"DELETE", TENANT, handle_delete_tenant, "remove a tenant, here and in the object store",
-     false},
-    {"PUT", TIMELINE, handle_put_timeline, "create a root or a branch", false},
-    {"GET", TIMELINE, handle_get_timeline, "state, positions and sizes", false},
-    {"DELETE", TIMELINE, handle_delete_timeline,
-     "delete a timeline; ?children=keep: also one with children", false},
-    {"POST", TIMELINE "/lsn_at_time", handle_post_lsn_at_time, "where history at {time} ends",
-     false},
-    {"GET", TIMELINE "/base_backup", handle_get_base_backup,
-     "tar to start a compute: ?lsn=", false},
-    {"GET", TIMELINE "/relations", handle_get_relations,
-     "lines SPC DB REL FORK BLOCKS of all relations: ?lsn=", false},
-    {"GET", TIMELINE "/page", handle_get_page_at,
-     "8192 bytes: ?spc=&db=&rel=&fork=&block=&lsn=", false},
-    {"GET", TIMELINE "/rel_size", handle_get_rel_size_at,
-     "blocks: ?spc=&db=&rel=&fork=&lsn=", false},
-};
+static const struct http_route routes[] = {RPC_PAGESERVER(RPC_ROUTE)};
 
 void management_add_routes(struct server *server, struct http_server *http)
 {

@@ -1,23 +1,13 @@
 /*
- * management_diff.c - the route that compares two branches, or one branch at two moments.
+ * management_diff.c - what compares two branches, or one branch at two moments.
  *
  * Both sides are waited for, one after the other, then a worker compares.
  */
 #include "common/base/mem.h"
 #include "common/base/parse.h"
-#include "common/io/http_server.h"
 #include "common/pg/wal_reader.h"
 #include "pageserver/read/diff.h"
-#include "pageserver/serve/server.h"
-
-#define SEGMENT_SIZE (16 * MIB)
-
-struct diff_management {
-    struct http_context http;
-    struct server *server;
-};
-
-static struct diff_management management; /* one server a process */
+#include "pageserver/serve/management_private.h"
 
 struct side {
     struct diff_call *call;
@@ -28,6 +18,7 @@ struct side {
 };
 
 struct diff_call {
+    struct server *server;
     struct http_request *http;
     struct side sides[2];
     unsigned waiting_for; /* index of a side */
@@ -35,7 +26,7 @@ struct diff_call {
     struct diff diff;
 };
 
-static void call_free(struct diff_call *call)
+static void diff_free(struct diff_call *call)
 {
     for (unsigned i = 0; i < 2; i++) {
         if (call->sides[i].timeline != NULL) {
@@ -47,10 +38,10 @@ static void call_free(struct diff_call *call)
     mem_free(call);
 }
 
-static void call_fail(struct diff_call *call, err_t err, const struct errmsg *msg)
+static void diff_fail(struct diff_call *call, err_t err, const struct errmsg *msg)
 {
     http_respond_error(call->http, err, msg);
-    call_free(call);
+    diff_free(call);
 }
 
 static struct doc *relation_doc(const struct diff_relation *relation)
@@ -76,7 +67,7 @@ static void on_compared(struct job *job)
 {
     struct diff_call *call = CONTAINER_OF(job, struct diff_call, job);
     if (job->result != ERR_OK) {
-        call_fail(call, job->result, &job->msg);
+        diff_fail(call, job->result, &job->msg);
         return;
     }
     struct doc *relations = doc_array();
@@ -90,7 +81,7 @@ static void on_compared(struct job *job)
     doc_set_int(doc, "pages", pages);
     doc_set_int(doc, "pages_compared", (int64_t)call->diff.pages_compared);
     http_respond_json(call->http, 200, doc_set(doc, "relations", relations));
-    call_free(call);
+    diff_free(call);
 }
 
 static err_t compare(struct job *job)
@@ -136,7 +127,7 @@ static void on_reached(struct lsn_wait *wait, err_t result)
     struct errmsg msg;
     err_t err = side_reached(side, result, &msg);
     if (err != ERR_OK) {
-        call_fail(call, err, &msg);
+        diff_fail(call, err, &msg);
         return;
     }
     call->waiting_for++;
@@ -145,7 +136,7 @@ static void on_reached(struct lsn_wait *wait, err_t result)
         return;
     }
     call->job = (struct job){.run = compare, .done = on_compared};
-    executor_submit(management.server->options.executor, &call->job);
+    executor_submit(call->server->options.executor, &call->job);
 }
 
 static void wait_for_side(struct diff_call *call)
@@ -153,7 +144,7 @@ static void wait_for_side(struct diff_call *call)
     struct side *side = &call->sides[call->waiting_for];
     lsn_wait_start(
         &side->wait, side->timeline, side->lsn == LSN_HEAD ? 0 : side->lsn,
-        management.server->options.wait_timeout_ms, on_reached);
+        http_request_timeout_ms(call->http, call->server->options.wait_timeout_ms), on_reached);
 }
 
 static err_t query_side_lsn(
@@ -182,15 +173,15 @@ static err_t fill_side(
     TRY(tenant_id_parse(http_request_param(call->http, "tenant"), &tenant_id, msg));
     TRY(timeline_id_parse(timeline_text, &id, msg));
     TRY(query_side_lsn(call->http, lsn_name, &side->lsn, msg));
-    struct tenant *tenant = tenants_find(management.server->tenants, tenant_id);
+    struct tenant *tenant = tenants_find(call->server->tenants, tenant_id);
     if (tenant == NULL) {
-        return tenants_why_missing(management.server->tenants, tenant_id, msg);
+        return tenants_why_missing(call->server->tenants, tenant_id, msg);
     }
     struct timeline *tl = tenant_find_timeline(tenant, id);
     if (tl == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(id).text);
     }
-    if (management.server->stopping) { /* nobody would cancel its wait any more */
+    if (call->server->stopping) { /* nobody would cancel its wait any more */
         return err_set(msg, ERR_CANCELED, "the pageserver is stopping");
     }
     TRY(timeline_read_begin(tl, msg));
@@ -199,32 +190,21 @@ static err_t fill_side(
     return ERR_OK;
 }
 
-static void handle_get_diff(struct http_context *context, struct http_request *http)
+void handle_get_diff(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     struct diff_call *call = MEM_NEW(struct diff_call);
     const char *own = http_request_param(http, "timeline");
     const char *other = http_request_query(http, "other");
-    (void)context;
+    call->server = management_server(context);
     call->http = http;
     err_t err = fill_side(call, 0, own, "lsn", &msg);
     if (err == ERR_OK) {
         err = fill_side(call, 1, other == NULL ? own : other, "other_lsn", &msg);
     }
     if (err != ERR_OK) {
-        call_fail(call, err, &msg);
+        diff_fail(call, err, &msg);
         return;
     }
     wait_for_side(call);
-}
-
-static const struct http_route routes[] = {
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/diff", handle_get_diff,
-     "relations and pages that differ: ?lsn=&other=&other_lsn=", false},
-};
-
-void management_diff_add_routes(struct server *server, struct http_server *http)
-{
-    management.server = server;
-    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
 }

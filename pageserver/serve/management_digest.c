@@ -6,8 +6,6 @@
 
 #include "pageserver/serve/management_private.h"
 
-static struct management management;
-
 static err_t compute(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
@@ -52,7 +50,7 @@ static err_t query_scope(
     return management_query_key(http, ret_key, msg);
 }
 
-static void handle_get_digest(struct http_context *context, struct http_request *http)
+void handle_get_digest(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     enum digest_scope scope;
@@ -68,15 +66,4 @@ static void handle_get_digest(struct http_context *context, struct http_request 
         call->digest_scope = scope;
         call->key = key;
     }
-}
-
-static const struct http_route routes[] = {
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", handle_get_digest,
-     "hash over all pages: ?lsn=, or of &spc=&db=&rel=[&fork=][&block=]", false},
-};
-
-void management_digest_add_routes(struct server *server, struct http_server *http)
-{
-    management.server = server;
-    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
 }

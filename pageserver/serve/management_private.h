@@ -1,10 +1,11 @@
 /*
- * management_private.h - shared by management.c and history_routes.c: calls that are answered
+ * management_private.h - shared by management*.c and history_routes.c: calls that are answered
  * later, and what requests name.
  */
 #pragma once
 
 #include "common/io/http_server.h"
+#include "common/rpc/rpc.h"
 #include "pageserver/read/digest.h"
 #include "pageserver/serve/server.h"
 
@@ -67,3 +68,5 @@ struct call *management_start_at_lsn(
 /* spc, db, rel, fork and block of a page. */
 NODISCARD err_t
 management_query_key(struct http_request *http, struct page_key *ret_key, struct errmsg *msg);
+
+RPC_PAGESERVER(RPC_HANDLER)

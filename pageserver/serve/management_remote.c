@@ -2,18 +2,11 @@
  * management_remote.c - routes about a tenant's copy in the object store.
  */
 #include "common/base/mem.h"
-#include "common/io/http_server.h"
 #include "pageserver/remote/mirror.h"
-#include "pageserver/serve/server.h"
-
-struct remote_management {
-    struct http_context http;
-    struct server *server;
-};
-
-static struct remote_management management; /* one server a process */
+#include "pageserver/serve/management_private.h"
 
 static err_t find_mirror(
+    struct server *server,
     struct http_request *http,
     struct tenant **ret_tenant,
     struct mirror **ret_mirror,
@@ -21,10 +14,10 @@ static err_t find_mirror(
 {
     struct tenant_id id;
     TRY(tenant_id_parse(http_request_param(http, "tenant"), &id, msg));
-    struct tenant *tenant = tenants_find(management.server->tenants, id);
+    struct tenant *tenant = tenants_find(server->tenants, id);
     struct mirror *mirror = tenant == NULL ? NULL : mirror_find(tenant);
     if (mirror == NULL) {
-        return tenants_why_missing(management.server->tenants, id, msg);
+        return tenants_why_missing(server->tenants, id, msg);
     }
     *ret_tenant = tenant;
     *ret_mirror = mirror;
@@ -44,14 +37,13 @@ static struct doc *timelines_doc(struct tenant *tenant)
     return timelines;
 }
 
-static void handle_get_remote(struct http_context *context, struct http_request *http)
+void handle_get_remote(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     struct tenant *tenant = NULL;
     struct mirror *mirror = NULL;
     struct mirror_status status;
-    (void)context;
-    err_t err = find_mirror(http, &tenant, &mirror, &msg);
+    err_t err = find_mirror(management_server(context), http, &tenant, &mirror, &msg);
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
         return;
@@ -86,13 +78,12 @@ static void on_scrubbed(struct mirror_scrub *scrub, err_t result)
     mem_free(call);
 }
 
-static void handle_post_scrub(struct http_context *context, struct http_request *http)
+void handle_post_scrub(struct http_context *context, struct http_request *http)
 {
     struct errmsg msg;
     struct tenant *tenant = NULL;
     struct mirror *mirror = NULL;
-    (void)context;
-    err_t err = find_mirror(http, &tenant, &mirror, &msg);
+    err_t err = find_mirror(management_server(context), http, &tenant, &mirror, &msg);
     if (err == ERR_OK) {
         struct scrub_call *call = MEM_NEW(struct scrub_call);
         call->http = http;
@@ -105,18 +96,4 @@ static void handle_post_scrub(struct http_context *context, struct http_request 
     if (err != ERR_OK) {
         http_respond_error(http, err, &msg);
     }
-}
-
-#define REMOTE "/v1/tenants/{tenant}/remote"
-
-static const struct http_route routes[] = {
-    {"GET", REMOTE, handle_get_remote, "how far the object store has the tenant", false},
-    {"POST", REMOTE "/scrub", handle_post_scrub,
-     "find and repair missing and damaged objects, find those that nothing needs", false},
-};
-
-void management_remote_add_routes(struct server *server, struct http_server *http)
-{
-    management.server = server;
-    http_server_add_routes(http, routes, ARRAY_LEN(routes), &management.http);
 }

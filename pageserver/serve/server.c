@@ -250,10 +250,6 @@ err_t server_start(struct server *server, const struct server_options *options, 
         options->loop, options->host, options->port, options->connections_max, &link_options,
         &server->listener_user, &server->listener, msg));
     management_add_routes(server, options->http);
-    management_diff_add_routes(server, options->http);
-    management_digest_add_routes(server, options->http);
-    management_remote_add_routes(server, options->http);
-    history_add_routes(server, options->http);
     server->lag_timer.on_fire = on_lag_timer;
     timer_start(options->loop, &server->lag_timer, OBSERVE_MS);
     log_info(

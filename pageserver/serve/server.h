@@ -95,12 +95,5 @@ void give_up_begin(struct server *server, const struct timeline *tl);
 struct link_user *page_conn_accept(struct server *server, struct link *link);
 void page_conn_close_all(struct server *server);
 
-/* management.c: routes under /v1. */
+/* management*.c, history_routes.c: docs/protocol/rpc.md. */
 void management_add_routes(struct server *server, struct http_server *http);
-/* management_diff.c: what differs between branches. */
-void management_digest_add_routes(struct server *server, struct http_server *http);
-void management_diff_add_routes(struct server *server, struct http_server *http);
-/* management_remote.c: about the object store. */
-void management_remote_add_routes(struct server *server, struct http_server *http);
-/* history_routes.c: retention, leases, GC, sizes of the tree. */
-void history_add_routes(struct server *server, struct http_server *http);

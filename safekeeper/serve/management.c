@@ -9,20 +9,16 @@
 #include "common/base/metric.h"
 #include "common/base/parse.h"
 #include "common/io/file.h"
-#include "safekeeper/consensus/change.h"
 #include "safekeeper/disk/tombstone.h"
-#include "safekeeper/timeline/feed.h"
+#include "safekeeper/serve/describe.h"
+#include "safekeeper/serve/management_private.h"
 #include "safekeeper/timeline/forget.h"
 
 METRIC_COUNTER(lists, "safekeeper_lists_total", "lists of all timelines that were sent");
 METRIC_COUNTER(
     lists_unchanged, "safekeeper_lists_unchanged_total", "lists that the asker knew already");
 
-#define SEGMENT_SIZE_DEFAULT (16 * MIB)
-#define DIGEST_PIECE         (1 * MIB)
-#define DIGEST_MAX           ((lsn_t)16 * GIB)
-#define WAL_MAX              (16 * MIB) /* of one answer */
-#define OPERATIONS_MAX       256        /* creations, deletions and digests under way */
+#define OPERATIONS_MAX 256 /* creations, deletions and digests under way */
 
 static struct server *server_of(struct http_context *context)
 {
@@ -39,140 +35,7 @@ static err_t take_ids(
     return timeline_id_parse(http_request_param(request, "timeline"), ret_id, msg);
 }
 
-/* ---- descriptions ---- */
-
-static struct doc *describe_membership(const struct control_state *control)
-{
-    struct doc *members = doc_array();
-    for (uint32_t i = 0; i < control->membership.count; i++) {
-        const struct member_address *address = &control->addresses[i];
-        struct doc *member = doc_object();
-        (void)doc_set_int(member, "id", (int64_t)control->membership.members[i]);
-        (void)doc_set_str(member, "host", address->host);
-        (void)doc_set_int(member, "port", address->port);
-        (void)doc_set_str(member, "http_host", address->http_host);
-        (void)doc_set_int(member, "http_port", address->http_port);
-        bool is_old = (control->membership.old_set & 1u << i) != 0;
-        bool is_new = (control->membership.new_set & 1u << i) != 0;
-        if (is_old != is_new) {
-            (void)doc_set_str(member, "set", is_old ? "old" : "new");
-        }
-        (void)doc_push(members, member);
-    }
-    struct doc *membership = doc_object();
-    (void)doc_set_int(membership, "generation", control->membership.generation);
-    (void)doc_set_bool(membership, "joint", membership_is_joint(&control->membership));
-    return doc_set(membership, "members", members);
-}
-
-static struct doc *describe_history(const struct term_history *history)
-{
-    struct doc *items = doc_array();
-    for (uint32_t i = 0; i < history->count; i++) {
-        struct doc *item = doc_object();
-        (void)doc_set_int(item, "term", (int64_t)history->items[i].term);
-        (void)doc_set_lsn(item, "lsn", history->items[i].lsn);
-        (void)doc_push(items, item);
-    }
-    return items;
-}
-
-static struct doc *describe_feedback(const struct timeline_feedback *feedback)
-{
-    struct doc *doc = doc_object();
-    (void)doc_set_int(doc, "generation", feedback->generation);
-    (void)doc_set_lsn(doc, "received_lsn", feedback->received_lsn);
-    (void)doc_set_lsn(doc, "durable_lsn", feedback->durable_lsn);
-    return doc_set_lsn(doc, "remote_lsn", feedback->remote_lsn);
-}
-
-static struct doc *describe_feeds(const struct timeline *tl)
-{
-    struct doc *feeds = doc_array();
-    for (size_t i = 0; i < timeline_feed_count(tl); i++) {
-        struct feed_info info = timeline_feed_info(tl, i);
-        struct doc *feed = describe_feedback(&info.feedback);
-        (void)doc_set_int(feed, "peer", (int64_t)info.peer_id);
-        (void)doc_set_lsn(feed, "sent_lsn", info.sent_lsn);
-        (void)doc_push(feeds, feed);
-    }
-    return feeds;
-}
-
-/* For who changes the membership; absent while something is on its way to the disk. */
-static void describe_report(const struct timeline *tl, struct doc *body)
-{
-    struct change_report report;
-    if (!timeline_report(tl, &report)) {
-        return;
-    }
-    struct doc *doc = doc_set_int(doc_object(), "generation", report.generation);
-    (void)doc_set_int(doc, "term", (int64_t)report.term);
-    (void)doc_set_int(doc, "log_term", (int64_t)report.log_term);
-    (void)doc_set_lsn(doc, "record_lsn", report.record_lsn);
-    (void)doc_set_int(doc, "suspect_term", (int64_t)report.suspect_term);
-    (void)doc_set_lsn(doc, "suspect_lsn", report.suspect_lsn);
-    (void)doc_set(body, "report", doc);
-}
-
-/* Where the log begins, and why not later: who needs the WAL from which LSN on. */
-static struct doc *describe_retention(const struct timeline *tl)
-{
-    struct retention_verdict verdict = timeline_retention(tl);
-    struct doc *doc = doc_object();
-    (void)doc_set_lsn(doc, "begin_lsn", timeline_acceptor(tl)->state.begin_lsn);
-    (void)doc_set_lsn(doc, "horizon_lsn", verdict.horizon_lsn);
-    (void)doc_set_str(doc, "held_by", retention_holder_name(verdict.holder));
-    if (verdict.holder == RETENTION_MEMBER) {
-        (void)doc_set_int(doc, "member", (int64_t)verdict.member);
-    }
-    return doc;
-}
-
-/* Positions are absent while the log is not verified: nobody may take them for the truth. */
-static struct doc *describe(const struct timeline *tl)
-{
-    char system_id[24];
-    const struct control_state *control = timeline_control(tl);
-    const struct acceptor *acceptor = timeline_acceptor(tl);
-    struct doc *body = doc_object();
-    (void)doc_set_tenant(body, "tenant", timeline_tenant(tl));
-    (void)doc_set_timeline(body, "timeline", timeline_id(tl));
-    (void)doc_set_str(body, "storage", timeline_storage_text(tl));
-    if (timeline_repair_text(tl)[0] != '\0') {
-        (void)doc_set_str(body, "repair", timeline_repair_text(tl));
-    }
-    if (timeline_state(tl) == TIMELINE_OPENING) {
-        return body; /* a worker has the rest */
-    }
-    (void)snprintf(system_id, sizeof(system_id), "%" PRIu64, control->params.system_id);
-    (void)doc_set_str(body, "system_id", system_id);
-    (void)doc_set_int(body, "pg_version", control->params.pg_version);
-    (void)doc_set_int(body, "segment_size", control->params.segment_size);
-    (void)doc_set_lsn(body, "start_lsn", control->acceptor.start_lsn);
-    (void)doc_set(body, "membership", describe_membership(control));
-    if (acceptor == NULL) {
-        return body;
-    }
-    (void)doc_set_str(body, "phase", acceptor_phase_name(acceptor->phase));
-    (void)doc_set_int(body, "term", (int64_t)acceptor->state.term);
-    (void)doc_set(body, "history", describe_history(&acceptor->state.history));
-    (void)doc_set_lsn(body, "write_lsn", acceptor->write_lsn);
-    (void)doc_set_lsn(body, "flush_lsn", acceptor->flush_lsn);
-    (void)doc_set_lsn(body, "record_lsn", acceptor->record_lsn);
-    (void)doc_set_lsn(body, "commit_lsn", acceptor->state.commit_lsn);
-    if (acceptor_is_suspect(acceptor)) {
-        (void)doc_set_lsn(body, "suspect_lsn", acceptor->state.suspect_lsn);
-        (void)doc_set_int(body, "suspect_term", (int64_t)acceptor->state.suspect_term);
-    }
-    struct timeline_feedback feedback = timeline_newest_feedback(tl);
-    (void)doc_set(body, "feedback", describe_feedback(&feedback));
-    (void)doc_set(body, "retention", describe_retention(tl));
-    describe_report(tl, body);
-    return doc_set(body, "feeds", describe_feeds(tl));
-}
-
-static void on_get_status(struct http_context *context, struct http_request *request)
+void handle_get_status(struct http_context *context, struct http_request *request)
 {
     struct server *server = server_of(context);
     struct doc *body = doc_object();
@@ -198,7 +61,7 @@ static void list_timeline(
 {
     struct list_visitor *list = CONTAINER_OF(visitor, struct list_visitor, as_visitor);
     if (tl != NULL && !list->is_brief) {
-        (void)doc_push(list->timelines, describe(tl));
+        (void)doc_push(list->timelines, describe_timeline(tl));
         return;
     }
     struct doc *body = doc_object();
@@ -214,7 +77,7 @@ static void list_timeline(
  * All timelines. Who asks again and again shows the digest of the last answer, and is told no more
  * than that it still holds; `brief`: the ids alone.
  */
-static void on_get_tenants(struct http_context *context, struct http_request *request)
+void handle_get_tenants(struct http_context *context, struct http_request *request)
 {
     struct server *server = server_of(context);
     const char *known = http_request_query(request, "known");
@@ -240,7 +103,7 @@ static void on_get_tenants(struct http_context *context, struct http_request *re
     http_respond_json(request, 200, doc_set(body, "timelines", visitor.timelines));
 }
 
-static void on_get_timeline(struct http_context *context, struct http_request *request)
+void handle_get_timeline(struct http_context *context, struct http_request *request)
 {
     struct server *server = server_of(context);
     struct errmsg msg;
@@ -255,37 +118,12 @@ static void on_get_timeline(struct http_context *context, struct http_request *r
         http_respond_error(request, err, &msg);
         return;
     }
-    http_respond_json(request, 200, describe(tl));
+    http_respond_json(request, 200, describe_timeline(tl));
 }
 
 /* ---- operations: what does not answer at once ---- */
 
-struct operation {
-    struct list_link in_server;
-    struct server *server;
-    struct http_request *request;
-    struct tenant_id tenant;
-    struct timeline_id id;
-    char tenant_dir[PATH_SIZE];
-    struct control_state wanted; /* creation */
-    generation_t generation;     /* deletion: from here on; also read from a tombstone */
-    term_t term;                 /* to promise with a membership; 0: none */
-    struct timeline_report_waiter report_waiter;
-    struct timeline *tl; /* referenced, so it does not rest while we run */
-    struct timeline_waiter waiter;
-    struct timeline_closing closing;
-    struct job job;
-    err_t failure; /* of a creation that is being cleaned up */
-    struct errmsg failure_msg;
-
-    struct timeline_read read; /* digest */
-    lsn_t digest_end_lsn;
-    uint32_t digest_crc;
-    bool wants_wal; /* the bytes themselves */
-    struct buf digest_wal;
-};
-
-static void finish(struct operation *op)
+void operation_finish(struct operation *op)
 {
     struct server *server = op->server;
     list_remove(&op->in_server);
@@ -309,20 +147,19 @@ static void start_timeline(struct operation *op, const struct control_state *cre
     op->tl = timeline_ref(timeline_set_start(op->server->timelines, op->tenant, op->id, create));
 }
 
-static void finish_with_error(struct operation *op, err_t err, const struct errmsg *msg)
+void operation_finish_with_error(struct operation *op, err_t err, const struct errmsg *msg)
 {
     http_respond_error(op->request, err, msg);
-    finish(op);
+    operation_finish(op);
 }
 
 static void finish_with_status(struct operation *op, unsigned status)
 {
-    http_respond_json(op->request, status, describe(op->tl));
-    finish(op);
+    http_respond_json(op->request, status, describe_timeline(op->tl));
+    operation_finish(op);
 }
 
-/* NULL: answered already. */
-static struct operation *operation_create(
+struct operation *operation_create(
     struct server *server, struct http_request *request, bool is_exclusive)
 {
     struct errmsg msg;
@@ -369,127 +206,6 @@ static void submit(struct operation *op, err_t (*run)(struct job *), void (*done
 
 /* ---- creation ---- */
 
-static err_t take_host(const struct doc *member, const char *key, char *to, struct errmsg *msg)
-{
-    const char *host = NULL;
-    TRY(doc_get_str(member, key, &host, msg));
-    return str_copy(to, CONTROL_HOST_SIZE, host, msg);
-}
-
-static err_t take_port(const struct doc *member, const char *key, uint16_t *to, struct errmsg *msg)
-{
-    uint64_t port = 0;
-    TRY(doc_get_u64(member, key, &port, msg));
-    if (port > UINT16_MAX) {
-        return err_set(msg, ERR_INVALID, "%s %" PRIu64 " is no port", key, port);
-    }
-    *to = (uint16_t)port;
-    return ERR_OK;
-}
-
-/* "old", "new": only there. */
-static err_t take_set(const char *set, uint32_t index, struct membership *sets, struct errmsg *msg)
-{
-    if (set == NULL) {
-        return ERR_OK;
-    }
-    if (strcmp(set, "old") == 0) {
-        sets->old_set |= 1u << index;
-    } else if (strcmp(set, "new") == 0) {
-        sets->new_set |= 1u << index;
-    } else {
-        return err_set(msg, ERR_INVALID, "set \"%.20s\": expected old or new", set);
-    }
-    return ERR_OK;
-}
-
-static err_t take_membership(struct doc *body, struct control_state *to, struct errmsg *msg)
-{
-    struct doc *membership = NULL;
-    struct doc *members = NULL;
-    uint64_t generation = 0;
-    TRY(doc_get_object(body, "membership", &membership, msg));
-    TRY(doc_get_u64(membership, "generation", &generation, msg));
-    TRY(doc_get_array(membership, "members", &members, msg));
-    if (generation == 0 || generation > UINT32_MAX) {
-        return err_set(msg, ERR_INVALID, "membership.generation %" PRIu64, generation);
-    }
-    if (doc_count(members) > MEMBERS_MAX) {
-        return err_set(msg, ERR_INVALID, "limit: %d members", MEMBERS_MAX);
-    }
-    to->membership.generation = (generation_t)generation;
-    to->membership.count = (uint32_t)doc_count(members);
-    struct membership sets = {0};
-    for (uint32_t i = 0; i < to->membership.count; i++) {
-        const struct doc *member = doc_at(members, i);
-        const char *set = NULL;
-        TRY(doc_get_u64(member, "id", &to->membership.members[i], msg));
-        TRY(doc_opt_str(member, "set", &set, msg));
-        TRY(take_set(set, i, &sets, msg));
-        TRY(take_host(member, "host", to->addresses[i].host, msg));
-        TRY(take_port(member, "port", &to->addresses[i].port, msg));
-        TRY(take_host(member, "http_host", to->addresses[i].http_host, msg));
-        TRY(take_port(member, "http_port", &to->addresses[i].http_port, msg));
-    }
-    /* Who names no set is in both, if there are two. */
-    if (sets.old_set != 0 || sets.new_set != 0) {
-        uint32_t everyone = (1u << to->membership.count) - 1;
-        to->membership.old_set = everyone & ~sets.new_set;
-        to->membership.new_set = everyone & ~sets.old_set;
-    }
-    return membership_check(&to->membership, msg);
-}
-
-/*
- * Who creates a timeline says for which disk, if it knows: another one may have held it before, and
- * an empty timeline must not be taken for that.
- */
-static err_t check_incarnation(const struct operation *op, struct doc *body, struct errmsg *msg)
-{
-    const char *incarnation = NULL;
-    TRY(doc_opt_str(body, "incarnation", &incarnation, msg));
-    if (incarnation != NULL && strcmp(incarnation, op->server->incarnation) != 0) {
-        return err_set(
-            msg, ERR_STALE, "this is disk %s, the timeline is for disk %.40s",
-            op->server->incarnation, incarnation);
-    }
-    return ERR_OK;
-}
-
-static err_t take_wanted(struct operation *op, struct errmsg *msg)
-{
-    struct doc *body = NULL;
-    struct control_state *wanted = &op->wanted;
-    const char *system_id = NULL;
-    uint64_t pg_version = 0, segment_size = SEGMENT_SIZE_DEFAULT;
-    lsn_t start_lsn = LSN_NONE;
-    TRY(http_request_json(op->request, &body, msg));
-    TRY(doc_get_lsn(body, "start_lsn", &start_lsn, msg));
-    TRY(doc_get_u64(body, "pg_version", &pg_version, msg));
-    TRY(doc_get_str(body, "system_id", &system_id, msg));
-    TRY(doc_opt_u64(body, "segment_size", &segment_size, msg));
-    TRY(take_membership(body, wanted, msg));
-    TRY(check_incarnation(op, body, msg));
-    wanted->params.tenant = op->tenant;
-    wanted->params.timeline = op->id;
-    TRY(parse_u64(system_id, 0, UINT64_MAX, &wanted->params.system_id, msg));
-    if (pg_version == 0 || pg_version > UINT32_MAX) {
-        return err_set(msg, ERR_INVALID, "pg_version %" PRIu64, pg_version);
-    }
-    if (segment_size < MIB || segment_size > GIB || (segment_size & (segment_size - 1)) != 0) {
-        return err_set(msg, ERR_INVALID, "segment_size %" PRIu64, segment_size);
-    }
-    if (start_lsn == LSN_NONE || start_lsn % 8 != 0) {
-        return err_set(
-            msg, ERR_INVALID, "start_lsn " LSN_FMT " is not the end of a record",
-            LSN_ARGS(start_lsn));
-    }
-    wanted->params.pg_version = (uint32_t)pg_version;
-    wanted->params.segment_size = (uint32_t)segment_size;
-    acceptor_state_init(&wanted->acceptor, wanted->membership.generation, start_lsn);
-    return ERR_OK;
-}
-
 /* What never changes; a membership does. */
 static bool is_same(const struct control_state *a, const struct control_state *b)
 {
@@ -508,7 +224,7 @@ static void on_report(struct timeline_report_waiter *waiter)
         return;
     }
     err_t err = err_set(&msg, ERR_FAILED, "storage: %s", timeline_storage_text(op->tl));
-    finish_with_error(op, err, &msg);
+    operation_finish_with_error(op, err, &msg);
 }
 
 /* Answered when all of it is on disk: the answer is a promise. */
@@ -518,7 +234,7 @@ static void set_membership(struct operation *op)
     err_t err = timeline_set_membership(
         op->tl, &op->wanted.membership, op->wanted.addresses, op->term, &msg);
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
         return;
     }
     op->report_waiter.on_report = on_report;
@@ -545,7 +261,7 @@ static void answer_existing(struct operation *op)
         err = err_set(&msg, ERR_EXISTS, "the timeline exists with other parameters");
     }
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
         return;
     }
     set_membership(op);
@@ -571,7 +287,7 @@ static void on_cleaned_up(struct job *job)
     struct operation *op = CONTAINER_OF(job, struct operation, job);
     err_ignore(job->result, "what is left is found, and opened or removed, at the next start");
     forget_timeline(op);
-    finish_with_error(op, op->failure, &op->failure_msg);
+    operation_finish_with_error(op, op->failure, &op->failure_msg);
 }
 
 static void on_failed_creation_closed(struct timeline_closing *closing)
@@ -607,7 +323,7 @@ static void on_created(struct timeline_waiter *waiter)
     if (timeline_state(op->tl) == TIMELINE_CLOSED) { /* we stop */
         struct errmsg msg;
         err_t err = err_set(&msg, ERR_CANCELED, "the safekeeper stops");
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
         return;
     }
     op->failure = err_set(
@@ -629,7 +345,7 @@ static void on_tombstone_looked_for(struct job *job)
     struct operation *op = CONTAINER_OF(job, struct operation, job);
     struct errmsg *msg = &job->msg;
     if (job->result != ERR_OK) {
-        finish_with_error(op, job->result, msg);
+        operation_finish_with_error(op, job->result, msg);
         return;
     }
     if (op->generation >= op->wanted.membership.generation) {
@@ -639,14 +355,14 @@ static void on_tombstone_looked_for(struct job *job)
             text, sizeof(text), "timeline %s was deleted under generation %u",
             timeline_id_text(op->id).text, op->generation);
         http_respond_problem(op->request, 410, "deleted", text);
-        finish(op);
+        operation_finish(op);
         return;
     }
     if (op->server->is_stopping ||
         timeline_set_count(op->server->timelines) >= op->server->options.timelines_max) {
         err_t err =
             err_set(msg, ERR_BUSY, "limit: timelines_max %zu", op->server->options.timelines_max);
-        finish_with_error(op, err, msg);
+        operation_finish_with_error(op, err, msg);
         return;
     }
     start_timeline(op, &op->wanted);
@@ -654,7 +370,7 @@ static void on_tombstone_looked_for(struct job *job)
     timeline_wait_ready(op->tl, &op->waiter);
 }
 
-static void on_put_timeline(struct http_context *context, struct http_request *request)
+void handle_put_timeline(struct http_context *context, struct http_request *request)
 {
     struct operation *op = operation_create(server_of(context), request, true);
     struct errmsg msg;
@@ -663,7 +379,7 @@ static void on_put_timeline(struct http_context *context, struct http_request *r
     }
     err_t err = take_wanted(op, &msg);
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
     } else if (op->tl == NULL) {
         submit(op, run_look_for_tombstone, on_tombstone_looked_for);
     } else if (timeline_state(op->tl) == TIMELINE_OPENING) {
@@ -681,7 +397,7 @@ static void answer_membership(struct operation *op)
     struct errmsg msg;
     err_t err = check_existing(op, &msg);
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
         return;
     }
     set_membership(op);
@@ -700,7 +416,7 @@ static err_t take_new_membership(struct operation *op, struct errmsg *msg)
     return doc_opt_u64(body, "term", &op->term, msg);
 }
 
-static void on_put_membership(struct http_context *context, struct http_request *request)
+void handle_put_membership(struct http_context *context, struct http_request *request)
 {
     struct operation *op = operation_create(server_of(context), request, true);
     struct errmsg msg;
@@ -712,7 +428,7 @@ static void on_put_membership(struct http_context *context, struct http_request 
         err = err_set(&msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(op->id).text);
     }
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
     } else if (timeline_state(op->tl) == TIMELINE_OPENING) {
         op->waiter.on_ready = on_member_ready;
         timeline_wait_ready(op->tl, &op->waiter);
@@ -754,14 +470,14 @@ static void on_deleted(struct job *job)
         forget_timeline(op);
     }
     if (job->result != ERR_OK) {
-        finish_with_error(op, job->result, &job->msg);
+        operation_finish_with_error(op, job->result, &job->msg);
         return;
     }
     log_info(
         NULL, "deleted timeline %s under generation %u", timeline_id_text(op->id).text,
         op->generation);
     http_respond_json(op->request, 200, doc_object());
-    finish(op);
+    operation_finish(op);
 }
 
 static void on_delete_closed(struct timeline_closing *closing)
@@ -769,7 +485,7 @@ static void on_delete_closed(struct timeline_closing *closing)
     submit(CONTAINER_OF(closing, struct operation, closing), run_delete, on_deleted);
 }
 
-static void on_delete_timeline(struct http_context *context, struct http_request *request)
+void handle_delete_timeline(struct http_context *context, struct http_request *request)
 {
     struct operation *op = operation_create(server_of(context), request, true);
     struct errmsg msg;
@@ -792,7 +508,7 @@ static void on_delete_timeline(struct http_context *context, struct http_request
         }
     }
     if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
     } else if (op->tl == NULL) {
         submit(op, run_delete, on_deleted);
     } else {
@@ -815,7 +531,7 @@ static void on_closed_to_reopen(struct timeline_closing *closing)
     if (server->is_stopping) {
         struct errmsg msg;
         err_t err = err_set(&msg, ERR_CANCELED, "the safekeeper stops");
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
         return;
     }
     forget_timeline(op);
@@ -824,7 +540,7 @@ static void on_closed_to_reopen(struct timeline_closing *closing)
     timeline_wait_ready(op->tl, &op->waiter);
 }
 
-static void on_post_reopen(struct http_context *context, struct http_request *request)
+void handle_post_reopen(struct http_context *context, struct http_request *request)
 {
     struct operation *op = operation_create(server_of(context), request, true);
     struct errmsg msg;
@@ -834,7 +550,7 @@ static void on_post_reopen(struct http_context *context, struct http_request *re
     if (op->tl == NULL) {
         err_t err =
             err_set(&msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(op->id).text);
-        finish_with_error(op, err, &msg);
+        operation_finish_with_error(op, err, &msg);
     } else if (timeline_state(op->tl) != TIMELINE_FAILED) {
         finish_with_status(op, 200); /* nothing to do */
     } else {
@@ -843,125 +559,7 @@ static void on_post_reopen(struct http_context *context, struct http_request *re
     }
 }
 
-/* ---- digest ---- */
-
-static void digest_advance(struct operation *op);
-
-static void digest_add(struct operation *op)
-{
-    op->digest_crc = crc32c(op->digest_crc, op->read.wal.data, op->read.wal.size);
-    if (op->wants_wal) {
-        buf_append(&op->digest_wal, op->read.wal.data, op->read.wal.size);
-    }
-    op->read.begin_lsn = op->read.end_lsn;
-}
-
-static void on_digest_read(struct timeline_read *read, err_t result)
-{
-    struct operation *op = CONTAINER_OF(read, struct operation, read);
-    if (result != ERR_OK) {
-        finish_with_error(op, result, &read->msg);
-        return;
-    }
-    digest_add(op);
-    digest_advance(op);
-}
-
-static void digest_advance(struct operation *op)
-{
-    if (op->read.begin_lsn < op->digest_end_lsn) {
-        op->read.end_lsn = MIN_OF(op->digest_end_lsn, op->read.begin_lsn + DIGEST_PIECE);
-        op->read.done = on_digest_read;
-        timeline_read_start(op->tl, &op->read); /* the files, never the memory: it is an audit */
-        return;
-    }
-    if (op->wants_wal) {
-        http_respond_buf(op->request, 200, "application/octet-stream", &op->digest_wal);
-        finish(op);
-        return;
-    }
-    char crc[12];
-    (void)snprintf(crc, sizeof(crc), "%08x", op->digest_crc);
-    http_respond_json(op->request, 200, doc_set_str(doc_object(), "crc", crc));
-    finish(op);
-}
-
-static err_t prepare_digest(struct operation *op, struct errmsg *msg)
-{
-    const char *from = http_request_query(op->request, "from");
-    const char *to = http_request_query(op->request, "to");
-    lsn_t commit_lsn = LSN_NONE;
-    if (op->tl == NULL) {
-        return err_set(msg, ERR_NOT_FOUND, "no timeline %s here", timeline_id_text(op->id).text);
-    }
-    if (from == NULL || to == NULL) {
-        return err_set(msg, ERR_INVALID, "from=LSN and to=LSN are needed");
-    }
-    TRY(parse_lsn(from, &op->read.begin_lsn, msg));
-    TRY(parse_lsn(to, &op->digest_end_lsn, msg));
-    TRY(timeline_readable_lsn(op->tl, 0, &commit_lsn, msg));
-    lsn_t start_lsn = timeline_control(op->tl)->acceptor.begin_lsn;
-    if (op->wants_wal && op->digest_end_lsn > commit_lsn) {
-        return err_set(msg, ERR_BUSY, "committed is " LSN_FMT " here", LSN_ARGS(commit_lsn));
-    }
-    if (op->read.begin_lsn < start_lsn || op->read.begin_lsn > op->digest_end_lsn ||
-        op->digest_end_lsn > commit_lsn) {
-        return err_set(
-            msg, ERR_RANGE, "committed WAL is " LSN_FMT ".." LSN_FMT, LSN_ARGS(start_lsn),
-            LSN_ARGS(commit_lsn));
-    }
-    if (op->digest_end_lsn - op->read.begin_lsn > DIGEST_MAX) {
-        return err_set(msg, ERR_INVALID, "limit: a digest of 16 GiB");
-    }
-    if (op->wants_wal && op->digest_end_lsn - op->read.begin_lsn > WAL_MAX) {
-        return err_set(msg, ERR_INVALID, "limit: 16 MiB of WAL");
-    }
-    return ERR_OK;
-}
-
-static void start_digest(struct http_context *context, struct http_request *request, bool wants_wal)
-{
-    struct operation *op = operation_create(server_of(context), request, false);
-    struct errmsg msg;
-    if (op == NULL) {
-        return;
-    }
-    op->wants_wal = wants_wal;
-    err_t err = prepare_digest(op, &msg);
-    if (err != ERR_OK) {
-        finish_with_error(op, err, &msg);
-        return;
-    }
-    digest_advance(op);
-}
-
-static void on_get_digest(struct http_context *context, struct http_request *request)
-{
-    start_digest(context, request, false);
-}
-
-static void on_get_wal(struct http_context *context, struct http_request *request)
-{
-    start_digest(context, request, true);
-}
-
-static const struct http_route routes[] = {
-    {"GET", "/v1/status", on_get_status, "node id, port, number of timelines", false},
-    {"GET", "/v1/tenants", on_get_tenants,
-     "all timelines; ?known=DIGEST: if they are others, &brief=true: the ids", false},
-    {"PUT", "/v1/tenants/{tenant}/timelines/{timeline}", on_put_timeline, "create", false},
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}", on_get_timeline, "positions", false},
-    {"DELETE", "/v1/tenants/{tenant}/timelines/{timeline}", on_delete_timeline,
-     "delete, ?generation=N", false},
-    {"PUT", "/v1/tenants/{tenant}/timelines/{timeline}/membership", on_put_membership,
-     "who votes: {membership, term}; answered when it is on disk, with positions", false},
-    {"POST", "/v1/tenants/{tenant}/timelines/{timeline}/reopen", on_post_reopen,
-     "open and verify again what is out of service", false},
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/digest", on_get_digest,
-     "CRC32C of committed WAL, ?from=LSN&to=LSN", false},
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}/wal", on_get_wal,
-     "committed WAL itself, up to 16 MiB, ?from=LSN&to=LSN", false},
-};
+static const struct http_route routes[] = {RPC_SAFEKEEPER(RPC_ROUTE)};
 
 void management_add_routes(struct server *server, struct http_server *http)
 {

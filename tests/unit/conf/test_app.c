@@ -41,7 +41,8 @@ static void get_answer(struct http_context *given, struct http_request *request)
     http_respond_json(request, 200, body);
 }
 
-static const struct http_route routes[] = {{"GET", "/answer", get_answer, "Answer.", true}};
+static const struct http_route routes[] = {
+    HTTP_ROUTE("GET", "/answer", get_answer, "Answer.", true)};
 
 static err_t start_daemon(struct app *app, struct errmsg *why)
 {

@@ -86,14 +86,31 @@ static void get_empty(struct http_context *given, struct http_request *request)
     http_respond_bytes(request, 200, "application/json", (struct bytes){0});
 }
 
+/* As long as the caller waits, and no longer than 20 seconds. */
+static void post_shaped(struct http_context *given, struct http_request *request)
+{
+    (void)given;
+    struct doc *doc = doc_object();
+    doc_set_int(doc, "timeout_ms", (int64_t)http_request_timeout_ms(request, 20000));
+    http_respond_json(request, 200, doc);
+}
+
 static const struct http_route routes[] = {
-    {"GET", "/v1/tenants/{tenant}/timelines/{timeline}", get_timeline, "One timeline.", false},
-    {"PUT", "/v1/tenants/{tenant}/timelines/{timeline}", put_timeline, "Create it.", false},
-    {"POST", "/v1/echo", post_echo, "The body again.", false},
-    {"GET", "/v1/later", get_later, "Answers when three wait.", false},
-    {"GET", "/v1/never", get_never, "Never answers.", false},
-    {"GET", "/v1/empty", get_empty, "Nothing.", false},
-    {"GET", "/healthz", get_healthz, "Open.", true},
+    {.method = "POST",
+     .path = "/v1/shaped",
+     .handler = post_shaped,
+     .help = "Only what has its shape.",
+     .query = "from! to",
+     .body = "generation:u64! name:str"},
+    HTTP_ROUTE(
+        "GET", "/v1/tenants/{tenant}/timelines/{timeline}", get_timeline, "One timeline.", false),
+    HTTP_ROUTE(
+        "PUT", "/v1/tenants/{tenant}/timelines/{timeline}", put_timeline, "Create it.", false),
+    HTTP_ROUTE("POST", "/v1/echo", post_echo, "The body again.", false),
+    HTTP_ROUTE("GET", "/v1/later", get_later, "Answers when three wait.", false),
+    HTTP_ROUTE("GET", "/v1/never", get_never, "Never answers.", false),
+    HTTP_ROUTE("GET", "/v1/empty", get_empty, "Nothing.", false),
+    HTTP_ROUTE("GET", "/healthz", get_healthz, "Open.", true),
 };
 
 static void open_all(const struct http_options *options)
@@ -122,17 +139,23 @@ static void on_done(struct http_call *call)
 static char url[8][300];
 static unsigned url_count;
 
-static void begin_call(struct http_call *call, const char *method, const char *path)
+static void begin_call_for(
+    struct http_call *call, const char *method, const char *path, uint64_t timeout_ms)
 {
     char *text = url[url_count++ % ARRAY_LEN(url)];
     (void)snprintf(text, sizeof(url[0]), "http://127.0.0.1:%u%s", http_server_port(server), path);
     call->method = method;
     call->url = text;
-    call->timeout_ms = 10000;
+    call->timeout_ms = timeout_ms;
     call->done = on_done;
     calls_left++;
     http_call_start(client, call);
     ck_assert_int_gt(calls_left, 0); /* done is never called from inside start */
+}
+
+static void begin_call(struct http_call *call, const char *method, const char *path)
+{
+    begin_call_for(call, method, path, 10000);
 }
 
 static struct doc *run_call(
@@ -154,6 +177,54 @@ static void expect_member(const struct doc *doc, const char *key, const char *va
     ck_assert_ok(doc_get_str(doc, key, &text, &msg), &msg);
     ck_assert_str_eq(text, value);
 }
+
+static void expect_refusal(const char *path, const char *body, const char *why)
+{
+    struct http_call call = {0};
+    struct doc *answer = run_call(&call, "POST", path, body, 400);
+    const char *message = doc_value_str(doc_get(answer, "message"));
+    ck_assert_msg(strstr(message, why) != NULL, "%s", message);
+    expect_member(answer, "code", "ERR_INVALID");
+    doc_unref(answer);
+    http_call_deinit(&call);
+}
+
+START_TEST(test_request_without_its_shape_does_not_reach_the_handler)
+{
+    open_all(NULL);
+    expect_refusal("/v1/shaped", "{\"generation\": 1}", "query parameter from is missing");
+    expect_refusal("/v1/shaped?from=a", "{}", "generation: missing");
+    expect_refusal("/v1/shaped?from=a", NULL, "generation: missing");
+    expect_refusal("/v1/shaped?from=a", "{\"generation\": \"1\"}", "generation: expected");
+    expect_refusal("/v1/shaped?from=a", "{\"generation\": 1, \"name\": 2}", "name: expected");
+    expect_refusal("/v1/shaped?from=a", "[1]", "expected a JSON object");
+    struct http_call call = {0};
+    doc_unref(run_call(
+        &call, "POST", "/v1/shaped?from=a", "{\"generation\": 1, \"of_tomorrow\": []}", 200));
+    http_call_deinit(&call);
+    close_all();
+}
+END_TEST
+
+START_TEST(test_server_knows_how_long_its_caller_waits)
+{
+    static const uint64_t waits[][2] = {{10000, 10000}, {60000, 20000}};
+    open_all(NULL);
+    for (size_t i = 0; i < ARRAY_LEN(waits); i++) {
+        struct http_call call = {.body = bytes_of_str("{\"generation\": 1}")};
+        begin_call_for(&call, "POST", "/v1/shaped?from=a", waits[i][0]);
+        loop_run(loop);
+        struct doc *answer = NULL;
+        uint64_t timeout_ms = 0;
+        ck_assert_ok(http_call_json(&call, &answer, &msg), &msg);
+        ck_assert_ok(doc_get_u64(answer, "timeout_ms", &timeout_ms, &msg), &msg);
+        ck_assert_uint_eq(timeout_ms, waits[i][1]);
+        doc_unref(answer);
+        http_call_deinit(&call);
+    }
+    close_all();
+}
+END_TEST
 
 START_TEST(test_path_and_query_parameters_are_decoded)
 {
@@ -504,6 +575,8 @@ END_TEST
 UNIT_MAIN(
     "http",
     test_path_and_query_parameters_are_decoded,
+    test_request_without_its_shape_does_not_reach_the_handler,
+    test_server_knows_how_long_its_caller_waits,
     test_json_body_and_its_errors,
     test_unknown_path_and_method_say_what_there_is,
     test_token_is_wanted_except_on_open_routes,

@@ -35,7 +35,7 @@ static void post_echo(struct http_context *given, struct http_request *request)
 }
 
 static const struct http_route routes[] = {
-    {"POST", "/v1/echo/{name}", post_echo, "The body again.", false},
+    HTTP_ROUTE("POST", "/v1/echo/{name}", post_echo, "The body again.", false),
 };
 
 static void *serve(void *unused)
