@@ -3,6 +3,7 @@
 #include "common/base/assert.h"
 #include "common/base/fault.h"
 #include "common/base/metric.h"
+#include "pageserver/read/memory_guess.h"
 #include "pageserver/read/reconstruct.h"
 
 METRIC_HISTOGRAM(
@@ -13,6 +14,10 @@ METRIC_COUNTER(
     "pageserver_page_reads_in_memory_total",
     "reads that missed the page cache and were answered on the loop, from layers and cached "
     "blocks");
+METRIC_COUNTER(
+    reads_not_tried,
+    "pageserver_page_reads_not_tried_total",
+    "reads that went to a worker at once: others of the relation were not in memory lately");
 METRIC_COUNTER(pages_read, "pageserver_pages_read_total", "pages sent, cached or not");
 METRIC_COUNTER(
     read_failures, "pageserver_page_read_failures_total", "reads that ended in an error");
@@ -347,6 +352,19 @@ static err_t read_in_memory(struct page_read *read)
     return err;
 }
 
+static bool is_worth_a_try(
+    const struct page_read *read,
+    const struct page_read_service *service,
+    const struct timeline *tl)
+{
+    if (service->guess == NULL ||
+        memory_guess_is_worth_a_try(service->guess, timeline_uid(tl), read->key)) {
+        return true;
+    }
+    metric_add(&reads_not_tried, 1);
+    return false;
+}
+
 bool page_read_in_memory(
     struct page_read *read,
     const struct page_read_service *service,
@@ -355,13 +373,16 @@ bool page_read_in_memory(
 {
     ASSERT(read->state == PAGE_READ_IDLE);
     if (read->kind != PAGE_READ_PAGES || read->count != 1 ||
-        !timeline_has_lsn(tl, read->not_modified_since) ||
+        !timeline_has_lsn(tl, read->not_modified_since) || !is_worth_a_try(read, service, tl) ||
         timeline_read_begin(tl, &read->msg) != ERR_OK) {
         return false;
     }
     read->service = service;
     read->timeline = tl;
     err_t err = read_in_memory(read);
+    if (service->guess != NULL) {
+        memory_guess_note(service->guess, timeline_uid(tl), read->key, err == ERR_OK);
+    }
     read->timeline = NULL;
     timeline_read_end(tl);
     if (err != ERR_OK) {

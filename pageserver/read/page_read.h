@@ -33,6 +33,7 @@ enum page_read_state {
 struct page_read_service {
     struct executor *executor;
     struct page_cache *cache;
+    struct memory_guess *guess; /* NULL: reads in memory are always tried */
     uint64_t wait_timeout_ms;
 };
 

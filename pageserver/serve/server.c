@@ -5,6 +5,7 @@
 #include "common/base/prng.h"
 #include "common/base/str.h"
 #include "common/io/file.h"
+#include "pageserver/read/memory_guess.h"
 #include "pageserver/remote/downloader.h"
 
 #define OBSERVE_MS 1000
@@ -188,6 +189,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     server->reads = (struct page_read_service){
         .executor = options->executor,
         .cache = server->cache,
+        .guess = memory_guess_create(),
         .wait_timeout_ms = options->wait_timeout_ms,
     };
     server->turns = turns_create(
@@ -284,6 +286,7 @@ static void on_stop_timer(struct timer *timer)
     executor_destroy(server->copier);
     turns_destroy(server->turns);
     page_cache_destroy(server->cache);
+    memory_guess_destroy(server->reads.guess);
     objstore_close(server->objects);
     server->on_stopped(server);
 }
