@@ -146,8 +146,8 @@
       "safekeepers, pageservers and agents", "{nodes: [{kind, id, host, port, http_port, reachable, ..}]}") \
     X(CONTROL_VALIDATE, post_validate, "POST", "/v1/generations/validate", "", "node_id:u64! tenants:array!", READ, \
       "which attachments of a pageserver are the newest; tenants: [{tenant, generation}]", "{tenants: [{tenant, valid}]}") \
-    X(CONTROL_CONNECT, post_connect, "POST", "/v1/connect", "", "name:str! role:str! client:str wait_ms:u64", SAME, \
-      "of gateways: start an endpoint if it sleeps, and where it runs", \
+    X(CONTROL_CONNECT, post_connect, "POST", "/v1/connect", "", "name:str! role:str! client:str wait_ms:u64 lsn:str timestamp:str", SAME, \
+      "of gateways: start an endpoint if it sleeps, and where it runs; with a moment, one that shows its branch then", \
       "{endpoint_id, branch_id, project_id, host, port, verifier}") \
     X(CONTROL_PUT_HOST, put_host, "PUT", "/v1/hosts/{host}", "", "host:str! http_port:u64! listen_host:str lease_ms:u64!", SAME, \
       "of agents: where it is; again before the lease is over (docs/design/hosts.md)", "{lease_ms}")

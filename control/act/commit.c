@@ -210,12 +210,39 @@ static void forget_left(const struct committing *committing, struct branch *bran
     store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
 }
 
+/* As far as the agent has seen, and a gateway has let nobody in since. */
+static uint64_t idle_ms_of(const struct endpoint *endpoint)
+{
+    return endpoint->connected_at == 0
+               ? endpoint->idle_ms
+               : MIN_OF(endpoint->idle_ms, (clock_mono() - endpoint->connected_at) / NS_PER_MS);
+}
+
+/*
+ * The past that a read-only endpoint with a suspend timeout shows: it comes up, or somebody has
+ * worked there within that time. Its lease is the least that it lives, not the most.
+ */
+static bool is_at_work(const struct branch *branch)
+{
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        bool is_up = endpoint->seen == COMPUTE_RUNNING &&
+                     idle_ms_of(endpoint) < endpoint->row.suspend_timeout_seconds * 1000;
+        if (branch->row.is_ephemeral && endpoint->row.suspend_timeout_seconds != 0 &&
+            endpoint->row.wanted == ENDPOINT_ACTIVE &&
+            (is_up || !list_is_empty(&endpoint->running))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A branch that others hang on, or that is protected meanwhile, stays until that has changed. */
 bool branch_has_expired(const struct branch *branch, wall_us_t now)
 {
     return branch->row.expires_at != 0 && branch->row.expires_at <= now && branch_is_live(branch) &&
            !branch->row.is_default && !branch->row.is_protected &&
-           branch_live_children(branch) == 0;
+           branch_live_children(branch) == 0 && !is_at_work(branch);
 }
 
 static void new_operation(
@@ -358,12 +385,9 @@ static void record_endpoint(const struct committing *committing, struct endpoint
 bool endpoint_may_sleep(const struct reconciler *reconciler, const struct endpoint *endpoint)
 {
     uint64_t after_ms = endpoint->row.suspend_timeout_seconds * 1000;
-    uint64_t idle_ms = endpoint->idle_ms;
+    uint64_t idle_ms = idle_ms_of(endpoint);
     if (after_ms == 0) {
         after_ms = reconciler->options.suspend_after_ms;
-    }
-    if (endpoint->connected_at != 0) {
-        idle_ms = MIN_OF(idle_ms, (clock_mono() - endpoint->connected_at) / NS_PER_MS);
     }
     return endpoint->row.wanted == ENDPOINT_ACTIVE && endpoint->seen == COMPUTE_RUNNING &&
            list_is_empty(&endpoint->running) && !endpoint->row.never_suspends && after_ms != 0 &&

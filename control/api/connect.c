@@ -4,6 +4,10 @@
  * if by POST .../start; the answer comes when its compute runs, with its address and the role's
  * verifier as the compute has it.
  *
+ * With an `lsn` or a `timestamp` it is a read-only endpoint at that moment, made for it: who comes
+ * next for the same one shares it, and it is deleted when nobody has worked there for a while
+ * (read_only.c, branch_has_expired()). At most MOMENTS_MAX of a branch.
+ *
  * States in their order: START (the wish is made durable), WAIT (until the compute runs), VERIFIER
  * (the agent reads it). The endpoint may go at any time, so it is looked up again by id.
  */
@@ -15,6 +19,9 @@
 #include "control/api/api_private.h"
 
 #define WAIT_MAX_MS      55000
+#define MOMENTS_MAX      8  /* their makers need not have logged in */
+#define MOMENT_IDLE_S    60 /* without work; and the least that it lives */
+#define MOMENT_NAME      "connections at "
 #define LOOK_EVERY_MS    1 /* a look into memory */
 #define ASK_AGAIN_MS     50
 #define VERIFIER_TIME_MS 10000
@@ -28,15 +35,22 @@ struct connect {
     row_id_t endpoint_id;
     char role[64];
     mono_ns_t deadline;
+    struct doc *wish; /* for a moment: the read-only endpoint */
     struct mutation_then then;
     struct timer timer;
     struct node_call call;
 };
 
+static void connect_free(struct connect *connect)
+{
+    doc_unref(connect->wish);
+    mem_free(connect);
+}
+
 static void fail(struct connect *connect, unsigned status, const char *code, const char *message)
 {
     http_respond_problem(connect->request, status, code, message);
-    mem_free(connect);
+    connect_free(connect);
 }
 
 /* NULL: it was deleted meanwhile, and that was answered. */
@@ -79,7 +93,7 @@ static void on_verifier(struct node_call *call)
     doc_set_int(doc, "port", (int64_t)endpoint->row.port);
     doc_set_str(doc, "verifier", verifier == NULL ? "" : verifier);
     http_respond_json(connect->request, 200, doc);
-    mem_free(connect);
+    connect_free(connect);
 }
 
 static void ask_verifier(struct connect *connect, const struct endpoint *endpoint)
@@ -141,9 +155,12 @@ static void on_wish(struct mutation_then *then, err_t result, const struct errms
 {
     struct connect *connect = CONTAINER_OF(then, struct connect, then);
     if (result != ERR_OK) {
-        http_respond_error(connect->request, result, msg);
-        mem_free(connect);
+        unsigned status = then->status != 0 ? then->status : http_status_of(result);
+        fail(connect, status, then->code != NULL ? then->code : err_code(result), msg->text);
         return;
+    }
+    if (connect->wish != NULL) {
+        memcpy(connect->endpoint_id, then->endpoint_id, sizeof connect->endpoint_id);
     }
     connect->state = CONNECT_WAIT;
     connect->timer.on_fire = on_look;
@@ -159,7 +176,92 @@ static void start(struct connect *connect, const struct endpoint *endpoint)
     connect->then.done = on_wish;
     err_t err = endpoint_want_active(connect->api, connect->request, endpoint, &connect->then);
     if (err != ERR_OK) {
-        mem_free(connect); /* answered */
+        connect_free(connect); /* answered */
+    }
+}
+
+/* ---- a moment ---- */
+
+struct moment {
+    const char *lsn, *timestamp; /* one of them, or neither: now */
+};
+
+static bool is_moment(const struct moment *moment)
+{
+    return moment->lsn != NULL || moment->timestamp != NULL;
+}
+
+static void name_moment(const struct moment *moment, row_text_t ret_name)
+{
+    (void)snprintf(
+        ret_name, sizeof(row_text_t), MOMENT_NAME "%.60s",
+        moment->lsn != NULL ? moment->lsn : moment->timestamp);
+}
+
+/* The one that others have come for, or NULL; and how many the branch has. */
+static const struct endpoint *find_moment(
+    const struct branch *branch, const char *name, size_t *ret_count)
+{
+    const struct endpoint *found = NULL;
+    *ret_count = 0;
+    FOR_EACH_ENDPOINT(branch->project, endpoint)
+    {
+        if (!endpoint_is_live(endpoint) || endpoint->row.type != ENDPOINT_READ_ONLY ||
+            strcmp(endpoint->row.source_branch_id, branch->row.id) != 0 ||
+            strncmp(endpoint->row.name, MOMENT_NAME, strlen(MOMENT_NAME)) != 0) {
+            continue;
+        }
+        ++*ret_count;
+        found = strcmp(endpoint->row.name, name) == 0 ? endpoint : found;
+    }
+    return found;
+}
+
+static void make_moment(
+    struct connect *connect, const struct branch *branch, const struct moment *moment)
+{
+    row_text_t name;
+    struct doc *wish = doc_set_str(doc_object(), "branch_id", branch->row.id);
+    name_moment(moment, name);
+    doc_set_str(wish, "type", "read_only");
+    doc_set_str(wish, "name", name);
+    doc_set_int(wish, "lease_seconds", MOMENT_IDLE_S);
+    doc_set_int(wish, "suspend_timeout_seconds", MOMENT_IDLE_S);
+    doc_set_str(
+        wish, moment->lsn != NULL ? "lsn" : "timestamp",
+        moment->lsn != NULL ? moment->lsn : moment->timestamp);
+    connect->wish = doc_set(doc_object(), "endpoint", wish);
+    connect->then.done = on_wish;
+    if (!read_only_begin(
+            connect->api, connect->request, branch->row.project_id, connect->wish,
+            &connect->then)) {
+        connect_free(connect); /* answered */
+    }
+}
+
+static void start_moment(
+    struct connect *connect, const struct endpoint *endpoint, const struct moment *moment)
+{
+    row_text_t name;
+    char text[160];
+    size_t count = 0;
+    name_moment(moment, name);
+    if (endpoint->row.type == ENDPOINT_READ_ONLY) {
+        fail(connect, 400, "BAD_REQUEST", "the endpoint shows one moment of its branch already");
+        return;
+    }
+    const struct endpoint *other = find_moment(endpoint->branch, name, &count);
+    if (other != NULL) {
+        memcpy(connect->endpoint_id, other->row.id, sizeof connect->endpoint_id);
+        start(connect, other);
+    } else if (count >= MOMENTS_MAX) {
+        (void)snprintf(
+            text, sizeof text,
+            "connections to %d moments of branch %s are open or were a moment ago: at most so many",
+            MOMENTS_MAX, endpoint->row.branch_id);
+        fail(connect, 429, "TOO_MANY_MOMENTS", text);
+    } else {
+        make_moment(connect, endpoint->branch, moment);
     }
 }
 
@@ -187,6 +289,7 @@ static err_t read_request(
     const char **ret_role,
     const char **ret_client,
     uint64_t *ret_wait_ms,
+    struct moment *ret_moment,
     struct errmsg *msg)
 {
     struct doc *body = NULL;
@@ -196,6 +299,8 @@ static err_t read_request(
     TRY(doc_get_str(body, "role", ret_role, msg));
     TRY(doc_opt_str(body, "client", ret_client, msg));
     TRY(doc_opt_u64(body, "wait_ms", &wait_ms, msg));
+    TRY(doc_opt_str(body, "lsn", &ret_moment->lsn, msg));
+    TRY(doc_opt_str(body, "timestamp", &ret_moment->timestamp, msg));
     if (strlen(*ret_role) >= sizeof((struct connect *)NULL)->role) {
         return err_set(msg, ERR_INVALID, "body.role: too long");
     }
@@ -211,7 +316,8 @@ void handle_post_connect(struct http_context *context, struct http_request *requ
     const char *role = NULL;
     const char *client = "";
     uint64_t wait_ms = 0;
-    err_t err = read_request(request, &name, &role, &client, &wait_ms, &msg);
+    struct moment moment = {0};
+    err_t err = read_request(request, &name, &role, &client, &wait_ms, &moment, &msg);
     if (err != ERR_OK) {
         http_respond_error(request, err, &msg);
         return;
@@ -237,5 +343,9 @@ void handle_post_connect(struct http_context *context, struct http_request *requ
     connect->deadline = clock_mono() + wait_ms * NS_PER_MS;
     (void)snprintf(connect->endpoint_id, sizeof connect->endpoint_id, "%s", endpoint->row.id);
     (void)snprintf(connect->role, sizeof connect->role, "%s", role);
-    start(connect, endpoint);
+    if (is_moment(&moment)) {
+        start_moment(connect, endpoint, &moment);
+    } else {
+        start(connect, endpoint);
+    }
 }

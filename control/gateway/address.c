@@ -2,10 +2,10 @@
 
 #include <stdio.h>
 
+#include "common/base/parse.h"
 #include "common/base/str.h"
 
-#define POOLER          "-pooler"
-#define OPTION_ENDPOINT "endpoint="
+#define POOLER "-pooler"
 
 static bool is_name(const char *text)
 {
@@ -46,25 +46,81 @@ static size_t word_size(const char *text)
     return size;
 }
 
+enum option { OPTION_ENDPOINT, OPTION_LSN, OPTION_TIME, OPTION_OTHER };
+
+/* Which of ours a word is, and how much of it says so. */
+static enum option option_of(const char *word, size_t *ret_skip)
+{
+    static const struct {
+        const char *text;
+        enum option option;
+    } ours[] = {
+        {"endpoint=", OPTION_ENDPOINT}, {"project=", OPTION_ENDPOINT},
+        {"lsn=", OPTION_LSN},           {"neon_lsn:", OPTION_LSN},
+        {"timestamp=", OPTION_TIME},    {"neon_timestamp:", OPTION_TIME},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        if (str_starts_with(word, ours[i].text)) {
+            *ret_skip = strlen(ours[i].text);
+            return ours[i].option;
+        }
+    }
+    *ret_skip = 0;
+    return OPTION_OTHER;
+}
+
+static err_t take_endpoint(
+    const char *text, size_t size, struct address *address, struct errmsg *msg)
+{
+    struct address said = {0};
+    TRY(take_name(text, size, &said, msg));
+    if (address->name[0] != '\0' && strcmp(address->name, said.name) != 0) {
+        return err_set(
+            msg, ERR_INVALID, "the host name says %s and the options say %s", address->name,
+            said.name);
+    }
+    memcpy(address->name, said.name, sizeof address->name);
+    address->pooled = said.pooled || address->pooled;
+    return ERR_OK;
+}
+
+static err_t take_moment(
+    const char *text, size_t size, bool is_lsn, struct address *address, struct errmsg *msg)
+{
+    char moment[ADDRESS_MOMENT_SIZE];
+    lsn_t lsn = 0;
+    wall_us_t time = 0;
+    if (address->moment[0] != '\0') {
+        return err_set(msg, ERR_INVALID, "the options name two moments");
+    }
+    (void)snprintf(moment, sizeof moment, "%.*s", (int)MIN_OF(size, sizeof moment - 1), text);
+    if (size >= sizeof moment) {
+        return err_set(msg, ERR_INVALID, "\"%s...\" is no LSN or time", moment);
+    }
+    TRY(is_lsn ? parse_lsn(moment, &lsn, msg) : parse_time(moment, &time, msg));
+    memcpy(address->moment, moment, sizeof moment);
+    address->moment_is_lsn = is_lsn;
+    return ERR_OK;
+}
+
 static err_t take_options(
     const char *options, struct address *address, struct buf *rest, struct errmsg *msg)
 {
     const char *at = options + strspn(options, " ");
     while (*at != '\0') {
         size_t size = word_size(at);
-        if (str_starts_with(at, OPTION_ENDPOINT)) {
-            struct address said = {0};
-            TRY(take_name(
-                at + strlen(OPTION_ENDPOINT), size - strlen(OPTION_ENDPOINT), &said, msg));
-            if (address->name[0] != '\0' && strcmp(address->name, said.name) != 0) {
-                return err_set(
-                    msg, ERR_INVALID, "the host name says %s and the options say %s", address->name,
-                    said.name);
-            }
-            said.pooled = said.pooled || address->pooled;
-            *address = said;
-        } else {
+        size_t skip = 0;
+        enum option option = option_of(at, &skip);
+        const char *value = at + skip;
+        switch (option) {
+        case OPTION_ENDPOINT: TRY(take_endpoint(value, size - skip, address, msg)); break;
+        case OPTION_LSN:
+        case OPTION_TIME:
+            TRY(take_moment(value, size - skip, option == OPTION_LSN, address, msg));
+            break;
+        case OPTION_OTHER:
             buf_printf(rest, "%s%.*s", rest->size > 0 ? " " : "", (int)size, at);
+            break;
         }
         at += size;
         at += strspn(at, " ");

@@ -383,8 +383,7 @@ void pooled_server_open(struct pools *pools, struct named_pool *pool)
     server->login.verifier = pool->verifier;
     memcpy(server->login.client_key, pool->client_key, sizeof pool->client_key);
     server->ask.done = on_routed;
-    (void)snprintf(
-        server->ask.address.name, sizeof server->ask.address.name, "%s", pool->endpoint->id);
+    server->ask.address = first->endpoint; /* a compute of the past may be another one by now */
     (void)snprintf(server->ask.role, sizeof server->ask.role, "%s", pool->role);
     (void)snprintf(server->ask.client, sizeof server->ask.client, "%s", first->address);
     pool_server_opens(&pool->core, &server->place);

@@ -45,6 +45,7 @@ struct pooled_client {
     const struct pooled_callbacks *callbacks;
     struct stream_user *user; /* of the client's stream */
     char address[64];         /* of the client, for control's IP allow list */
+    struct address endpoint;  /* as the client named it */
     struct exchange_client exchange;
 
     struct pools *pools; /* private */

@@ -14,7 +14,7 @@ METRIC_COUNTER(remembered, "gateway_routes_remembered_total", "Routes that were 
 METRIC_HISTOGRAM(
     ask_seconds, "gateway_route_seconds", "Time of control's answer, waking included.");
 
-#define KEY_SIZE        (ADDRESS_NAME_SIZE + PG_NAME_SIZE + 64)
+#define KEY_SIZE        (ADDRESS_NAME_SIZE + ADDRESS_MOMENT_SIZE + PG_NAME_SIZE + 64)
 #define BUCKETS         4096
 #define ENTRIES_MAX     16384 /* then the oldest go */
 #define CANCEL_SLACK_MS 5000  /* control answers within wake_timeout_ms; we wait a little longer */
@@ -69,7 +69,7 @@ err_t routes_create(
 static void make_key(
     const struct address *address, const char *role, const char *client, char ret_key[KEY_SIZE])
 {
-    (void)snprintf(ret_key, KEY_SIZE, "%s/%s/%s", address->name, client, role);
+    (void)snprintf(ret_key, KEY_SIZE, "%s/%s/%s/%s", address->name, address->moment, client, role);
 }
 
 static struct list *bucket_of(struct routes *routes, const char *key)
@@ -210,6 +210,9 @@ void route_ask_start(struct routes *routes, struct route_ask *ask)
     doc_set_str(body, "name", ask->address.name);
     doc_set_str(body, "role", ask->role);
     doc_set_str(body, "client", ask->client);
+    if (ask->address.moment[0] != '\0') {
+        doc_set_str(body, ask->address.moment_is_lsn ? "lsn" : "timestamp", ask->address.moment);
+    }
     doc_set_int(body, "wait_ms", (int64_t)routes->wake_timeout_ms);
     doc_print(body, false, &text);
     doc_unref(body);

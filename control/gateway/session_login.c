@@ -78,9 +78,10 @@ static bool refuse_too_many(struct session *session)
 static void refuse_route(struct session *session)
 {
     const struct route_ask *ask = &session->ask;
-    const char *code = ask->result == ERR_NOT_FOUND ? CODE_REJECTED
-                       : ask->result == ERR_DENIED  ? CODE_AUTHORIZATION
-                                                    : CODE_NO_COMPUTE;
+    bool is_wrong = ask->result == ERR_NOT_FOUND || ask->result == ERR_INVALID;
+    const char *code = is_wrong                    ? CODE_REJECTED
+                       : ask->result == ERR_DENIED ? CODE_AUTHORIZATION
+                                                   : CODE_NO_COMPUTE;
     session_refuse(session, code, ask->msg.text, NULL);
 }
 

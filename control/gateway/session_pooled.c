@@ -57,6 +57,7 @@ void session_start_pooled(struct session *session)
     session->state = SESSION_POOLED;
     client->callbacks = &callbacks;
     client->user = &session->client;
+    client->endpoint = session->address;
     memcpy(client->address, session->ask.client, sizeof client->address);
     client->exchange.held = session->in; /* what came too early, if any */
     session->in = (struct buf){0};

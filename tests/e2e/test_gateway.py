@@ -191,6 +191,44 @@ def check_sleeps_without_work(client, branch):
     branch.project.api("PATCH", path, {"endpoint": {"suspend_timeout_seconds": -1}})
 
 
+def check_moments(client, branch):
+    """Connection options name a moment: the branch as it was, by a compute that is made for it and goes with its use."""
+    endpoint = client.host.split(".")[0]
+
+    def moments():
+        return [one for one in branch.project.api("GET", f"/branches/{branch.id}/endpoints")["endpoints"]
+                if one["type"] == "read_only"]
+
+    def at(option, host=branch.id + ".db.test"):
+        return client.connect(swap={client.host: host}, options=urllib.parse.quote(option))
+
+    with client.connect() as db:
+        db.query("CREATE TABLE past (what text); INSERT INTO past VALUES ('before')")
+        lsn, time = db.query("SELECT pg_current_wal_flush_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', "
+                             "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")[0]
+        db.query("UPDATE past SET what = 'after'")
+        with at(f"neon_lsn:{lsn}") as then, at(f"-c geqo=off lsn={lsn}", endpoint + ".db.test") as too:
+            assert then.value("SELECT what FROM past") == "before" and too.value("SHOW geqo") == "off"
+            assert then.value("SHOW default_transaction_read_only") == "on"
+            made = moments()
+            assert len(made) == 1 and made[0]["lsn"] and made[0]["suspend_timeout_seconds"] == 60, made
+        with at(f"neon_timestamp:{time}", endpoint + "-pooler.db.test") as then:
+            assert then.value("SELECT what FROM past") == "before"
+        assert db.value("SELECT what FROM past") == "after"
+    wrong = {"lsn=F/0": "is ahead of the parent", "timestamp=2001-01-01T00:00:00Z": "is older than the history",
+             "timestamp=2101-01-01T00:00:00Z": "lies in the future", "lsn=0": "LSN"}
+    for option, why in wrong.items():
+        said = client.refused(swap={client.host: branch.id + ".db.test"}, options=urllib.parse.quote(option))
+        assert why in said, (option, said)
+    assert "one moment of its branch already" in client.refused(
+        swap={client.host: made[0]["id"] + ".db.test"}, options=urllib.parse.quote(f"lsn={lsn}"))
+    for one in moments(): # nobody works there any more
+        branch.project.api("PATCH", f"/endpoints/{one['id']}", {"endpoint": {"suspend_timeout_seconds": 1, "lease_seconds": 1}})
+    wait_for("they are gone", lambda: not moments(), 60)
+    with at(f"lsn={lsn}") as then: # what is remembered of them does not matter
+        assert then.value("SELECT what FROM past") == "before"
+
+
 def test_gateway(build):
     cluster = with_gateway(build)
     try:
@@ -204,6 +242,7 @@ def test_gateway(build):
         check_password_changed_by_sql(client)
         check_roles_and_databases_go(client, branch)
         check_sleeps_without_work(client, branch)
+        check_moments(client, branch)
         check_pools(cluster, branch)
         check_control_away(cluster, client)
         check_bad_bytes(cluster, client)

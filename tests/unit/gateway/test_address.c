@@ -49,6 +49,30 @@ START_TEST(test_the_options_say_it_and_the_rest_stays)
 }
 END_TEST
 
+START_TEST(test_the_options_may_name_a_moment)
+{
+    ck_assert_ok(parse("br-a-b-1.x", "neon_lsn:0/16B3748"), &msg);
+    ck_assert_str_eq(address.moment, "0/16B3748");
+    ck_assert(address.moment_is_lsn);
+    ck_assert_uint_eq(rest.size, 0);
+    ck_assert_ok(parse("", "project=ep-a-b-1 timestamp=2026-11-22T10:00:00Z -c geqo=off"), &msg);
+    ck_assert_str_eq(address.name, "ep-a-b-1");
+    ck_assert_str_eq(address.moment, "2026-11-22T10:00:00Z");
+    ck_assert(!address.moment_is_lsn);
+    ck_assert_str_eq(buf_cstr(&rest), "-c geqo=off");
+    ck_assert_ok(parse("ep-a-b-1-pooler.x", "neon_timestamp:2026-11-22T10:00:00Z"), &msg);
+    ck_assert(address.pooled);
+    ck_assert_ok(parse("ep-a-b-1.x", ""), &msg);
+    ck_assert_str_eq(address.moment, "");
+    ck_assert_int_eq(parse("ep-a-b-1.x", "lsn=yesterday"), ERR_INVALID);
+    ck_assert_int_eq(parse("ep-a-b-1.x", "timestamp=yesterday"), ERR_INVALID);
+    ck_assert_int_eq(parse("ep-a-b-1.x", "lsn=0/1 lsn=0/2"), ERR_INVALID);
+    ck_assert_int_eq(
+        parse("ep-a-b-1.x", "timestamp=2026-11-22T10:00:00.000000000000000000000000Z"),
+        ERR_INVALID);
+}
+END_TEST
+
 START_TEST(test_contradiction_and_bad_names_are_refused)
 {
     char huge[2000];
@@ -69,4 +93,5 @@ UNIT_MAIN(
     test_the_host_name_says_it,
     test_another_host_name_says_nothing,
     test_the_options_say_it_and_the_rest_stays,
+    test_the_options_may_name_a_moment,
     test_contradiction_and_bad_names_are_refused);
