@@ -25,7 +25,8 @@ struct gateway_options {
     size_t connections_per_role_max;     /* of one endpoint */
     size_t pool_clients_per_endpoint_max;
     size_t pool_clients_per_role_max; /* of one endpoint */
-    uint64_t login_timeout_ms;        /* from the first byte to the first query, waking included */
+    uint64_t startup_timeout_ms;      /* from the first byte to the start-up packet, TLS included */
+    uint64_t login_timeout_ms;        /* from there to the first query, waking included */
     bool tls_required;
 };
 

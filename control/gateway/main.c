@@ -33,7 +33,8 @@
     X(u64, pool_statements_max, "1000", RESTART, "named prepared statements of a pooled client")   \
     X(u64, pool_statement_bytes_max, "4194304", RESTART, "bytes of their texts")                   \
     X(u64, pool_server_statements_max, "200", RESTART, "kept prepared on a server connection")     \
-    X(ms, login_timeout_ms, "60s", RESTART, "from the first byte to the first query, with waking") \
+    X(ms, startup_timeout_ms, "10s", RESTART, "a client has to say by then what it wants, in TLS") \
+    X(ms, login_timeout_ms, "60s", RESTART, "from there to the first query, with waking")          \
     X(ms, wake_timeout_ms, "55s", RESTART, "a compute that does not come up is reported after it") \
     X(ms, route_keep_ms, "60s", RESTART, "where an endpoint runs is remembered for so long")
 
@@ -114,6 +115,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .connections_per_role_max = conf.connections_per_role_max,
         .pool_clients_per_endpoint_max = conf.pool_clients_per_endpoint_max,
         .pool_clients_per_role_max = conf.pool_clients_per_role_max,
+        .startup_timeout_ms = conf.startup_timeout_ms,
         .login_timeout_ms = conf.login_timeout_ms,
         .tls_required = conf.tls_required,
     };

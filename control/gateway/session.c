@@ -106,7 +106,11 @@ void session_end(struct session *session, const char *code, const char *message)
 static void on_login_timeout(struct timer *timer)
 {
     struct session *session = CONTAINER_OF(timer, struct session, timer);
-    session_refuse(session, CODE_REJECTED, "the log-in took too long", NULL);
+    session_refuse(
+        session, CODE_REJECTED,
+        session->state == SESSION_STARTUP ? "no start-up packet came in time"
+                                          : "the log-in took too long",
+        NULL);
 }
 
 /* ---- what the states share ---- */
@@ -235,7 +239,7 @@ struct stream_user *session_create(struct sessions *sessions, struct stream *str
     session->ask.done = session_on_routed;
     session->began = clock_mono();
     session->timer.on_fire = on_login_timeout;
-    timer_start(sessions->loop, &session->timer, sessions->options->login_timeout_ms);
+    timer_start(sessions->loop, &session->timer, sessions->options->startup_timeout_ms);
     list_push_back(&sessions->list, &session->link);
     sessions->count++;
     metric_add(&sessions_begun, 1);

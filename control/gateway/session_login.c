@@ -18,6 +18,8 @@ void session_start_route(struct session *session)
 {
     struct route_ask *ask = &session->ask;
     session->state = SESSION_ROUTE;
+    timer_start(
+        session->sessions->loop, &session->timer, session->sessions->options->login_timeout_ms);
     ask->address = session->address;
     memcpy(ask->role, session->role, sizeof ask->role);
     stream_peer_host(session->client.stream, ask->client);

@@ -4,10 +4,11 @@ They run against a gateway of their own beside the cluster's (a gateway keeps no
 times, so that what limits do is seen.
 """
 import json
+import os
 import pathlib
+import resource
 import shutil
 import socket
-import ssl
 import struct
 import subprocess
 import tempfile
@@ -21,7 +22,7 @@ from cluster import http, wait_for
 class Gateway:
     """A second one, with settings of its own."""
 
-    def __init__(self, cluster, **settings):
+    def __init__(self, cluster, limit=None, **settings):
         first = cluster.process("gateway")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gateway-", dir=cluster.folder))
         control_url = cluster.control.http_url
@@ -29,7 +30,7 @@ class Gateway:
                     "domain": "db.test", **settings}
         self.log = open(self.folder / "gateway.log", "wb")
         self.process = subprocess.Popen([first.row["binary"], *(f"--{name}={value}" for name, value in settings.items())],
-                                        stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=settings.pop("limit", None))
+                                        stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=limit)
         ports = self.folder / "ports.json"
         wait_for("the gateway listens", ports.exists)
         self.ports = wait_for("its ports", lambda: json.loads(ports.read_text()))
@@ -68,10 +69,11 @@ class Pooled:
         self.port = gateway.ports["listen_port"]
 
     def uri(self, user="app", password=None, database="app", host=None, **more):
-        options = "".join(f"&{name}={urllib.parse.quote(str(value))}" for name, value in more.items())
+        more = {"sslmode": "require", "channel_binding": "require", "hostaddr": "127.0.0.1", **more}
+        options = "&".join(f"{name}={urllib.parse.quote(str(value))}" for name, value in more.items())
         host = host or f"{self.name}-pooler.db.test"
         return (f"postgresql://{user}:{password or self.parts.password}@{host}:{self.port}/{database}"
-                f"?sslmode=require&channel_binding=require&hostaddr=127.0.0.1{options}")
+                f"?{options}")
 
     def connect(self, **more):
         return pq.connect(self.uri(**more), timeout_s=60)
@@ -326,7 +328,64 @@ def check_pgbench(cluster, gateway, branch):
     assert gateway.metrics()["gateway_pool_servers"] <= 8
 
 
+def startup(**parameters):
+    body = struct.pack("!I", 3 << 16) + b"".join(f"{k}\0{v}\0".encode() for k, v in parameters.items()) + b"\0"
+    return struct.pack("!I", len(body) + 4) + body
+
+
+def until_closed(raw):
+    received = b""
+    try:
+        while piece := raw.recv(65536):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+def check_exhaustion(cluster, branch):
+    """Who says nothing, little, or too much is ended by itself; others are served meanwhile and after it."""
+    plain = struct.pack("!II", 8, 80877103)
+    with Gateway(cluster, limit=few_files, tls_required="false", startup_timeout_ms="1s", login_timeout_ms="3s") as gateway:
+        client = Pooled(gateway, branch)
+
+        def raw():
+            return socket.create_connection(("127.0.0.1", client.port), timeout=60)
+
+        with client.connect() as db:
+            hello = startup(user="app", database="app", options=f"endpoint={client.name}")
+            slow = {b"": b"", hello[:1]: b"no start-up packet", hello[:-1]: b"no start-up packet", plain: b"", b"\x16\x03": b"",
+                    hello: b"took too long"} # in the middle of TLS nothing can be said; the last one gives no proof
+            waiting = [(raw(), sent, why) for sent, why in slow.items()]
+            for one, sent, _ in waiting:
+                one.sendall(sent)
+            for one, sent, why in waiting:
+                with one:
+                    assert why in until_closed(one), sent
+            for message in (b"p\0\1\1\1", b"Q\0\0\0\4", b"p\0\0\0\3"):
+                with raw() as one:
+                    one.sendall(hello + message)
+                    assert b"08P01" in until_closed(one), message
+            assert db.value("SELECT 1") == "1"
+            taken = [raw() for _ in range(80)] # more than it has descriptors
+            wait_for("it has let go of them", lambda: client.connect().close() is None, 60)
+            assert db.value("SELECT 1") == "1"
+            for one in taken:
+                one.close()
+        for message in (b"!\0\0\0\4", b"E\x7f\0\0\0", b"Q\0\0\0\3"): # of a client that is logged in
+            with client.connect(sslmode="disable", channel_binding="disable", host="localhost",
+                                options=f"endpoint={client.name}-pooler") as db:
+                os.write(db.socket(), message)
+                error = failure(db.first, "SELECT 1")
+                assert error.sqlstate == "08P01" and "a message of type" in str(error), error
+
+
 def check_pools(cluster, branch):
+    check_exhaustion(cluster, branch)
     with Gateway(cluster, pool_size_max=8) as gateway:
         check_pgbench(cluster, gateway, branch)
     with Gateway(cluster, pool_size_max=2, pool_wait_ms="1s", pool_idle_ms="2s", pool_clients_per_endpoint_max=6) as gateway:

@@ -54,6 +54,7 @@ def _lib():
             ("PQfreeCancel", None, [ctypes.c_void_p]),
             ("PQbackendPID", ctypes.c_int, [ctypes.c_void_p]),
             ("PQparameterStatus", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_char_p]),
+            ("PQsocket", ctypes.c_int, [ctypes.c_void_p]),
             ("PQprepare", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p]),
             ("PQsendPrepare", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p]),
             ("PQexecPrepared", ctypes.c_void_p, _PREPARED),
@@ -130,6 +131,9 @@ class Connection:
         """What the server reported last, None when it did not."""
         value = _pq.PQparameterStatus(self._conn, name.encode())
         return value and value.decode()
+
+    def socket(self):
+        return _pq.PQsocket(self._conn)
 
     def prepare(self, name, sql):
         self._rows(_pq.PQprepare(self._conn, name.encode(), sql.encode(), 0, None))
