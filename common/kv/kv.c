@@ -482,25 +482,40 @@ err_t kv_iter_error(const struct kv_iter *iter, struct errmsg *msg)
     return kv_take_error(iter->kv, text, msg);
 }
 
-/*
- * Files that lie wholly inside go at once. The range tombstone comes after them: it is in the log
- * and synced, so that the erased keys do not come back after a crash; the compaction then makes
- * room.
- */
-err_t kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg)
+static err_t drop_files(struct kv *kv, const struct kv_range *range, struct errmsg *msg)
 {
     char *text = NULL;
     TRY(kv_enter_to_write(kv, msg));
-    rocksdb_delete_file_in_range(kv->db, chars(begin), begin.size, chars(end), end.size, &text);
-    TRY(take_write_error(kv, text, msg));
+    rocksdb_delete_file_in_range(
+        kv->db, chars(range->begin), range->begin.size, chars(range->end), range->end.size, &text);
+    return take_write_error(kv, text, msg);
+}
+
+/*
+ * Files that lie wholly inside go at once. The range tombstones come after them: they are in the
+ * log and synced, so that the erased keys do not come back after a crash; the compaction then makes
+ * room.
+ */
+err_t kv_erase_ranges(
+    struct kv *kv, const struct kv_range *ranges, size_t count, struct errmsg *msg)
+{
+    for (size_t i = 0; i < count; i++) {
+        TRY(drop_files(kv, &ranges[i], msg));
+    }
     struct kv_batch *batch = kv_batch_create();
-    kv_batch_delete_range(batch, begin, end);
+    for (size_t i = 0; i < count; i++) {
+        kv_batch_delete_range(batch, ranges[i].begin, ranges[i].end);
+    }
     err_t err = kv_write(kv, batch, KV_SYNCED, msg);
     kv_batch_destroy(batch);
     TRY(err);
     TRY(kv_flush(kv, msg));
     TRY(kv_enter_to_write(kv, msg));
-    rocksdb_compact_range(kv->db, chars(begin), begin.size, chars(end), end.size);
+    for (size_t i = 0; i < count; i++) {
+        const struct kv_range *range = &ranges[i];
+        rocksdb_compact_range(
+            kv->db, chars(range->begin), range->begin.size, chars(range->end), range->end.size);
+    }
     kv_leave(kv);
     return ERR_OK;
 }

@@ -118,8 +118,11 @@ uint64_t kv_files_stamp(struct kv *kv);
 NODISCARD err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg);
 
 /* Drop [begin, end) now: whole files at once, the rest by a range delete and a compaction. */
+struct kv_range {
+    struct bytes begin, end;
+};
 NODISCARD err_t
-kv_erase_range(struct kv *kv, struct bytes begin, struct bytes end, struct errmsg *msg);
+kv_erase_ranges(struct kv *kv, const struct kv_range *ranges, size_t count, struct errmsg *msg);
 /* Bytes on disk in [begin, end), approximate. */
 uint64_t kv_size_of_range(struct kv *kv, struct bytes begin, struct bytes end);
 

@@ -6,9 +6,10 @@
 #include "control/act/reconcile_private.h"
 #include "control/model/members.h"
 
-#define RETRY_TICK_MS      20
-#define RETRIES_PER_TICK   500 /* of each kind: the rest comes at the next tick */
-#define STEPS_PER_NODE_MAX 64  /* and as many that only wait for a compute to change */
+#define RETRY_TICK_MS            20
+#define RETRIES_PER_TICK         500 /* of each kind: the rest comes at the next tick */
+#define ERASURES_PER_PROJECT_MAX 32  /* the pageserver takes those of a tenant together */
+#define STEPS_PER_NODE_MAX       64  /* and as many that only wait for a compute to change */
 
 static void on_work(struct loop_task *task);
 static void on_retry(struct timer *timer);
@@ -405,7 +406,7 @@ static void start(
     bool is_erasure = planned->kind == PLAN_DELETE_ON_PAGESERVER;
     size_t *running = is_ask ? &node->asks_running : &node->steps_running;
     if (clock_mono() < attempt->next || *running >= STEPS_PER_NODE_MAX ||
-        (is_erasure && target->project->erasures_running > 0)) {
+        (is_erasure && target->project->erasures_running >= ERASURES_PER_PROJECT_MAX)) {
         keep_for_retry(reconciler, target);
         return;
     }

@@ -48,7 +48,7 @@ struct project {
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
     bool seen_other_window;  /* and then history was kept for another time than its row says */
-    size_t erasures_running; /* deletions of timelines on the pageserver: one after the other */
+    size_t erasures_running; /* deletions of timelines on the pageserver */
     struct attempt attempt;
     struct list_link in_work, in_retry, in_commit;
 };

@@ -421,14 +421,27 @@ static void timeline_range(
     memcpy(end, &big_endian, sizeof(big_endian));
 }
 
-err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg)
-{
-    ASSERT(timeline != TIMELINE_NUMBER_META);
+struct timeline_bounds {
     uint8_t begin[PAGE_KEY_PREFIX_SIZE], end[PAGE_KEY_PREFIX_SIZE];
-    timeline_range(timeline, begin, end);
-    drop_layers(store, timeline);
-    return kv_erase_range(
-        store->kv, bytes_of(begin, sizeof(begin)), bytes_of(end, sizeof(end)), msg);
+};
+
+err_t page_store_erase(
+    struct page_store *store, const uint32_t *timelines, size_t count, struct errmsg *msg)
+{
+    struct timeline_bounds *bounds = MEM_ARRAY(struct timeline_bounds, count);
+    struct kv_range *ranges = MEM_ARRAY(struct kv_range, count);
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(timelines[i] != TIMELINE_NUMBER_META);
+        timeline_range(timelines[i], bounds[i].begin, bounds[i].end);
+        ranges[i] = (struct kv_range){
+            .begin = bytes_of(bounds[i].begin, PAGE_KEY_PREFIX_SIZE),
+            .end = bytes_of(bounds[i].end, PAGE_KEY_PREFIX_SIZE)};
+        drop_layers(store, timelines[i]);
+    }
+    err_t err = kv_erase_ranges(store->kv, ranges, count, msg);
+    mem_free(ranges);
+    mem_free(bounds);
+    return err;
 }
 
 err_t page_store_compact(struct page_store *store, struct errmsg *msg)

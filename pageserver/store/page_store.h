@@ -123,7 +123,8 @@ NODISCARD err_t page_store_position(
  * Every version of the timeline goes, and its disk space comes back. Nobody reads or writes it any
  * more; not at the same time as a flush.
  */
-NODISCARD err_t page_store_erase(struct page_store *store, uint32_t timeline, struct errmsg *msg);
+NODISCARD err_t page_store_erase(
+    struct page_store *store, const uint32_t *timelines, size_t count, struct errmsg *msg);
 /* Rewrite what is on disk without what the gc source does not keep; others work meanwhile. */
 NODISCARD err_t page_store_compact(struct page_store *store, struct errmsg *msg);
 /* A number that is another one when the set of sorted files is: flushes and compactions. */

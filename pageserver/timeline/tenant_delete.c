@@ -3,23 +3,25 @@
 #include "common/base/mem.h"
 #include "pageserver/timeline/tenant_private.h"
 
+#define ERASED_AT_ONCE_MAX 64
+
 /* Versions of a deleted timeline, until they are erased. */
 struct erasure {
     struct tenant *tenant;
     struct timeline *timeline; /* NULL after a restart: nobody can be reading */
     uint32_t number;
+    bool is_due; /* nobody reads it any more */
     struct timer timer;
-    struct job job;
-    struct list_link link;
+    struct list_link link, in_lane;
 };
 
 /* -- erasing -- */
 
-static void on_erased(struct job *job)
+static void submit_erasures(struct tenant *tenant);
+
+static void end_erasure(struct erasure *erasure, const struct job *job)
 {
-    struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
     struct tenant *tenant = erasure->tenant;
-    tenant->erasing--;
     if (job->result != ERR_OK) {
         /* The row still says "deleting": the next start tries again, and so do we. */
         log_warn(
@@ -34,18 +36,69 @@ static void on_erased(struct job *job)
     mem_free(erasure);
 }
 
+static void on_erased(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, erase_job);
+    struct list_link *link;
+    tenant->erasing = false;
+    while ((link = list_pop_front(&tenant->erased)) != NULL) {
+        end_erasure(CONTAINER_OF(link, struct erasure, in_lane), job);
+    }
+    submit_erasures(tenant); /* in this turn: no flush may come in between */
+}
+
+/* Versions, then what else there is of them, then the rows that say so. */
+static err_t erase_numbers(
+    struct tenant *tenant, const uint32_t *numbers, size_t count, struct errmsg *msg)
+{
+    TRY(page_store_meta_settle(tenant->store, msg)); /* the rows that say "deleting" */
+    TRY(page_store_erase(tenant->store, numbers, count, msg));
+    for (size_t i = 0; i < count; i++) {
+        TRY(history_erase_rows(tenant->history, tenant->store, numbers[i], msg));
+    }
+    struct meta_change *changes = MEM_ARRAY(struct meta_change, 2 * count);
+    for (size_t i = 0; i < count; i++) {
+        changes[2 * i] = (struct meta_change){.kind = META_TIMELINE, .id = numbers[i]};
+        changes[2 * i + 1] = (struct meta_change){.kind = META_WORKING_SET, .id = numbers[i]};
+    }
+    err_t err = page_store_meta_write(tenant->store, changes, 2 * count, msg);
+    mem_free(changes);
+    return err;
+}
+
 static err_t erase(struct job *job)
 {
-    struct erasure *erasure = CONTAINER_OF(job, struct erasure, job);
-    struct meta_change changes[] = {
-        {.kind = META_TIMELINE, .id = erasure->number},
-        {.kind = META_WORKING_SET, .id = erasure->number},
-    };
-    struct tenant *tenant = erasure->tenant;
-    TRY(page_store_meta_settle(tenant->store, &job->msg)); /* the row that says "deleting" */
-    TRY(page_store_erase(tenant->store, erasure->number, &job->msg));
-    TRY(history_erase_rows(tenant->history, tenant->store, erasure->number, &job->msg));
-    return page_store_meta_write(tenant->store, changes, ARRAY_LEN(changes), &job->msg);
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, erase_job);
+    uint32_t numbers[ERASED_AT_ONCE_MAX];
+    size_t count = 0;
+    LIST_FOR_EACH(&tenant->erased, link)
+    {
+        numbers[count++] = CONTAINER_OF(link, struct erasure, in_lane)->number;
+    }
+    return erase_numbers(tenant, numbers, count, &job->msg);
+}
+
+/* All that are due go together: what an erasure takes is a flush and a few syncs, whatever goes. */
+static void submit_erasures(struct tenant *tenant)
+{
+    size_t count = 0;
+    if (tenant->erasing) {
+        return;
+    }
+    LIST_FOR_EACH(&tenant->erasures, link)
+    {
+        struct erasure *erasure = CONTAINER_OF(link, struct erasure, link);
+        if (erasure->is_due && count < ERASED_AT_ONCE_MAX) {
+            erasure->is_due = false;
+            list_push_back(&tenant->erased, &erasure->in_lane);
+            count++;
+        }
+    }
+    if (count > 0) {
+        tenant->erasing = true;
+        tenant->erase_job = (struct job){.run = erase, .done = on_erased};
+        lane_submit(&tenant->lane, &tenant->erase_job);
+    }
 }
 
 /* A child that is going as well goes first: its history leads to this one's. */
@@ -78,9 +131,8 @@ static void on_erasure_timer(struct timer *timer)
     if (erasure->timeline != NULL) {
         tenant_forget_timeline(erasure->tenant, erasure->timeline);
     }
-    erasure->job = (struct job){.run = erase, .done = on_erased};
-    erasure->tenant->erasing++;
-    lane_submit(&erasure->tenant->lane, &erasure->job);
+    erasure->is_due = true;
+    submit_erasures(erasure->tenant);
 }
 
 void tenant_start_erasing(struct tenant *tenant, uint32_t number, struct timeline *tl)
@@ -222,19 +274,32 @@ void tenant_bury_unneeded(struct tenant *tenant)
     }
 }
 
-static err_t write_deletion(struct job *job)
+/* Rows of all deletions that wait, with one sync and one flush: as with new timelines. */
+static err_t write_deletions(struct job *job)
 {
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    TRY(tenant_request_write_row(job));
-    return page_store_meta_settle(request->tenant->store, &job->msg);
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, deletions_job);
+    size_t count = 0;
+    LIST_FOR_EACH(&tenant->written_deletions, link)
+    {
+        count++;
+    }
+    struct meta_change *changes = MEM_ARRAY(struct meta_change, count);
+    count = 0;
+    LIST_FOR_EACH(&tenant->written_deletions, link)
+    {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, new_link);
+        changes[count++] = (struct meta_change){
+            .kind = META_TIMELINE, .id = request->info.number, .value = buf_view(&request->row)};
+    }
+    err_t err = page_store_meta_write(tenant->store, changes, count, &job->msg);
+    mem_free(changes);
+    return err != ERR_OK ? err : page_store_meta_settle(tenant->store, &job->msg);
 }
 
-static void on_row_deleting(struct job *job)
+static void take_deletion(struct tenant_request *request, err_t result)
 {
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     struct tenant *tenant = request->tenant;
-    request->msg = job->msg;
-    if (job->result == ERR_OK) {
+    if (result == ERR_OK) {
         struct timeline *tl = tenant_find_timeline(tenant, request->info.id);
         ASSERT(tl != NULL);
         if (request->info.state == TIMELINE_TOMBSTONE) {
@@ -247,7 +312,43 @@ static void on_row_deleting(struct job *job)
         }
         tenant_bury_unneeded(tenant);
     }
-    tenant_request_finish(request, job->result);
+    tenant_request_finish(request, result);
+}
+
+static void on_deletions(struct job *job);
+
+static void write_deletions_that_wait(struct tenant *tenant)
+{
+    struct list_link *link;
+    if (tenant->writing_deletions || list_is_empty(&tenant->deletions)) {
+        return;
+    }
+    tenant->writing_deletions = true;
+    while ((link = list_pop_front(&tenant->deletions)) != NULL) {
+        list_push_back(&tenant->written_deletions, link);
+    }
+    tenant->deletions_job = (struct job){.run = write_deletions, .done = on_deletions};
+    lane_submit(&tenant->lane, &tenant->deletions_job);
+}
+
+static void on_deletions(struct job *job)
+{
+    struct tenant *tenant = CONTAINER_OF(job, struct tenant, deletions_job);
+    err_t result = job->result;
+    struct errmsg msg = job->msg;
+    struct list written;
+    struct list_link *link;
+    list_init(&written);
+    while ((link = list_pop_front(&tenant->written_deletions)) != NULL) {
+        list_push_back(&written, link);
+    }
+    tenant->writing_deletions = false;
+    write_deletions_that_wait(tenant); /* before anybody is told, who may do anything */
+    while ((link = list_pop_front(&written)) != NULL) {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, new_link);
+        request->msg = msg;
+        take_deletion(request, result);
+    }
 }
 
 void tenant_delete_timeline(
@@ -271,7 +372,7 @@ void tenant_delete_timeline(
     } else {
         request->info.state = tl->child_count > 0 ? TIMELINE_TOMBSTONE : TIMELINE_DELETING;
         timeline_info_encode(&request->info, &request->row);
-        request->job = (struct job){.run = write_deletion, .done = on_row_deleting};
-        lane_submit(&tenant->lane, &request->job);
+        list_push_back(&tenant->deletions, &request->new_link);
+        write_deletions_that_wait(tenant);
     }
 }

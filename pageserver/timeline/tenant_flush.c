@@ -129,7 +129,7 @@ static void start_flush(struct tenant *tenant)
 /* A tenant that is being deleted may have no store any more. */
 static bool may_flush(const struct tenant *tenant, mono_ns_t now)
 {
-    if (tenant->flushing || tenant->erasing > 0 || tenant->deleting || tenant->failure[0] != '\0' ||
+    if (tenant->flushing || tenant->erasing || tenant->deleting || tenant->failure[0] != '\0' ||
         now < tenant->retry_at) {
         return false;
     }

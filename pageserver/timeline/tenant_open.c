@@ -83,7 +83,10 @@ static struct tenant *tenant_create(
     list_init(&tenant->requests);
     list_init(&tenant->new_timelines);
     list_init(&tenant->written_timelines);
+    list_init(&tenant->deletions);
+    list_init(&tenant->written_deletions);
     list_init(&tenant->erasures);
+    list_init(&tenant->erased);
     return tenant;
 }
 

@@ -25,6 +25,9 @@ struct tenant {
     struct list written_timelines; /* the job's while it is in the lane */
     struct job new_rows_job;
     bool writing_new_rows;
+    struct list deletions, written_deletions; /* the same of requests to delete */
+    struct job deletions_job;
+    bool writing_deletions;
     char failure[sizeof(((struct errmsg *)NULL)->text)];
     char full[sizeof(((struct errmsg *)NULL)->text)]; /* why no flush finds room; empty: they do */
     bool deleting;
@@ -33,8 +36,9 @@ struct tenant {
 
     struct job flush_job;
     bool flushing;
-    unsigned
-        erasing; /* erasures in the lane; none while a flush is at work, and the other way round */
+    struct list erased; /* erasures in the lane: the job's */
+    struct job erase_job;
+    bool erasing; /* one is; none while a flush is at work, and the other way round */
     uint64_t flushing_bytes;
     mono_ns_t dirty_since; /* 0: nothing unflushed */
     mono_ns_t retry_at;

@@ -274,7 +274,7 @@ void subject_put_image(const struct model *model, int key, struct model_page pag
 
 void subject_erase(uint32_t number)
 {
-    must(page_store_erase(subject.store, number, &msg));
+    must(page_store_erase(subject.store, &number, 1, &msg));
     must(history_erase_rows(subject.history, subject.store, number, &msg));
 }
 

@@ -197,11 +197,30 @@ START_TEST(test_iterator_until_ends_before_its_end)
 }
 END_TEST
 
+static err_t erase(struct bytes begin, struct bytes end)
+{
+    struct kv_range range = {.begin = begin, .end = end};
+    return kv_erase_ranges(store, &range, 1, &msg);
+}
+
+START_TEST(test_several_ranges_are_erased_at_once)
+{
+    put_some();
+    struct kv_range ranges[] = {
+        {.begin = text("aaaa"), .end = text("bbbb")}, {.begin = text("cccc"), .end = text("dddd")}};
+    ck_assert_int_eq(kv_erase_ranges(store, ranges, 2, &msg), ERR_OK);
+    reopen();
+    ck_assert_ptr_null(value_of("aaaa3"));
+    ck_assert_ptr_null(value_of("cccc1"));
+    ck_assert_str_eq(value_of("bbbb1"), "v");
+}
+END_TEST
+
 START_TEST(test_erased_range_is_gone_after_reopen_and_neighbours_stay)
 {
     put_some();
     ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
-    ck_assert_int_eq(kv_erase_range(store, text("bbbb"), text("cccc"), &msg), ERR_OK);
+    ck_assert_int_eq(erase(text("bbbb"), text("cccc")), ERR_OK);
     reopen();
     ck_assert_ptr_null(value_of("bbbb1"));
     ck_assert_ptr_null(value_of("bbbb2"));
@@ -228,7 +247,7 @@ START_TEST(test_erasing_gives_the_space_back)
     kv_batch_destroy(batch);
     ck_assert_int_eq(kv_flush(store, &msg), ERR_OK);
     ck_assert_uint_gt(kv_size_of_range(store, text("bbbb"), text("bbbc")), MIB);
-    ck_assert_int_eq(kv_erase_range(store, text("bbbb"), text("bbbc"), &msg), ERR_OK);
+    ck_assert_int_eq(erase(text("bbbb"), text("bbbc")), ERR_OK);
     ck_assert_uint_lt(kv_size_of_range(store, text("bbbb"), text("bbbc")), 64 * KIB);
 }
 END_TEST
@@ -502,6 +521,7 @@ int main(void)
     tcase_add_test(tcase, test_iterator_within_prefix_ends_with_the_prefix);
     tcase_add_test(tcase, test_total_order_iterator_walks_both_ways);
     tcase_add_test(tcase, test_iterator_until_ends_before_its_end);
+    tcase_add_test(tcase, test_several_ranges_are_erased_at_once);
     tcase_add_test(tcase, test_erased_range_is_gone_after_reopen_and_neighbours_stay);
     tcase_add_test(tcase, test_erasing_gives_the_space_back);
     tcase_add_test(tcase, test_ingested_files_are_newer_and_survive_a_reopen);

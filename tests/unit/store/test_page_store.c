@@ -442,7 +442,7 @@ START_TEST(test_erased_timeline_has_no_versions_and_others_keep_theirs)
     struct page_key key = page_of(100, 7);
     put(store, ROOT, key, 10, VALUE_IMAGE, "x");
     put(store, CHILD, key, 30, VALUE_IMAGE, "x");
-    ck_assert_ok(page_store_erase(store, CHILD, &msg), &msg);
+    ck_assert_ok(page_store_erase(store, &(uint32_t){CHILD}, 1, &msg), &msg);
     ck_assert_str_eq(collected(child_path(20), key, 99), "I10");
     end();
 }
@@ -561,7 +561,7 @@ START_TEST(test_erased_timeline_leaves_no_layer_and_no_bytes)
     ck_assert_int_eq(page_store_flush(store, &msg), ERR_FULL);
     ck_assert_ok(fault_arm("", &msg), &msg);
     put(store, CHILD, page_of(1, 1), 20, VALUE_DELTA, "x");
-    ck_assert_ok(page_store_erase(store, CHILD, &msg), &msg);
+    ck_assert_ok(page_store_erase(store, &(uint32_t){CHILD}, 1, &msg), &msg);
     ck_assert_uint_eq(page_store_open_bytes(store), 0);
     flush();
     ck_assert_uint_eq(page_store_frozen_bytes(store), 0);

@@ -327,6 +327,50 @@ START_TEST(test_largest_tenant_is_flushed_when_layers_take_too_much)
 }
 END_TEST
 
+#define DELETED_TOGETHER 100 /* more than are erased at once */
+
+static unsigned deletions_ended;
+
+static void on_deletion(struct tenant_request *request, err_t result)
+{
+    ck_assert_ok(result, &request->msg);
+    deletions_ended++;
+    if (deletions_ended == DELETED_TOGETHER) {
+        fixture_done(result);
+    }
+}
+
+START_TEST(test_many_that_are_deleted_at_once_are_all_erased)
+{
+    static struct tenant_request requests[DELETED_TOGETHER];
+    uint32_t numbers[DELETED_TOGETHER];
+    struct ingest_position position = {.lsn = START_LSN + 8};
+    fixture_begin_with_root();
+    struct page_store *store = timeline_store(find(1));
+    for (uint8_t i = 0; i < DELETED_TOGETHER; i++) {
+        ck_assert_int_eq(put_timeline_(2 + i, 1, START_LSN), ERR_OK);
+        numbers[i] = timeline_number(find(2 + i));
+        struct page_batch *batch = page_batch_create();
+        page_batch_put_position(batch, numbers[i], position);
+        ck_assert_ok(page_store_write(store, batch, &msg), &msg);
+        page_batch_destroy(batch);
+    }
+    deletions_ended = 0;
+    for (uint8_t i = 0; i < DELETED_TOGETHER; i++) {
+        requests[i] = (struct tenant_request){.done = on_deletion};
+        tenant_delete_timeline(the_tenant(), &requests[i], find(2 + i), false);
+    }
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+    fixture_reopen();
+    store = timeline_store(find(1));
+    for (uint8_t i = 0; i < DELETED_TOGETHER; i++) {
+        ck_assert_int_eq(page_store_position(store, numbers[i], &position, &msg), ERR_NOT_FOUND);
+        ck_assert_int_eq(put_timeline_(2 + i, 1, START_LSN), ERR_OK); /* the name is free again */
+    }
+    fixture_end();
+}
+END_TEST
+
 /* The flush sleeps for longer than rows take; when they are written it has not begun to write. */
 START_TEST(test_row_does_not_wait_for_a_flush)
 {
@@ -429,6 +473,7 @@ END_TEST
 
 UNIT_MAIN(
     "tenant",
+    test_many_that_are_deleted_at_once_are_all_erased,
     test_row_does_not_wait_for_a_flush,
     test_largest_tenant_is_flushed_when_layers_take_too_much,
     test_attaching_again_is_the_same_and_older_generations_are_stale,
