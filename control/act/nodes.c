@@ -11,6 +11,7 @@
 #define POLL_UNREACHABLE_MS 500
 #define POLL_TICK_MS        100
 #define POLL_AGENT_MS       500 /* a compute that died is down until we look */
+#define NODES_MAX           10000
 /* A poll may take at most this part of the time: with very many timelines they come less often. */
 #define POLL_SHARE 20
 
@@ -161,6 +162,11 @@ static struct node *find_any(const struct nodes *nodes, enum node_kind kind, uin
 /* Under two numbers, each would have what the other one runs deleted. */
 err_t nodes_check_agent(const struct nodes *nodes, const struct host_row *row, struct errmsg *msg)
 {
+    if (find_any(nodes, NODE_AGENT, row->number) == NULL && nodes->count >= NODES_MAX) {
+        return err_set(
+            msg, ERR_FULL, "limit: %d nodes, also those that are gone, since control has started",
+            NODES_MAX);
+    }
     for (size_t i = 0; i < nodes->count; i++) {
         const struct node *node = nodes->nodes[i];
         if (node->kind != NODE_AGENT || node->gone) {

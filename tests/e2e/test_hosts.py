@@ -11,7 +11,7 @@ from cluster import ApiError, http, wait_for
 class Host:
     """An agent of its own address of this machine, as if it were another one."""
 
-    def __init__(self, cluster, number):
+    def __init__(self, cluster, number, lease_ms=2000):
         self.cluster, self.number, self.address = cluster, number, f"127.0.0.{number}"
         with contextlib.closing(socket.socket()) as free:
             free.bind((self.address, 0))
@@ -22,7 +22,7 @@ class Host:
         conf = cluster.data / f"conf/host-{number}.conf"
         conf.write_text("".join(lines) + "".join(f'{key} = "{value}"\n' for key, value in {
             **own, "control_url": cluster.control.http_url, "agent_id": number, "advertise_host": self.address,
-            "compute_listen_host": self.address, "lease_ms": "2s"}.items()))
+            "compute_listen_host": self.address, "lease_ms": f"{lease_ms}ms"}.items()))
         log = open(cluster.data / f"logs/host-{number}.log", "w")
         self.process = subprocess.Popen([cluster.build / "compute/agent/compute-agent", "--config", conf],
                                         stdout=log, stderr=subprocess.STDOUT)
