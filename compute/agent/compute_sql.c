@@ -11,11 +11,12 @@
 #define CONNECT_TIMEOUT_S "10"
 #define MAIN_DATABASE     "postgres"
 
-/* What the settings of the user must not change for us. */
+/* What the settings of the user must not change for us, nor we count as what his users do. */
 #define SESSION_OPTIONS                                                                            \
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 "               \
     "-c synchronous_commit=on -c search_path=pg_catalog -c log_statement=none "                    \
-    "-c log_min_duration_statement=-1"
+    "-c log_min_duration_statement=-1 -c pg_stat_statements.track=none "                           \
+    "-c auto_explain.log_min_duration=-1"
 #define NO_LIBRARIES " -c session_preload_libraries= -c local_preload_libraries="
 
 #define MAY_LOG_IN " WHERE rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > now())"

@@ -255,6 +255,8 @@ def test_statistics_survive_a_clean_stop_only(cluster):
     with main.connect() as db:
         assert inserted(db) == 1000
         assert db.value(seen) == "1"
+        ours = db.query("SELECT query FROM pg_stat_statements WHERE query ~ 'pg_authid|compute-agent'")
+        assert ours == [], f"what the agent asks is shown to users: {ours}"
         wait_for("autoprewarm goes on", lambda: "autoprewarm successfully prewarmed" in log_of(main))
         assert db.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'counted'") == "t"
         db.query("INSERT INTO counted VALUES (0)")
