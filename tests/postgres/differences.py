@@ -10,7 +10,9 @@ NO_OTHER_STANDBYS = "it waits for a synchronous subscriber; synchronous_standby_
 SLOT_IN_WAL = "it wants no WAL between the end of its walsender and the shutdown checkpoint; a compute writes the slot's last state there"
 PROPOSER = "the walproposer is there as a standby, with a walsender"
 NO_FILES = "relations have no files on a compute"
+NO_PHYSICAL = "it looks for what psql says when START_REPLICATION PHYSICAL begins to stream; a compute refuses it"
 DIFFERENCES = {
+    ("clients", "psql/001_basic/handling of unexpected PQresultStatus: matches"): NO_PHYSICAL,
     ("admin", "SELECT (pg_stat_file(pg_relation_filepath('t'))).size"): NO_FILES,
     ("admin", "SELECT length(pg_read_binary_file(pg_relation_filepath('t'), 0, 8192))"): NO_FILES,
     ("admin", "SELECT count(*) > 3 FROM pg_ls_dir('base/' || (SELECT oid FROM pg_database W"): NO_FILES,

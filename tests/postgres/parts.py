@@ -9,7 +9,7 @@ import scenarios
 from compute import Failure, makefile_list
 from dumps import dumps
 from stage import Stage
-from tap import tap
+from tap import tap, taps
 from wraparound import wraparound
 
 # What shows storage: access methods, their inspection, foreign tables to itself, logical decoding.
@@ -31,8 +31,16 @@ LANGUAGES = "plpgsql plperl plpython tcl".split()
 CONTRIB_SETTINGS = {"shared_preload_libraries": "pg_stat_statements", "compute_query_id": "regress", "wal_level": "logical",
                     "max_replication_slots": "4", "logical_decoding_work_mem": "64kB", "autovacuum_naptime": "1d",
                     "anabranch.allow_physical_slots": "on"}
-# Without 005 and 012, which want clusters of other locales.
-SUBSCRIPTION = [f"{number:03d}" for number in [*range(1, 34), 100] if number not in (5, 12)]
+# Without 005, which wants clusters of other encodings.
+SUBSCRIPTION = [f"{number:03d}" for number in [*range(1, 34), 100] if number != 5]
+# Without those that want other encodings or providers of locales, a server without an agent, or files of relations to damage.
+CLIENTS = {
+    "bin/psql": ["001", "020"], "bin/pgbench": ["001"], "bin/pg_amcheck": ["002", "005"], "bin/pg_basebackup": ["030"],
+    "bin/scripts": ["010", "011", "040", "050", "070", "080", "090", "091", "100", "101", "102"],
+    "bin/pg_dump": ["002", "003", "004", "005"], "test/modules/libpq_pipeline": None, "test/modules/worker_spi": None,
+    "test/modules/commit_ts": ["001", "004"], "test/modules/brin": ["01"], "test/modules/test_pg_dump": None,
+    "test/modules/test_misc": ["001", "002", "003", "004", "005", "007", "013"],
+}
 RECOVERY_SETTINGS = {"track_commit_timestamp": "on", "max_prepared_transactions": "20", "autovacuum_naptime": "1d"}
 RECOVERY_ROOMY = RECOVERY_SETTINGS | {"shared_buffers": "16MB"}
 
@@ -133,6 +141,7 @@ PARTS = {
                          suites=True),
     "decoding": Part("the tests of src/test/recovery about logical slots, on computes", tap("test/recovery", ["006", "038", "046"]),
                      {}, suites=True),
+    "clients": Part("the tests in Perl of psql, pgbench, pg_dump, scripts and of some modules, on computes", taps(CLIENTS), {}, suites=True),
     "wraparound": Part("transaction ids over segments, up to the limits, and around", wraparound, RECOVERY_SETTINGS |
                        {"track_commit_timestamp": "off"}, suites=True),
     "postgis": Part("PostGIS", gis.core, {"shared_buffers": "16MB"}, suites=True),

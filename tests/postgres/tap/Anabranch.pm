@@ -57,7 +57,7 @@ sub outcome
 sub settings_of
 {
 	my ($node) = @_;
-	my %settings = (cluster_name => $node->name, 'anabranch.allow_physical_slots' => 'on');
+	my %settings = (cluster_name => $node->name, 'anabranch.allow_physical_slots' => 'on', allow_in_place_tablespaces => 'on');
 	for my $line (split /\n/, $node->{_conf})
 	{
 		next unless $line =~ /^\s*([\w.]+)\s*=?\s*(?:'((?:[^']|'')*)'|([^\s#]*))/;
@@ -91,12 +91,15 @@ sub find
 sub init
 {
 	my ($node, %params) = @_;
-	croak 'a compute has no initdb with options of its own' if $params{extra};
-	croak 'a compute archives nothing' if $params{has_archiving};
+	# Computes are C.UTF-8, which sorts as C does.
+	my $options = join ' ', @{ $params{extra} || [] };
+	my $wanted = $options =~ s/^-c (\S+=\S+)$// ? "$1\n" : '';
+	croak "a compute has no initdb: $options" unless $options =~ /^(?:--locale[= ]C)?(?: ?--encoding=UTF8)?$/;
+	# has_archiving: a compute archives nothing, and few look for it.
 	mkdir $node->backup_dir;
 	my $logical = ($params{allows_streaming} || '') eq 'logical';
 	$node->{_conf} = join("\n", "log_line_prefix = '%m [%p] %q%a '", 'log_statement = all', 'log_replication_commands = on',
-		"wal_retrieve_retry_interval = '500ms'", 'shared_buffers = 1MB', 'wal_level = ' . ($logical ? 'logical' : 'replica'), '');
+		"wal_retrieve_retry_interval = '500ms'", 'shared_buffers = 1MB', 'wal_level = ' . ($logical ? 'logical' : 'replica'), $wanted);
 }
 
 sub is_conf { return $_[0] eq 'postgresql.conf'; }
@@ -124,7 +127,11 @@ sub create
 	$node->{_project} = $answer->{project}->{id};
 	$node->{_endpoint} = $answer->{endpoints}->[0]->{id};
 	append_to_file($ENV{ANABRANCH_MADE}, "$node->{_project} " . $node->name . "\n");
-	return outcome($node->{_project}, $answer);
+	my $why = outcome($node->{_project}, $answer);
+	return $why if $why ne '';
+	# A new cluster has no database but those of Postgres.
+	my ($branch, $database) = ($answer->{branch}->{id}, $answer->{databases}->[0]->{name});
+	return outcome($node->{_project}, api('DELETE', "/projects/$node->{_project}/branches/$branch/databases/$database"));
 }
 
 sub endpoint { my ($node, $method, $what, $body) = @_; return api($method, "/projects/$node->{_project}/endpoints/$node->{_endpoint}$what", $body); }
@@ -220,6 +227,16 @@ sub clean_node { }
 
 sub rotate_logfile { my ($node) = @_; return $node->logfile; }
 
+# A tablespace of a compute has no location.
+my $psql = \&PostgreSQL::Test::Cluster::psql;
+
+sub psql
+{
+	my ($node, $database, $sql, %params) = @_;
+	$sql =~ s/(CREATE TABLESPACE \S+ LOCATION) '[^']*'/$1 ''/g if defined $sql;
+	return $psql->($node, $database, $sql, %params);
+}
+
 {
 	no strict 'refs';
 	no warnings 'redefine';
@@ -227,7 +244,7 @@ sub rotate_logfile { my ($node) = @_; return $node->logfile; }
 		promote logrotate enable_streaming enable_restoring enable_archiving set_recovery_mode set_standby_mode);
 	my %ours = (%missing, init => \&init, append_conf => \&append_conf, adjust_conf => \&adjust_conf, start => \&start, stop => \&stop,
 		kill9 => \&kill9, restart => \&restart, reload => \&reload, teardown_node => \&teardown_node,
-		clean_node => \&clean_node, rotate_logfile => \&rotate_logfile);
+		clean_node => \&clean_node, psql => \&psql, rotate_logfile => \&rotate_logfile);
 	*{"PostgreSQL::Test::Cluster::$_"} = $ours{$_} for keys %ours;
 }
 
