@@ -5,6 +5,7 @@
 #include "miscadmin.h"
 #include "replication/walsender.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -76,6 +77,13 @@ has_tokens(void)
 		GetXLogWriteRecPtr() <= position_ingested() + lag_limit();
 }
 
+static void
+nap_event(void)
+{
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("AnabranchThrottle");
+}
+
 /*
  * What is asked for is acknowledged by the quorum: it reaches the pageserver
  * without anybody who may be held here. The reply moves position_ingested().
@@ -84,13 +92,27 @@ static void
 hold_for_tokens(void)
 {
 	TimestampTz begin = GetCurrentTimestamp();
+	bool		latch_seen = false;
 
+	nap_event();
 	counter_add(COUNTER_THROTTLE_LAG, 1);
-	do
+	for (;;)
 	{
 		page_client_await(Min(GetXLogWriteRecPtr() - lag_limit(), position_acked()));
 		CHECK_FOR_INTERRUPTS();
-	} while (!has_tokens());
+		if (has_tokens())
+			break;
+		/* the pageserver has what the quorum has: it is the quorum that is behind */
+		if (position_acked() < GetXLogWriteRecPtr() - lag_limit())
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS,
+							 wait_event);
+			ResetLatch(MyLatch);
+			latch_seen = true;
+		}
+	}
+	if (latch_seen)
+		SetLatch(MyLatch);		/* it may have been set for someone above us */
 	counter_add(COUNTER_THROTTLE_LAG_US, (uint64) (GetCurrentTimestamp() - begin));
 }
 
@@ -99,8 +121,7 @@ hold_for_limits(void)
 {
 	TimestampTz begin;
 
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("AnabranchThrottle");
+	nap_event();
 	begin = GetCurrentTimestamp();
 	counter_add(COUNTER_THROTTLE, 1);
 
@@ -144,6 +165,21 @@ backpressure_hold(void)
 	spill_sweep((int) spill_capacity(), position_acked());
 	if (spill_used() >= spill_hard_limit())
 		spill_refuse();
+}
+
+/* XactLastRecEnd: it has written WAL. A query does that too, when it prunes, but is no writer. */
+static bool
+is_writer(void)
+{
+	return !XLogRecPtrIsInvalid(XactLastRecEnd) &&
+		(TransactionIdIsValid(MyProc->xid) || (MyProc->statusFlags & PROC_IN_VACUUM) != 0);
+}
+
+void
+backpressure_hold_reading_writer(void)
+{
+	if (!has_tokens() && is_writer() && may_be_held())
+		hold_for_tokens();
 }
 
 static void

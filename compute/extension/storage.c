@@ -350,6 +350,7 @@ anabranch_readv(SMgrRelation reln, ForkNumber fork, BlockNumber block,
 		mdreadv(reln, fork, block, buffers, nblocks);
 		return;
 	}
+	backpressure_hold_reading_writer();
 	state = rel_state_fork(rlocator, fork);
 	while (nblocks > 0)
 	{

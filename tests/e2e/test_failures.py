@@ -131,16 +131,20 @@ def wal_position(db):
     return int(db.value("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
 
 
+def limit_lag(branch, megabytes):
+    postmaster = branch.compute()["pids"]["postgres"]
+    with open(f"/proc/{postmaster}/cwd/postgresql.conf", "a") as conf:
+        conf.write(f"anabranch.ingest_lag_limit_mb = {megabytes}\n")
+    os.kill(postmaster, signal.SIGHUP)
+    wait_for("the setting", lambda: branch.value("SHOW anabranch.ingest_lag_limit_mb") == f"{megabytes}MB")
+
+
 def test_writers_wait_for_ingest_that_is_too_far_behind(fresh_cluster):
     """The pageserver sleeps: writes go on for as long as there are tokens, and again when ingest brings some."""
     main = fresh_cluster.create_project("lag").main()
     limit, statement_bytes, rows = 16 * 2**20, 2**20, []
     main.sql("CREATE TABLE filled (number int, text text)")
-    postmaster = main.compute()["pids"]["postgres"]
-    with open(f"/proc/{postmaster}/cwd/postgresql.conf", "a") as conf:
-        conf.write("anabranch.ingest_lag_limit_mb = 16\n")
-    os.kill(postmaster, signal.SIGHUP)
-    wait_for("the setting", lambda: main.value("SHOW anabranch.ingest_lag_limit_mb") == "16MB")
+    limit_lag(main, 16)
     watcher, writer = main.connect(), main.connect()
 
     def write():
@@ -166,3 +170,41 @@ def test_writers_wait_for_ingest_that_is_too_far_behind(fresh_cluster):
     thread.join(120)
     assert len(rows) == 48
     assert watcher.value("SELECT count(*) FROM filled") == "48002"
+    an_update_in_place_waits_too(fresh_cluster, main)
+
+
+def an_update_in_place_waits_too(cluster, main):
+    """It grows no relation: it is held where it reads. The safekeepers sleep, so that reads go on and ingest does not."""
+    for statement in ("CREATE TABLE roomy (number int, text text) WITH (fillfactor = 40)",
+                      "INSERT INTO roomy SELECT i, repeat('x', 50) FROM generate_series(1, 80000) i", "VACUUM ANALYZE roomy"):
+        main.sql(statement)
+    main.suspend()
+    main.start() # nothing of it is in the buffers
+    limit_lag(main, 1)
+    watcher, writer = main.connect(), main.connect()
+    for db in (watcher, writer):
+        db.query("INSERT INTO filled VALUES (-1, 'known to both')")
+        db.query("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, count(*) FROM pg_stat_activity")
+    begin, done = wal_position(watcher), []
+    keepers = [row["pid"] for row in cluster.rows() if row["name"].startswith("safekeeper")]
+
+    def update():
+        writer.query("UPDATE roomy SET number = number + 1")
+        done.append(True)
+
+    try:
+        for pid in keepers:
+            os.kill(pid, signal.SIGSTOP)
+        thread = threading.Thread(target=update, daemon=True)
+        thread.start()
+        wait_for("the update is held", lambda: watcher.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'AnabranchThrottle' AND query ~ '^UPDATE roomy'") == "1")
+        assert wal_position(watcher) - begin < 3 * 2**20
+        assert done == []
+    finally:
+        for pid in keepers:
+            os.kill(pid, signal.SIGCONT)
+    thread.join(120)
+    assert done == [True]
+    assert wal_position(watcher) - begin > 4 * 2**20, "the update writes less than what it was to be held for"
+    assert watcher.value("SELECT sum(number) FROM roomy") == str(80000 * 80001 // 2 + 80000)
