@@ -165,6 +165,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     control.confirm_timer.on_fire = on_confirm_time;
     timer_start(api->loop, &control.confirm_timer, CONFIRM_EVERY_MS);
     api_add_routes(api, app_http(app));
+    schedules_start(api);
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
         api->model->branches.count, api->model->endpoints.count);
@@ -189,6 +190,7 @@ static void stop(struct app *app)
     (void)app;
     reconciler_stop(control.api.reconciler);
     hosts_stop(control.api.hosts);
+    schedules_stop(&control.api);
     control.stopping = true;
     timer_stop(&control.confirm_timer);
     control.stop_timer.on_fire = on_stop_tick;

@@ -468,6 +468,11 @@ void http_respond_error(struct http_request *request, err_t err, const struct er
 
 /* Reading a request. */
 
+const struct http_route *http_request_route(const struct http_request *request)
+{
+    return request->route;
+}
+
 const char *http_request_method(const struct http_request *request)
 {
     return request->method;

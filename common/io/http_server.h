@@ -76,6 +76,7 @@ const char *http_server_token(const struct http_server *server); /* "" : none */
 void http_server_close(struct http_server *server);              /* open requests get 503 */
 
 /* All live until the request is answered. */
+const struct http_route *http_request_route(const struct http_request *request);
 const char *http_request_method(const struct http_request *request);
 const char *http_request_path(const struct http_request *request);
 const char *http_request_param(const struct http_request *request, const char *name);  /* {name} */

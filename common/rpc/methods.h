@@ -127,7 +127,7 @@
       "pageserver:object! generation:u64 settings:object size:object branch:bool quarantine:bool roles:array databases:array " \
       "dropped:object superuser_password:str", SAME, \
       "create and start it, or start it again; safekeepers: [{id, host, port, http_host, http_port}], pageserver: {host, port, http_url}, " \
-      "size: {memory_mb, cpu_milli}, roles: [{name, password}], databases: [{name, owner}], dropped: {roles, databases}; " \
+      "size: {memory_mb, cpu_milli}, roles: [{name, password}], databases: [{name, owner}], dropped: {roles, databases, changed: [{from, to, owner}]}; " \
       "branch, quarantine: it has a parent, whose subscriptions nobody has cut off yet. While it runs, other roles and databases are " \
       "made there and then", "202 it starts, 200 it runs, as of get_compute; 409 it runs with another body") \
     X(AGENT_GET_SPEC, get_spec, "GET", "/v1/computes/{id}/spec", "", "", READ, "the body of its PUT", "it, without passwords") \

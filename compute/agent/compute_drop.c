@@ -2,7 +2,8 @@
 
 #include <stdio.h>
 
-#define DATABASES_MAX 1000 /* of a compute; a role in more of them is not dropped */
+#define SESSION_END_MS "5000"
+#define DATABASES_MAX  1000 /* of a compute; a role in more of them is not dropped */
 
 static err_t failed(const char *what, const PGconn *conn, struct errmsg *msg)
 {
@@ -73,6 +74,85 @@ err_t compute_drop_databases(PGconn *conn, const struct doc *names, struct errms
             if (err != ERR_OK) {
                 return err_wrap(msg, err, "database %s", name);
             }
+        }
+    }
+    return ERR_OK;
+}
+
+/* ---- new names ---- */
+
+static err_t is_database(PGconn *conn, const char *name, bool *ret, struct errmsg *msg)
+{
+    return exists(conn, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", name, ret, msg);
+}
+
+static err_t end_sessions(PGconn *conn, const char *name, struct errmsg *msg)
+{
+    static const char query[] =
+        "SELECT pg_catalog.pg_terminate_backend(pid, " SESSION_END_MS
+        ") FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()";
+    PGresult *result = ask(conn, query, name);
+    if (result == NULL) {
+        return failed("end the sessions", conn, msg);
+    }
+    PQclear(result);
+    return ERR_OK;
+}
+
+static err_t rename_database(PGconn *conn, const char *from, const char *to, struct errmsg *msg)
+{
+    struct buf tail = {0};
+    TRY(run_on(conn, "ALTER DATABASE", from, " ALLOW_CONNECTIONS false", msg));
+    TRY(end_sessions(conn, from, msg));
+    buf_printf(&tail, " RENAME TO ");
+    append_identifier(conn, to, &tail);
+    err_t err = run_on(conn, "ALTER DATABASE", from, buf_cstr(&tail), msg);
+    buf_deinit(&tail);
+    return err;
+}
+
+static err_t give_database(PGconn *conn, const char *name, const char *owner, struct errmsg *msg)
+{
+    struct buf tail = {0};
+    buf_printf(&tail, " OWNER TO ");
+    append_identifier(conn, owner, &tail);
+    err_t err = run_on(conn, "ALTER DATABASE", name, buf_cstr(&tail), msg);
+    buf_deinit(&tail);
+    return err;
+}
+
+/* Also after a death in between: then it has its name and is still closed. */
+static err_t open_database(PGconn *conn, const char *name, struct errmsg *msg)
+{
+    bool closed = false;
+    TRY(exists(
+        conn, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1 AND NOT datallowconn", name,
+        &closed, msg));
+    return closed ? run_on(conn, "ALTER DATABASE", name, " ALLOW_CONNECTIONS true", msg) : ERR_OK;
+}
+
+err_t compute_change_databases(PGconn *conn, const struct doc *changed, struct errmsg *msg)
+{
+    for (size_t i = 0; i < doc_count(changed); i++) {
+        const char *from = NULL, *to = NULL, *owner = NULL;
+        bool there = false, taken = false;
+        TRY(doc_get_str(doc_at(changed, i), "from", &from, msg));
+        TRY(doc_get_str(doc_at(changed, i), "to", &to, msg));
+        TRY(doc_opt_str(doc_at(changed, i), "owner", &owner, msg));
+        TRY(is_database(conn, from, &there, msg));
+        TRY(is_database(conn, to, &taken, msg));
+        err_t err = ERR_OK;
+        if (there && !taken) {
+            err = rename_database(conn, from, to, msg);
+        }
+        if (err == ERR_OK) {
+            err = open_database(conn, to, msg);
+        }
+        if (err == ERR_OK && owner != NULL && (there || taken)) {
+            err = give_database(conn, to, owner, msg);
+        }
+        if (err != ERR_OK) {
+            return err_wrap(msg, err, "database %s", from);
         }
     }
     return ERR_OK;

@@ -12,6 +12,14 @@
 NODISCARD err_t compute_drop_databases(PGconn *conn, const struct doc *names, struct errmsg *msg);
 
 /*
+ * [{from, to, owner}], in order; `to` may be the name that it has, `owner` may be missing: before
+ * the databases that are missing are created, or a renamed one would be made anew. Sessions in it
+ * are ended and none begins until it has its name.
+ */
+NODISCARD err_t
+compute_change_databases(PGconn *conn, const struct doc *changed, struct errmsg *msg);
+
+/*
  * What a role owns goes to the owner of the database that it is in, its privileges are revoked,
  * then it is dropped. Goes through all databases; `connect` opens a superuser's connection to one.
  */

@@ -283,6 +283,12 @@ static err_t parse_dropped(const struct doc *body, struct compute_spec *spec, st
     if (spec->dropped != NULL && !doc_is_object(spec->dropped)) {
         return err_set(msg, ERR_INVALID, "dropped: expected an object");
     }
+    const struct doc *changed = doc_get(spec->dropped, "changed");
+    for (size_t i = 0; i < doc_count(changed); i++) {
+        const char *from = NULL, *to = NULL;
+        TRY(doc_get_str(doc_at(changed, i), "from", &from, msg));
+        TRY(doc_get_str(doc_at(changed, i), "to", &to, msg));
+    }
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         const struct doc *names = doc_get(spec->dropped, kinds[i]);
         for (size_t j = 0; j < doc_count(names); j++) {

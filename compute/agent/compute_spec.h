@@ -48,7 +48,8 @@ struct compute_spec {
     struct doc *settings;           /* borrowed from body; each of them may be NULL */
     struct doc *roles;
     struct doc *databases;
-    struct doc *dropped; /* {roles: [name], databases: [name]}: shall be gone */
+    struct doc *dropped; /* {roles: [name], databases: [name]}: shall be gone; changed: see
+                            compute_drop.h */
 };
 
 /* Refs `body`. ERR_INVALID names the member. */

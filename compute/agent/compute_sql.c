@@ -194,6 +194,7 @@ static err_t apply_database(PGconn *conn, const struct doc *database, struct err
 static err_t create_all(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
 {
     TRY(apply_roles(spec, conn, msg));
+    TRY(compute_change_databases(conn, doc_get(spec->dropped, "changed"), msg));
     for (size_t i = 0; i < doc_count(spec->databases); i++) {
         TRY(apply_database(conn, doc_at(spec->databases, i), msg));
     }

@@ -237,12 +237,21 @@ static bool is_at_work(const struct branch *branch)
     return false;
 }
 
-/* A branch that others hang on, or that is protected meanwhile, stays until that has changed. */
+/*
+ * A branch that others hang on, or that is protected meanwhile, stays until that has changed. One
+ * that is retired goes when nothing hangs on it any more.
+ */
 bool branch_has_expired(const struct branch *branch, wall_us_t now)
 {
-    return branch->row.expires_at != 0 && branch->row.expires_at <= now && branch_is_live(branch) &&
-           !branch->row.is_default && !branch->row.is_protected &&
-           branch_live_children(branch) == 0 && !is_at_work(branch);
+    const struct branch_row *row = &branch->row;
+    if (!branch_is_live(branch) || row->is_default || row->is_protected) {
+        return false;
+    }
+    if (row->is_retired) {
+        return branch_live_children(branch) == 0;
+    }
+    return row->expires_at != 0 && row->expires_at <= now && branch_shown_children(branch) == 0 &&
+           !is_at_work(branch);
 }
 
 static void new_operation(
@@ -263,12 +272,14 @@ static void new_operation(
 static void expire_branch(const struct committing *committing, struct branch *branch)
 {
     struct branch_row row = branch->row;
-    row.state = BRANCH_DELETING;
+    branch_take_leave(branch, &row);
     row.state_changed_at = committing->now;
     log_info(NULL, "branch %s (%s) has expired: deleting it", row.id, row.name);
     store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     end_operations(committing, &branch->running, STATUS_CANCELLED, "");
-    new_operation(committing, branch, ACTION_DELETE_TIMELINE, "");
+    if (!row.is_retired) {
+        new_operation(committing, branch, ACTION_DELETE_TIMELINE, "");
+    }
     FOR_EACH_ENDPOINT_OF(branch, endpoint)
     {
         if (endpoint_is_live(endpoint)) {
@@ -287,7 +298,7 @@ static void commit_branch(struct committing *committing, struct branch *branch)
     struct plan plan;
     view_branch(branch, &view);
     plan_branch(&view, &plan);
-    if (branch_has_expired(branch, committing->now)) {
+    if (branch_has_expired(branch, reconciler_calendar(committing->reconciler))) {
         committing->full = true; /* it touches rows of other objects: alone in its commit */
         if (committing->change->count == 0) {
             expire_branch(committing, branch);
@@ -362,10 +373,29 @@ static void move_compute(const struct committing *committing, struct endpoint *e
     store_put(reconciler->store, committing->change, ROW_ENDPOINT, &row);
 }
 
+/* It has stopped; now it is to run. */
+static void half_restart(const struct committing *committing, struct endpoint *endpoint)
+{
+    struct endpoint_row row = endpoint->row;
+    row.wanted = ENDPOINT_ACTIVE;
+    row.suspended_at = committing->now;
+    store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
+    FOR_EACH_RUNNING(endpoint, operation)
+    {
+        if (operation->row.action == ACTION_SUSPEND_COMPUTE) {
+            end_operation(committing, operation, STATUS_FINISHED, "");
+        }
+    }
+}
+
 static void record_endpoint(const struct committing *committing, struct endpoint *endpoint)
 {
     struct endpoint_row row = endpoint->row;
     bool started = false;
+    if (row.wanted == ENDPOINT_RESTARTING) {
+        half_restart(committing, endpoint);
+        return;
+    }
     LIST_FOR_EACH(&endpoint->running, link)
     {
         const struct operation *operation = CONTAINER_OF(link, struct operation, in_target);

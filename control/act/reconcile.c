@@ -80,6 +80,16 @@ bool reconciler_is_idle(const struct reconciler *reconciler)
     return reconciler->steps_running == 0 && !reconciler->committing;
 }
 
+void reconciler_set_clock_ahead(struct reconciler *reconciler, wall_us_t ahead)
+{
+    reconciler->clock_ahead = ahead;
+}
+
+wall_us_t reconciler_calendar(const struct reconciler *reconciler)
+{
+    return clock_wall() + reconciler->clock_ahead;
+}
+
 void reconciler_destroy(struct reconciler *reconciler)
 {
     if (reconciler != NULL) {

@@ -38,5 +38,7 @@ struct reconciler *reconciler_create(
 struct nodes_user *reconciler_nodes_user(struct reconciler *reconciler);
 void reconciler_start(struct reconciler *reconciler, struct nodes *nodes);
 void reconciler_stop(struct reconciler *reconciler); /* no new steps; those under way end */
+/* What expires goes by the wall clock, which tests move ahead. */
+void reconciler_set_clock_ahead(struct reconciler *reconciler, wall_us_t ahead);
 bool reconciler_is_idle(const struct reconciler *reconciler); /* no step and no commit under way */
 void reconciler_destroy(struct reconciler *reconciler);

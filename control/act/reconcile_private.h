@@ -32,6 +32,7 @@ struct reconciler {
     struct image_row image_made; /* to be committed; id is empty otherwise */
     size_t steps_running;
     bool orphan_running;
+    wall_us_t clock_ahead;
 };
 
 /* What is planned or what a step is about. */
@@ -74,6 +75,7 @@ void view_endpoint(
     const struct reconciler *reconciler,
     const struct endpoint *endpoint,
     struct plan_endpoint_view *ret);
+wall_us_t reconciler_calendar(const struct reconciler *reconciler);
 void commit_soon(struct reconciler *reconciler);
 void mark_for_commit(struct reconciler *reconciler, const struct target *target);
 

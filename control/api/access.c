@@ -86,7 +86,7 @@ bool access_is_secret(const struct http_route *route)
 
 struct api_key *request_key(const struct api *api, const struct http_request *request)
 {
-    const char *actor = http_request_actor(request);
+    const char *actor = request == NULL ? "" : http_request_actor(request);
     return str_starts_with(actor, ACTOR_PREFIX)
                ? model_key(api->model, actor + strlen(ACTOR_PREFIX))
                : NULL;

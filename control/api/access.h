@@ -35,5 +35,6 @@ struct access_guard *access_guard_create(struct api *api, const struct access_op
 void access_guard_destroy(struct access_guard *guard);
 struct http_guard *access_guard_http(struct access_guard *guard);
 
-/* The key that a request came with; NULL: the owner, or it was revoked meanwhile. */
+/* The key that a request came with; NULL: the owner, no request at all, or it was revoked
+ * meanwhile. */
 struct api_key *request_key(const struct api *api, const struct http_request *request);

@@ -22,11 +22,13 @@ struct api_options {
 };
 
 struct access_guard;
+struct schedules;
 
 struct api {
     struct http_context http;
     const char *owner_token; /* of the daemon's `http_token`; "": everybody is the owner */
     struct access_guard *guard;
+    struct schedules *schedules;
     struct loop *loop;
     struct store *store;
     struct model *model;
@@ -43,6 +45,10 @@ struct api {
 wall_us_t api_now(const struct api *api);
 
 void api_add_routes(struct api *api, struct http_server *server);
+
+/* Snapshots by the calendar, from now on. */
+void schedules_start(struct api *api);
+void schedules_stop(struct api *api);
 
 /* Answers the long polls of an operation that has ended. */
 void operations_ended(struct operation *operation);

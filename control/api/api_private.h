@@ -32,7 +32,7 @@ typedef struct doc *(*mutation_answer_fn)(struct mutation *mutation);
 struct mutation {
     struct api *api;
     struct http_request *request;
-    struct doc *body; /* the request's; {} when there was none */
+    struct doc *body; /* what the route knows of the request's; {} when there was none */
     mutation_decide_fn decide;
     mutation_answer_fn answer;
     unsigned ok_status;
@@ -56,6 +56,7 @@ struct mutation {
     struct list_link in_keyed; /* not in it: the request has no Idempotency-Key */
     row_id_t reply_id;
     row_text_t reply_digest;
+    struct doc *own_body; /* freed with the mutation */
     struct doc *answered; /* what is being kept, then answered */
     unsigned error_status;
     const char *error_code;
@@ -72,6 +73,15 @@ struct mutation *mutation_create(
     mutation_decide_fn decide,
     mutation_answer_fn answer,
     unsigned ok_status);
+/*
+ * What the route's table has of it (bodies.h), the caller's; ERR_INVALID with a code: a member is
+ * wrong, without: it is no JSON.
+ */
+NODISCARD err_t request_body(
+    struct http_request *request, struct doc **ret_body, const char **ret_code, struct errmsg *msg);
+/* Without a request: `then` goes on. `body` is an empty object. */
+struct mutation *mutation_of_our_own(
+    struct api *api, mutation_decide_fn decide, struct mutation_then *then);
 void mutation_submit(struct mutation *mutation); /* it ends with an answer and frees itself */
 /* Answer with the error and free. */
 void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg);
@@ -109,6 +119,13 @@ wish_of(const struct doc *object, const char *key, const struct doc **ret_wish, 
 NODISCARD err_t find_project(
     const struct api *api, const char *id, struct project **ret_project, struct errmsg *msg);
 NODISCARD err_t find_branch(
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_branch,
+    struct errmsg *msg);
+/* A branch, a snapshot, or one that is retired: whatever may have children. */
+NODISCARD err_t find_history(
     const struct api *api,
     const char *project_id,
     const char *id,
@@ -216,9 +233,34 @@ choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct e
 NODISCARD err_t
 check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
+NODISCARD err_t check_branch_name_is_free(
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
 /* The name is free and there is room for one more. */
 NODISCARD err_t check_new_branch(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
+
+/* snapshots.c */
+NODISCARD err_t find_snapshot(
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_snapshot,
+    struct errmsg *msg);
+struct doc *view_snapshot(const struct branch *snapshot);
+/* `mutation` says where (branch_start.h); `row` has snapshot_name, expires_at and is_manual. */
+NODISCARD err_t put_snapshot(
+    struct mutation *mutation,
+    const struct branch *source,
+    struct branch_row *row,
+    struct errmsg *msg);
+/* "20261127T004512Z", for the names of what got none. */
+struct compact_time {
+    char text[24];
+};
+struct compact_time compact_time(wall_us_t time);
+
+/* schedule.c: snapshots by the calendar */
+void schedules_look(struct api *api); /* now, not at the next tick */
 
 /* roles.c: used by projects too */
 NODISCARD err_t check_role_name(struct mutation *mutation, const char *name, struct errmsg *msg);
@@ -229,12 +271,14 @@ struct doc *new_database(const char *name, const char *owner);
 struct doc *find_named(const struct doc *array, const char *name); /* {"name": NAME}; or NULL */
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
-    safekeeper_routes[], role_routes[], endpoint_routes[], operation_routes[], schema_routes[],
+    safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[], schedule_routes[],
+    storage_routes[], role_routes[], endpoint_routes[], operation_routes[], schema_routes[],
     key_routes[], openapi_routes[], not_yet_routes[], other_routes[], rpc_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
-    safekeeper_route_count, role_route_count, endpoint_route_count, operation_route_count,
-    schema_route_count, key_route_count, openapi_route_count, not_yet_route_count,
-    other_route_count, rpc_route_count;
+    safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
+    schedule_route_count, storage_route_count, role_route_count, endpoint_route_count,
+    operation_route_count, schema_route_count, key_route_count, openapi_route_count,
+    not_yet_route_count, other_route_count, rpc_route_count;
 
 /* The calls of the other parts: common/rpc/methods.h. */
 RPC_CONTROL(RPC_HANDLER)

@@ -29,7 +29,7 @@ err_t check_name(struct mutation *mutation, const char *what, const char *name, 
 
 /* ---- create: the commit ---- */
 
-static err_t check_branch_name_is_free(
+err_t check_branch_name_is_free(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
     TRY(check_name(mutation, "branch", name, msg));
@@ -100,7 +100,7 @@ static err_t put_endpoints(
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *parent = NULL;
-    TRY(find_branch(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    TRY(find_history(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
     struct branch_row row = {
         .state = BRANCH_INIT,
         .timeline = name_timeline(),
@@ -193,8 +193,7 @@ static void list_branches(struct http_context *context, struct http_request *req
     buf_printf(&text, "{\"branches\":[");
     FOR_EACH_BRANCH(project, branch)
     {
-        if (past_cursor && branch_is_live(branch) && !branch->row.is_ephemeral &&
-            matches(branch, search)) {
+        if (past_cursor && branch_is_shown(branch) && matches(branch, search)) {
             more = count >= page.limit;
             if (more) {
                 break;
@@ -224,7 +223,7 @@ static void count_branches(struct http_context *context, struct http_request *re
     }
     FOR_EACH_BRANCH(project, branch)
     {
-        count += branch_is_live(branch) && !branch->row.is_ephemeral && matches(branch, search);
+        count += branch_is_shown(branch) && matches(branch, search);
     }
     http_respond_json(request, 200, doc_set_int(doc_object(), "count", count));
 }
@@ -369,10 +368,10 @@ static err_t decide_default(struct mutation *mutation, struct errmsg *msg)
 static err_t check_deletion(
     struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
 {
-    size_t children = branch_live_children(branch);
+    size_t children = branch_shown_children(branch);
     FOR_EACH_CHILD(branch, child)
     {
-        if (child->row.is_ephemeral && branch_is_live(child)) {
+        if (child->row.is_ephemeral && !child->row.is_snapshot && branch_is_live(child)) {
             return mutation_refuse(
                 mutation, 422, "BRANCH_HAS_CHILDREN", msg,
                 "branch %s is shown by read_only endpoints: stop them first", branch->row.id);
@@ -406,7 +405,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
     TRY(check_if_match(mutation, HEAD_OF(branch), msg));
     TRY(check_deletion(mutation, branch, msg));
     struct branch_row row = branch->row;
-    row.state = BRANCH_DELETING;
+    branch_take_leave(branch, &row); /* snapshots of it stay */
     row.state_changed_at = clock_wall();
     mutation_cancel_running(mutation, &branch->running);
     FOR_EACH_ENDPOINT_OF(branch, endpoint)
@@ -417,7 +416,9 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
         }
     }
     mutation_put(mutation, ROW_BRANCH, &row);
-    mutation_operation(mutation, row.project_id, ACTION_DELETE_TIMELINE, row.id, "");
+    if (!row.is_retired) {
+        mutation_operation(mutation, row.project_id, ACTION_DELETE_TIMELINE, row.id, "");
+    }
     return ERR_OK;
 }
 

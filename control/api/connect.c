@@ -123,14 +123,15 @@ static void look(struct connect *connect)
     if (endpoint == NULL) {
         return;
     }
-    if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
+    bool restarts = endpoint->row.wanted == ENDPOINT_RESTARTING;
+    if (endpoint->row.wanted != ENDPOINT_ACTIVE && !restarts) {
         char text[sizeof(row_long_t) + 80];
         const char *why = endpoint->row.last_error;
         (void)snprintf(
             text, sizeof text, "the endpoint was suspended while it was starting%s%s",
             why[0] == '\0' ? "" : ": ", why);
         fail(connect, 503, "ENDPOINT_SUSPENDED", text);
-    } else if (endpoint->seen == COMPUTE_RUNNING) {
+    } else if (endpoint->seen == COMPUTE_RUNNING && !restarts) {
         ask_verifier(connect, endpoint);
     } else if (clock_mono() >= connect->deadline) {
         char text[sizeof(struct errmsg) + sizeof(row_id_t) + 60];
@@ -169,7 +170,7 @@ static void on_wish(struct mutation_then *then, err_t result, const struct errms
 
 static void start(struct connect *connect, const struct endpoint *endpoint)
 {
-    if (endpoint->row.wanted == ENDPOINT_ACTIVE) {
+    if (endpoint->row.wanted == ENDPOINT_ACTIVE || endpoint->row.wanted == ENDPOINT_RESTARTING) {
         on_wish(&connect->then, ERR_OK, NULL);
         return;
     }

@@ -249,6 +249,9 @@ static err_t want(
     if (row.wanted == wanted && is_there) {
         return ERR_OK; /* nothing to do, no operation */
     }
+    if (wanted == ENDPOINT_ACTIVE && row.wanted == ENDPOINT_RESTARTING) {
+        return ERR_OK; /* it will be */
+    }
     if (wanted == ENDPOINT_ACTIVE && row.wanted != wanted) {
         TRY(check_compute_quota(mutation, row.created_by, msg));
     }
@@ -265,6 +268,24 @@ static err_t want(
 static err_t decide_start(struct mutation *mutation, struct errmsg *msg)
 {
     return want(mutation, ENDPOINT_ACTIVE, ACTION_START_COMPUTE, msg);
+}
+
+/* One that sleeps is only started. */
+static err_t decide_restart(struct mutation *mutation, struct errmsg *msg)
+{
+    struct endpoint *endpoint = NULL;
+    TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
+    struct endpoint_row row = endpoint->row;
+    if (row.wanted != ENDPOINT_ACTIVE) {
+        return want(mutation, ENDPOINT_ACTIVE, ACTION_START_COMPUTE, msg);
+    }
+    mutation_cancel_running(mutation, &endpoint->running);
+    row.wanted = ENDPOINT_RESTARTING;
+    row.last_error[0] = '\0';
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+    mutation_operation(mutation, row.project_id, ACTION_SUSPEND_COMPUTE, row.branch_id, row.id);
+    mutation_operation(mutation, row.project_id, ACTION_START_COMPUTE, row.branch_id, row.id);
+    return ERR_OK;
 }
 
 err_t endpoint_want_active(
@@ -340,6 +361,11 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
 static void post_start(struct http_context *context, struct http_request *request)
 {
     start_mutation(context, request, decide_start);
+}
+
+static void post_restart(struct http_context *context, struct http_request *request)
+{
+    start_mutation(context, request, decide_restart);
 }
 
 static void post_suspend(struct http_context *context, struct http_request *request)
@@ -432,6 +458,7 @@ const struct http_route endpoint_routes[] = {
         "name, settings of the next start, lease_seconds"),
     ROUTE("DELETE", P "/endpoints/{endpoint}", delete_endpoint, "stop and delete"),
     ROUTE("POST", P "/endpoints/{endpoint}/start", post_start, "start the compute"),
+    ROUTE("POST", P "/endpoints/{endpoint}/restart", post_restart, "stop the compute, start it"),
     ROUTE("POST", P "/endpoints/{endpoint}/suspend", post_suspend, "stop the compute"),
     ROUTE(
         "GET", P "/branches/{branch}/endpoints", list_endpoints_of_branch, "endpoints of a branch"),

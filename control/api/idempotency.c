@@ -134,7 +134,7 @@ static bool is_still_there(const struct mutation *mutation)
            find_named(branch->row.databases, mutation->name) != NULL;
 }
 
-static void repeat(struct mutation *mutation, const struct reply *reply)
+static enum idempotency repeat(struct mutation *mutation, const struct reply *reply)
 {
     struct http_request *request = mutation->request;
     unsigned status = (unsigned)reply->row.status;
@@ -143,12 +143,12 @@ static void repeat(struct mutation *mutation, const struct reply *reply)
             request, 409, "IDEMPOTENT_SECRET",
             "this was done by the first request with this Idempotency-Key; what it answered is "
             "shown once");
-        return;
+        return KEY_ANSWERED;
     }
     http_response_header(request, "Idempotent-Replayed", "true");
     if (reply->row.answer != NULL) {
         http_respond_json(request, status, doc_ref(reply->row.answer));
-        return;
+        return KEY_ANSWERED;
     }
     take_made(mutation, reply->row.made);
     if (!is_still_there(mutation)) {
@@ -156,27 +156,29 @@ static void repeat(struct mutation *mutation, const struct reply *reply)
             request, 409, "IDEMPOTENT_ANSWER_LOST",
             "this was done by the first request with this Idempotency-Key; its answer was lost, "
             "and what it was about is gone");
-        return;
+        return KEY_ANSWERED;
     }
-    http_respond_json(request, status, mutation->answer(mutation));
+    mutation->ok_status = status;
+    list_push_back(&mutation->api->keyed, &mutation->in_keyed);
+    return KEY_LOST;
 }
 
 /* ---- begin ---- */
 
-static bool refuse(
+static enum idempotency refuse(
     struct http_request *request, unsigned status, const char *code, const char *text)
 {
     http_respond_problem(request, status, code, text);
-    return false;
+    return KEY_ANSWERED;
 }
 
-bool idempotency_begin(struct mutation *mutation)
+enum idempotency idempotency_begin(struct mutation *mutation)
 {
     struct http_request *request = mutation->request;
     const char *key = http_request_header(request, "Idempotency-Key");
     if (key == NULL || !str_starts_with(http_request_path(request), "/api/v2/") ||
         strcmp(http_request_method(request), "GET") == 0) {
-        return true;
+        return KEY_FIRST;
     }
     if (key[0] == '\0' || strlen(key) > KEY_BYTES_MAX || !is_printable(key)) {
         return refuse(
@@ -190,7 +192,7 @@ bool idempotency_begin(struct mutation *mutation)
         first != NULL ? first->reply_digest : (reply != NULL ? reply->row.digest : NULL);
     if (digest == NULL) {
         list_push_back(&mutation->api->keyed, &mutation->in_keyed);
-        return true;
+        return KEY_FIRST;
     }
     if (strcmp(digest, mutation->reply_digest) != 0) {
         return refuse(
@@ -202,8 +204,7 @@ bool idempotency_begin(struct mutation *mutation)
             request, 409, "IDEMPOTENCY_KEY_IN_USE",
             "the first request with this Idempotency-Key is still under way: try again");
     }
-    repeat(mutation, reply);
-    return false;
+    return repeat(mutation, reply);
 }
 
 /* ---- put and keep ---- */
@@ -237,10 +238,10 @@ static bool has_its_fill(const struct mutation *mutation, const char *caller)
 err_t idempotency_put(struct mutation *mutation, struct errmsg *msg)
 {
     struct api *api = mutation->api;
-    const char *caller = http_request_actor(mutation->request);
     if (!IS_KEYED(mutation)) {
         return ERR_OK;
     }
+    const char *caller = http_request_actor(mutation->request);
     if (has_its_fill(mutation, caller)) {
         return mutation_refuse(
             mutation, 429, "TOO_MANY_IDEMPOTENCY_KEYS", msg,

@@ -16,8 +16,13 @@
 
 #define REPLIES_PER_CALLER_MAX 5000
 
-/* The first of its key, or there is no key: true. Else it has been answered. */
-bool idempotency_begin(struct mutation *mutation);
+enum idempotency {
+    KEY_FIRST,    /* or there is no key: go on */
+    KEY_ANSWERED, /* nothing is left to do */
+    KEY_LOST,     /* it is done, its answer was not kept: the mutation can make it anew */
+};
+
+enum idempotency idempotency_begin(struct mutation *mutation);
 /* In prepare, after decide. */
 NODISCARD err_t idempotency_put(struct mutation *mutation, struct errmsg *msg);
 /* Is `answered` to be kept? Then by this, in a change of its own. */

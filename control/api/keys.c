@@ -190,7 +190,8 @@ err_t check_compute_quota(struct mutation *mutation, const char *key_id, struct 
     {
         FOR_EACH_ENDPOINT(project, endpoint)
         {
-            count += endpoint->row.wanted == ENDPOINT_ACTIVE &&
+            count += (endpoint->row.wanted == ENDPOINT_ACTIVE ||
+                      endpoint->row.wanted == ENDPOINT_RESTARTING) &&
                      strcmp(endpoint->row.created_by, key->row.id) == 0;
         }
     }

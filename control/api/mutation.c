@@ -5,8 +5,10 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "common/base/str.h"
 #include "control/api/access.h"
 #include "control/api/api_private.h"
+#include "control/api/bodies.h"
 #include "control/api/idempotency.h"
 #include "control/model/name.h"
 
@@ -21,6 +23,7 @@ static void mutation_free(struct mutation *mutation)
 {
     list_remove(&mutation->in_keyed);
     doc_unref(mutation->answered);
+    doc_unref(mutation->own_body);
     doc_unref(mutation->deleted);
     mem_free(mutation);
 }
@@ -79,6 +82,30 @@ static void on_done(struct change *change, err_t result, const struct errmsg *ms
     give_answer(mutation);
 }
 
+err_t request_body(
+    struct http_request *request, struct doc **ret_body, const char **ret_code, struct errmsg *msg)
+{
+    struct doc *body = NULL;
+    TRY(http_request_json(request, &body, msg));
+    if (!str_starts_with(http_request_route(request)->path, "/api/v2/")) {
+        *ret_body = doc_ref(body); /* of other parts of the cluster: their handlers look at it */
+        return ERR_OK;
+    }
+    return body_take(body_of_route(http_request_route(request)), body, ret_body, ret_code, msg);
+}
+
+struct mutation *mutation_of_our_own(
+    struct api *api, mutation_decide_fn decide, struct mutation_then *then)
+{
+    struct mutation *mutation = MEM_NEW(struct mutation);
+    mutation->api = api;
+    mutation->decide = decide;
+    mutation->then = then;
+    mutation->own_body = mutation->body = doc_object();
+    mutation->change = (struct change){.prepare = prepare, .done = on_done};
+    return mutation;
+}
+
 struct mutation *mutation_create(
     struct http_context *context,
     struct http_request *request,
@@ -94,16 +121,20 @@ struct mutation *mutation_create(
     mutation->answer = answer;
     mutation->ok_status = ok_status;
     mutation->change = (struct change){.prepare = prepare, .done = on_done};
-    err_t err = http_request_json(request, &mutation->body, &msg);
+    err_t err = request_body(request, &mutation->own_body, &mutation->error_code, &msg);
+    mutation->body = mutation->own_body;
     if (err != ERR_OK) {
+        mutation->error_status = mutation->error_code == NULL ? 0 : 400;
         mutation_fail(mutation, err, &msg);
         return NULL;
     }
-    if (!idempotency_begin(mutation)) {
-        mutation_free(mutation); /* answered */
-        return NULL;
+    switch (idempotency_begin(mutation)) {
+    case KEY_FIRST: return mutation;
+    case KEY_LOST: give_answer(mutation); return NULL;
+    case KEY_ANSWERED: mutation_free(mutation); return NULL;
     }
-    return mutation;
+    ASSERT(false);
+    return NULL;
 }
 
 void mutation_submit(struct mutation *mutation)
@@ -283,7 +314,24 @@ err_t find_branch(
     TRY(find_project(api, project_id, &project, msg));
     struct branch *branch = model_branch(api->model, id);
     if (branch == NULL || branch->project != project || !branch_is_live(branch) ||
-        branch->row.is_ephemeral) {
+        !branch_is_shown(branch)) {
+        return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
+    }
+    *ret_branch = branch;
+    return ERR_OK;
+}
+
+err_t find_history(
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_branch,
+    struct errmsg *msg)
+{
+    struct project *project = NULL;
+    TRY(find_project(api, project_id, &project, msg));
+    struct branch *branch = model_branch(api->model, id);
+    if (branch == NULL || branch->project != project || !branch_is_live(branch)) {
         return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
     }
     *ret_branch = branch;
@@ -315,7 +363,8 @@ void answer_not_found(struct http_request *request, const struct errmsg *msg)
     } codes[] = {
         {"project ", "PROJECT_NOT_FOUND"},   {"branch ", "BRANCH_NOT_FOUND"},
         {"endpoint ", "ENDPOINT_NOT_FOUND"}, {"operation ", "OPERATION_NOT_FOUND"},
-        {"role ", "ROLE_NOT_FOUND"},         {"database ", "DATABASE_NOT_FOUND"},
+        {"snapshot ", "SNAPSHOT_NOT_FOUND"}, {"role ", "ROLE_NOT_FOUND"},
+        {"database ", "DATABASE_NOT_FOUND"},
     };
     const char *code = "NOT_FOUND";
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -377,6 +426,10 @@ const struct api_table api_tables[] = {
     {role_routes, &role_route_count},
     {endpoint_routes, &endpoint_route_count},
     {operation_routes, &operation_route_count},
+    {snapshot_routes, &snapshot_route_count},
+    {snapshot_restore_routes, &snapshot_restore_route_count},
+    {schedule_routes, &schedule_route_count},
+    {storage_routes, &storage_route_count},
     {key_routes, &key_route_count},
     {schema_routes, &schema_route_count},
     {openapi_routes, &openapi_route_count},

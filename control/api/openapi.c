@@ -12,6 +12,7 @@
 #include "common/base/str.h"
 #include "control/api/access.h"
 #include "control/api/api_private.h"
+#include "control/api/bodies.h"
 
 #define BASE "/api/v2"
 
@@ -44,6 +45,12 @@ static const struct shape schemas[] = {
      "id:int,name:str,created_at:time,created_by:any,last_used_from_addr:str,project_id:str?,"
      "read_only:bool,branches_max:int,computes_max:int"},
     {"Organization", "id:str,name:str,created_at:time,updated_at:time"},
+    {"Snapshot", "id:str,project_id:str,name:str,source_branch_id:str,lsn:str,timestamp:time,"
+                 "manual:bool,state:str,"
+                 "expires_at:time?,created_at:time"},
+    {"Rule", "frequency:str,hour:int?,day:int?,month:int?,retention_seconds:int?"},
+    {"Lease", "name:str,lsn:str,expires_at:time?"},
+    {"Holder", "reason:str,lsn:str?,from_lsn:str?,name:str?,branch_id:str?,snapshot_id:str?"},
     {"Region", "region_id:str,name:str,default:bool"},
 };
 
@@ -85,13 +92,32 @@ static const struct {
     {"GET", B "/databases", "databases:[Database]"},
     {"POST", B "/databases", "database:Database,operations:[Operation]"},
     {"GET", B "/databases/{database}", "database:Database"},
+    {"PATCH", B "/databases/{database}", "database:Database,operations:[Operation]"},
     {"DELETE", B "/databases/{database}", "database:Database,operations:[Operation]"},
     {"GET", P "/endpoints", "endpoints:[Endpoint]"},
     {"POST", P "/endpoints", "endpoint:Endpoint,operations:[Operation]"},
     {"GET", P "/endpoints/{endpoint}", "endpoint:Endpoint"},
     {"PATCH", P "/endpoints/{endpoint}", "endpoint:Endpoint,operations:[Operation]"},
     {"POST", P "/endpoints/{endpoint}/start", "endpoint:Endpoint,operations:[Operation]"},
+    {"POST", P "/endpoints/{endpoint}/restart", "endpoint:Endpoint,operations:[Operation]"},
     {"POST", P "/endpoints/{endpoint}/suspend", "endpoint:Endpoint,operations:[Operation]"},
+    {"POST", B "/snapshot", "snapshot:Snapshot,operations:[Operation]"},
+    {"GET", P "/snapshots", "snapshots:[Snapshot]"},
+    {"GET", P "/snapshots/{snapshot}", "snapshot:Snapshot"},
+    {"PATCH", P "/snapshots/{snapshot}", "snapshot:Snapshot,operations:[Operation]"},
+    {"DELETE", P "/snapshots/{snapshot}", "snapshot:Snapshot,operations:[Operation]"},
+    {"POST", P "/snapshots/{snapshot}/restore",
+     "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
+    {"POST", B "/finalize_restore", "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
+    {"GET", B "/backup_schedule", "schedule:[Rule]"},
+    {"GET", P "/retention", "history_retention_seconds:int,history_retention_bytes:int"},
+    {"GET", P "/size", "timelines:int,logical_bytes:int,physical_bytes:int,synthetic_bytes:int?"},
+    {"GET", B "/leases", "leases:[Lease]"},
+    {"PUT", B "/leases/{lease}", ":Lease"},
+    {"GET", B "/digest", "lsn:str,relations:int,pages:int,hash:str"},
+    {"GET", B "/why_kept", "cutoff_lsn:str,kept_by:[Holder],left_out:int"},
+    {"GET", B "/time_of_lsn", "lsn:str,time:time"},
+    {"GET", B "/diff", "relations:any"},
     {"GET", P "/operations", "operations:[Operation]"},
     {"GET", P "/operations/{operation}", "operation:Operation"},
     {"GET", BASE "/users/me/organizations", "organizations:[Organization]"},
@@ -218,10 +244,13 @@ static void add_route(struct doc *paths, const struct http_route *route)
     doc_set_str(operation, "x-access", access_name(access_of(route)));
     doc_set(operation, "parameters", parameters_of(route));
     if (strcmp(route->method, "GET") != 0 && strcmp(route->method, "DELETE") != 0) {
-        struct doc *media = doc_set(doc_object(), "schema", typed("object"));
+        struct doc *schema = body_schema(body_of_route(route));
+        struct doc *body =
+            doc_set_bool(doc_object(), "required", doc_count(doc_get(schema, "required")) > 0);
+        struct doc *media = doc_set(doc_object(), "schema", schema);
         doc_set(
             operation, "requestBody",
-            doc_set(doc_object(), "content", doc_set(doc_object(), "application/json", media)));
+            doc_set(body, "content", doc_set(doc_object(), "application/json", media)));
     }
     doc_set(item, method, doc_set(operation, "responses", responses_of(route)));
 }

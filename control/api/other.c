@@ -203,6 +203,8 @@ static void put_clock(struct http_context *context, struct http_request *request
         http_respond_problem(request, 400, "BAD_REQUEST", "ahead_seconds: expected a number");
     } else {
         api_of(context)->clock_ahead = (wall_us_t)seconds * 1000000;
+        reconciler_set_clock_ahead(api_of(context)->reconciler, (wall_us_t)seconds * 1000000);
+        schedules_look(api_of(context));
         http_respond_json(request, 200, doc_object());
     }
 }

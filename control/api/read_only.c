@@ -47,7 +47,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *parent = NULL;
     const struct doc *wish = doc_get(mutation->body, "endpoint");
-    TRY(find_branch(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    TRY(find_history(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
     struct branch_row row = {
         .state = BRANCH_INIT,
         .timeline = name_timeline(),

@@ -25,7 +25,7 @@ static err_t check_restore(
             mutation, 423, "BRANCH_NOT_READY", msg, "branch %s is still being created, try again",
             branch->row.id);
     }
-    if (preserve == NULL && (is_own_past || branch_live_children(branch) > 0)) {
+    if (preserve == NULL && (is_own_past || branch_shown_children(branch) > 0)) {
         return mutation_refuse(
             mutation, 400, "PRESERVE_NAME_REQUIRED", msg, "preserve_under_name is required: %s",
             is_own_past ? "the restored data lies in the history of the branch itself"
@@ -44,7 +44,11 @@ static void fill_successor(
     row->is_protected = false;
     row->expires_at = 0;
     row->state_changed_at = clock_wall();
-    row->state = preserve == NULL ? BRANCH_DELETING : BRANCH_READY;
+    row->schedule = NULL;
+    row->restored_from[0] = row->restored_as[0] = '\0';
+    if (preserve == NULL) {
+        branch_take_leave(branch, row);
+    }
     name_branch(row->id);
     snprintf(row->name, sizeof row->name, "%s", preserve == NULL ? row->id : preserve);
 }
@@ -82,7 +86,7 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     struct branch_row row, successor;
     const char *project_id = mutation->project_id;
     TRY(find_branch(mutation->api, project_id, mutation->branch_id, &branch, msg));
-    TRY(find_branch(mutation->api, project_id, mutation->parent_id, &source, msg));
+    TRY(find_history(mutation->api, project_id, mutation->parent_id, &source, msg));
     TRY(doc_opt_str(mutation->body, "preserve_under_name", &preserve, msg));
     TRY(check_restore(mutation, branch, preserve, msg));
     fill_successor(branch, preserve, &successor);
@@ -93,7 +97,7 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     row.state = BRANCH_INIT;
     row.state_changed_at = row.last_reset_at = clock_wall();
     row.membership_generation = 1;
-    row.is_cut_off = false;
+    row.is_cut_off = row.is_found = false;
     row.confirmed = (struct node_set){0};
     row.change_generation = 0; /* a change that is under way goes on with the successor */
     row.change_given_up = false;

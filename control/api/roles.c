@@ -213,6 +213,14 @@ static bool is_dropped(const struct branch *branch, const char *kinds, const cha
             return true;
         }
     }
+    const struct doc *changed = doc_get(branch->row.dropped, "changed");
+    for (size_t i = 0; i < doc_count(changed) && strcmp(kinds, "databases") == 0; i++) {
+        const char *from = doc_value_str(doc_get(doc_at(changed, i), "from"));
+        const char *to = doc_value_str(doc_get(doc_at(changed, i), "to"));
+        if (from != NULL && to != NULL && strcmp(from, to) != 0 && strcmp(from, name) == 0) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -263,6 +271,74 @@ static void put_drop(struct mutation *mutation, struct branch *branch, struct br
         mutation_operation(
             mutation, row->project_id, ACTION_APPLY_CONFIG, row->id, endpoint->row.id);
     }
+}
+
+/* The same list with one of it renamed or given away. */
+static struct doc *list_changed(
+    const struct doc *old, const char *name, const char *new_name, const char *new_owner)
+{
+    struct doc *list = doc_array();
+    for (size_t i = 0; i < doc_count(old); i++) {
+        const char *here = doc_value_str(doc_get(doc_at(old, i), "name"));
+        bool is_it = here != NULL && strcmp(here, name) == 0;
+        doc_push(list, is_it ? new_database(new_name, new_owner) : doc_ref(doc_at(old, i)));
+    }
+    return list;
+}
+
+static struct doc *dropped_with_change(
+    const struct branch *branch, const char *from, const char *to, const char *owner)
+{
+    struct doc *dropped =
+        branch->row.dropped == NULL ? doc_object() : doc_copy(branch->row.dropped);
+    if (doc_get(dropped, "changed") == NULL) {
+        doc_set(dropped, "changed", doc_array());
+    }
+    struct doc *item = doc_set_str(doc_object(), "from", from);
+    doc_set_str(item, "to", to);
+    doc_push(doc_get(dropped, "changed"), doc_set_str(item, "owner", owner));
+    return dropped;
+}
+
+static err_t check_new_name(
+    struct mutation *mutation, const struct branch *branch, const char *name, struct errmsg *msg)
+{
+    TRY(check_database_name(mutation, name, msg));
+    if (find_named(branch->row.databases, name) != NULL) {
+        return mutation_refuse(
+            mutation, 409, "ALREADY_EXISTS", msg, "database \"%s\" already exists", name);
+    }
+    return check_not_leaving(mutation, branch, "databases", name, msg);
+}
+
+/* A compute ends the sessions in it for a new name; one that sleeps is started. */
+static err_t decide_change_database(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    struct doc *wish = NULL;
+    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    TRY(doc_get_object(mutation->body, "database", &wish, msg));
+    const struct doc *database = find_named(branch->row.databases, mutation->name);
+    if (database == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "database %s not found", mutation->name);
+    }
+    const char *name = mutation->name, *owner = doc_value_str(doc_get(database, "owner"));
+    TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(doc_opt_str(wish, "owner_name", &owner, msg));
+    if (find_named(branch->row.roles, owner) == NULL) {
+        return err_set(msg, ERR_NOT_FOUND, "role %s not found", owner);
+    }
+    struct branch_row row = branch->row;
+    if (strcmp(name, mutation->name) != 0) {
+        TRY(check_new_name(mutation, branch, name, msg));
+    }
+    row.dropped = dropped_with_change(branch, mutation->name, name, owner);
+    row.databases = list_changed(branch->row.databases, mutation->name, name, owner);
+    put_drop(mutation, branch, &row);
+    doc_unref(row.databases);
+    doc_unref(row.dropped);
+    snprintf(mutation->name, sizeof mutation->name, "%s", name);
+    return ERR_OK;
 }
 
 static err_t decide_delete_role(struct mutation *mutation, struct errmsg *msg)
@@ -456,7 +532,7 @@ static void post_database(struct http_context *context, struct http_request *req
     }
 }
 
-static void start_delete(
+static void start_on_one(
     struct http_context *context,
     struct http_request *request,
     mutation_decide_fn decide,
@@ -473,12 +549,17 @@ static void start_delete(
 
 static void delete_role(struct http_context *context, struct http_request *request)
 {
-    start_delete(context, request, decide_delete_role, answer_deleted_role, "role");
+    start_on_one(context, request, decide_delete_role, answer_deleted_role, "role");
+}
+
+static void patch_database(struct http_context *context, struct http_request *request)
+{
+    start_on_one(context, request, decide_change_database, answer_database, "database");
 }
 
 static void delete_database(struct http_context *context, struct http_request *request)
 {
-    start_delete(context, request, decide_delete_database, answer_deleted_database, "database");
+    start_on_one(context, request, decide_delete_database, answer_deleted_database, "database");
 }
 
 #define B "/api/v2/projects/{project}/branches/{branch}"
@@ -492,6 +573,7 @@ const struct http_route role_routes[] = {
     ROUTE("GET", B "/databases", list_databases, "databases of a branch"),
     ROUTE("POST", B "/databases", post_database, "create a database for a role"),
     ROUTE("GET", B "/databases/{database}", get_database, "one database"),
+    ROUTE("PATCH", B "/databases/{database}", patch_database, "name, owner_name"),
     ROUTE("DELETE", B "/databases/{database}", delete_database, "drop it, with its sessions"),
 };
 const size_t role_route_count = ARRAY_LEN(role_routes);

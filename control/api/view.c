@@ -82,8 +82,9 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
     doc_set_str(doc, "id", row->id);
     doc_set_str(doc, "project_id", row->project_id);
     doc_set_str(doc, "name", row->name);
-    if (branch->parent != NULL) {
-        doc_set_str(doc, "parent_id", row->parent_id);
+    const struct branch *parent = branch_shown_parent(branch);
+    if (parent != NULL) {
+        doc_set_str(doc, "parent_id", parent->row.id);
         doc_set_lsn(doc, "parent_lsn", row->start_lsn);
         if (row->parent_timestamp != 0) {
             doc_set_time(doc, "parent_timestamp", row->parent_timestamp);
@@ -104,6 +105,13 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
     }
     if (row->last_reset_at != 0) {
         doc_set_time(doc, "last_reset_at", row->last_reset_at);
+    }
+    if (row->restored_from[0] != '\0') {
+        doc_set_str(doc, "restored_from", row->restored_from);
+        doc_set_str(doc, "restore_status", row->is_finalized ? "finalized" : "restored");
+    }
+    if (row->restored_as[0] != '\0') {
+        doc_set_str(doc, "restored_as", row->restored_as);
     }
     doc_set_int(doc, "logical_size", 0);
     set_zeros(doc, counters, ARRAY_LEN(counters));
@@ -201,9 +209,12 @@ static void set_endpoint_state(struct doc *doc, const struct endpoint *endpoint)
 {
     bool running = endpoint->seen == COMPUTE_RUNNING;
     bool wanted = endpoint->row.wanted == ENDPOINT_ACTIVE;
+    bool restarts = endpoint->row.wanted == ENDPOINT_RESTARTING;
     bool never = endpoint->row.started_at == 0 && endpoint->row.suspended_at == 0;
     doc_set_str(doc, "current_state", running ? "active" : never ? "init" : "idle");
-    if (wanted != running && !(wanted && never && running)) {
+    if (restarts) {
+        doc_set_str(doc, "pending_state", "active");
+    } else if (wanted != running && !(wanted && never && running)) {
         doc_set_str(doc, "pending_state", wanted ? "active" : "idle");
     }
     if (wanted && endpoint->seen == COMPUTE_STARTING && endpoint->seen_step[0] != '\0') {

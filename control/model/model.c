@@ -172,7 +172,8 @@ static err_t apply_branch(
         branch->row = *row;
     }
     row_ref(ROW_BRANCH, &branch->row);
-    if (branch_is_live(branch) && project_branch_named(branch->project, row->name) == NULL) {
+    if (branch_is_live(branch) && !row->is_retired &&
+        project_branch_named(branch->project, row->name) == NULL) {
         index_insert(&branch->project->names, &branch->by_name, branch->row.name);
     }
     *ret = branch;
@@ -229,6 +230,17 @@ static void free_branch(struct model *model, struct branch *branch)
     mem_free(branch);
 }
 
+/* To the branch that takes the place of its own. */
+static void move_endpoint(struct endpoint *endpoint, struct branch *branch)
+{
+    if (branch != NULL && branch != endpoint->branch) {
+        list_remove(&endpoint->in_branch);
+        endpoint->branch = branch;
+        list_push_back(&branch->endpoints, &endpoint->in_branch);
+        endpoint->wish++;
+    }
+}
+
 static err_t apply_endpoint(
     struct model *model, const struct endpoint_row *row, void **ret, struct errmsg *msg)
 {
@@ -249,6 +261,7 @@ static err_t apply_endpoint(
         list_push_back(&branch->endpoints, &endpoint->in_branch);
         branch->project->endpoint_count++;
     } else {
+        move_endpoint(endpoint, model_branch(model, row->branch_id));
         bool is_retry =
             endpoint->row.wanted != ENDPOINT_ACTIVE || endpoint->seen == COMPUTE_REFUSED;
         endpoint->wish += row->wanted == ENDPOINT_ACTIVE && is_retry;
@@ -581,6 +594,43 @@ struct api_key *model_key_of_hash(const struct model *model, const char *hash)
 bool branch_is_live(const struct branch *branch)
 {
     return branch->row.state == BRANCH_INIT || branch->row.state == BRANCH_READY;
+}
+
+bool branch_is_shown(const struct branch *branch)
+{
+    return branch_is_live(branch) && !branch->row.is_ephemeral && !branch->row.is_retired;
+}
+
+bool snapshot_is_shown(const struct branch *branch)
+{
+    return branch_is_live(branch) && branch->row.is_snapshot && !branch->row.is_retired;
+}
+
+const struct branch *branch_shown_parent(const struct branch *branch)
+{
+    const struct branch *parent = branch->parent;
+    while (parent != NULL && !branch_is_shown(parent)) {
+        parent = parent->parent;
+    }
+    return parent;
+}
+
+size_t branch_shown_children(const struct branch *branch)
+{
+    size_t count = 0;
+    FOR_EACH_CHILD(branch, child)
+    {
+        count += branch_is_live(child) && !child->row.is_snapshot && !child->row.is_retired;
+    }
+    return count;
+}
+
+void branch_take_leave(const struct branch *branch, struct branch_row *row)
+{
+    row->is_retired = branch_live_children(branch) > 0;
+    row->state = row->is_retired ? row->state : BRANCH_DELETING;
+    row->expires_at = 0;
+    row->schedule = NULL;
 }
 
 bool endpoint_is_live(const struct endpoint *endpoint)

@@ -184,6 +184,17 @@ struct api_key *model_key_of_hash(const struct model *model, const char *hash);
 struct host *model_host(const struct model *model, const char *id);
 
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
+/* What people know as a branch, or as a snapshot. */
+bool branch_is_shown(const struct branch *branch);
+bool snapshot_is_shown(const struct branch *branch);
+/* The nearest ancestor that is shown; NULL: there is none. */
+const struct branch *branch_shown_parent(const struct branch *branch);
+/* Live children that are neither snapshots nor retired: people's, and those of read_only endpoints.
+ */
+size_t branch_shown_children(const struct branch *branch);
+/* A row that is deleted: at once, or when the last of its snapshots and retired children has gone.
+ */
+void branch_take_leave(const struct branch *branch, struct branch_row *row);
 bool endpoint_is_live(const struct endpoint *endpoint);
 struct branch *project_default_branch(const struct project *project); /* NULL: none */
 struct branch *project_branch_named(const struct project *project, const char *name);

@@ -59,6 +59,11 @@ void name_branch(row_id_t ret_id)
     with_base32(ret_id, "br");
 }
 
+void name_snapshot(row_id_t ret_id)
+{
+    with_base32(ret_id, "snap");
+}
+
 void name_endpoint(row_id_t ret_id)
 {
     with_base32(ret_id, "ep");

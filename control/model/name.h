@@ -8,8 +8,9 @@
 
 #include "control/model/row.h"
 
-void name_project(row_id_t ret_id);   /* "quiet-delta-40718265" */
-void name_branch(row_id_t ret_id);    /* "br-quiet-delta-4k2m9xq7" */
+void name_project(row_id_t ret_id); /* "quiet-delta-40718265" */
+void name_branch(row_id_t ret_id);  /* "br-quiet-delta-4k2m9xq7" */
+void name_snapshot(row_id_t ret_id);
 void name_endpoint(row_id_t ret_id);  /* "ep-quiet-delta-4k2m9xq7" */
 void name_operation(row_id_t ret_id); /* a version 4 UUID */
 struct tenant_id name_tenant(void);

@@ -7,7 +7,7 @@
 const char *const project_state_names[] = {"active", "deleting", "deleted", NULL};
 const char *const branch_state_names[] = {"init", "ready", "deleting", "deleted", NULL};
 const char *const endpoint_type_names[] = {"read_write", "read_only", NULL};
-const char *const endpoint_wanted_names[] = {"active", "idle", "deleting", NULL};
+const char *const endpoint_wanted_names[] = {"active", "idle", "deleting", "restarting", NULL};
 const char *const operation_action_names[] = {
     "create_timeline", "create_branch",      "start_compute",
     "suspend_compute", "delete_timeline",    "tenant_detach",

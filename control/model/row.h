@@ -33,7 +33,8 @@ typedef struct node_set {
 enum project_state { PROJECT_ACTIVE, PROJECT_DELETING, PROJECT_DELETED };
 enum branch_state { BRANCH_INIT, BRANCH_READY, BRANCH_DELETING, BRANCH_DELETED };
 enum endpoint_type { ENDPOINT_READ_WRITE, ENDPOINT_READ_ONLY };
-enum endpoint_wanted { ENDPOINT_ACTIVE, ENDPOINT_IDLE, ENDPOINT_DELETING };
+/* restarting: idle, and active as soon as it is. */
+enum endpoint_wanted { ENDPOINT_ACTIVE, ENDPOINT_IDLE, ENDPOINT_DELETING, ENDPOINT_RESTARTING };
 enum operation_action {
     ACTION_CREATE_TIMELINE,
     ACTION_CREATE_BRANCH,
@@ -87,9 +88,15 @@ extern const char *const operation_status_names[];
  * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
- * dropped: {roles: [name], databases: [name]} that a compute still has to make go. created_by: the
+ * dropped: {roles: [name], databases: [name]} that a compute still has to make go, and its
+ * changed: [{from, to, owner}] databases, in order. created_by: the
  * API key that made it, "" without one. is_found: a rebuild of the catalog found the timeline and
  * no branch that knew it; it is looked for on the nodes and created nowhere.
+ * is_snapshot: nobody writes to it; it is ephemeral as well, so that no list of branches shows it,
+ * and people know it by its snapshot_name. is_retired: it is deleted for people, but others hang on
+ * it: it goes when the last of them does. restored_from: the snapshot that it shows, restored_as:
+ * the branch whose place it takes, and has taken when it is_finalized. schedule: [{frequency, hour,
+ * day, month, retention_seconds}] of its snapshots, carried out up to scheduled_at.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -118,7 +125,17 @@ extern const char *const operation_status_names[];
     X(bool, is_cut_off, NULL)                                                                      \
     X(doc, dropped, NULL)                                                                          \
     X(id, created_by, NULL)                                                                        \
-    X(bool, is_found, NULL)
+    X(bool, is_found, NULL)                                                                        \
+    X(bool, is_snapshot, NULL)                                                                     \
+    X(bool, is_manual, NULL)                                                                       \
+    X(text, snapshot_name, NULL)                                                                   \
+    X(id, source_branch_id, NULL)                                                                  \
+    X(bool, is_retired, NULL)                                                                      \
+    X(id, restored_from, NULL)                                                                     \
+    X(id, restored_as, NULL)                                                                       \
+    X(bool, is_finalized, NULL)                                                                    \
+    X(doc, schedule, NULL)                                                                         \
+    X(time, scheduled_at, NULL)
 
 /* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \

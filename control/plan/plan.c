@@ -312,6 +312,13 @@ void plan_endpoint(const struct plan_endpoint_view *view, struct plan *ret_plan)
     switch (view->wanted) {
     case ENDPOINT_ACTIVE: plan_wanted_compute(view, ret_plan); break;
     case ENDPOINT_IDLE: plan_idle_compute(view, ret_plan); break;
+    case ENDPOINT_RESTARTING:
+        plan_idle_compute(view, ret_plan);
+        if (ret_plan->reached) {
+            ret_plan->reached = false; /* half of it */
+            add(ret_plan, PLAN_COMMIT);
+        }
+        return;
     case ENDPOINT_DELETING:
         if (view->seen == COMPUTE_ABSENT) {
             ret_plan->reached = true;

@@ -5,7 +5,7 @@ Control runs alone, its nodes are addresses where nobody listens: nothing here n
 access.txt, one line a route with its class; a route without a line, or a line without a route, is a failure. Requests
 name branches, endpoints and the like that do not exist, so that one that is let in changes nothing.
 Also: keys are kept as hashes only, quotas, throttling, the record of changes, that no secret gets into a file, and what
-bytes do that no client sends (malformed.py), and that what has an Idempotency-Key is done once (idempotent.py).
+bytes do that no client sends (malformed.py), that bodies are as our OpenAPI file says (bodies.py), and that what has an Idempotency-Key is done once (idempotent.py).
 Prints `ok NAME` or `FAILED NAME`.
 """
 import argparse
@@ -21,6 +21,7 @@ import traceback
 import urllib.error
 import urllib.request
 
+import bodies
 import idempotent
 import malformed
 
@@ -223,6 +224,9 @@ class Test:
         catalogue.run()
         catalogue.run_slow()
         catalogue.run_large()
+
+    def test_bodies_are_as_described(self):
+        bodies.check(self.control, lambda path: filled(path, self.own))
 
     def test_no_secret_is_in_any_file(self):
         secrets = [t for n, t in self.tokens.items() if t and n not in ("garbage", "no key")]

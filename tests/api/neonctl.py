@@ -156,8 +156,8 @@ class Commands:
         self.cli.run("set-context")
         expect(self.cli.json("branches", "list", project=False))
 
-    def branches_delete(self):
-        for name in ("bare", "feature/x-1", "back-then"):
+    def branches_delete(self, *more):
+        for name in ("bare", "feature/x-1", "back-then", *more):
             self.cli.json("branches", "delete", name)
         expect([b["name"] for b in self.cli.json("branches", "list")] == ["main"])
 
@@ -174,6 +174,29 @@ class Commands5(Commands):
         listed = self.cli.json("api-keys", "list", project=False)
         expect(made["id"] in [k["id"] for k in listed] and made["key"] not in json.dumps(listed), listed)
         self.cli.json("api-keys", "revoke", str(made["id"]), project=False)
+
+    def snapshots(self):
+        count, uri = "SELECT count(*) FROM item", self.uri("main")
+        check_psql(uri, self.env, "INSERT INTO item VALUES (1), (2), (3)", None)
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400))
+        made = self.cli.json("snapshots", "create", "--branch", "main", "--name", "three", "--expires-at", when)
+        made = made.get("snapshot", made)
+        check_psql(uri, self.env, "DELETE FROM item", None)
+        self.cli.json("snapshots", "update", made["id"], "--name", "3 rows", "--clear-expiration")
+        self.cli.json("snapshots", "restore", "3 rows", "--name", "look")
+        self.cli.json("branches", "add-compute", "look", "--type", "read_write")
+        check_psql(self.uri("look"), self.env, count, "3")
+        self.cli.json("snapshots", "finalize", "look", "--name", "main-old")
+        expect(self.uri("main") == uri, "the same endpoint and password")
+        check_psql(uri, self.env, count, "3")
+        self.cli.run("snapshots", "schedule", "set", "--branch", "main", "--frequency", "daily", "--hour", "3",
+                     "--retention", "604800")
+        expect("604800" in self.cli.run("snapshots", "schedule", "get", "--branch", "main", "--output", "json").stdout)
+        self.cli.json("snapshots", "delete", "3 rows")
+        expect("3 rows" not in self.cli.run("snapshots", "list").stdout)
+
+    def branches_delete(self):
+        super().branches_delete("main-old")
 
     def link_and_status(self):
         self.cli.run("link", "--project-id", self.cli.project, "--branch", "main", project=False)

@@ -23,7 +23,10 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 sys.path.insert(0, str(HERE))
 
 import access # noqa: E402
+import computes # noqa: E402
 import neonctl # noqa: E402
+import snapshots # noqa: E402
+import storage # noqa: E402
 from cluster import ROOT, Cluster # noqa: E402
 from openapi import Spec # noqa: E402
 from recorder import Recorder # noqa: E402
@@ -230,6 +233,10 @@ def main():
                   for name in ("api-client", "sdk") if results.wants(name)]
         if results.wants("branch-up"):
             results.step("branch-up and down", lambda: check_branch_up_and_down(cluster, psql_env))
+        os.environ["PGHOSTADDR"] = "127.0.0.1" # the gateway's name is known to nobody
+        for module in (snapshots, storage, computes):
+            for name in [n for n in dir(module) if n.startswith("test_") and results.wants(module.__name__)]:
+                results.step(f"{module.__name__}: {name[5:].replace('_', ' ')}", lambda: getattr(module, name)(cluster))
         for thread in lists:
             thread.start()
         for thread in lists:

@@ -129,6 +129,17 @@ def replace_safekeeper(rig):
     return lambda: rig.project.api("POST", f"/branches/{branch.id}/safekeepers", {"add": [new], "remove": [members[0]]})
 
 
+def create_snapshot(rig):
+    name = rig.name()
+    return lambda: rig.project.api("POST", f"/branches/{rig.main.id}/snapshot?name={name}")
+
+
+def restore_snapshot(rig):
+    branch = rig.branch()
+    snapshot = rig.project.api("POST", f"/branches/{branch.id}/snapshot")["snapshot"]
+    return lambda: rig.project.api("POST", f"/snapshots/{snapshot['id']}/restore", {"finalize_restore": True})
+
+
 def create_project(rig):
     name = rig.name()
     return lambda: rig.cluster.api("POST", "/projects", {"project": {"name": name}})
@@ -157,7 +168,7 @@ def lose_host(rig):
 
 
 OPERATIONS = [create_branch, create_branch_with_key, delete_branch, suspend, start, restore, create_role, delete_role, create_database,
-              read_only_past, replace_safekeeper, create_project, delete_project,
+              read_only_past, replace_safekeeper, create_snapshot, restore_snapshot, create_project, delete_project,
               lose_host]
 
 
@@ -192,6 +203,7 @@ def nothing_leaks(rig):
     def same():
         endpoints = [e for p in projects(rig) for e in p.api("GET", "/endpoints")["endpoints"]]
         branches = sum(len(p.branches()) for p in projects(rig)) + sum(e["type"] == "read_only" for e in endpoints)
+        branches += sum(len(p.api("GET", "/snapshots")["snapshots"]) for p in projects(rig))
         computes = {c["id"]: c["state"] for c in http("GET", rig.cluster.agent.http_url + "/v1/computes")["computes"]}
         up = {e["id"] for e in endpoints if e["current_state"] == "active"}
         seen = (branches, timelines(rig.cluster.pageserver), sum(map(timelines, rig.cluster.safekeepers)) / 3,
@@ -219,6 +231,8 @@ def clean(rig):
     for endpoint in rig.project.api("GET", "/endpoints")["endpoints"]:
         if endpoint["type"] == "read_only":
             rig.project.api("DELETE", f"/endpoints/{endpoint['id']}")
+    for snapshot in rig.project.api("GET", "/snapshots")["snapshots"]:
+        rig.project.api("DELETE", f"/snapshots/{snapshot['id']}")
     while len(branches := rig.project.branches()) > 1:
         parents = {b.get("parent_id") for b in branches}
         for branch in branches:

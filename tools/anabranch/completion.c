@@ -10,10 +10,12 @@ static const struct {
     const char *word, *verbs;
 } words[] = {
     {"local", "up down status url restart kill"},
-    {"projects", "list create get delete"},
-    {"branches", "list create get delete set-default restore reset safekeepers"},
+    {"projects", "list create get delete size retention"},
+    {"branches", "list create get delete set-default restore reset safekeepers schedule finalize "
+                 "diff digest why-kept time-of-lsn leases"},
     {"branch", "up down"},
     {"endpoints", "list create get start suspend delete"},
+    {"snapshots", "list create get delete restore"},
     {"operations", "list get"},
     {"connection-string", ""},
     {"chaos", "run"},

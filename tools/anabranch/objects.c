@@ -5,6 +5,8 @@
 #include "common/base/parse.h"
 #include "tools/anabranch/output.h"
 #include "tools/anabranch/preview.h"
+#include "tools/anabranch/snapshots.h"
+#include "tools/anabranch/storage.h"
 
 #define PAGE_LIMIT 100
 #define ID_MAX     OBJECTS_ID_SIZE
@@ -28,6 +30,9 @@ static const char *const operation_columns[] = {
     "BRANCH=branch_id",
     "CREATED=created_at",
     "ERROR=error"};
+static const char *const snapshot_columns[] = {
+    "ID=id",       "NAME=name",          "BRANCH=source_branch_id", "LSN=lsn",
+    "STATE=state", "CREATED=created_at", "EXPIRES=expires_at"};
 
 struct kind {
     const char *plural, *singular;
@@ -39,6 +44,7 @@ static const struct kind kinds[] = {
     {"branches", "branch", branch_columns, ARRAY_LEN(branch_columns)},
     {"endpoints", "endpoint", endpoint_columns, ARRAY_LEN(endpoint_columns)},
     {"operations", "operation", operation_columns, ARRAY_LEN(operation_columns)},
+    {"snapshots", "snapshot", snapshot_columns, ARRAY_LEN(snapshot_columns)},
 };
 
 static const struct kind *kind_of(const char *word)
@@ -349,6 +355,17 @@ static err_t mutate(
     return err;
 }
 
+err_t objects_mutate(
+    struct context *context,
+    const char *singular,
+    const char *method,
+    const char *path,
+    struct doc *body,
+    struct errmsg *msg)
+{
+    return mutate(context, kind_of(singular), method, path, body, msg);
+}
+
 static err_t create(
     struct context *context,
     const struct kind *kind,
@@ -363,6 +380,8 @@ static err_t create(
         TRY(branch_wish(context, project, &wish, msg));
     } else if (kind == &kinds[2]) {
         TRY(endpoint_wish(context, project, &wish, msg));
+    } else if (kind == &kinds[4]) {
+        return snapshots_create(context, project, msg);
     } else {
         return err_set(msg, ERR_INVALID, "operations come from other commands");
     }
@@ -515,6 +534,18 @@ static err_t on_one(
     }
     if (strcmp(verb, "safekeepers") == 0 && kind == &kinds[1]) {
         return safekeepers(context, path, msg);
+    }
+    if (storage_knows(kind->singular, verb)) {
+        return storage_command(context, path, msg);
+    }
+    if (strcmp(verb, "schedule") == 0 && kind == &kinds[1]) {
+        return snapshots_schedule(context, path, msg);
+    }
+    if (strcmp(verb, "finalize") == 0 && kind == &kinds[1]) {
+        return snapshots_finalize(context, path, msg);
+    }
+    if (strcmp(verb, "restore") == 0 && kind == &kinds[4]) {
+        return snapshots_restore(context, path, msg);
     }
     if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
         TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));

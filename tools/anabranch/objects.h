@@ -6,7 +6,7 @@
 
 #include "tools/anabranch/context.h"
 
-/* words[0] is "projects", "branches", "endpoints", "operations" or "connection-string". */
+/* words[0] is the name of a kind, in either number, or "connection-string". */
 NODISCARD err_t objects_command(struct context *context, struct errmsg *msg);
 bool objects_knows(const char *word);
 
@@ -20,6 +20,15 @@ NODISCARD err_t objects_find_branch(
     const char *project,
     const char *wanted,
     char ret_id[OBJECTS_ID_SIZE],
+    struct errmsg *msg);
+/* A call whose answer holds the object and its operations; waits, then prints. Takes over `body`.
+ */
+NODISCARD err_t objects_mutate(
+    struct context *context,
+    const char *singular,
+    const char *method,
+    const char *path,
+    struct doc *body,
     struct errmsg *msg);
 /* Until all of them have ended; ERR_FAILED: one of them could not be done. */
 NODISCARD err_t

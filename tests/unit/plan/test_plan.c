@@ -411,6 +411,22 @@ START_TEST(test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone)
 }
 END_TEST
 
+START_TEST(test_restarted_endpoint_stops_and_then_says_so_before_it_starts)
+{
+    static const enum compute_seen ended[] = {
+        COMPUTE_ABSENT, COMPUTE_STOPPED, COMPUTE_FAILED, COMPUTE_REFUSED, COMPUTE_FENCED};
+    plan_compute(ENDPOINT_RESTARTING, COMPUTE_RUNNING);
+    ck_assert(has(PLAN_STOP_COMPUTE) && !plan.reached);
+    plan_compute(ENDPOINT_RESTARTING, COMPUTE_STOPPING);
+    ck_assert(has(PLAN_ASK_COMPUTE) && !plan.reached);
+    for (size_t i = 0; i < ARRAY_LEN(ended); i++) {
+        plan_compute(ENDPOINT_RESTARTING, ended[i]);
+        ck_assert(has(PLAN_COMMIT) && !plan.reached);
+        ck_assert_uint_eq(plan.count, 1);
+    }
+}
+END_TEST
+
 START_TEST(test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it)
 {
     plan_compute(ENDPOINT_DELETING, COMPUTE_STOPPED);
@@ -555,6 +571,7 @@ UNIT_MAIN(
     test_running_compute_is_told_what_changed,
     test_compute_with_other_settings_is_deleted_first,
     test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone,
+    test_restarted_endpoint_stops_and_then_says_so_before_it_starts,
     test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it,
     test_port_is_the_first_free_one,
     test_a_change_creates_on_the_newcomer_and_then_tells_the_others,

@@ -1,0 +1,130 @@
+"""Snapshots and their schedules on a live cluster, whose calendar is moved ahead (PUT /v1/clock)."""
+from cluster import ApiError, Branch, http, wait_for
+
+DAY = 24 * 3600
+
+
+def set_clock(cluster, seconds):
+    http("PUT", cluster.control.http_url + "/v1/clock", {"ahead_seconds": seconds})
+
+
+def timelines(cluster, project):
+    status = http("GET", cluster.pageserver.http_url + "/v1/status")
+    tenant = project.api("GET", "")["project"]["tenant_id"]
+    return next((len(t["timelines"]) for t in status["tenants"] if t["tenant"] == tenant), 0)
+
+
+def refused(status, code, call, *args):
+    try:
+        answer = call(*args)
+    except ApiError as error:
+        assert (error.status, error.body["code"]) == (status, code), error.body
+        return
+    raise AssertionError(f"expected {code}: {answer}")
+
+
+def test_a_snapshot_outlives_its_branch(cluster):
+    project = cluster.create_project("snapshots")
+    work = project.create_branch("work", project.main())
+    work.sql("CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
+    lsn = work.value("SELECT pg_current_wal_lsn()")
+    work.sql("DELETE FROM t WHERE n > 7")
+    base = f"/branches/{work.id}"
+    seven = project.wait_operations(project.api("POST", base + "/snapshot?name=seven"))["snapshot"]
+    ten = project.wait_operations(project.api("POST", f"{base}/snapshot?name=ten&lsn={lsn}"))["snapshot"]
+    refused(409, "SNAPSHOT_ALREADY_EXISTS", project.api, "POST", base + "/snapshot?name=ten")
+    refused(400, "BAD_REQUEST", project.api, "POST", base + "/snapshot?expires_at=2001-01-01T00:00:00Z")
+    refused(400, "LSN_AHEAD_OF_PARENT", project.api, "POST", base + "/snapshot?lsn=F/0")
+    work.sql("DROP TABLE t")
+    assert [s["name"] for s in project.api("GET", "/snapshots")["snapshots"]] == ["seven", "ten"]
+    assert len(project.branches()) == 2 and seven["source_branch_id"] == work.id and seven["manual"]
+    refused(404, "BRANCH_NOT_FOUND", project.api, "GET", f"/branches/{seven['id']}")
+
+    work.delete()
+    assert [b["name"] for b in project.branches()] == ["main"]
+    again = project.create_branch("work", project.main(), endpoint=False) # its name is free
+    again.delete()
+    refused(422, "RESTORE_TARGET_GONE", project.api, "POST", f"/snapshots/{ten['id']}/restore",
+            {"finalize_restore": True})
+    restored = project.wait_operations(project.api("POST", f"/snapshots/{ten['id']}/restore", {"name": "ten again"}))
+    branch = Branch(project, restored["branch"]["id"]).add_endpoint()
+    assert branch.value("SELECT count(*) FROM t") == "10"
+    said = branch.get()
+    assert (said["restored_from"], said["restore_status"], said.get("parent_id")) == (
+        ten["id"], "restored", project.main().id), said
+    refused(422, "RESTORE_TARGET_GONE", project.api, "POST", f"/branches/{branch.id}/finalize_restore", {})
+
+    # main, work and both snapshots, the restored one: nothing of them may go yet.
+    assert timelines(cluster, project) == 5
+    for snapshot in (seven, ten):
+        project.wait_operations(project.api("DELETE", f"/snapshots/{snapshot['id']}"))
+    assert project.api("GET", "/snapshots")["snapshots"] == []
+    wait_for("the snapshot that nothing hangs on goes", lambda: timelines(cluster, project) == 4)
+    assert branch.value("SELECT count(*) FROM t") == "10"
+    branch.delete()
+    wait_for("all that was kept for it goes", lambda: timelines(cluster, project) == 1)
+    project.delete()
+
+
+def test_a_restored_branch_takes_the_place(cluster):
+    project = cluster.create_project("finalized")
+    main = project.main()
+    main.sql("CREATE TABLE t AS SELECT generate_series(1, 3) AS n")
+    project.api("PATCH", f"/branches/{main.id}", {"branch": {"protected": True}})
+    snapshot = project.wait_operations(project.api("POST", f"/branches/{main.id}/snapshot"))["snapshot"]
+    main.sql("DELETE FROM t")
+    uri, endpoint = main.uri(), main.endpoint()["id"]
+    answer = project.wait_operations(
+        project.api("POST", f"/snapshots/{snapshot['id']}/restore", {"finalize_restore": True}))
+    new = answer["branch"]
+    assert new["name"] == "main" and new["default"] and new["protected"] and new["restored_as"] == main.id, new
+    assert new["restore_status"] == "finalized" and [e["id"] for e in answer["endpoints"]] == [endpoint], answer
+    restored = Branch(project, new["id"])
+    assert restored.uri() == uri and restored.value("SELECT count(*) FROM t") == "3"
+    restored.sql("INSERT INTO t VALUES (4)") # it is a branch like any other
+    old = main.get()
+    assert old["name"].startswith("main_old_") and not old["default"] and not old["protected"], old
+    assert project.api("GET", f"/branches/{main.id}/endpoints")["endpoints"] == []
+    refused(422, "BRANCH_NOT_RESTORED", project.api, "POST", f"/branches/{new['id']}/finalize_restore", {})
+    cluster.control.kill()
+    cluster.control.start()
+    restored.suspend()
+    restored.start()
+    assert restored.value("SELECT count(*) FROM t") == "4"
+    project.delete()
+
+
+def test_snapshots_by_the_calendar(cluster):
+    project = cluster.create_project("scheduled")
+    path = f"/branches/{project.main().id}/backup_schedule"
+    for rule in ({"frequency": "secondly"}, {"frequency": "daily", "hour": 24}, {"frequency": "weekly", "day": 8}, {},
+                 {"frequency": "yearly", "month": 0}, {"frequency": "daily", "retention_seconds": 3599}, 7):
+        refused(400, "BAD_REQUEST", project.api, "PUT", path, {"schedule": [rule]})
+    rules = [{"frequency": "daily", "hour": 3, "retention_seconds": 36 * 3600}, {"frequency": "yearly", "month": 2}]
+    project.api("PUT", path, {"schedule": rules})
+    assert project.api("GET", path)["schedule"] == rules
+
+    def made():
+        return {s["name"].split("_")[1]: s for s in project.api("GET", "/snapshots")["snapshots"]}
+
+    try:
+        assert made() == {}
+        set_clock(cluster, DAY)
+        wait_for("the daily one is made", lambda: list(made()) == ["daily"])
+        first = made()["daily"]
+        assert not first["manual"] and "T030000Z" in first["name"] and "T15:00:00" in first["expires_at"], first
+        cluster.control.kill()
+        cluster.control.start() # as it was: what was made is not made again
+        set_clock(cluster, DAY + 60)
+        set_clock(cluster, 4 * DAY) # a rest of three days is made up for once
+        wait_for("the next one is made, the first expires",
+                 lambda: list(made()) == ["daily"] and made()["daily"]["id"] != first["id"])
+        set_clock(cluster, 400 * DAY)
+        wait_for("both rules are due", lambda: sorted(made()) == ["daily", "yearly"])
+        assert "expires_at" not in made()["yearly"] and "0201T000000Z" in made()["yearly"]["name"]
+        project.api("PUT", path, {"schedule": []})
+        set_clock(cluster, 800 * DAY)
+        wait_for("the daily one has expired", lambda: list(made()) == ["yearly"])
+    finally:
+        set_clock(cluster, 0)
+    project.delete()
