@@ -538,6 +538,14 @@ void stream_start_tls(struct stream *stream, struct tls_context *context, struct
     }
 }
 
+void stream_start_client_tls(struct stream *stream, struct tls_context *context, const char *host)
+{
+    ASSERT(stream->tls == NULL);
+    (void)seal(stream); /* what was asked for in plain is out already */
+    stream->tls = tls_client_session_create(context, host);
+    receive_sealed(stream, bytes_of(NULL, 0));
+}
+
 bool stream_is_secure(const struct stream *stream)
 {
     return stream->secured;

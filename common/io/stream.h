@@ -1,5 +1,5 @@
 /*
- * stream.h - one TCP connection of plain bytes, either end; the accepting end may begin TLS.
+ * stream.h - one TCP connection of plain bytes, either end; both may begin TLS.
  *
  * For protocols that are not ours (Postgres'); our own travel in frames, see link.h. What is sent
  * during one turn of the loop is written, and encrypted, together at its end. TCP keepalive,
@@ -56,6 +56,8 @@ NODISCARD err_t stream_connect(
  * before goes out in plain.
  */
 void stream_start_tls(struct stream *stream, struct tls_context *context, struct bytes first);
+/* The client's end, from an on_bytes that has taken all: we speak first, on_secured follows. */
+void stream_start_client_tls(struct stream *stream, struct tls_context *context, const char *host);
 bool stream_is_secure(const struct stream *stream);                /* the handshake is done */
 const struct tls_session *stream_tls(const struct stream *stream); /* NULL: plain */
 

@@ -16,6 +16,7 @@ struct tls_context {
     SSL_CTX *ssl;
     uint8_t binding[TLS_BINDING_SIZE];
     size_t binding_size;
+    bool check_name; /* client */
 };
 
 struct tls_session {
@@ -122,6 +123,43 @@ err_t tls_context_create(
     return ERR_OK;
 }
 
+static err_t load_authorities(
+    struct tls_context *context, const char *authorities_path, struct errmsg *msg)
+{
+    SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
+    SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS);
+    if (authorities_path == NULL) {
+        SSL_CTX_set_verify(context->ssl, SSL_VERIFY_NONE, NULL);
+        return ERR_OK;
+    }
+    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
+    if (SSL_CTX_load_verify_locations(context->ssl, authorities_path, NULL) != 1) {
+        err_t err = failed(msg, ERR_INVALID, "read the certificates that are trusted");
+        return err_wrap(msg, err, "%s", authorities_path);
+    }
+    return ERR_OK;
+}
+
+err_t tls_client_context_create(
+    const char *authorities_path,
+    bool check_name,
+    struct tls_context **ret_context,
+    struct errmsg *msg)
+{
+    struct tls_context *context = MEM_NEW(struct tls_context);
+    context->check_name = check_name;
+    context->ssl = SSL_CTX_new(TLS_client_method());
+    err_t err = context->ssl == NULL ? failed(msg, ERR_INVALID, "prepare TLS")
+                                     : load_authorities(context, authorities_path, msg);
+    if (err != ERR_OK) {
+        tls_context_destroy(context);
+        return err;
+    }
+    *ret_context = context;
+    return ERR_OK;
+}
+
 void tls_context_destroy(struct tls_context *context)
 {
     if (context != NULL) {
@@ -137,7 +175,7 @@ struct bytes tls_context_binding(const struct tls_context *context)
 
 /* ---- session ---- */
 
-struct tls_session *tls_session_create(struct tls_context *context)
+static struct tls_session *session_new(struct tls_context *context)
 {
     struct tls_session *session = MEM_NEW(struct tls_session);
     session->ssl = SSL_new(context->ssl);
@@ -146,7 +184,34 @@ struct tls_session *tls_session_create(struct tls_context *context)
     ASSERT(session->ssl != NULL && session->in != NULL && session->out != NULL); /* memory only */
     BIO_set_mem_eof_return(session->in, -1);
     SSL_set_bio(session->ssl, session->in, session->out);
+    return session;
+}
+
+struct tls_session *tls_session_create(struct tls_context *context)
+{
+    struct tls_session *session = session_new(context);
     SSL_set_accept_state(session->ssl);
+    return session;
+}
+
+struct tls_session *tls_client_session_create(struct tls_context *context, const char *host)
+{
+    struct tls_session *session = session_new(context);
+    X509_VERIFY_PARAM *param = SSL_get0_param(session->ssl);
+    bool is_address = X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1;
+    bool is_set = true;
+    SSL_set_connect_state(session->ssl);
+    if (!is_address) {
+        is_set = SSL_set_tlsext_host_name(session->ssl, host) == 1 &&
+                 X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
+    }
+    ASSERT(is_set); /* memory only */
+    if (!context->check_name) {
+        is_set = X509_VERIFY_PARAM_set1_host(param, NULL, 0) == 1 &&
+                 X509_VERIFY_PARAM_set1_ip(param, NULL, 0) == 1;
+        ASSERT(is_set);
+    }
+    ERR_clear_error(); /* a name is no address */
     return session;
 }
 
@@ -167,6 +232,18 @@ static void take_output(struct tls_session *session, struct buf *wire)
     }
 }
 
+static err_t failed_verification(struct tls_session *session, struct errmsg *msg, const char *what)
+{
+    long result = SSL_get_verify_result(session->ssl);
+    if (result == X509_V_OK || SSL_get_verify_mode(session->ssl) == SSL_VERIFY_NONE) {
+        return failed(msg, ERR_CORRUPT, what);
+    }
+    ERR_clear_error();
+    return err_set(
+        msg, ERR_CORRUPT, "%s: the certificate is not trusted: %s", what,
+        X509_verify_cert_error_string(result));
+}
+
 /* After a call that did not do what it should: does it wait for more, or has the session ended? */
 static err_t check(struct tls_session *session, int rc, const char *what, struct errmsg *msg)
 {
@@ -174,7 +251,7 @@ static err_t check(struct tls_session *session, int rc, const char *what, struct
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE: ERR_clear_error(); return ERR_OK;
     case SSL_ERROR_ZERO_RETURN: return err_set(msg, ERR_IO, "the peer has closed the TLS session");
-    default: return failed(msg, ERR_CORRUPT, what);
+    default: return failed_verification(session, msg, what);
     }
 }
 

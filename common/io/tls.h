@@ -1,6 +1,6 @@
 /*
- * tls.h - TLS (OpenSSL) for streams: the server's certificate, and one session over bytes in
- * memory.
+ * tls.h - TLS (OpenSSL) for streams: the server's certificate, whom a client trusts, and one
+ * session over bytes in memory.
  *
  * TLS 1.2 and later. Sessions do no I/O: ciphertext goes in, ciphertext and plain bytes come out; a
  * stream (stream.h) drives one. Threads: loop only.
@@ -21,6 +21,16 @@ NODISCARD err_t tls_context_create(
     const char *key_path,
     struct tls_context **ret_context,
     struct errmsg *msg);
+/*
+ * For the client's end. `authorities_path`: PEM file of those who may sign the server's
+ * certificate, or that certificate itself; NULL: any certificate will do. `check_name`: it has to
+ * be made for the host that is connected to.
+ */
+NODISCARD err_t tls_client_context_create(
+    const char *authorities_path,
+    bool check_name,
+    struct tls_context **ret_context,
+    struct errmsg *msg);
 /* Sessions that were begun with it go on. NULL is fine. */
 void tls_context_destroy(struct tls_context *context);
 
@@ -37,6 +47,8 @@ NODISCARD err_t tls_certificate_write(
 
 /* The server's end. `protocol`: the ALPN name that is chosen when the client offers names. */
 struct tls_session *tls_session_create(struct tls_context *context);
+/* The client's end, to `host`, a name or an address. Feed it nothing once: it speaks first. */
+struct tls_session *tls_client_session_create(struct tls_context *context, const char *host);
 void tls_session_destroy(struct tls_session *session); /* NULL is fine */
 
 /*

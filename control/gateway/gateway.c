@@ -44,6 +44,7 @@ err_t gateway_open(
     struct routes *routes,
     struct pools *pools,
     struct tls_context *tls,
+    const struct upstream_tls *upstream,
     const struct gateway_options *options,
     struct gateway **ret_gateway,
     struct errmsg *msg)
@@ -56,6 +57,7 @@ err_t gateway_open(
         .routes = routes,
         .pools = pools,
         .tls = tls,
+        .upstream = upstream,
         .options = &gateway->options,
         .on_gone = on_session_gone,
     };

@@ -14,6 +14,7 @@
 #include "common/io/stream.h"
 #include "control/gateway/pools.h"
 #include "control/gateway/route.h"
+#include "control/gateway/upstream.h"
 
 struct gateway;
 
@@ -35,6 +36,7 @@ NODISCARD err_t gateway_open(
     struct routes *routes,
     struct pools *pools,     /* becomes the gateway's */
     struct tls_context *tls, /* NULL: TLS is not offered */
+    const struct upstream_tls *upstream,
     const struct gateway_options *options,
     struct gateway **ret_gateway,
     struct errmsg *msg);

@@ -16,6 +16,10 @@
     X(str, domain, "localhost", RESTART, "endpoints are ep-NAME.DOMAIN; of the own certificate")   \
     X(str, tls_certificate, "", RESTART, "PEM file with its chain; empty: a self-signed one")      \
     X(str, tls_key, "", RESTART, "PEM file of the certificate's key")                              \
+    X(str, compute_sslmode, "disable", RESTART,                                                    \
+      "to computes: disable, require, verify-ca, verify-full")                                     \
+    X(str, compute_tls_authorities, "", RESTART,                                                   \
+      "PEM file of who signs the computes' certificates")                                          \
     X(bool, tls_required, "true", RESTART, "refuse connections in plain")                          \
     X(u64, connections_max, "10000", RESTART, "more are refused")                                  \
     X(u64, connections_per_endpoint_max, "0", RESTART, "more are refused; 0: as many as Postgres") \
@@ -52,6 +56,7 @@ static struct {
     struct gateway *gateway;
     struct routes *routes;
     struct tls_context *tls;
+    struct upstream_tls *upstream;
 } state;
 
 /* The given files, or a certificate that is made once and kept in the data directory. */
@@ -95,6 +100,7 @@ static struct pools *open_pools(struct app *app)
                 .server_statements_max = MAX_OF(conf.pool_server_statements_max, 1),
             },
         .login_timeout_ms = conf.login_timeout_ms,
+        .upstream = state.upstream,
     };
     return pools_create(app_loop(app), state.routes, &options);
 }
@@ -124,9 +130,12 @@ static err_t start(struct app *app, struct errmsg *msg)
         return err_set(msg, ERR_INVALID, "setting listen_port: expected 0 to 65535");
     }
     TRY(open_tls(msg));
+    TRY(upstream_tls_create(
+        conf.compute_sslmode, conf.compute_tls_authorities, &state.upstream, msg));
     TRY(routes_create(app_loop(app), app_http_client(app), &routes, &state.routes, msg));
     TRY(gateway_open(
-        app_loop(app), state.routes, open_pools(app), state.tls, &options, &state.gateway, msg));
+        app_loop(app), state.routes, open_pools(app), state.tls, state.upstream, &options,
+        &state.gateway, msg));
     app_set_listen_port(app, gateway_port(state.gateway));
     return ERR_OK;
 }
@@ -135,6 +144,7 @@ static void on_closed(void)
 {
     routes_destroy(state.routes);
     tls_context_destroy(state.tls);
+    upstream_tls_destroy(state.upstream);
     app_stopped(state.app);
 }
 

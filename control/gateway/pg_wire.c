@@ -266,6 +266,12 @@ void pg_put_key_data(struct buf *to, uint32_t pid, uint32_t key)
     end(to, at);
 }
 
+void pg_put_tls_request(struct buf *to)
+{
+    pg_put_u32(to, STARTUP_HEADER);
+    pg_put_u32(to, CODE_TLS);
+}
+
 void pg_put_cancel(struct buf *to, uint32_t pid, uint32_t key)
 {
     pg_put_u32(to, 16);

@@ -121,6 +121,7 @@ void pg_put_error(struct buf *to, const char *code, const char *message);
 void pg_put_parameter(struct buf *to, const char *name, const char *value);
 void pg_put_authentication(struct buf *to, enum pg_authentication code, struct bytes rest);
 void pg_put_key_data(struct buf *to, uint32_t pid, uint32_t key);
+void pg_put_tls_request(struct buf *to);
 void pg_put_cancel(struct buf *to, uint32_t pid, uint32_t key);
 /* "We speak 3.0, and these options are not known": answers a newer minor version or _pq_. options.
  */

@@ -317,7 +317,7 @@ static void take_bytes(struct pooled_server *server, struct bytes bytes)
 
 /* ---- its stream ---- */
 
-static void server_on_open(struct stream_user *user)
+static void server_on_secured(struct stream_user *user)
 {
     struct pooled_server *server = CONTAINER_OF(user, struct pooled_server, user);
     if (server->state == SERVER_CONNECT) {
@@ -326,11 +326,31 @@ static void server_on_open(struct stream_user *user)
     }
 }
 
+static void server_on_open(struct stream_user *user)
+{
+    struct pooled_server *server = CONTAINER_OF(user, struct pooled_server, user);
+    if (upstream_is_ready(server->pools->options.upstream, user->stream)) {
+        server_on_secured(user);
+    }
+}
+
+static void take_tls_answer(struct pooled_server *server, struct bytes bytes)
+{
+    struct errmsg msg;
+    err_t err = upstream_take_answer(
+        server->pools->options.upstream, server->user.stream, server->ask.route.host, bytes, &msg);
+    if (err != ERR_OK) {
+        fail_open_msg(server, err, &msg);
+    }
+}
+
 static void server_on_bytes(struct stream_user *user, struct bytes bytes)
 {
     struct pooled_server *server = CONTAINER_OF(user, struct pooled_server, user);
     if (server->state == SERVER_READY) {
         take_bytes(server, bytes);
+    } else if (server->state == SERVER_CONNECT) {
+        take_tls_answer(server, bytes);
     } else if (server->state == SERVER_LOGIN && !server->is_leaving) {
         buf_append(&server->in, bytes.data, bytes.size);
         while (server->state == SERVER_LOGIN && take_login(server)) {
@@ -363,6 +383,7 @@ static void server_on_closed(
 
 static const struct stream_callbacks server_callbacks = {
     .on_open = server_on_open,
+    .on_secured = server_on_secured,
     .on_bytes = server_on_bytes,
     .on_drained = server_on_drained,
     .on_closed = server_on_closed,

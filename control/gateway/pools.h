@@ -15,6 +15,7 @@
 #include "control/gateway/exchange.h"
 #include "control/gateway/pool.h"
 #include "control/gateway/route.h"
+#include "control/gateway/upstream.h"
 
 struct pools;
 struct pooled_client;
@@ -24,6 +25,7 @@ struct pools_options {
     struct pool_limits limits;
     struct exchange_limits exchange;
     uint64_t login_timeout_ms; /* of a connection to a compute */
+    const struct upstream_tls *upstream;
 };
 
 struct pools *pools_create(

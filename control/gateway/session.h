@@ -13,6 +13,7 @@ struct sessions {
     struct routes *routes;
     struct pools *pools;
     struct tls_context *tls;
+    const struct upstream_tls *upstream; /* NULL: computes are spoken to in plain */
     const struct gateway_options *options;
     struct list list;
     size_t count;

@@ -62,6 +62,7 @@ struct session {
     bool mechanism_chosen;
 
     uint32_t pid, key;               /* as the client knows them */
+    char server_host[64];            /* where the compute, or the one to cancel at, runs */
     uint32_t server_pid, server_key; /* as the compute does */
 
     struct pooled_client *pooled;        /* hosts with -pooler only */

@@ -2,6 +2,8 @@
  * session_relay.c - a connection to the compute for one session: connect, log in, then bytes both
  * ways, each side held back when the other does not read.
  */
+#include <stdio.h>
+
 #include "control/gateway/session_private.h"
 
 /* ---- CONNECT ---- */
@@ -13,6 +15,7 @@ void session_connect_server(struct session *session)
     if (session->server.stream != NULL) {
         return;
     }
+    (void)snprintf(session->server_host, sizeof session->server_host, "%s", route->host);
     if (stream_connect(
             session->sessions->loop, route->host, route->port, NULL, &session->server, &msg) !=
         ERR_OK) {
@@ -37,7 +40,8 @@ static void lost_before_relay(struct session *session, const struct errmsg *msg)
     session_refuse(session, CODE_NO_COMPUTE, msg->text, NULL);
 }
 
-static void on_open(struct stream_user *user)
+/* Connected, and in TLS if that is asked for. */
+static void on_secured(struct stream_user *user)
 {
     struct session *session = CONTAINER_OF(user, struct session, server);
     if (session->state == SESSION_CANCEL) {
@@ -50,6 +54,24 @@ static void on_open(struct stream_user *user)
     if (session->state == SESSION_CONNECT) {
         session->state = SESSION_SERVE;
         stream_send(user->stream, buf_view(&session->startup));
+    }
+}
+
+static void on_open(struct stream_user *user)
+{
+    struct session *session = CONTAINER_OF(user, struct session, server);
+    if (upstream_is_ready(session->sessions->upstream, user->stream)) {
+        on_secured(user);
+    }
+}
+
+static void take_tls_answer(struct session *session, struct bytes bytes)
+{
+    struct errmsg msg;
+    err_t err = upstream_take_answer(
+        session->sessions->upstream, session->server.stream, session->server_host, bytes, &msg);
+    if (err != ERR_OK) {
+        session_refuse(session, CODE_NO_COMPUTE, msg.text, NULL);
     }
 }
 
@@ -154,6 +176,11 @@ static void on_bytes(struct stream_user *user, struct bytes bytes)
         }
         return;
     }
+    bool is_asking = session->state == SESSION_CONNECT || session->state == SESSION_CANCEL;
+    if (is_asking && session->sessions->upstream != NULL) {
+        take_tls_answer(session, bytes);
+        return;
+    }
     if (session->state == SESSION_SERVE) {
         buf_append(&session->from_server, bytes.data, bytes.size);
         session_advance(session);
@@ -189,6 +216,7 @@ static void on_closed(struct stream_user *user, err_t reason, bool ended, const 
 
 const struct stream_callbacks session_server_callbacks = {
     .on_open = on_open,
+    .on_secured = on_secured,
     .on_bytes = on_bytes,
     .on_drained = on_drained,
     .on_closed = on_closed,

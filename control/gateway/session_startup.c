@@ -193,6 +193,7 @@ static void start_cancel(struct session *session, const struct pg_startup *start
     }
     metric_add(&cancels, 1);
     session->state = SESSION_CANCEL;
+    (void)snprintf(session->server_host, sizeof session->server_host, "%s", target.host);
     session->server_pid = target.pid;
     session->server_key = target.key;
     err_t err = stream_connect(

@@ -3,12 +3,14 @@
 They run against a gateway of their own beside the cluster's (a gateway keeps nothing): with few connections and short
 times, so that what limits do is seen.
 """
+import http.server as http_server
 import json
 import os
 import pathlib
 import resource
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -384,8 +386,117 @@ def check_exhaustion(cluster, branch):
                 assert error.sqlstate == "08P01" and "a message of type" in str(error), error
 
 
+class TlsCompute:
+    """A compute that speaks TLS: a relay in front of a real one, and a control that says that it is the compute."""
+
+    def __init__(self, cluster, certificate, key, speaks=True):
+        relay = self
+        self.context, self.speaks = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), speaks
+        self.context.load_cert_chain(certificate, key)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port, self.sessions = 0, 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+        class Control(http_server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                answer = http("POST", cluster.control.http_url + self.path, asked)
+                relay.port, answer["port"], answer["host"] = answer["port"], relay.listener.getsockname()[1], "localhost"
+                body = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.control = http_server.ThreadingHTTPServer(("127.0.0.1", 0), Control)
+        self.control_url = f"http://127.0.0.1:{self.control.server_port}"
+        threading.Thread(target=self.control.serve_forever, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        assert client.recv(8, socket.MSG_WAITALL) == struct.pack("!II", 8, 80877103), "it asks for TLS first"
+        client.sendall(b"S" if self.speaks else b"N")
+        try:
+            inner = self.context.wrap_socket(client, server_side=True)
+        except (ssl.SSLError, OSError):
+            client.close()
+            return
+        self.sessions += 1
+        with inner, socket.create_connection(("127.0.0.1", self.port)) as outer:
+            back = threading.Thread(target=self.pump, args=(outer, inner), daemon=True)
+            back.start()
+            self.pump(inner, outer)
+            back.join()
+
+    @staticmethod
+    def pump(source, target):
+        try:
+            while piece := source.recv(65536):
+                target.sendall(piece)
+        except (OSError, ssl.SSLError):
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+        self.control.shutdown()
+        self.control.server_close()
+
+
+def check_tls_to_compute(cluster, branch):
+    """compute_sslmode: what goes to a compute is encrypted, and it is the right one, or nothing goes there."""
+    with Gateway(cluster, domain="localhost") as maker, Gateway(cluster, domain="elsewhere.test") as other:
+        files = [str(one.folder / f"gateway.{kind}") for one in (maker, other) for kind in ("crt", "key")]
+        right, wrong = TlsCompute(cluster, *files[:2]), TlsCompute(cluster, *files[2:])
+        mute = TlsCompute(cluster, *files[:2], speaks=False)
+
+        def through(compute, mode, authorities=""):
+            return Gateway(cluster, control_url=compute.control_url, compute_sslmode=mode, compute_tls_authorities=authorities)
+
+        with through(right, "verify-full", files[0]) as gateway:
+            client = Pooled(gateway, branch)
+            for host in (None, f"{client.name}.db.test"): # shared, and a session's own
+                with client.connect(**({"host": host} if host else {})) as db:
+                    assert len(db.value("SELECT repeat('x', 3000000)")) == 3000000
+                    thread, said = sleeper(db)
+                    client.watch = db
+                    with client.connect() as client.watch:
+                        wait_for("it sleeps", sleeping(client))
+                    db.cancel()
+                    thread.join(30)
+                    assert said == ["57014"], said
+        assert right.sessions >= 4, right.sessions # requests to cancel as well
+        for compute, mode, authorities, why in ((wrong, "require", "", None), (wrong, "verify-ca", files[0], "not trusted"),
+                                                (wrong, "verify-full", files[2], "not trusted"),
+                                                (wrong, "verify-ca", files[2], None), (mute, "require", "", "does not speak TLS")):
+            with through(compute, mode, authorities) as gateway:
+                client = Pooled(gateway, branch)
+                for host in (f"{client.name}-pooler.db.test", f"{client.name}.db.test"):
+                    if why is None:
+                        client.connect(host=host).close()
+                    else:
+                        assert why in client.refused(host=host), (mode, why)
+        for compute in (right, wrong, mute):
+            compute.close()
+
+
 def check_pools(cluster, branch):
     check_exhaustion(cluster, branch)
+    check_tls_to_compute(cluster, branch)
     with Gateway(cluster, pool_size_max=8) as gateway:
         check_pgbench(cluster, gateway, branch)
     with Gateway(cluster, pool_size_max=2, pool_wait_ms="1s", pool_idle_ms="2s", pool_clients_per_endpoint_max=6) as gateway:
