@@ -10,12 +10,14 @@
 #include "common/base/clock.h"
 #include "common/base/parse.h"
 #include "common/io/file.h"
+#include "common/rpc/rpc.h"
 #include "tools/anabranch/output.h"
 #include "tools/anabranch/process.h"
 
 #define READY_TIMEOUT_MS   30000
 #define CONTROL_TIMEOUT_MS 180000 /* the first time initdb runs */
 #define COMPUTES_STOP_MS   30000
+#define AGENT_TIMEOUT_MS   5000
 
 /* ---- where things are ---- */
 
@@ -270,18 +272,35 @@ static err_t up(struct context *context, struct cluster *cluster, struct errmsg 
 
 /* ---- down ---- */
 
+/* A call to the agent; its answer, or an error. */
+static err_t ask_agent(
+    const char *agent_url,
+    enum rpc_id id,
+    const char *compute,
+    struct doc *body,
+    struct doc **ret_answer,
+    struct errmsg *msg)
+{
+    struct buf url = {0};
+    buf_printf(&url, "%s", agent_url);
+    rpc_path_of(&url, id, (const char *const[]){compute, NULL});
+    err_t err = call_url(
+        rpc_method(id)->verb, buf_cstr(&url), NULL, body, AGENT_TIMEOUT_MS, ret_answer, msg);
+    buf_deinit(&url);
+    return err;
+}
+
 /* Fast shutdown of every compute, so that nothing has to be repaired at the next start. */
 static void stop_computes(const struct cluster *cluster, const struct process *agent)
 {
-    char url[64], path[256];
+    char url[64];
     mono_ns_t began = clock_mono();
     size_t left = 1;
     cluster_url(cluster, agent, url);
     while (left > 0 && clock_mono() - began < COMPUTES_STOP_MS * NS_PER_MS) {
         struct doc *answer = NULL;
         struct errmsg msg = {0};
-        snprintf(path, sizeof path, "%s/v1/computes", url);
-        if (call_url("GET", path, NULL, NULL, 5000, &answer, &msg) != ERR_OK) {
+        if (ask_agent(url, RPC_AGENT_COMPUTES, NULL, NULL, &answer, &msg) != ERR_OK) {
             return; /* it does not answer: what is left is ended as a stray */
         }
         const struct doc *computes = doc_get(answer, "computes");
@@ -297,12 +316,9 @@ static void stop_computes(const struct cluster *cluster, const struct process *a
             left++;
             if (strcmp(state, "stopping") != 0) {
                 struct doc *stopped = NULL;
-                snprintf(path, sizeof path, "%s/v1/computes/%s/stop", url, id);
+                struct doc *fast = doc_set_str(doc_object(), "mode", "fast");
                 err_ignore(
-                    call_url(
-                        "POST", path, NULL, doc_set_str(doc_object(), "mode", "fast"), 5000,
-                        &stopped, &msg),
-                    "asked again below");
+                    ask_agent(url, RPC_AGENT_STOP, id, fast, &stopped, &msg), "asked again below");
                 doc_unref(stopped);
             }
         }
