@@ -67,6 +67,13 @@ static inline struct page_key page_key_size_of(struct page_key key)
 
 bool page_key_equal(struct page_key a, struct page_key b);
 
+/* A page of an SLRU: it has versions like one of a relation, but no fork that has a size. */
+static inline bool page_key_is_slru(struct page_key key)
+{
+    return key.spc == KEY_SPC_STATE && key.db >= STATE_CLOG && key.db <= STATE_COMMIT_TS &&
+           key.rel == 0 && key.fork == 0 && key.block != KEY_BLOCK_SIZE;
+}
+
 void page_key_encode(uint32_t timeline, struct page_key key, lsn_t lsn, uint8_t to[PAGE_KEY_SIZE]);
 /* ERR_CORRUPT when the size is not PAGE_KEY_SIZE. */
 NODISCARD err_t page_key_decode(

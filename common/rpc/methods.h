@@ -78,8 +78,9 @@
       "where history at a time ends", "{lsn}") \
     X(PAGESERVER_TIME_OF_LSN, get_time_of_lsn, "GET", RPC_TIMELINE "/time_of_lsn", "lsn", "", READ, \
       "time of the newest commit", "{lsn, time}") \
-    X(PAGESERVER_BASE_BACKUP, get_base_backup, "GET", RPC_TIMELINE "/base_backup", "lsn", "", READ, \
-      "what a compute starts from; waits for the LSN", "tar: docs/design/walking-skeleton.md") \
+    X(PAGESERVER_BASE_BACKUP, get_base_backup, "GET", RPC_TIMELINE "/base_backup", "lsn slrus", "", READ, \
+      "what a compute starts from; waits for the LSN. slrus: whole, or on_demand without the old segments of SLRUs", \
+      "tar: docs/design/walking-skeleton.md") \
     X(PAGESERVER_RELATIONS, get_relations, "GET", RPC_TIMELINE "/relations", "lsn", "", READ, \
       "every fork that exists at an LSN", "lines SPC DB REL FORK BLOCKS") \
     X(PAGESERVER_PAGE, get_page_at, "GET", RPC_TIMELINE "/page", RPC_FORK, "", READ, \

@@ -14,7 +14,17 @@
 #define PAGE_BYTES         8192
 #define GET_PAGE_COUNT_MAX 32 /* blocks in one request */
 
-/* spc, db, rel, fork: RelFileLocator and ForkNumber of Postgres. */
+/*
+ * Content of a segment of an SLRU that a base backup has left out: the compute puts the pages in
+ * its place when it needs one. Postgres itself writes no file of this size.
+ */
+#define SLRU_COLD_TEXT "cold\n"
+
+/*
+ * spc, db, rel, fork: RelFileLocator and ForkNumber of Postgres. Or pages of an SLRU: 0, enum
+ * state_kind (common/pg/page_key.h), 0, 0; `block` is the page then, and what is in no page is
+ * zeros.
+ */
 #define GET_PAGE_FIELDS(X)                                                                         \
     X(u32, spc)                                                                                    \
     X(u32, db)                                                                                     \

@@ -11,6 +11,7 @@
 #include "common/pg/pg_version.h"
 #include "common/pg/wal_reader.h"
 #include "common/wire/codec.h"
+#include "common/wire/page_proto.h"
 #include "pageserver/read/reconstruct.h"
 #include "pageserver/read/tar_writer.h"
 #include "pageserver/timeline/slots.h"
@@ -57,6 +58,7 @@ struct backup {
     struct buf *tar;
     struct buf room;       /* of the file being made */
     lsn_t wal_from;        /* WAL from before the start that slots need; LSN_NONE: none */
+    uint64_t prepared_xid; /* the oldest prepared transaction; the next one when there is none */
     struct page_key place; /* the tablespace and database of the last relation */
 };
 
@@ -206,56 +208,93 @@ static err_t add_databases(struct backup *backup, struct errmsg *msg)
 
 /* -- SLRUs -- */
 
+/*
+ * Which segments are there, their pages say: a seek a segment. They are brought whole from the one
+ * of `hot` on, and the first one if a start looks into it; of the others, as many as a database has
+ * that was not frozen for long, only names (SLRU_COLD_TEXT). Names there must be: TruncateCLOG()
+ * does nothing, and writes no WAL of it, when it finds no file that is old enough.
+ */
 struct slru {
     struct backup *backup;
     enum state_kind kind;
     const char *folder;
-    uint32_t first, last; /* pages; `last` may be numerically below `first` after a wraparound */
     uint32_t page_count;  /* of the whole ring */
-    uint32_t *pages;      /* those that have versions and lie in the range */
+    uint32_t first, last; /* pages; `last` may be numerically below `first` after a wraparound */
+    uint32_t hot;         /* page between them from whose segment on nothing is left out */
+    bool first_is_hot;
+    uint32_t *segments;
     size_t count, capacity;
 };
 
-static bool slru_has(const struct slru *slru, uint32_t page)
+static uint32_t segment_of(uint32_t page)
 {
-    uint32_t ring = slru->page_count;
-    uint32_t distance = (uint32_t)(((uint64_t)page + ring - slru->first) % ring);
-    uint32_t length = (uint32_t)(((uint64_t)slru->last + ring - slru->first) % ring);
-    return page < ring && distance <= length;
+    return page / PG_SLRU_PAGES_PER_SEGMENT;
+}
+
+/* How many segments behind that of the first page, on the ring. */
+static uint32_t slru_distance(const struct slru *slru, uint32_t segment)
+{
+    uint32_t ring = segment_of(slru->page_count - 1) + 1;
+    return (segment + ring - segment_of(slru->first)) % ring;
 }
 
 static err_t slru_note_page(struct page_key key, void *context, struct errmsg *msg)
 {
     struct slru *slru = context;
     (void)msg;
-    if (slru_has(slru, key.block)) {
-        if (slru->count == slru->capacity) {
-            slru->capacity = slru->capacity == 0 ? 64 : 2 * slru->capacity;
-            slru->pages = mem_realloc(slru->pages, slru->capacity * sizeof(slru->pages[0]));
-        }
-        slru->pages[slru->count++] = key.block;
+    uint32_t segment = segment_of(key.block);
+    if (key.block >= slru->page_count ||
+        slru_distance(slru, segment) > slru_distance(slru, segment_of(slru->last)) ||
+        (slru->count > 0 && slru->segments[slru->count - 1] == segment)) {
+        return ERR_OK;
+    }
+    if (slru->count == slru->capacity) {
+        slru->capacity = slru->capacity == 0 ? 64 : 2 * slru->capacity;
+        slru->segments = mem_realloc(slru->segments, slru->capacity * sizeof(slru->segments[0]));
+    }
+    slru->segments[slru->count++] = segment;
+    return ERR_OK;
+}
+
+/* To backup->room: the file of a segment, with zeros before the first page in use, and no more than
+ * the last one. */
+static err_t slru_read_segment(struct slru *slru, uint32_t segment, struct errmsg *msg)
+{
+    uint32_t begin = segment * PG_SLRU_PAGES_PER_SEGMENT;
+    uint32_t end = MIN_OF(begin + PG_SLRU_PAGES_PER_SEGMENT, slru->page_count);
+    if (segment == segment_of(slru->last)) {
+        end = slru->last + 1;
+    }
+    uint32_t page = segment == segment_of(slru->first) ? slru->first : begin;
+    struct buf *room = &slru->backup->room;
+    buf_clear(room);
+    memset(buf_extend(room, (size_t)(page - begin) * PAGE_SIZE), 0, (page - begin) * PAGE_SIZE);
+    for (; page < end; page++) {
+        TRY(reconstruct_page(
+            &slru->backup->work, page_key_state(slru->kind, 0, page), buf_extend(room, PAGE_SIZE),
+            NULL, msg));
     }
     return ERR_OK;
 }
 
-/* One segment file: pages [*at ..] of `slru` that belong to it; missing ones are zeros. */
-static err_t slru_add_segment(struct slru *slru, size_t *at, struct errmsg *msg)
+static bool slru_is_cold(const struct slru *slru, uint32_t segment)
+{
+    bool is_first = segment == segment_of(slru->first);
+    return slru->backup->options->cold_slrus && !(is_first && slru->first_is_hot) &&
+           slru_distance(slru, segment) < slru_distance(slru, segment_of(slru->hot));
+}
+
+static err_t slru_add_segment(struct slru *slru, uint32_t segment, struct errmsg *msg)
 {
     struct backup *backup = slru->backup;
-    uint32_t segment = slru->pages[*at] / PG_SLRU_PAGES_PER_SEGMENT;
-    buf_clear(&backup->room);
-    for (; *at < slru->count && slru->pages[*at] / PG_SLRU_PAGES_PER_SEGMENT == segment; ++*at) {
-        size_t begin = (size_t)(slru->pages[*at] % PG_SLRU_PAGES_PER_SEGMENT) * PAGE_SIZE;
-        size_t gap = begin - backup->room.size;
-        memset(buf_extend(&backup->room, gap), 0, gap);
-        uint8_t page[PAGE_SIZE];
-        TRY(reconstruct_page(
-            &backup->work, page_key_state(slru->kind, 0, slru->pages[*at]), page, NULL, msg));
-        buf_append(&backup->room, page, PAGE_SIZE);
-    }
     char name[NAME_SIZE];
     TRY(str_format(name, sizeof(name), msg, "%s/%04" PRIX32, slru->folder, segment));
-    tar_add_sparse_file(backup->tar, name, buf_view(&backup->room));
+    if (slru_is_cold(slru, segment)) {
+        tar_add_file(backup->tar, name, bytes_of_str(SLRU_COLD_TEXT));
+    } else {
+        TRY(slru_read_segment(slru, segment, msg));
+        tar_add_sparse_file(backup->tar, name, buf_view(&backup->room));
+    }
     return backup->tar->size > BASE_BACKUP_BYTES_MAX
                ? err_set(
                      msg, ERR_FULL, "base backup larger than %zu", (size_t)BASE_BACKUP_BYTES_MAX)
@@ -264,17 +303,22 @@ static err_t slru_add_segment(struct slru *slru, size_t *at, struct errmsg *msg)
 
 static err_t add_slru(struct slru *slru, struct errmsg *msg)
 {
-    err_t err = page_reader_state_keys(
-        slru->backup->work.reader, slru->kind, slru->backup->options->lsn, slru_note_page, slru,
-        msg);
+    const struct backup *backup = slru->backup;
+    err_t err = page_reader_state_runs(
+        backup->work.reader, slru->kind, PG_SLRU_PAGES_PER_SEGMENT, backup->options->lsn,
+        slru_note_page, slru, msg);
     /* The page of the next one must be there even if nothing was ever written to it. */
-    if (err == ERR_OK && (slru->count == 0 || slru->pages[slru->count - 1] < slru->last)) {
+    bool has_last = false;
+    for (size_t i = 0; i < slru->count; i++) {
+        has_last = has_last || slru->segments[i] == segment_of(slru->last);
+    }
+    if (err == ERR_OK && !has_last) {
         err = slru_note_page(page_key_state(slru->kind, 0, slru->last), slru, msg);
     }
-    for (size_t at = 0; at < slru->count && err == ERR_OK;) {
-        err = slru_add_segment(slru, &at, msg);
+    for (size_t i = 0; i < slru->count && err == ERR_OK; i++) {
+        err = slru_add_segment(slru, slru->segments[i], msg);
     }
-    mem_free(slru->pages);
+    mem_free(slru->segments);
     return err;
 }
 
@@ -296,9 +340,15 @@ static err_t oldest_member(struct backup *backup, uint32_t *ret_offset, struct e
     return ERR_OK;
 }
 
-static err_t add_slrus(struct backup *backup, struct errmsg *msg)
+/*
+ * COMMIT PREPARED writes to the pages of its transaction and of those under it, which are younger,
+ * in a critical section: they are not to be waited for there. No other transaction of before the
+ * start ends after it.
+ */
+static err_t add_transactions(struct backup *backup, struct errmsg *msg)
 {
     const struct pg_checkpoint *checkpoint = &backup->control.checkpoint;
+    uint32_t oldest_prepared = (uint32_t)backup->prepared_xid;
     struct slru clog = {
         .backup = backup,
         .kind = STATE_CLOG,
@@ -306,8 +356,33 @@ static err_t add_slrus(struct backup *backup, struct errmsg *msg)
         .page_count = XID_PAGES,
         .first = checkpoint->oldest_xid / PG_CLOG_XIDS_PER_PAGE,
         .last = (uint32_t)checkpoint->next_xid / PG_CLOG_XIDS_PER_PAGE,
+        .hot = oldest_prepared / PG_CLOG_XIDS_PER_PAGE,
     };
     TRY(add_slru(&clog, msg));
+    if (checkpoint->oldest_commit_ts_xid == 0) {
+        return ERR_OK;
+    }
+    uint32_t newest = checkpoint->newest_commit_ts_xid;
+    bool is_prepared_older = (int32_t)(oldest_prepared - newest) < 0;
+    bool is_kept = (int32_t)(oldest_prepared - checkpoint->oldest_commit_ts_xid) >= 0;
+    uint32_t hot = is_prepared_older ? oldest_prepared : newest;
+    hot = is_kept ? hot : checkpoint->oldest_commit_ts_xid;
+    struct slru commit_ts = {
+        .backup = backup,
+        .kind = STATE_COMMIT_TS,
+        .folder = "pg_commit_ts",
+        .page_count = COMMIT_TS_PAGES,
+        .first = checkpoint->oldest_commit_ts_xid / PG_COMMIT_TS_XIDS_PER_PAGE,
+        .last = newest / PG_COMMIT_TS_XIDS_PER_PAGE,
+        .hot = hot / PG_COMMIT_TS_XIDS_PER_PAGE,
+    };
+    return add_slru(&commit_ts, msg);
+}
+
+/* A start asks where the members of the oldest multixact begin. */
+static err_t add_multixacts(struct backup *backup, struct errmsg *msg)
+{
+    const struct pg_checkpoint *checkpoint = &backup->control.checkpoint;
     struct slru offsets = {
         .backup = backup,
         .kind = STATE_MULTI_OFFSETS,
@@ -315,7 +390,9 @@ static err_t add_slrus(struct backup *backup, struct errmsg *msg)
         .page_count = MULTI_OFFSET_PAGES,
         .first = checkpoint->oldest_multi / PG_MULTI_OFFSETS_PER_PAGE,
         .last = checkpoint->next_multi / PG_MULTI_OFFSETS_PER_PAGE,
+        .first_is_hot = true,
     };
+    offsets.hot = offsets.last;
     TRY(add_slru(&offsets, msg));
     uint32_t oldest_offset;
     TRY(oldest_member(backup, &oldest_offset, msg));
@@ -327,19 +404,8 @@ static err_t add_slrus(struct backup *backup, struct errmsg *msg)
         .first = oldest_offset / PG_MULTI_MEMBERS_PER_PAGE,
         .last = checkpoint->next_multi_offset / PG_MULTI_MEMBERS_PER_PAGE,
     };
-    TRY(add_slru(&members, msg));
-    if (checkpoint->oldest_commit_ts_xid == 0) {
-        return ERR_OK;
-    }
-    struct slru commit_ts = {
-        .backup = backup,
-        .kind = STATE_COMMIT_TS,
-        .folder = "pg_commit_ts",
-        .page_count = COMMIT_TS_PAGES,
-        .first = checkpoint->oldest_commit_ts_xid / PG_COMMIT_TS_XIDS_PER_PAGE,
-        .last = checkpoint->newest_commit_ts_xid / PG_COMMIT_TS_XIDS_PER_PAGE,
-    };
-    return add_slru(&commit_ts, msg);
+    members.hot = members.last;
+    return add_slru(&members, msg);
 }
 
 /* -- prepared transactions, replication origins, unlogged relations -- */
@@ -352,6 +418,7 @@ static err_t add_twophase(struct page_key key, void *context, struct errmsg *msg
     if (backup->room.size == 0) {
         return ERR_OK; /* finished */
     }
+    backup->prepared_xid = MIN_OF(backup->prepared_xid, (uint64_t)key.rel << 32 | key.block);
     char name[NAME_SIZE];
     TRY(str_format(
         name, sizeof(name), msg, "pg_twophase/%08" PRIX32 "%08" PRIX32, key.rel, key.block));
@@ -522,8 +589,10 @@ static err_t build(struct backup *backup, struct errmsg *msg)
     TRY(page_reader_state_keys(
         reader, STATE_TABLESPACE, options->lsn, add_if_tablespace, backup, msg));
     TRY(add_databases(backup, msg));
-    TRY(add_slrus(backup, msg));
+    backup->prepared_xid = backup->control.checkpoint.next_xid;
     TRY(page_reader_state_keys(reader, STATE_TWOPHASE, options->lsn, add_twophase, backup, msg));
+    TRY(add_transactions(backup, msg));
+    TRY(add_multixacts(backup, msg));
     TRY(add_origins(backup, msg));
     TRY(page_reader_state_keys(reader, STATE_SLOT, options->lsn, add_slot, backup, msg));
     TRY(page_reader_relations(reader, KEY_SPC_STATE, 0, options->lsn, add_relation, backup, msg));

@@ -17,6 +17,7 @@ struct base_backup_options {
     lsn_t prev_record_lsn; /* begin of the last record before it; 0: not known */
     uint32_t pg_version;
     uint64_t system_id;
+    bool cold_slrus; /* SLRU_COLD_TEXT in place of segments that the start does not need */
 };
 
 #define BASE_BACKUP_BYTES_MAX (1 * GIB)

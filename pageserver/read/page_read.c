@@ -46,9 +46,12 @@ static void finish(struct page_read *read, err_t result)
 
 /* -- the work -- */
 
+/* An SLRU has all the pages that a number can name: the one who asks knows which ones count. */
 static err_t read_size(struct page_read *read, struct reconstruct *work, struct errmsg *msg)
 {
-    if (read->size.lsn == 0) { /* not known from the cache */
+    if (page_key_is_slru(read->key)) {
+        read->size = (struct fork_size){.exists = true, .blocks = KEY_BLOCK_SIZE};
+    } else if (read->size.lsn == 0) { /* not known from the cache */
         TRY(page_reader_rel_size(work->reader, read->key, read->read_lsn, &read->size, msg));
     }
     return ERR_OK;
@@ -122,8 +125,9 @@ static err_t work(struct job *job)
 /* What the worker found is as of read_lsn; the caches take it only if that is still the head. */
 static void fill_caches(struct page_read *read)
 {
-    if (read->kind == PAGE_READ_DB_SIZE || read->read_lsn != timeline_last_lsn(read->timeline)) {
-        return;
+    if (read->kind == PAGE_READ_DB_SIZE || page_key_is_slru(read->key) ||
+        read->read_lsn != timeline_last_lsn(read->timeline)) {
+        return; /* a compute asks once for a segment of an SLRU, and has a file of it then */
     }
     timeline_cache_size(read->timeline, read->key, read->size, read->read_lsn);
     if (read->kind != PAGE_READ_PAGES) {

@@ -35,6 +35,7 @@ struct call {
     enum digest_scope digest_scope;
     struct buf buf;
     bool created;
+    bool cold_slrus;            /* of a base backup */
     struct history_hold hold;   /* of `timeline`, while a job reads at an LSN */
     struct tenant *held_tenant; /* while a job works on it */
     struct page_key key;        /* has_key: the block that is asked about */

@@ -79,6 +79,7 @@ static err_t build_backup(struct job *job)
         .prev_record_lsn = call->prev_record_lsn,
         .pg_version = info->pg_version,
         .system_id = info->system_id,
+        .cold_slrus = call->cold_slrus,
     };
     return base_backup_build(&options, &call->buf, &job->msg);
 }
@@ -94,10 +95,23 @@ static void on_backup_built(struct job *job)
     call_free(call);
 }
 
+/* A compute says that it fetches the segments of SLRUs that are missing; others are given them all.
+ */
 void handle_get_base_backup(struct http_context *context, struct http_request *http)
 {
-    (void)management_start_at_lsn(
+    const char *slrus = http_request_query(http, "slrus");
+    struct errmsg msg;
+    if (slrus != NULL && strcmp(slrus, "whole") != 0 && strcmp(slrus, "on_demand") != 0) {
+        err_t err = err_set(&msg, ERR_INVALID, "slrus: whole or on_demand");
+        http_respond_error(http, err, &msg);
+        return;
+    }
+    bool is_cold = slrus != NULL && strcmp(slrus, "on_demand") == 0;
+    struct call *call = management_start_at_lsn(
         context, http, (struct job){.run = build_backup, .done = on_backup_built});
+    if (call != NULL) {
+        call->cold_slrus = is_cold;
+    }
 }
 
 static err_t list_relations(struct job *job)

@@ -382,7 +382,9 @@ static bool decode_request(
         read->lsn = db_size.lsn;
         read->not_modified_since = db_size.not_modified_since;
     }
-    if (err == ERR_OK && (read->key.spc == KEY_SPC_STATE || read->key.fork >= FORK_COUNT)) {
+    bool is_slru = frame->type == FRAME_GET_PAGE && page_key_is_slru(read->key);
+    bool is_state = read->key.spc == KEY_SPC_STATE && !is_slru;
+    if (err == ERR_OK && (is_state || read->key.fork >= FORK_COUNT)) {
         err = ERR_INVALID;
     }
     if (err != ERR_OK) {

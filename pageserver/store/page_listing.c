@@ -265,10 +265,22 @@ static void gather_layer_states(
     }
 }
 
+/* The first block of the next run of `run`; false behind the last there can be. */
+static bool next_run(struct page_key *key, uint32_t run)
+{
+    if (key->block / run < UINT32_MAX / run) {
+        key->block = (key->block / run + 1) * run;
+        return true;
+    }
+    key->block = 0;
+    return key->rel++ < UINT32_MAX;
+}
+
 static err_t gather_states(
     struct page_reader *reader,
     const struct page_span *span,
     enum state_kind kind,
+    uint32_t run,
     lsn_t limit,
     struct key_set *set,
     struct errmsg *msg)
@@ -287,20 +299,16 @@ static err_t gather_states(
         }
         key_set_add(set, place.key);
         at = place.key;
-        if (at.block < UINT32_MAX) {
-            at.block++;
-        } else if (at.rel < UINT32_MAX) {
-            at.rel++;
-            at.block = 0;
-        } else {
+        if (!next_run(&at, run)) {
             return ERR_OK;
         }
     }
 }
 
-err_t page_reader_state_keys(
+err_t page_reader_state_runs(
     struct page_reader *reader,
     enum state_kind kind,
+    uint32_t run,
     lsn_t lsn,
     err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
     void *context,
@@ -312,7 +320,7 @@ err_t page_reader_state_keys(
         const struct page_span *span = &reader->path->spans[i];
         lsn_t limit = MIN_OF(lsn, span->max_lsn);
         gather_layer_states(&reader->view->spans[i], kind, limit, &set);
-        err = gather_states(reader, span, kind, limit, &set, msg);
+        err = gather_states(reader, span, kind, run, limit, &set, msg);
     }
     key_set_sort(&set);
     for (size_t i = 0; i < set.count && err == ERR_OK; i++) {
@@ -320,6 +328,17 @@ err_t page_reader_state_keys(
     }
     mem_free(set.items);
     return err;
+}
+
+err_t page_reader_state_keys(
+    struct page_reader *reader,
+    enum state_kind kind,
+    lsn_t lsn,
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg)
+{
+    return page_reader_state_runs(reader, kind, 1, lsn, visit, context, msg);
 }
 
 /* -- times of commits -- */

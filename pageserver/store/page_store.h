@@ -296,6 +296,19 @@ NODISCARD err_t page_reader_state_keys(
     struct errmsg *msg);
 
 /*
+ * The same, but of each run of `run` blocks (block / run) that has any key, one or more are enough:
+ * what has many pages is listed with a seek a run.
+ */
+NODISCARD err_t page_reader_state_runs(
+    struct page_reader *reader,
+    enum state_kind kind,
+    uint32_t run,
+    lsn_t lsn,
+    err_t (*visit)(struct page_key key, void *context, struct errmsg *msg),
+    void *context,
+    struct errmsg *msg);
+
+/*
  * The first key of STATE_COMMIT_TIME on the path whose time is > `time` (in LSN order, so the
  * oldest ancestor first): the start LSN of its record. ERR_NOT_FOUND when none is.
  */

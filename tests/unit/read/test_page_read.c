@@ -452,8 +452,69 @@ START_TEST(test_what_a_worker_must_say_is_not_answered_at_once)
 }
 END_TEST
 
+/* Pages of an SLRU: 40 to 71, of which one has a version. */
+static struct page_read slru_pages(void)
+{
+    struct page_read read = pages_at(40, GET_PAGE_COUNT_MAX, LSN_HEAD);
+    read.key = page_key_state(STATE_MULTI_MEMBERS, 0, 40);
+    return read;
+}
+
+static void put_slru_page(uint32_t number, lsn_t lsn, int fill)
+{
+    uint8_t page[PAGE_SIZE];
+    memset(page, fill, sizeof(page));
+    struct page_batch *batch = page_batch_create();
+    page_batch_put(
+        batch, timeline_number(find(1)), page_key_state(STATE_MULTI_MEMBERS, 0, number), lsn,
+        VALUE_IMAGE, 0, bytes_of(page, sizeof(page)));
+    write_batch(batch);
+    timeline_advance(find(1), (struct ingest_position){.lsn = lsn});
+}
+
+START_TEST(test_pages_of_an_slru_need_no_size_and_those_that_nobody_wrote_are_zeros)
+{
+    begin();
+    put_slru_page(42, START_LSN + 8, 'm');
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN + 8), ERR_OK);
+    for (uint8_t timeline = 1; timeline <= 2; timeline++) {
+        struct page_read read = slru_pages();
+        ck_assert_ok(run(&read, timeline), &read.msg);
+        ck_assert_uint_eq(read.existing, GET_PAGE_COUNT_MAX);
+        ck_assert_uint_eq(read.pages.size, GET_PAGE_COUNT_MAX * PAGE_SIZE);
+        ck_assert_uint_eq(read.pages.data[2 * PAGE_SIZE - 1], 0);
+        ck_assert_uint_eq(read.pages.data[2 * PAGE_SIZE], 'm');
+        ck_assert_uint_eq(read.pages.data[3 * PAGE_SIZE - 1], 'm');
+        ck_assert_uint_eq(read.pages.data[3 * PAGE_SIZE], 0);
+        page_read_deinit(&read);
+    }
+    end();
+}
+END_TEST
+
+/* Ingest removes from the caches what it changes of relations. */
+START_TEST(test_pages_of_an_slru_are_not_kept_in_the_caches)
+{
+    begin();
+    struct bytes pages = {0};
+    put_slru_page(40, START_LSN + 8, 'm');
+    struct page_read read = slru_pages();
+    read.count = 1;
+    ck_assert_ok(run(&read, 1), &read.msg);
+    ck_assert(!cached(&read, &pages));
+    put_slru_page(40, START_LSN + 16, 'n');
+    ck_assert(page_read_in_memory(&read, &service, find(1), &pages));
+    ck_assert_uint_eq(pages.data[0], 'n');
+    ck_assert(!cached(&read, &pages));
+    page_read_deinit(&read);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "page_read",
+    test_pages_of_an_slru_need_no_size_and_those_that_nobody_wrote_are_zeros,
+    test_pages_of_an_slru_are_not_kept_in_the_caches,
     test_page_in_a_layer_or_a_cached_block_is_answered_at_once,
     test_what_a_worker_must_say_is_not_answered_at_once,
     test_pages_come_with_the_lsn_that_was_used,

@@ -375,6 +375,38 @@ START_TEST(test_state_keys_are_those_with_a_version_at_the_lsn)
 }
 END_TEST
 
+static void list_runs(uint32_t timeline_lsn, lsn_t lsn, struct buf *text)
+{
+    struct page_path *path = child_path(timeline_lsn);
+    struct page_reader *reader = page_reader_create(store, path);
+    buf_clear(text);
+    ck_assert_ok(page_reader_state_runs(reader, STATE_CLOG, 10, lsn, append_key, text, &msg), &msg);
+    page_reader_destroy(reader);
+    mem_free(path);
+}
+
+START_TEST(test_state_runs_are_those_of_which_some_block_has_a_version)
+{
+    begin();
+    struct buf text = {0};
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 3), 30, VALUE_ZERO, ""); /* too new */
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 5), 10, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 6), 10, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 12), 30, VALUE_ZERO, ""); /* too new */
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, 29), 10, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_CLOG, 0, UINT32_MAX - 1), 10, VALUE_ZERO, "");
+    put(store, ROOT, page_key_state(STATE_MULTI_OFFSETS, 0, 9), 10, VALUE_ZERO, "");
+    put(store, CHILD, page_key_state(STATE_CLOG, 0, 31), 26, VALUE_ZERO, "");
+    ck_assert_ok(page_store_flush(store, &msg), &msg);
+    list_runs(25, 99, &text);
+    ck_assert_str_eq(buf_cstr(&text), "5 29 31 4294967294 ");
+    list_runs(25, 9, &text);
+    ck_assert_str_eq(buf_cstr(&text), "");
+    buf_deinit(&text);
+    end();
+}
+END_TEST
+
 static void put_commit(uint32_t timeline, uint64_t time, lsn_t start, lsn_t lsn)
 {
     struct page_batch *batch = page_batch_create();
@@ -1150,6 +1182,7 @@ UNIT_MAIN(
     test_size_is_the_newest_at_the_lsn,
     test_relations_are_listed_over_the_path_once_each,
     test_state_keys_are_those_with_a_version_at_the_lsn,
+    test_state_runs_are_those_of_which_some_block_has_a_version,
     test_time_leads_to_the_first_later_commit_in_lsn_order,
     test_meta_records_are_there_after_reopen,
     test_erased_timeline_has_no_versions_and_others_keep_theirs,
