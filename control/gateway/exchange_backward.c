@@ -316,8 +316,8 @@ err_t exchange_from_server(
         bytes = buf_view(&server->held);
     }
     size_t at = 0;
-    size_t taken = 0;
-    do {
+    size_t taken = 1;
+    while (err == ERR_OK && taken > 0 && at < bytes.size) {
         struct bytes rest = bytes_of(bytes.data + at, bytes.size - at);
         if (server->pass_left > 0) {
             taken = take_back_rest(&to, rest);
@@ -325,7 +325,7 @@ err_t exchange_from_server(
             err = take_back(&to, rest, &taken);
         }
         at += err == ERR_OK ? taken : 0;
-    } while (err == ERR_OK && taken > 0 && at < bytes.size);
+    }
     if (is_held) {
         buf_consume(&server->held, at);
     } else if (at < bytes.size) {

@@ -433,12 +433,12 @@ enum exchange_verdict exchange_from_client(
         bytes = buf_view(&client->held);
     }
     size_t at = 0;
-    size_t taken = 0;
-    do {
+    size_t taken = 1;
+    while (taken > 0 && at < bytes.size && verdict == EXCHANGE_ON) {
         struct bytes rest = bytes_of(bytes.data + at, bytes.size - at);
         taken = client->pass_left > 0 ? take_rest(&to, rest) : take_one(&to, rest, &verdict);
         at += taken;
-    } while (taken > 0 && at < bytes.size && verdict == EXCHANGE_ON);
+    }
     if (is_held) {
         buf_consume(&client->held, at);
         if (client->held.size == 0) {
