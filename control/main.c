@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/str.h"
+#include "control/act/meter.h"
 #include "control/act/port.h"
 #include "control/api/access.h"
 #include "control/api/api.h"
@@ -166,6 +167,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     timer_start(api->loop, &control.confirm_timer, CONFIRM_EVERY_MS);
     api_add_routes(api, app_http(app));
     schedules_start(api);
+    api->meter = meter_start(api->loop, api->store, api->nodes, api->reconciler);
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
         api->model->branches.count, api->model->endpoints.count);
@@ -191,6 +193,7 @@ static void stop(struct app *app)
     reconciler_stop(control.api.reconciler);
     hosts_stop(control.api.hosts);
     schedules_stop(&control.api);
+    meter_stop(control.api.meter);
     control.stopping = true;
     timer_stop(&control.confirm_timer);
     control.stop_timer.on_fire = on_stop_tick;

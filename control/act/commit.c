@@ -132,6 +132,10 @@ static void purge_project(const struct committing *committing, struct project *p
         store_delete(
             committing->reconciler->store, committing->change, ROW_OPERATION, &operation->row);
     }
+    FOR_EACH_USAGE(project, usage)
+    {
+        store_delete(committing->reconciler->store, committing->change, ROW_USAGE, &usage->row);
+    }
     store_delete(committing->reconciler->store, committing->change, ROW_PROJECT, &project->row);
 }
 

@@ -40,7 +40,8 @@ static int slot_of(const struct branch *branch, const struct node *node)
     return -1;
 }
 
-static void note_timeline(struct listing *listing, const char *timeline)
+static void note_timeline(
+    struct listing *listing, const char *timeline, const struct doc *of_timeline)
 {
     struct branch *branch = model_branch_of_timeline(listing->reconciler->model, timeline);
     int slot = branch == NULL ? -1 : slot_of(branch, listing->node);
@@ -49,6 +50,11 @@ static void note_timeline(struct listing *listing, const char *timeline)
         return;
     }
     branch->seen_poll[slot] = listing->node->polls;
+    if (slot == 0) {
+        err_ignore(
+            doc_opt_lsn(of_timeline, "last_record_lsn", &branch->last_lsn, NULL),
+            "then nothing new is counted");
+    }
 }
 
 static void note_tenant(struct listing *listing, const char *tenant, const struct doc *of_tenant)
@@ -80,7 +86,7 @@ static void note_timelines(struct listing *listing, const struct doc *timelines)
     for (size_t i = 0; i < doc_count(timelines); i++) {
         const char *timeline = id_in(doc_at(timelines, i), "timeline", "timeline_id");
         if (timeline != NULL) {
-            note_timeline(listing, timeline);
+            note_timeline(listing, timeline, doc_at(timelines, i));
         }
     }
 }

@@ -23,12 +23,14 @@ struct api_options {
 
 struct access_guard;
 struct schedules;
+struct meter;
 
 struct api {
     struct http_context http;
     const char *owner_token; /* of the daemon's `http_token`; "": everybody is the owner */
     struct access_guard *guard;
     struct schedules *schedules;
+    struct meter *meter;
     struct loop *loop;
     struct store *store;
     struct model *model;

@@ -272,13 +272,13 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[], schedule_routes[],
-    storage_routes[], role_routes[], endpoint_routes[], operation_routes[], schema_routes[],
-    key_routes[], openapi_routes[], not_yet_routes[], other_routes[], rpc_routes[];
+    storage_routes[], consumption_routes[], role_routes[], endpoint_routes[], operation_routes[],
+    schema_routes[], key_routes[], openapi_routes[], not_yet_routes[], other_routes[], rpc_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
-    schedule_route_count, storage_route_count, role_route_count, endpoint_route_count,
-    operation_route_count, schema_route_count, key_route_count, openapi_route_count,
-    not_yet_route_count, other_route_count, rpc_route_count;
+    schedule_route_count, storage_route_count, consumption_route_count, role_route_count,
+    endpoint_route_count, operation_route_count, schema_route_count, key_route_count,
+    openapi_route_count, not_yet_route_count, other_route_count, rpc_route_count;
 
 /* The calls of the other parts: common/rpc/methods.h. */
 RPC_CONTROL(RPC_HANDLER)

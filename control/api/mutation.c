@@ -430,6 +430,7 @@ const struct api_table api_tables[] = {
     {snapshot_restore_routes, &snapshot_restore_route_count},
     {schedule_routes, &schedule_route_count},
     {storage_routes, &storage_route_count},
+    {consumption_routes, &consumption_route_count},
     {key_routes, &key_route_count},
     {schema_routes, &schema_route_count},
     {openapi_routes, &openapi_route_count},

@@ -23,8 +23,6 @@ const struct http_route not_yet_routes[] = {
     NOT_YET("POST", B "/recover"),
     NOT_YET("GET", P "/permissions"),
     NOT_YET("POST", P "/permissions"),
-    NOT_YET("GET", "/api/v2/consumption_history/projects"),
-    NOT_YET("GET", "/api/v2/consumption_history/v2/projects"),
     NOT_YET("GET", "/api/v2/consumption_history/v2/branches"),
 };
 const size_t not_yet_route_count = ARRAY_LEN(not_yet_routes);

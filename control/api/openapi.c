@@ -51,6 +51,7 @@ static const struct shape schemas[] = {
     {"Rule", "frequency:str,hour:int?,day:int?,month:int?,retention_seconds:int?"},
     {"Lease", "name:str,lsn:str,expires_at:time?"},
     {"Holder", "reason:str,lsn:str?,from_lsn:str?,name:str?,branch_id:str?,snapshot_id:str?"},
+    {"Consumption", "project_id:str,periods:any"},
     {"Region", "region_id:str,name:str,default:bool"},
 };
 
@@ -118,6 +119,9 @@ static const struct {
     {"GET", B "/why_kept", "cutoff_lsn:str,kept_by:[Holder],left_out:int"},
     {"GET", B "/time_of_lsn", "lsn:str,time:time"},
     {"GET", B "/diff", "relations:any"},
+    {"GET", BASE "/consumption_history/projects", "projects:[Consumption]"},
+    {"GET", BASE "/consumption_history/v2/projects", "projects:[Consumption]"},
+    {"GET", BASE "/consumption_history/account", "periods:any"},
     {"GET", P "/operations", "operations:[Operation]"},
     {"GET", P "/operations/{operation}", "operation:Operation"},
     {"GET", BASE "/users/me/organizations", "organizations:[Organization]"},

@@ -3,6 +3,7 @@
  */
 #include "common/base/fault.h"
 #include "common/base/mem.h"
+#include "control/act/meter.h"
 #include "control/api/api_private.h"
 
 #define CLOCK_AHEAD_MAX_S ((uint64_t)100 * 366 * 24 * 3600)
@@ -205,6 +206,7 @@ static void put_clock(struct http_context *context, struct http_request *request
         api_of(context)->clock_ahead = (wall_us_t)seconds * 1000000;
         reconciler_set_clock_ahead(api_of(context)->reconciler, (wall_us_t)seconds * 1000000);
         schedules_look(api_of(context));
+        meter_record(api_of(context)->meter);
         http_respond_json(request, 200, doc_object());
     }
 }

@@ -30,6 +30,27 @@ static void set_zeros(struct doc *to, const char *const *keys, size_t count)
 
 /* ---- project ---- */
 
+/* Of the month that is under way, or the last one with work in it. */
+static void set_usage(struct doc *doc, const struct project *project)
+{
+    struct usage_row row = {.begin = 0};
+    FOR_EACH_USAGE(project, usage)
+    {
+        if (usage->row.granularity == USAGE_MONTHLY && usage->row.begin >= row.begin) {
+            row = usage->row;
+        }
+    }
+    wall_us_t begin = MAX_OF(row.begin, project->row.created_at);
+    doc_set_time(doc, "consumption_period_start", begin);
+    doc_set_time(doc, "consumption_period_end", MAX_OF(begin, row.updated_at));
+    doc_set_int(doc, "active_time", (int64_t)(row.active_ms / 1000));
+    doc_set_int(doc, "active_time_seconds", (int64_t)(row.active_ms / 1000));
+    doc_set_int(doc, "compute_time_seconds", (int64_t)(row.compute_ms / 1000));
+    doc_set_int(doc, "cpu_used_sec", (int64_t)(row.compute_ms / 1000));
+    doc_set_int(doc, "written_data_bytes", (int64_t)row.written_bytes);
+    doc_set_int(doc, "synthetic_storage_size", (int64_t)row.storage_bytes);
+}
+
 struct doc *view_project_doc(const struct api *api, const struct project *project)
 {
     static const char *const counters[] = {
@@ -60,8 +81,7 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
     doc_set(doc, "settings", row->settings == NULL ? doc_object() : doc_copy(row->settings));
     doc_set(doc, "default_endpoint_settings", doc_object());
     set_zeros(doc, counters, ARRAY_LEN(counters));
-    doc_set_time(doc, "consumption_period_start", row->created_at);
-    doc_set_time(doc, "consumption_period_end", row->created_at);
+    set_usage(doc, project);
     doc_set_time(doc, "created_at", row->created_at);
     doc_set_time(doc, "updated_at", row->updated_at);
     doc_set_tenant(doc, "tenant_id", row->tenant); /* ours: for debugging with the other parts */

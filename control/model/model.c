@@ -32,6 +32,7 @@ static err_t apply_project(
         list_init(&project->branches);
         list_init(&project->endpoints);
         list_init(&project->operations);
+        list_init(&project->usages);
         list_init(&project->running);
         project->row = *row;
         index_insert(&model->projects, &project->by_id, project->row.id);
@@ -58,6 +59,7 @@ static void free_project(struct model *model, struct project *project)
     ASSERT(list_is_empty(&project->branches));
     ASSERT(list_is_empty(&project->endpoints));
     ASSERT(list_is_empty(&project->operations));
+    ASSERT(list_is_empty(&project->usages));
     index_remove(&model->tenants, &project->by_tenant);
     index_remove(&model->projects, &project->by_id);
     list_remove(&project->in_model);
@@ -106,6 +108,7 @@ static err_t change_timeline(
     index_remove(&model->timelines, &branch->by_timeline);
     branch->timeline_text = text;
     index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
+    branch->last_lsn = branch->metered_lsn = LSN_NONE;
     branch->on_pageserver = SEEN_UNKNOWN;
     branch->pageserver_generation = 0;
     memset(branch->reports, 0, sizeof(branch->reports));
@@ -431,6 +434,33 @@ static void free_host(struct model *model, struct host *host)
     mem_free(host);
 }
 
+static err_t apply_usage(
+    struct model *model, const struct usage_row *row, void **ret, struct errmsg *msg)
+{
+    struct usage *usage = model_usage(model, row->id);
+    if (usage == NULL) {
+        struct project *project = model_project(model, row->project_id);
+        if (project == NULL) {
+            return err_set(msg, ERR_CORRUPT, "usage %s: no project %s", row->id, row->project_id);
+        }
+        usage = MEM_NEW(struct usage);
+        usage->row = *row;
+        index_insert(&model->usages, &usage->by_id, usage->row.id);
+        list_push_back(&project->usages, &usage->in_project);
+    } else {
+        usage->row = *row;
+    }
+    *ret = usage;
+    return ERR_OK;
+}
+
+static void free_usage(struct model *model, struct usage *usage)
+{
+    index_remove(&model->usages, &usage->by_id);
+    list_remove(&usage->in_project);
+    mem_free(usage);
+}
+
 err_t model_apply(
     struct model *model,
     enum row_kind kind,
@@ -451,6 +481,7 @@ err_t model_apply(
     case ROW_KEY: return apply_key(model, &row->key, ret_object, msg);
     case ROW_REPLY: apply_reply(model, &row->reply, ret_object); return ERR_OK;
     case ROW_HOST: apply_host(model, &row->host, ret_object); return ERR_OK;
+    case ROW_USAGE: return apply_usage(model, &row->usage, ret_object, msg);
     case ROW_KIND_COUNT: break;
     }
     ASSERT(false);
@@ -467,6 +498,10 @@ void model_remove(struct model *model, enum row_kind kind, const char *id)
     struct reply *reply = kind == ROW_REPLY ? model_reply(model, id) : NULL;
     if (reply != NULL) {
         free_reply(model, reply);
+    }
+    struct usage *usage = kind == ROW_USAGE ? model_usage(model, id) : NULL;
+    if (usage != NULL) {
+        free_usage(model, usage);
     }
     struct host *host = kind == ROW_HOST ? model_host(model, id) : NULL;
     if (host != NULL) {
@@ -509,6 +544,10 @@ void model_deinit(struct model *model)
         {
             free_operation(model, operation);
         }
+        FOR_EACH_USAGE(project, usage)
+        {
+            free_usage(model, usage);
+        }
         FOR_EACH_ENDPOINT(project, endpoint)
         {
             free_endpoint(model, endpoint);
@@ -532,6 +571,7 @@ void model_deinit(struct model *model)
     index_deinit(&model->keys);
     index_deinit(&model->hashes);
     index_deinit(&model->replies);
+    index_deinit(&model->usages);
     index_deinit(&model->hosts);
 }
 
@@ -574,6 +614,11 @@ struct operation *model_operation(const struct model *model, const char *id)
 struct api_key *model_key(const struct model *model, const char *id)
 {
     FIND(&model->keys, id, struct api_key, by_id);
+}
+
+struct usage *model_usage(const struct model *model, const char *id)
+{
+    FIND(&model->usages, id, struct usage, by_id);
 }
 
 struct reply *model_reply(const struct model *model, const char *id)

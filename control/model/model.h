@@ -40,10 +40,13 @@ struct project {
     struct index_link by_id, by_tenant;
     struct id_text tenant_text; /* key of by_tenant */
     struct list_link in_model;
-    struct list branches, endpoints, operations; /* in order of creation */
+    struct list branches, endpoints, operations, usages; /* in order of creation */
     size_t branch_count, endpoint_count, operation_count;
     struct index names;  /* of its live branches */
     struct list running; /* operations of the project itself that have not ended */
+
+    /* Used since the last time that it was recorded; memory only. See control/act/meter.h. */
+    uint64_t active_ms, compute_ms, written_bytes, storage_bytes;
 
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
@@ -70,6 +73,7 @@ struct branch {
     uint64_t
         seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
     uint8_t missed[SAFEKEEPERS_MAX];    /* polls in a row that did not list it */
+    lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
 
     /* What the members answered under the newest membership, by their index in it: members.h. */
@@ -139,9 +143,15 @@ struct host {
     struct lease lease; /* memory only: begins when somebody looks (control/act/hosts.c) */
 };
 
+struct usage {
+    struct usage_row row;
+    struct index_link by_id;
+    struct list_link in_project;
+};
+
 struct model {
     struct index projects, tenants, branches, timelines, endpoints, operations, keys, hashes,
-        replies, hosts;
+        replies, hosts, usages;
     struct list project_list, key_list, reply_list, host_list; /* in order of creation */
     uint64_t seq_last;
     struct image_row image; /* id is empty until initdb has run */
@@ -179,6 +189,7 @@ struct branch *model_branch_of_timeline(const struct model *model, const char *t
 struct endpoint *model_endpoint(const struct model *model, const char *id);
 struct operation *model_operation(const struct model *model, const char *id);
 struct api_key *model_key(const struct model *model, const char *id);
+struct usage *model_usage(const struct model *model, const char *id);
 struct reply *model_reply(const struct model *model, const char *id);
 struct api_key *model_key_of_hash(const struct model *model, const char *hash);
 struct host *model_host(const struct model *model, const char *id);
@@ -237,6 +248,10 @@ bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
     LIST_FOR_EACH(&(project)->operations, item##_at)                                               \
     for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_project);           \
          item != NULL; item = NULL)
+#define FOR_EACH_USAGE(project, item)                                                              \
+    LIST_FOR_EACH(&(project)->usages, item##_at)                                                   \
+    for (struct usage *item = CONTAINER_OF(item##_at, struct usage, in_project); item != NULL;     \
+         item = NULL)
 #define FOR_EACH_RUNNING(target, item)                                                             \
     LIST_FOR_EACH(&(target)->running, item##_at)                                                   \
     for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_target);            \

@@ -14,6 +14,8 @@ const char *const operation_action_names[] = {
     "apply_config",    "change_safekeepers", NULL};
 const char *const operation_status_names[] = {"running", "finished", "failed", "cancelled", NULL};
 
+const char *const usage_granularity_names[] = {"hourly", "daily", "monthly", NULL};
+
 enum field_type {
     FIELD_id,
     FIELD_text,
@@ -68,6 +70,9 @@ static const struct field image_fields[] = {IMAGE_FIELDS(FIELD)};
 #define FIELD_OWNER key_row
 static const struct field key_fields[] = {KEY_FIELDS(FIELD)};
 #undef FIELD_OWNER
+#define FIELD_OWNER usage_row
+static const struct field usage_fields[] = {USAGE_FIELDS(FIELD)};
+#undef FIELD_OWNER
 #define FIELD_OWNER reply_row
 static const struct field reply_fields[] = {REPLY_FIELDS(FIELD)};
 #undef FIELD_OWNER
@@ -82,7 +87,7 @@ static const struct field host_fields[] = {HOST_FIELDS(FIELD)};
 static const struct row_spec specs[ROW_KIND_COUNT] = {
     [ROW_IMAGE] = SPEC(image),       [ROW_PROJECT] = SPEC(project),     [ROW_BRANCH] = SPEC(branch),
     [ROW_ENDPOINT] = SPEC(endpoint), [ROW_OPERATION] = SPEC(operation), [ROW_KEY] = SPEC(key),
-    [ROW_REPLY] = SPEC(reply),       [ROW_HOST] = SPEC(host),
+    [ROW_REPLY] = SPEC(reply),       [ROW_USAGE] = SPEC(usage),         [ROW_HOST] = SPEC(host),
 };
 
 bool node_set_has(const struct node_set *set, uint64_t id)

@@ -45,6 +45,8 @@ enum operation_action {
     ACTION_APPLY_CONFIG,
     ACTION_CHANGE_SAFEKEEPERS,
 };
+enum usage_granularity { USAGE_HOURLY, USAGE_DAILY, USAGE_MONTHLY };
+#define USAGE_GRANULARITIES 3
 enum operation_status { STATUS_RUNNING, STATUS_FINISHED, STATUS_FAILED, STATUS_CANCELLED };
 
 extern const char *const project_state_names[];
@@ -53,6 +55,7 @@ extern const char *const endpoint_type_names[];
 extern const char *const endpoint_wanted_names[];
 extern const char *const operation_action_names[];
 extern const char *const operation_status_names[];
+extern const char *const usage_granularity_names[];
 
 /* seq: order of creation; version: counts the writes of the row, the catalog checks it. */
 #define ROW_HEAD_FIELDS(X)                                                                         \
@@ -215,6 +218,19 @@ extern const char *const operation_status_names[];
     X(text, listen_host, NULL)                                                                     \
     X(u64, lease_ms, NULL)
 
+/*
+ * What a project has used in an hour, a day or a month (UTC) that begins at `begin`. compute: of
+ * one unit, a compute of two counts twice. storage_bytes: the last that was seen.
+ */
+#define USAGE_FIELDS(X)                                                                            \
+    ROW_HEAD_FIELDS(X)                                                                             \
+    X(choice, granularity, usage_granularity_names)                                                \
+    X(time, begin, NULL)                                                                           \
+    X(u64, active_ms, NULL)                                                                        \
+    X(u64, compute_ms, NULL)                                                                       \
+    X(u64, written_bytes, NULL)                                                                    \
+    X(u64, storage_bytes, NULL)
+
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {
     ROW_HEAD_FIELDS(ROW_MEMBER)
@@ -237,6 +253,9 @@ struct image_row {
 struct key_row {
     KEY_FIELDS(ROW_MEMBER)
 };
+struct usage_row {
+    USAGE_FIELDS(ROW_MEMBER)
+};
 struct reply_row {
     REPLY_FIELDS(ROW_MEMBER)
 };
@@ -253,6 +272,7 @@ enum row_kind {
     ROW_OPERATION,
     ROW_KEY,
     ROW_REPLY,
+    ROW_USAGE,
     ROW_HOST,
     ROW_KIND_COUNT
 };
@@ -266,6 +286,7 @@ union any_row {
     struct image_row image;
     struct key_row key;
     struct reply_row reply;
+    struct usage_row usage;
     struct host_row host;
 };
 

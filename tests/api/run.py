@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE))
 
 import access # noqa: E402
 import computes # noqa: E402
+import consumption # noqa: E402
 import neonctl # noqa: E402
 import snapshots # noqa: E402
 import storage # noqa: E402
@@ -234,7 +235,7 @@ def main():
         if results.wants("branch-up"):
             results.step("branch-up and down", lambda: check_branch_up_and_down(cluster, psql_env))
         os.environ["PGHOSTADDR"] = "127.0.0.1" # the gateway's name is known to nobody
-        for module in (snapshots, storage, computes):
+        for module in (snapshots, storage, computes, consumption):
             for name in [n for n in dir(module) if n.startswith("test_") and results.wants(module.__name__)]:
                 results.step(f"{module.__name__}: {name[5:].replace('_', ' ')}", lambda: getattr(module, name)(cluster))
         for thread in lists:
@@ -249,7 +250,8 @@ def main():
             for exchange in recorder.exchanges:
                 if exchange.status >= 400:
                     print(f"    {exchange}: {str(exchange.body)[:200]}")
-            shutil.copy(cluster.data / "logs/control.log", folder)
+            for log in (cluster.data / "logs").glob("*.log"):
+                shutil.copy(log, folder)
     finally:
         if recorder:
             recorder.close()

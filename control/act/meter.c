@@ -1,0 +1,313 @@
+#include "control/act/meter.h"
+
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "control/act/reconcile_private.h"
+#include "control/plan/calendar.h"
+
+#define SAMPLE_MS       2000
+#define RECORD_EVERY_NS (60 * NS_PER_S)
+#define GAP_MAX_MS      60000 /* a sample that comes later says nothing about the time before */
+#define PROJECTS_MAX    60    /* in one commit */
+#define SIZE_TIMEOUT_MS 20000
+#define US_PER_HOUR     ((wall_us_t)3600 * 1000000)
+
+struct meter {
+    struct loop *loop;
+    struct store *store;
+    struct model *model;
+    struct nodes *nodes;
+    struct reconciler *reconciler;
+    struct timer timer;
+    wall_us_t began;
+    mono_ns_t sampled_at, recorded_at;
+    bool stopping;
+
+    struct change change;
+    bool recording, more;
+    row_id_t recorded[PROJECTS_MAX]; /* and what of each is in the change */
+    struct project_usage {
+        uint64_t active_ms, compute_ms, written_bytes;
+    } amounts[PROJECTS_MAX];
+    size_t count;
+
+    struct node_call call; /* for the size of one project */
+    bool asking;
+    row_id_t asked;
+};
+
+/* ---- periods ---- */
+
+static const enum frequency frequencies[] = {
+    [USAGE_HOURLY] = FREQUENCY_HOURLY,
+    [USAGE_DAILY] = FREQUENCY_DAILY,
+    [USAGE_MONTHLY] = FREQUENCY_MONTHLY,
+};
+
+wall_us_t usage_begin(enum usage_granularity granularity, wall_us_t time)
+{
+    struct calendar_rule rule = {.frequency = frequencies[granularity], .day = 1, .month = 1};
+    return calendar_last(&rule, time);
+}
+
+wall_us_t usage_end(enum usage_granularity granularity, wall_us_t begin)
+{
+    static const int64_t hours[] = {
+        [USAGE_HOURLY] = 1, [USAGE_DAILY] = 24, [USAGE_MONTHLY] = 32 * 24};
+    return usage_begin(granularity, begin + hours[granularity] * US_PER_HOUR);
+}
+
+static bool is_too_old(const struct usage_row *row, wall_us_t now)
+{
+    static const int64_t hours[] = {
+        [USAGE_HOURLY] = USAGE_HOURS,
+        [USAGE_DAILY] = USAGE_DAYS * 24,
+        [USAGE_MONTHLY] = USAGE_MONTHS * 31 * 24};
+    return row->begin + hours[row->granularity] * US_PER_HOUR <= now;
+}
+
+/* ---- samples ---- */
+
+static void count_computes(struct project *project, uint64_t elapsed_ms)
+{
+    FOR_EACH_ENDPOINT(project, endpoint)
+    {
+        if (endpoint->seen == COMPUTE_RUNNING) {
+            uint64_t milli = endpoint->row.cu_max_milli;
+            project->active_ms += elapsed_ms;
+            project->compute_ms += elapsed_ms * (milli == 0 ? 1000 : milli) / 1000;
+        }
+    }
+}
+
+/* Of a branch that is older than this process it is not known what was counted before. */
+static void count_writes(const struct meter *meter, struct project *project)
+{
+    FOR_EACH_BRANCH(project, branch)
+    {
+        const struct branch_row *row = &branch->row;
+        if (branch->last_lsn == LSN_NONE) {
+            continue;
+        }
+        if (branch->metered_lsn == LSN_NONE) {
+            bool is_new = MAX_OF(row->created_at, row->last_reset_at) >= meter->began &&
+                          row->start_lsn != LSN_NONE;
+            branch->metered_lsn = is_new ? row->start_lsn : branch->last_lsn;
+        }
+        if (branch->last_lsn > branch->metered_lsn) {
+            project->written_bytes += branch->last_lsn - branch->metered_lsn;
+            branch->metered_lsn = branch->last_lsn;
+        }
+    }
+}
+
+/* ---- sizes ---- */
+
+static void on_size(struct node_call *call)
+{
+    struct meter *meter = CONTAINER_OF(call, struct meter, call);
+    struct project *project = model_project(meter->model, meter->asked);
+    meter->asking = false;
+    if (call->status == 200 && project != NULL) {
+        err_ignore(
+            doc_opt_u64(call->body, "synthetic_bytes", &project->storage_bytes, NULL),
+            "then it stays as it was");
+    }
+}
+
+/* The one behind the one that was asked about last. */
+static struct project *next_project(const struct meter *meter)
+{
+    struct project *first = NULL;
+    bool is_past = false;
+    FOR_EACH_PROJECT(meter->model, project)
+    {
+        bool fits = project->row.state == PROJECT_ACTIVE && project->on_pageserver == SEEN_PRESENT;
+        if (fits && is_past) {
+            return project;
+        }
+        first = fits && first == NULL ? project : first;
+        is_past = is_past || strcmp(project->row.id, meter->asked) == 0;
+    }
+    return first;
+}
+
+static void ask_size(struct meter *meter)
+{
+    const struct project *project = meter->asking ? NULL : next_project(meter);
+    struct node *node =
+        project == NULL ? NULL : nodes_find(meter->nodes, NODE_PAGESERVER, project->row.pageserver);
+    struct buf path = {0};
+    if (node == NULL || !node->reachable) {
+        return;
+    }
+    memcpy(meter->asked, project->row.id, sizeof meter->asked);
+    meter->asking = true;
+    meter->call.done = on_size;
+    rpc_path(&path, RPC_PAGESERVER_SIZE, tenant_id_text(project->row.tenant).text);
+    node_call_start(
+        &meter->call, node, RPC_PAGESERVER_SIZE, buf_cstr(&path), NULL, SIZE_TIMEOUT_MS);
+    buf_deinit(&path);
+}
+
+/* ---- recording ---- */
+
+static void put_period(
+    struct meter *meter, const struct project *project, enum usage_granularity granularity)
+{
+    wall_us_t begin = usage_begin(granularity, reconciler_calendar(meter->reconciler));
+    struct usage_row row = {.granularity = granularity, .begin = begin};
+    char id[ROW_ID_SIZE];
+    snprintf(
+        id, sizeof id, "%.40s.%c%" PRId64, project->row.id, usage_granularity_names[granularity][0],
+        begin / US_PER_HOUR);
+    const struct usage *usage = model_usage(meter->model, id);
+    if (usage != NULL) {
+        row = usage->row;
+    } else {
+        memcpy(row.id, id, sizeof row.id);
+        memcpy(row.project_id, project->row.id, sizeof row.project_id);
+    }
+    row.active_ms += project->active_ms;
+    row.compute_ms += project->compute_ms;
+    row.written_bytes += project->written_bytes;
+    row.storage_bytes = project->storage_bytes != 0 ? project->storage_bytes : row.storage_bytes;
+    store_put(meter->store, &meter->change, ROW_USAGE, &row);
+}
+
+/* Work in it, or its size is to be noted once an hour. */
+static bool is_due(const struct meter *meter, const struct project *project)
+{
+    wall_us_t hour = usage_begin(USAGE_HOURLY, reconciler_calendar(meter->reconciler));
+    bool is_noted = false;
+    if (project->row.state != PROJECT_ACTIVE) {
+        return false;
+    }
+    if (project->active_ms != 0 || project->written_bytes != 0) {
+        return true;
+    }
+    FOR_EACH_USAGE(project, usage)
+    {
+        is_noted = is_noted || (usage->row.granularity == USAGE_HOURLY && usage->row.begin == hour);
+    }
+    return project->storage_bytes != 0 && !is_noted;
+}
+
+static void put_project(struct meter *meter, const struct project *project)
+{
+    wall_us_t now = reconciler_calendar(meter->reconciler);
+    for (unsigned i = 0; i < USAGE_GRANULARITIES; i++) {
+        put_period(meter, project, (enum usage_granularity)i);
+    }
+    FOR_EACH_USAGE(project, usage)
+    {
+        if (is_too_old(&usage->row, now)) {
+            store_delete(meter->store, &meter->change, ROW_USAGE, &usage->row);
+        }
+    }
+}
+
+static err_t prepare(struct change *change, struct errmsg *msg)
+{
+    struct meter *meter = CONTAINER_OF(change, struct meter, change);
+    (void)msg;
+    meter->count = 0;
+    meter->more = false;
+    FOR_EACH_PROJECT(meter->model, project)
+    {
+        if (!is_due(meter, project)) {
+            continue;
+        }
+        if (meter->count == PROJECTS_MAX) {
+            meter->more = true;
+            return ERR_OK;
+        }
+        memcpy(meter->recorded[meter->count], project->row.id, sizeof project->row.id);
+        meter->amounts[meter->count++] = (struct project_usage){
+            .active_ms = project->active_ms,
+            .compute_ms = project->compute_ms,
+            .written_bytes = project->written_bytes,
+        };
+        put_project(meter, project);
+    }
+    return ERR_OK;
+}
+
+static void on_recorded(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct meter *meter = CONTAINER_OF(change, struct meter, change);
+    meter->recording = false;
+    if (result != ERR_OK) {
+        log_warn(NULL, "what projects use is not recorded yet: %s", msg->text);
+        return;
+    }
+    for (size_t i = 0; i < meter->count; i++) {
+        struct project *project = model_project(meter->model, meter->recorded[i]);
+        if (project != NULL) {
+            project->active_ms -= meter->amounts[i].active_ms;
+            project->compute_ms -= meter->amounts[i].compute_ms;
+            project->written_bytes -= meter->amounts[i].written_bytes;
+        }
+    }
+    if (meter->more) {
+        meter_record(meter);
+    }
+}
+
+void meter_record(struct meter *meter)
+{
+    if (!meter->recording && !meter->stopping) {
+        meter->recording = true;
+        meter->recorded_at = clock_mono();
+        meter->change = (struct change){.prepare = prepare, .done = on_recorded};
+        store_submit(meter->store, &meter->change);
+    }
+}
+
+static void on_sample(struct timer *timer)
+{
+    struct meter *meter = CONTAINER_OF(timer, struct meter, timer);
+    mono_ns_t now = clock_mono();
+    uint64_t elapsed_ms = (now - meter->sampled_at) / NS_PER_MS;
+    meter->sampled_at += elapsed_ms * NS_PER_MS;
+    FOR_EACH_PROJECT(meter->model, project)
+    {
+        count_computes(project, elapsed_ms <= GAP_MAX_MS ? elapsed_ms : 0);
+        count_writes(meter, project);
+    }
+    ask_size(meter);
+    if (now - meter->recorded_at >= RECORD_EVERY_NS) {
+        meter_record(meter);
+    }
+    timer_start(meter->loop, timer, SAMPLE_MS);
+}
+
+struct meter *meter_start(
+    struct loop *loop, struct store *store, struct nodes *nodes, struct reconciler *reconciler)
+{
+    struct meter *meter = MEM_NEW(struct meter);
+    *meter = (struct meter){
+        .loop = loop,
+        .store = store,
+        .model = store_model(store),
+        .nodes = nodes,
+        .reconciler = reconciler,
+        .began = clock_wall(),
+        .sampled_at = clock_mono(),
+        .recorded_at = clock_mono(),
+        .timer = {.on_fire = on_sample},
+    };
+    timer_start(loop, &meter->timer, SAMPLE_MS);
+    return meter;
+}
+
+void meter_stop(struct meter *meter)
+{
+    if (meter != NULL) {
+        meter->stopping = true;
+        timer_stop(&meter->timer);
+    }
+}

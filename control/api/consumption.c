@@ -1,0 +1,242 @@
+/*
+ * consumption.c - what projects have used, by the hour, the day or the month (control/act/meter.h).
+ */
+#include <stdio.h>
+
+#include "common/base/parse.h"
+#include "control/act/meter.h"
+#include "control/api/api_private.h"
+
+#define PERIOD_ID   "6f0d3c5a-2f4e-4b52-9d3e-0a1b2c3d4e5f" /* there is one, without an end */
+#define PERIOD_PLAN "local"
+#define LIST_MAX    100
+
+struct question {
+    enum usage_granularity granularity;
+    wall_us_t from, to;
+    const char *project_ids; /* "a,b"; NULL: all */
+    bool by_metric;          /* as of v2 */
+};
+
+/* ---- the question ---- */
+
+static err_t read_granularity(
+    struct http_request *request, enum usage_granularity *ret_granularity, struct errmsg *msg)
+{
+    const char *text = http_request_query(request, "granularity");
+    for (unsigned i = 0; text != NULL && i < USAGE_GRANULARITIES; i++) {
+        if (strcmp(text, usage_granularity_names[i]) == 0) {
+            *ret_granularity = (enum usage_granularity)i;
+            return ERR_OK;
+        }
+    }
+    return err_set(msg, ERR_INVALID, "granularity: expected hourly, daily or monthly");
+}
+
+static err_t read_time(
+    struct http_request *request, const char *name, wall_us_t *ret_time, struct errmsg *msg)
+{
+    const char *text = http_request_query(request, name);
+    if (text == NULL || parse_time(text, ret_time, NULL) != ERR_OK || *ret_time <= 0) {
+        return err_set(msg, ERR_INVALID, "%s: expected a time as of RFC 3339", name);
+    }
+    return ERR_OK;
+}
+
+/* False: it was answered. */
+static bool read_question(struct http_request *request, bool by_metric, struct question *ret)
+{
+    struct errmsg msg = {0};
+    struct question question = {.by_metric = by_metric};
+    err_t err = read_granularity(request, &question.granularity, &msg);
+    if (err == ERR_OK) {
+        err = read_time(request, "from", &question.from, &msg);
+    }
+    if (err == ERR_OK) {
+        err = read_time(request, "to", &question.to, &msg);
+    }
+    if (err == ERR_OK && question.from >= question.to) {
+        err = err_set(&msg, ERR_INVALID, "from: expected a time before `to`");
+    }
+    if (err != ERR_OK) {
+        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
+        return false;
+    }
+    question.project_ids = http_request_query(request, "project_ids");
+    *ret = question;
+    return true;
+}
+
+static bool is_asked(const struct question *question, const char *id)
+{
+    size_t size = strlen(id);
+    if (question->project_ids == NULL || question->project_ids[0] == '\0') {
+        return true;
+    }
+    for (const char *at = question->project_ids; at != NULL;
+         at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1) {
+        if (strncmp(at, id, size) == 0 && (at[size] == ',' || at[size] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the answer ---- */
+
+static bool is_in(const struct question *question, const struct usage_row *row)
+{
+    return row->granularity == question->granularity &&
+           row->begin >= usage_begin(question->granularity, question->from) &&
+           row->begin < question->to;
+}
+
+static struct doc *view_frame(const struct question *question, const struct usage_row *row)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } metrics[] = {
+        {"active_time_seconds", row->active_ms / 1000},
+        {"compute_time_seconds", row->compute_ms / 1000},
+        {"written_data_bytes", row->written_bytes},
+        {"synthetic_storage_size_bytes", row->storage_bytes},
+    };
+    struct doc *doc = doc_object(), *list = doc_array();
+    doc_set_time(doc, "timeframe_start", row->begin);
+    doc_set_time(doc, "timeframe_end", usage_end(question->granularity, row->begin));
+    for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
+        struct doc *metric = doc_set_str(doc_object(), "metric_name", metrics[i].name);
+        doc_push(list, doc_set_int(metric, "value", (int64_t)metrics[i].value));
+        if (!question->by_metric) {
+            doc_set_int(doc, metrics[i].name, (int64_t)metrics[i].value);
+        }
+    }
+    if (question->by_metric) {
+        doc_set(doc, "metrics", doc_ref(list));
+    }
+    doc_unref(list);
+    return doc;
+}
+
+static struct doc *periods_of(wall_us_t begin, struct doc *frames)
+{
+    struct doc *period = doc_set_str(doc_object(), "period_id", PERIOD_ID);
+    doc_set_str(period, "period_plan", PERIOD_PLAN);
+    doc_set_time(period, "period_start", begin);
+    return doc_push(doc_array(), doc_set(period, "consumption", frames));
+}
+
+static struct doc *view_project(const struct question *question, const struct project *project)
+{
+    struct doc *frames = doc_array();
+    FOR_EACH_USAGE(project, usage)
+    {
+        if (is_in(question, &usage->row)) {
+            doc_push(frames, view_frame(question, &usage->row));
+        }
+    }
+    struct doc *doc = doc_set_str(doc_object(), "project_id", project->row.id);
+    return doc_set(doc, "periods", periods_of(project->row.created_at, frames));
+}
+
+static void answer_projects(
+    struct http_context *context, struct http_request *request, bool by_metric)
+{
+    struct api *api = api_of(context);
+    struct question question;
+    struct page page;
+    struct errmsg msg = {0};
+    if (!read_question(request, by_metric, &question)) {
+        return;
+    }
+    if (page_of(request, 10, LIST_MAX, &page, &msg) != ERR_OK) {
+        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
+        return;
+    }
+    struct doc *array = doc_array();
+    const char *last = NULL;
+    bool past_cursor = page.cursor == NULL;
+    FOR_EACH_PROJECT(api->model, project)
+    {
+        if (past_cursor && doc_count(array) < page.limit && project->row.state == PROJECT_ACTIVE &&
+            is_asked(&question, project->row.id)) {
+            doc_push(array, view_project(&question, project));
+            last = project->row.id;
+        }
+        past_cursor = past_cursor || strcmp(project->row.id, page.cursor) == 0;
+    }
+    struct doc *doc = doc_set(doc_object(), "projects", array);
+    if (last != NULL) {
+        doc_set(doc, "pagination", doc_set_str(doc_object(), "cursor", last));
+    }
+    http_respond_json(request, 200, doc);
+}
+
+static void get_projects(struct http_context *context, struct http_request *request)
+{
+    answer_projects(context, request, false);
+}
+
+static void get_projects_v2(struct http_context *context, struct http_request *request)
+{
+    answer_projects(context, request, true);
+}
+
+/* ---- all of them together ---- */
+
+/* The next period after `after` in which any project has something, all of them added up. */
+static bool next_sum(
+    const struct api *api,
+    const struct question *question,
+    wall_us_t after,
+    struct usage_row *ret_sum)
+{
+    struct usage_row sum = {.begin = 0};
+    FOR_EACH_PROJECT(api->model, project){
+        FOR_EACH_USAGE(project, usage){const struct usage_row *row = &usage->row;
+    if (!is_in(question, row) || row->begin <= after ||
+        (sum.begin != 0 && row->begin > sum.begin)) {
+        continue;
+    }
+    if (row->begin < sum.begin || sum.begin == 0) {
+        sum = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
+    }
+    sum.active_ms += row->active_ms;
+    sum.compute_ms += row->compute_ms;
+    sum.written_bytes += row->written_bytes;
+    sum.storage_bytes += row->storage_bytes;
+}
+}
+*ret_sum = sum;
+return sum.begin != 0;
+}
+
+static void get_account(struct http_context *context, struct http_request *request)
+{
+    struct api *api = api_of(context);
+    struct question question;
+    struct usage_row sum = {.begin = 0};
+    if (!read_question(request, false, &question)) {
+        return;
+    }
+    struct doc *frames = doc_array();
+    while (next_sum(api, &question, sum.begin, &sum)) {
+        doc_push(frames, view_frame(&question, &sum));
+    }
+    http_respond_json(
+        request, 200,
+        doc_set(doc_object(), "periods", periods_of(api->model->image.created_at, frames)));
+}
+
+#define HISTORY "/api/v2/consumption_history"
+const struct http_route consumption_routes[] = {
+    ROUTE(
+        "GET",
+        HISTORY "/projects",
+        get_projects,
+        "what each project used; from, to, granularity, project_ids, limit, cursor"),
+    ROUTE("GET", HISTORY "/v2/projects", get_projects_v2, "the same as a list of metrics"),
+    ROUTE("GET", HISTORY "/account", get_account, "all projects; from, to, granularity"),
+};
+const size_t consumption_route_count = ARRAY_LEN(consumption_routes);

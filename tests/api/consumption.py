@@ -1,0 +1,53 @@
+"""What a project has used: from real counters, through a death of control, and a bounded number of rows."""
+from cluster import wait_for
+from snapshots import DAY, refused, set_clock
+
+WINDOW = "from=2020-01-01T00:00:00Z&to=2090-01-01T00:00:00Z"
+
+
+def test_what_a_project_used(cluster):
+    project = cluster.create_project("consumption")
+    main, path = project.main(), "/consumption_history"
+
+    def frames(granularity="hourly", query=f"{path}/projects"):
+        answer = cluster.api("GET", f"{query}?granularity={granularity}&{WINDOW}&project_ids={project.id}")
+        assert [p["project_id"] for p in answer["projects"]] == [project.id], answer
+        return answer["projects"][0]["periods"][0]["consumption"]
+
+    def total(name):
+        set_clock(cluster, 0) # what was measured is recorded
+        return sum(f[name] for f in frames())
+
+    for wrong in ("", "?granularity=weekly", "?granularity=daily&from=x&to=y",
+                  "?granularity=daily&from=2027-01-01T00:00:00Z&to=2026-01-01T00:00:00Z"):
+        refused(400, "BAD_REQUEST", cluster.api, "GET", f"{path}/projects{wrong}")
+    before = total("written_data_bytes")
+    main.sql("CREATE TABLE t AS SELECT generate_series(1, 100000) AS n, repeat('x', 100) AS filler")
+    wait_for("what was written is counted", lambda: total("written_data_bytes") - before > 10_000_000)
+    wait_for("the time of the compute too", lambda: total("compute_time_seconds") > 0 and total("active_time_seconds") > 0)
+    wait_for("and what is kept", lambda: any(f["synthetic_storage_size_bytes"] > 10_000_000 for f in frames()))
+    written, active = total("written_data_bytes"), total("active_time_seconds")
+    assert written < 100_000_000, written
+    cluster.control.kill()
+    cluster.control.start()
+    assert total("written_data_bytes") >= written and total("active_time_seconds") >= active
+    main.suspend()
+    rest = total("active_time_seconds")
+    metrics = {m["metric_name"]: m["value"] for m in frames("monthly", f"{path}/v2/projects")[-1]["metrics"]}
+    assert metrics["written_data_bytes"] >= written and metrics["active_time_seconds"] >= rest, metrics
+    assert project.api("GET", "")["project"]["written_data_bytes"] >= written
+    account = cluster.api("GET", f"{path}/account?granularity=monthly&{WINDOW}")["periods"][0]["consumption"]
+    assert sum(f["written_data_bytes"] for f in account) >= written, account
+    assert cluster.api("GET", f"{path}/projects?granularity=hourly&{WINDOW}&limit=1")["pagination"]["cursor"]
+    try:
+        hour = frames()[0]["timeframe_start"]
+
+        def is_gone():
+            set_clock(cluster, 8 * DAY) # its size is noted, as soon as it is known
+            return hour not in [f["timeframe_start"] for f in frames()]
+        wait_for("what is older than a week goes", is_gone)
+        assert frames()[-1]["written_data_bytes"] == 0 and frames()[-1]["synthetic_storage_size_bytes"] > 0
+        assert len(frames("daily")) == 2 and sum(f["written_data_bytes"] for f in frames("daily")) >= written
+    finally:
+        set_clock(cluster, 0)
+    project.delete()
