@@ -25,12 +25,8 @@ typedef struct Positions
 
 static Positions *positions;
 
-/*
- * A position right behind a page header stands for the page boundary: no
- * record ends behind a header, so nobody would ever report reaching it.
- */
-static XLogRecPtr
-before_page_header(XLogRecPtr lsn)
+XLogRecPtr
+position_before_page_header(XLogRecPtr lsn)
 {
 	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
 		return lsn - SizeOfXLogLongPHD;
@@ -60,7 +56,7 @@ position_shmem_init(void)
 		ereport(FATAL,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("pg_control has a wrong checksum")));
-	positions->start = before_page_header(control->checkPointCopy.redo);
+	positions->start = position_before_page_header(control->checkPointCopy.redo);
 	pg_atomic_init_u64(&positions->database_floor, positions->start);
 	pg_atomic_init_u64(&positions->ingested, positions->start);
 	pfree(control);
@@ -93,7 +89,7 @@ position_inserted(void)
 {
 	if (RecoveryInProgress())
 		return GetXLogReplayRecPtr(NULL);
-	return before_page_header(GetXLogInsertRecPtr());
+	return position_before_page_header(GetXLogInsertRecPtr());
 }
 
 /* It only moves forward. */

@@ -21,6 +21,12 @@ extern void position_shmem_init(void);
 extern XLogRecPtr position_start(void);
 extern XLogRecPtr position_acked(void);
 
+/*
+ * A position right behind a page header stands for the page boundary: no
+ * record ends behind a header, so nobody would ever report reaching it.
+ */
+extern XLogRecPtr position_before_page_header(XLogRecPtr lsn);
+
 /* The newest LSN that a reply of the pageserver to this primary was read at. */
 extern XLogRecPtr position_ingested(void);
 extern void position_saw_ingested(XLogRecPtr lsn);

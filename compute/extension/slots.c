@@ -22,7 +22,9 @@
 #include "replication/walsender.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 #include "common/pg/slot_message.h"
 #include "compute/extension/position.h"
@@ -190,12 +192,32 @@ on_slot_event(ReplicationSlotEvent event, ReplicationSlot *slot, const void *sta
 	}
 }
 
-/* A subscriber that has seen what the quorum has not would be ahead of us after a crash. */
+/* Until the quorum has it, or the statement is canceled. */
+static void
+wait_for_quorum(XLogRecPtr lsn)
+{
+	while (position_acked() < lsn)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/*
+ * A subscriber that has seen what the quorum has not would be ahead of us after
+ * a crash. A walsender comes again when there is more; the SQL functions look
+ * once, and show what was flushed when they were called, as on any Postgres.
+ */
 static XLogRecPtr
 durable_of(XLogRecPtr flushed)
 {
-	XLogRecPtr	acked = position_acked();
+	XLogRecPtr	acked;
 
+	if (MyBackendType == B_BACKEND && !RecoveryInProgress())
+		wait_for_quorum(position_before_page_header(flushed));
+	acked = position_acked();
 	return Min(flushed, acked);
 }
 

@@ -198,6 +198,17 @@ def test_nothing_is_shown_before_the_quorum_has_it(cluster):
         s.drop()
 
 
+def test_functions_show_what_was_flushed_before_they_were_called(cluster):
+    """They wait for the quorum, which a flush that is no commit does not."""
+    with superuser(publisher(cluster)) as db:
+        db.query("SELECT pg_create_logical_replication_slot('looks', 'test_decoding')")
+        for number in range(50):
+            db.query(f"SELECT pg_logical_emit_message(false, 'look', '{number}', true)")
+            seen = db.query("SELECT data FROM pg_logical_slot_get_changes('looks', NULL, NULL)")
+            assert any(f"content:{number}" in row[0] for row in seen), f"message {number} is not there: {seen}"
+        db.query("SELECT pg_drop_replication_slot('looks')")
+
+
 def test_publisher_is_not_told_what_the_quorum_has_not(cluster):
     """A subscription's workers commit asynchronously. What is lost with the compute must come again."""
     branch = publisher(cluster)
