@@ -63,8 +63,9 @@ static void make_names(struct backup_fetch *fetch)
     rpc_path(
         &url, RPC_PAGESERVER_BASE_BACKUP, tenant_id_text(spec->tenant).text,
         timeline_id_text(spec->timeline).text);
+    buf_printf(&url, "?slrus=on_demand");
     if (fetch->files.start_lsn != LSN_NONE) {
-        buf_printf(&url, "?lsn=" LSN_FMT, LSN_ARGS(fetch->files.start_lsn));
+        buf_printf(&url, "&lsn=" LSN_FMT, LSN_ARGS(fetch->files.start_lsn));
     }
     if (compute_files_tar_path(fetch->files.dir, path, &msg) != ERR_OK) {
         fatal("%s", msg.text); /* the folder's name was checked to leave room */

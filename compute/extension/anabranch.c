@@ -32,6 +32,7 @@
 #include "compute/extension/read_ahead.h"
 #include "compute/extension/rel_state.h"
 #include "compute/extension/slots.h"
+#include "compute/extension/slru_segments.h"
 #include "compute/extension/spill.h"
 #include "compute/extension/storage.h"
 #include "compute/extension/utility.h"
@@ -135,7 +136,7 @@ on_shmem_request(void)
 	size = add_size(size, 16 * PG_CACHE_LINE_SIZE);
 	RequestAddinShmemSpace(size);
 	RequestNamedLWLockTranche(LOCK_TRANCHE, REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS +
-							  CID_NOTE_PARTITIONS);
+							  CID_NOTE_PARTITIONS + SLRU_SEGMENT_LOCKS);
 }
 
 static void
@@ -156,6 +157,8 @@ on_shmem_startup(void)
 	spill_shmem_init(spill_limit_mb, locks + REL_PARTITIONS);
 	local_cache_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS);
 	cid_notes_shmem_init(locks + REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS);
+	slru_segments_init(locks + REL_PARTITIONS + SPILL_PARTITIONS + LOCAL_CACHE_PARTITIONS +
+					   CID_NOTE_PARTITIONS);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -204,6 +207,7 @@ _PG_init(void)
 	quarantine_install();
 	physical_install();
 	slots_install();
+	slru_segments_install();
 	register_cache_worker();
 	free_space_register_worker();
 

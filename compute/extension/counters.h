@@ -43,6 +43,7 @@
 	X(COUNTER_SPILL_SWEPT, "spill_swept_blocks") \
 	X(COUNTER_REL_EVICT, "relation_cache_evictions") \
 	X(COUNTER_UNLOGGED_CONVERT, "unlogged_conversions") \
+	X(COUNTER_SLRU_FETCH, "slru_segments_fetched") \
 	X(COUNTER_CONNECT, "pageserver_connects") \
 	X(COUNTER_RETRY, "pageserver_retries") \
 	X(COUNTER_THROTTLE, "throttled_statements") \

@@ -107,6 +107,9 @@ typedef struct Wait
 	bool		ahead_done;
 	err_t		retry;			/* the pageserver asked to try again, and why */
 	struct errmsg retry_msg;
+	err_t		refused;		/* it will not answer better another time */
+	struct errmsg refused_msg;
+	bool		ends_on_interrupt;	/* pending, and held off: see page_client_try_read() */
 } Wait;
 
 Size
@@ -654,7 +657,7 @@ report(err_t err, const struct errmsg *msg)
 /*
  * An error reply to something this call waits for. Not found is an answer (a
  * relation that only this compute knows of yet); what may pass by itself makes
- * the caller wait and ask again; the rest is reported.
+ * the caller wait and ask again; the rest ends the call.
  */
 static bool
 on_error_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
@@ -702,7 +705,11 @@ on_error_reply(const struct frame *frame, Wait *wait, struct errmsg *msg)
 		return true;
 	}
 	if (!is_transient((err_t) error.code))
-		report((err_t) error.code, &text);
+	{
+		wait->refused = (err_t) error.code;
+		wait->refused_msg = text;
+		return true;
+	}
 	wait->retry = (err_t) error.code;
 	wait->retry_msg = text;
 	return true;
@@ -771,21 +778,28 @@ take_new_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
-/* Sleep before the next attempt, or give up. */
-static void
-back_off(int *backoff_ms, TimestampTz deadline, bool *latch_seen, err_t err,
-		 const struct errmsg *msg)
+/* Sleep before the next attempt. false: time is up. */
+static bool
+back_off(int *backoff_ms, TimestampTz deadline, bool *latch_seen)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (now >= deadline)
-		report(err, msg);
+		return false;
 	counter_add(COUNTER_RETRY, 1);
 	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, *backoff_ms,
 				  wait_event) & WL_LATCH_SET)
 		latch_was_set(latch_seen);
 	*backoff_ms = Min(*backoff_ms * 2, BACKOFF_MAX_MS);
 	take_new_settings();
+	return true;
+}
+
+static bool
+interrupt_ends(const Wait *wait)
+{
+	return wait->ends_on_interrupt && CritSectionCount == 0 &&
+		(QueryCancelPending || ProcDiePending);
 }
 
 static bool
@@ -802,15 +816,14 @@ typedef void (*SendAll) (Wait *wait, const void *what);
  * Send and wait until everything is answered. Every round either gets on or
  * ends in back_off(), which ends the whole after the timeout.
  */
-static void
-run(Wait *wait, SendAll send_all, const void *what)
+static err_t
+try_run(Wait *wait, SendAll send_all, const void *what, struct errmsg *msg)
 {
-	TimestampTz begin = GetCurrentTimestamp();
-	TimestampTz deadline = TimestampTzPlusMilliseconds(begin, page_client_timeout_ms);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), page_client_timeout_ms);
 	int			backoff_ms = BACKOFF_MIN_MS;
 	bool		latch_seen = false;
 	bool		sent = false;
-	struct errmsg msg = {0};
+	err_t		err = ERR_OK;
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("AnabranchPageserver");
@@ -821,19 +834,23 @@ run(Wait *wait, SendAll send_all, const void *what)
 	{
 		int			got;
 
+		err = ERR_OK;
+		if (interrupt_ends(wait))
+		{
+			err = err_set(msg, ERR_CANCELED, "the statement or the session is to end");
+			break;
+		}
 		if (conn.fd < 0)
 		{
-			err_t		err;
-
 			if (wait->ahead_id != 0)
 				break;			/* lost with the connection */
-			err = conn_open(deadline, &latch_seen, &msg);
+			err = conn_open(deadline, &latch_seen, msg);
 			if (err != ERR_OK)
 			{
 				/* not found: the timeline may be on its way to another pageserver */
-				if (!is_transient(err) && err != ERR_NOT_FOUND)
-					report(err, &msg);
-				back_off(&backoff_ms, deadline, &latch_seen, err, &msg);
+				if ((!is_transient(err) && err != ERR_NOT_FOUND) ||
+					!back_off(&backoff_ms, deadline, &latch_seen))
+					break;
 				continue;
 			}
 			sent = false;
@@ -845,18 +862,29 @@ run(Wait *wait, SendAll send_all, const void *what)
 			sent = true;
 		}
 
-		if (!conn_send(&msg) || !dispatch(wait, &msg))
+		if (!conn_send(msg) || !dispatch(wait, msg))
 		{
 			conn_close();
-			back_off(&backoff_ms, deadline, &latch_seen, ERR_IO, &msg);
+			err = ERR_IO;
+			if (!back_off(&backoff_ms, deadline, &latch_seen))
+				break;
 			continue;
+		}
+		if (wait->refused != ERR_OK)
+		{
+			err = wait->refused;
+			*msg = wait->refused_msg;
+			break;
 		}
 		if (wait->retry != ERR_OK)
 		{
 			/* a superseded pageserver will not become better: connect anew */
 			if (wait->retry != ERR_BUSY && wait->retry != ERR_TIMEOUT)
 				conn_close();
-			back_off(&backoff_ms, deadline, &latch_seen, wait->retry, &wait->retry_msg);
+			err = wait->retry;
+			*msg = wait->retry_msg;
+			if (!back_off(&backoff_ms, deadline, &latch_seen))
+				break;
 			sent = false;
 			continue;
 		}
@@ -865,23 +893,36 @@ run(Wait *wait, SendAll send_all, const void *what)
 
 		if (!conn_wait(deadline, &latch_seen))
 		{
-			err_ignore(err_set(&msg, ERR_TIMEOUT, "no answer within %d ms", page_client_timeout_ms),
-					   "reported right here");
 			conn_close();
-			report(ERR_TIMEOUT, &msg);
+			err = err_set(msg, ERR_TIMEOUT, "no answer within %d ms", page_client_timeout_ms);
+			break;
 		}
-		got = conn_receive(&msg);
+		got = conn_receive(msg);
 		if (got < 0)
 		{
 			conn_close();
-			back_off(&backoff_ms, deadline, &latch_seen, ERR_IO, &msg);
+			err = ERR_IO;
+			if (!back_off(&backoff_ms, deadline, &latch_seen))
+				break;
 		}
 		else if (got > 0)
 			backoff_ms = BACKOFF_MIN_MS;
 	}
-	counters_waited((uint64) (GetCurrentTimestamp() - begin));
 	if (latch_seen)
 		SetLatch(MyLatch);
+	return err;
+}
+
+static void
+run(Wait *wait, SendAll send_all, const void *what)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	struct errmsg msg = {0};
+	err_t		err = try_run(wait, send_all, what, &msg);
+
+	if (err != ERR_OK)
+		report(err, &msg);
+	counters_waited((uint64) (GetCurrentTimestamp() - begin));
 }
 
 static void
@@ -905,6 +946,47 @@ page_client_read(PageRead *reads, int read_count)
 		counter_add(COUNTER_READ_REMOTE, (uint64) reads[i].count);
 	}
 	run(&wait, send_reads, NULL);
+}
+
+static int
+errno_of(err_t err)
+{
+	switch (err)
+	{
+		case ERR_TIMEOUT:
+			return ETIMEDOUT;
+		case ERR_CANCELED:
+			return ECANCELED;
+		case ERR_NOT_FOUND:
+			return ENOENT;
+		default:
+			return EIO;
+	}
+}
+
+int
+page_client_try_read(PageRead *read, const char *what)
+{
+	TimestampTz begin = GetCurrentTimestamp();
+	Wait		wait = {.reads = read, .read_count = 1, .ends_on_interrupt = true};
+	struct errmsg msg = {0};
+	err_t		err;
+
+	Assert(read->count >= 1 && read->count <= PAGE_READ_BLOCKS_MAX);
+	read->done = false;
+	read->lsn = InvalidXLogRecPtr;
+	HOLD_INTERRUPTS();
+	err = try_run(&wait, send_reads, NULL, &msg);
+	RESUME_INTERRUPTS();
+	counters_waited((uint64) (GetCurrentTimestamp() - begin));
+	if (err == ERR_OK && XLogRecPtrIsInvalid(read->lsn))
+		err = err_set(&msg, ERR_NOT_FOUND, "the timeline is not there");
+	if (err == ERR_OK)
+		return 0;
+	ereport(LOG,
+			(errmsg("the pageserver could not be read for %s: %s", what, err_name(err)),
+			 errdetail("%s", msg.text[0] != '\0' ? msg.text : "No details are known.")));
+	return errno_of(err);
 }
 
 static void

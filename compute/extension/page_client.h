@@ -50,6 +50,15 @@ extern bool page_client_is_configured(void);
 /* Waits for all of them. A relation or block that the pageserver does not have yields zeros. */
 extern void page_client_read(PageRead *reads, int read_count);
 
+/*
+ * One read for a caller who holds locks and has no state that an ERROR would
+ * clean up: what goes wrong is logged, and returned as a number for errno. A
+ * fork that does not exist is ENOENT. Interrupts are not processed; that
+ * one is pending which ends a statement or the session ends the wait
+ * (ECANCELED), but not in a critical section.
+ */
+extern int	page_client_try_read(PageRead *read, const char *what);
+
 /* false: the fork does not exist */
 extern bool page_client_rel_size(const RelFileLocator *rlocator, ForkNumber fork,
 								 XLogRecPtr since, BlockNumber *blocks);

@@ -135,12 +135,13 @@ position_floor(const RelFileLocator *rlocator)
 	return pg_atomic_read_u64(&positions->database_floor);
 }
 
+/* A primary that starts says that it is in recovery, but nothing is replayed. */
 XLogRecPtr
 position_request(void)
 {
-	if (RecoveryInProgress())
-		return GetXLogReplayRecPtr(NULL);
-	return LSN_HEAD;
+	XLogRecPtr	replayed = RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : InvalidXLogRecPtr;
+
+	return XLogRecPtrIsInvalid(replayed) ? LSN_HEAD : replayed;
 }
 
 PG_FUNCTION_INFO_V1(anabranch_positions);

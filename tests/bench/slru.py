@@ -1,106 +1,93 @@
-"""How long a start takes when many transactions are remembered: the base backup brings all of pg_xact.
+"""How long a start takes when many transactions are remembered: two bits each, and five bytes for a member of a multixact.
 
-The empty cluster that roots begin from is rewritten in the object store: pg_control says that SLRU_XIDS transactions have
-been, and pg_xact that all of them committed (two bits each). Then a project is made from it, and its compute is started
-SLRU_STARTS times. Against the same with few transactions, in the same run. `vacuum_freeze_*` keeps 200 million in a
-database that is left to its defaults, and up to 2 billion are possible.
+The empty cluster that roots begin from is rewritten in the object store (tests/lib/old_cluster.py): so many transactions
+have been, and with the last of the counts also SLRU_MEMBERS members of multixacts. Then a project is made from it, and its
+compute is started SLRU_STARTS times. Against the same with few transactions, in the same run. Beside it the base backup as
+it would be with every segment in it. `vacuum_freeze_*` keeps 200 million in a database that is left to its defaults, and up
+to 2 billion are possible.
 """
-import io
 import os
 import statistics
-import struct
-import subprocess
-import tarfile
-import tempfile
+import time
 
-from cluster import http, running, wait_for
+from cluster import ApiError, http, running, wait_for
+from old_cluster import XIDS_PER_SEGMENT, OldCluster
 from parts.compute_work import cpu_seconds
 
 XIDS = [int(x) for x in os.environ.get("SLRU_XIDS", "50000000,200000000,1000000000").split(",")]
+MEMBERS = int(os.environ.get("SLRU_MEMBERS", "200000000"))
+MEMBERS_EACH = 100
 STARTS = int(os.environ.get("SLRU_STARTS", "5"))
 FETCHES = 5
-SEGMENT, XIDS_PER_SEGMENT = 32 * 8192, 32 * 8192 * 4
-NEXT_XID_AT, CRC_AT = 64, 288 # in pg_control: common/pg/pg_control.h
 
 
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
+class Backup:
+    """Bytes of a base backup and the pageserver's CPU for one, in ms; None: it is refused."""
+
+    def __init__(self, cluster, url):
+        begin = cpu_seconds(cluster.pageserver.pid)
+        try:
+            for _ in range(FETCHES):
+                self.size = len(http("GET", url, raw=True, timeout=600))
+        except ApiError as error:
+            print(f"      base backup with every segment: {error}", flush=True)
+            self.size = None
+        self.cpu = (cpu_seconds(cluster.pageserver.pid) - begin) * 1000 / FETCHES
 
 
-def with_transactions(image, xids):
-    """The tar `image` with so many committed transactions."""
-    old, out = tarfile.open(fileobj=io.BytesIO(image)), io.BytesIO()
-    new = tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT)
+class Starts:
+    """Medians of whole start and its base backup in ms; the base backup as it is, and as it would be with all segments."""
 
-    def add(name, data):
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        new.addfile(info, io.BytesIO(data))
-    for member in old:
-        data = old.extractfile(member).read() if member.isfile() else b""
-        if member.name.endswith("pg_control"):
-            head = data[:NEXT_XID_AT] + struct.pack("<Q", xids) + data[NEXT_XID_AT + 8:CRC_AT]
-            data = head + struct.pack("<I", crc32c(head)) + data[CRC_AT + 4:]
-        if member.isfile() and "pg_xact/" not in member.name:
-            add(member.name, data)
-        elif member.isdir():
-            new.addfile(member)
-    prefix = next(m.name for m in old.getmembers() if "pg_xact" in m.name).split("pg_xact")[0]
-    for segment in range(xids // XIDS_PER_SEGMENT + 1):
-        left = min(xids - segment * XIDS_PER_SEGMENT, XIDS_PER_SEGMENT)
-        add(f"{prefix}pg_xact/{segment:04X}", (b"\x55" * (left // 4)).ljust(SEGMENT, b"\0"))
-    new.close()
-    return out.getvalue()
-
-
-def put(build, cluster, path, image):
-    """In place of the object that is there."""
-    path.unlink()
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(image)
-        file.flush()
-        store = cluster.data / "objects"
-        subprocess.run([f"{build}/tests/objstore/objtool", str(store), "put", str(path.relative_to(store)), file.name],
-                       check=True, stdout=subprocess.DEVNULL)
-
-
-def starts(cluster, name):
-    """Medians: whole start and its base backup in ms, size of the backup in bytes, the pageserver's CPU for one in ms."""
-    project = cluster.create_project(name)
-    branch = project.create_branch("bench", project.main(), endpoint=False).add_endpoint(autovacuum="off")
-    project.main().suspend()
-    laps = []
-    for _ in range(STARTS):
+    def __init__(self, cluster, name, first_look_at):
+        project = cluster.create_project(name)
+        branch = project.create_branch("bench", project.main(), endpoint=False).add_endpoint(autovacuum="off")
+        project.main().suspend()
+        laps = []
+        for _ in range(STARTS):
+            branch.suspend()
+            branch.start()
+            laps.append(wait_for("it runs", lambda: (lambda c: c if c["state"] == "running" else None)(branch.compute())))
+        median = {lap: statistics.median(each["started_ms"][lap] for each in laps) for lap in ("total", "base_backup")}
+        self.total, self.backup_ms = median["total"], median["base_backup"]
+        self.look_ms = self.first_look(branch, first_look_at)
+        spec = http("GET", f"{cluster.agent.http_url}/v1/computes/{branch.endpoint()['id']}/spec")
+        url = f"{spec['pageserver']['http_url']}/v1/tenants/{spec['tenant']}/timelines/{spec['timeline']}/base_backup"
+        url += f"?lsn={laps[-1]['start_lsn']}&slrus="
+        self.backup, self.whole = Backup(cluster, url + "on_demand"), Backup(cluster, url + "whole")
         branch.suspend()
-        branch.start()
-        laps.append(wait_for("it runs", lambda: (lambda c: c if c["state"] == "running" else None)(branch.compute())))
-    spec = http("GET", f"{cluster.agent.http_url}/v1/computes/{branch.endpoint()['id']}/spec")
-    url = f"{spec['pageserver']['http_url']}/v1/tenants/{spec['tenant']}/timelines/{spec['timeline']}/base_backup"
-    begin = cpu_seconds(cluster.pageserver.pid)
-    for _ in range(FETCHES):
-        size = len(http("GET", f"{url}?lsn={laps[-1]['start_lsn']}", raw=True))
-    spent = (cpu_seconds(cluster.pageserver.pid) - begin) * 1000 / FETCHES
-    median = {lap: statistics.median(each["started_ms"][lap] for each in laps) for lap in ("total", "base_backup")}
-    return median["total"], median["base_backup"], size, spent
+
+    @staticmethod
+    def first_look(branch, xids):
+        """The mean time of a look at a segment that nobody has looked at, in ms; 0: none was asked for."""
+        with branch.connect() as db:
+            db.query("SELECT pg_xact_status(pg_current_xact_id())") # the connection, and what planning needs, are not meant
+            begin = time.monotonic()
+            for xid in xids:
+                assert db.value(f"SELECT pg_xact_status('{xid}')") == "committed"
+            return (time.monotonic() - begin) * 1000 / max(len(xids), 1)
 
 
 def run(build, emit):
     with running(build) as cluster:
         cluster.create_project("makes-the-image").main().suspend()
-        path = next(p for p in cluster.data.rglob("*.tar") if "bootstrap" in str(p.parent))
-        image = path.read_bytes() # and a trailer, which ends no tar
-        total, backup, few, few_cpu = starts(cluster, "few")
+        old = OldCluster(cluster)
+        few = Starts(cluster, "few", [])
         for xids in XIDS:
-            put(build, cluster, path, with_transactions(image, xids))
-            mine, mine_backup, size, cpu = starts(cluster, f"x{xids}")
-            label = f"{xids // 1000000}m_xids"
-            emit(f"start_{label}", mine, "ms", "few transactions, ms", total, mine / total, "none", True)
-            emit(f"base_backup_{label}", mine_backup, "ms", "few transactions, ms", backup, mine_backup / max(backup, 1),
-                 "none", True)
-            emit(f"base_backup_cpu_{label}", cpu, "ms", "few transactions, ms", few_cpu, cpu / max(few_cpu, 1), "none", True)
-            emit(f"base_backup_size_{label}", size / 1e6, "MB", "few transactions, MB", few / 1e6, size / few, "none", True)
+            members = MEMBERS if xids == XIDS[-1] else 0
+            old.put(xids, members // MEMBERS_EACH, members)
+            segments = range(1, min(xids // XIDS_PER_SEGMENT, 40))
+            mine = Starts(cluster, f"x{xids}", [segment * XIDS_PER_SEGMENT + 5 for segment in segments])
+            label = f"{xids // 1000000}m_xids" + f"_{members // 1000000}m_members" * bool(members)
+            aim = "<= 1.2" if xids <= 200000000 else "none"
+            emit(f"start_{label}", mine.total, "ms", "few transactions, ms", few.total, mine.total / few.total, aim,
+                 aim == "none" or mine.total <= 1.2 * few.total)
+            emit(f"base_backup_{label}", mine.backup_ms, "ms", "few transactions, ms", few.backup_ms,
+                 mine.backup_ms / max(few.backup_ms, 1), "none", True)
+            emit(f"base_backup_cpu_{label}", mine.backup.cpu, "ms", "every segment in it, ms", mine.whole.cpu,
+                 mine.backup.cpu / max(mine.whole.cpu, 1), "none", True)
+            emit(f"base_backup_size_{label}", mine.backup.size / 1e6, "MB", "few transactions, MB", few.backup.size / 1e6,
+                 mine.backup.size / few.backup.size, "none", True)
+            if mine.whole.size:
+                emit(f"base_backup_whole_{label}", mine.whole.size / 1e6, "MB", "on demand, MB", mine.backup.size / 1e6,
+                     mine.whole.size / mine.backup.size, "none", True)
+            emit(f"first_look_{label}", mine.look_ms, "ms", "none", 0, 0, "none", True)
