@@ -310,12 +310,12 @@ static uint64_t value_of(const struct page_version *version)
     return value;
 }
 
-/* From the first page of the relation to the one before `key`. */
+/* From the first page of the relation to `key`, which the caller reads again. */
 static void walk_to(int key, lsn_t lsn)
 {
     int first = key - key % MODEL_BLOCKS;
     page_reader_expect(subject.reader, model_key(first), MODEL_BLOCKS);
-    for (int before = first; before < key; before++) {
+    for (int before = first; before <= key; before++) {
         must(page_reader_collect(subject.reader, model_key(before), lsn, &subject.versions, &msg));
     }
 }

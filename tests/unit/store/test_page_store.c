@@ -166,14 +166,17 @@ START_TEST(test_walk_finds_what_single_reads_find)
     put(store, ROOT, page_of(100, 1), 101, VALUE_IMAGE, "newer than the read");
     put(store, ROOT, page_of(100, 3), 30, VALUE_IMAGE, "x");
     put(store, ROOT, page_of(100, 4), 30, VALUE_IMAGE, "x");
+    put(store, ROOT, page_of(100, 4), 40, VALUE_DELTA, "read again, it stands behind this");
     ck_assert_ok(page_store_flush(store, &msg), &msg);
     put(store, ROOT, page_of(100, 3), 60, VALUE_DELTA, "in a layer");
     uint32_t in_order[] = {0, 1, 2, 3, 4};
-    ck_assert_str_eq(walked(root_path(), 5, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: I30");
+    ck_assert_str_eq(
+        walked(root_path(), 5, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: D40 I30");
     uint32_t again[] = {3, 3, 0, 4, 4};
     ck_assert_str_eq(
-        walked(root_path(), 5, again, 5), "3: D60 I30; 3: D60 I30; 0: I10; 4: I30; 4: I30");
-    ck_assert_str_eq(walked(root_path(), 3, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: I30");
+        walked(root_path(), 5, again, 5), "3: D60 I30; 3: D60 I30; 0: I10; 4: D40 I30; 4: D40 I30");
+    ck_assert_str_eq(
+        walked(root_path(), 3, in_order, 5), "0: I10; 1: I50; 2:; 3: D60 I30; 4: D40 I30");
     end();
 }
 END_TEST
