@@ -167,7 +167,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     timer_start(api->loop, &control.confirm_timer, CONFIRM_EVERY_MS);
     api_add_routes(api, app_http(app));
     schedules_start(api);
-    api->meter = meter_start(api->loop, api->store, api->nodes, api->reconciler);
+    api->meter = meter_start(api->loop, api->store, api->reconciler);
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
         api->model->branches.count, api->model->endpoints.count);

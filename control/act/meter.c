@@ -12,14 +12,12 @@
 #define RECORD_EVERY_NS (60 * NS_PER_S)
 #define GAP_MAX_MS      60000 /* a sample that comes later says nothing about the time before */
 #define PROJECTS_MAX    60    /* in one commit */
-#define SIZE_TIMEOUT_MS 20000
 #define US_PER_HOUR     ((wall_us_t)3600 * 1000000)
 
 struct meter {
     struct loop *loop;
     struct store *store;
     struct model *model;
-    struct nodes *nodes;
     struct reconciler *reconciler;
     struct timer timer;
     wall_us_t began;
@@ -33,10 +31,6 @@ struct meter {
         uint64_t active_ms, compute_ms, written_bytes;
     } amounts[PROJECTS_MAX];
     size_t count;
-
-    struct node_call call; /* for the size of one project */
-    bool asking;
-    row_id_t asked;
 };
 
 /* ---- periods ---- */
@@ -104,55 +98,6 @@ static void count_writes(const struct meter *meter, struct project *project)
     }
 }
 
-/* ---- sizes ---- */
-
-static void on_size(struct node_call *call)
-{
-    struct meter *meter = CONTAINER_OF(call, struct meter, call);
-    struct project *project = model_project(meter->model, meter->asked);
-    meter->asking = false;
-    if (call->status == 200 && project != NULL) {
-        err_ignore(
-            doc_opt_u64(call->body, "synthetic_bytes", &project->storage_bytes, NULL),
-            "then it stays as it was");
-    }
-}
-
-/* The one behind the one that was asked about last. */
-static struct project *next_project(const struct meter *meter)
-{
-    struct project *first = NULL;
-    bool is_past = false;
-    FOR_EACH_PROJECT(meter->model, project)
-    {
-        bool fits = project->row.state == PROJECT_ACTIVE && project->on_pageserver == SEEN_PRESENT;
-        if (fits && is_past) {
-            return project;
-        }
-        first = fits && first == NULL ? project : first;
-        is_past = is_past || strcmp(project->row.id, meter->asked) == 0;
-    }
-    return first;
-}
-
-static void ask_size(struct meter *meter)
-{
-    const struct project *project = meter->asking ? NULL : next_project(meter);
-    struct node *node =
-        project == NULL ? NULL : nodes_find(meter->nodes, NODE_PAGESERVER, project->row.pageserver);
-    struct buf path = {0};
-    if (node == NULL || !node->reachable) {
-        return;
-    }
-    memcpy(meter->asked, project->row.id, sizeof meter->asked);
-    meter->asking = true;
-    meter->call.done = on_size;
-    rpc_path(&path, RPC_PAGESERVER_SIZE, tenant_id_text(project->row.tenant).text);
-    node_call_start(
-        &meter->call, node, RPC_PAGESERVER_SIZE, buf_cstr(&path), NULL, SIZE_TIMEOUT_MS);
-    buf_deinit(&path);
-}
-
 /* ---- recording ---- */
 
 static void put_period(
@@ -174,26 +119,13 @@ static void put_period(
     row.active_ms += project->active_ms;
     row.compute_ms += project->compute_ms;
     row.written_bytes += project->written_bytes;
-    row.storage_bytes = project->storage_bytes != 0 ? project->storage_bytes : row.storage_bytes;
     store_put(meter->store, &meter->change, ROW_USAGE, &row);
 }
 
-/* Work in it, or its size is to be noted once an hour. */
-static bool is_due(const struct meter *meter, const struct project *project)
+static bool is_due(const struct project *project)
 {
-    wall_us_t hour = usage_begin(USAGE_HOURLY, reconciler_calendar(meter->reconciler));
-    bool is_noted = false;
-    if (project->row.state != PROJECT_ACTIVE) {
-        return false;
-    }
-    if (project->active_ms != 0 || project->written_bytes != 0) {
-        return true;
-    }
-    FOR_EACH_USAGE(project, usage)
-    {
-        is_noted = is_noted || (usage->row.granularity == USAGE_HOURLY && usage->row.begin == hour);
-    }
-    return project->storage_bytes != 0 && !is_noted;
+    return project->row.state == PROJECT_ACTIVE &&
+           (project->active_ms != 0 || project->written_bytes != 0);
 }
 
 static void put_project(struct meter *meter, const struct project *project)
@@ -218,7 +150,7 @@ static err_t prepare(struct change *change, struct errmsg *msg)
     meter->more = false;
     FOR_EACH_PROJECT(meter->model, project)
     {
-        if (!is_due(meter, project)) {
+        if (!is_due(project)) {
             continue;
         }
         if (meter->count == PROJECTS_MAX) {
@@ -278,22 +210,19 @@ static void on_sample(struct timer *timer)
         count_computes(project, elapsed_ms <= GAP_MAX_MS ? elapsed_ms : 0);
         count_writes(meter, project);
     }
-    ask_size(meter);
     if (now - meter->recorded_at >= RECORD_EVERY_NS) {
         meter_record(meter);
     }
     timer_start(meter->loop, timer, SAMPLE_MS);
 }
 
-struct meter *meter_start(
-    struct loop *loop, struct store *store, struct nodes *nodes, struct reconciler *reconciler)
+struct meter *meter_start(struct loop *loop, struct store *store, struct reconciler *reconciler)
 {
     struct meter *meter = MEM_NEW(struct meter);
     *meter = (struct meter){
         .loop = loop,
         .store = store,
         .model = store_model(store),
-        .nodes = nodes,
         .reconciler = reconciler,
         .began = clock_wall(),
         .sampled_at = clock_mono(),

@@ -100,7 +100,6 @@ static struct doc *view_frame(const struct question *question, const struct usag
         {"active_time_seconds", row->active_ms / 1000},
         {"compute_time_seconds", row->compute_ms / 1000},
         {"written_data_bytes", row->written_bytes},
-        {"synthetic_storage_size_bytes", row->storage_bytes},
     };
     struct doc *doc = doc_object(), *list = doc_array();
     doc_set_time(doc, "timeframe_start", row->begin);
@@ -185,6 +184,28 @@ static void get_projects_v2(struct http_context *context, struct http_request *r
 
 /* ---- all of them together ---- */
 
+/* Adds what lies in the first period after `after`, as far as it is known by now. */
+static void add_project(
+    const struct question *question,
+    const struct project *project,
+    wall_us_t after,
+    struct usage_row *sum)
+{
+    FOR_EACH_USAGE(project, usage)
+    {
+        const struct usage_row *row = &usage->row;
+        bool is_later = row->begin > after && (sum->begin == 0 || row->begin <= sum->begin);
+        if (is_in(question, row) && is_later) {
+            if (row->begin != sum->begin) {
+                *sum = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
+            }
+            sum->active_ms += row->active_ms;
+            sum->compute_ms += row->compute_ms;
+            sum->written_bytes += row->written_bytes;
+        }
+    }
+}
+
 /* The next period after `after` in which any project has something, all of them added up. */
 static bool next_sum(
     const struct api *api,
@@ -193,23 +214,12 @@ static bool next_sum(
     struct usage_row *ret_sum)
 {
     struct usage_row sum = {.begin = 0};
-    FOR_EACH_PROJECT(api->model, project){
-        FOR_EACH_USAGE(project, usage){const struct usage_row *row = &usage->row;
-    if (!is_in(question, row) || row->begin <= after ||
-        (sum.begin != 0 && row->begin > sum.begin)) {
-        continue;
+    FOR_EACH_PROJECT(api->model, project)
+    {
+        add_project(question, project, after, &sum);
     }
-    if (row->begin < sum.begin || sum.begin == 0) {
-        sum = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
-    }
-    sum.active_ms += row->active_ms;
-    sum.compute_ms += row->compute_ms;
-    sum.written_bytes += row->written_bytes;
-    sum.storage_bytes += row->storage_bytes;
-}
-}
-*ret_sum = sum;
-return sum.begin != 0;
+    *ret_sum = sum;
+    return sum.begin != 0;
 }
 
 static void get_account(struct http_context *context, struct http_request *request)

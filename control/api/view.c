@@ -48,7 +48,6 @@ static void set_usage(struct doc *doc, const struct project *project)
     doc_set_int(doc, "compute_time_seconds", (int64_t)(row.compute_ms / 1000));
     doc_set_int(doc, "cpu_used_sec", (int64_t)(row.compute_ms / 1000));
     doc_set_int(doc, "written_data_bytes", (int64_t)row.written_bytes);
-    doc_set_int(doc, "synthetic_storage_size", (int64_t)row.storage_bytes);
 }
 
 struct doc *view_project_doc(const struct api *api, const struct project *project)

@@ -46,7 +46,7 @@ struct project {
     struct list running; /* operations of the project itself that have not ended */
 
     /* Used since the last time that it was recorded; memory only. See control/act/meter.h. */
-    uint64_t active_ms, compute_ms, written_bytes, storage_bytes;
+    uint64_t active_ms, compute_ms, written_bytes;
 
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */

@@ -220,7 +220,7 @@ extern const char *const usage_granularity_names[];
 
 /*
  * What a project has used in an hour, a day or a month (UTC) that begins at `begin`. compute: of
- * one unit, a compute of two counts twice. storage_bytes: the last that was seen.
+ * one unit, a compute of two counts twice.
  */
 #define USAGE_FIELDS(X)                                                                            \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -228,8 +228,7 @@ extern const char *const usage_granularity_names[];
     X(time, begin, NULL)                                                                           \
     X(u64, active_ms, NULL)                                                                        \
     X(u64, compute_ms, NULL)                                                                       \
-    X(u64, written_bytes, NULL)                                                                    \
-    X(u64, storage_bytes, NULL)
+    X(u64, written_bytes, NULL)
 
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {
