@@ -56,13 +56,21 @@ static err_t flush(struct job *job)
     return page_store_flush(tenant->store, &job->msg);
 }
 
-/* However many timelines the tenant has: only those that were written to. */
+/*
+ * However many timelines the tenant has: only those that were written to. A flush takes what is
+ * there when it runs, which may be more than when it was asked for; if nothing is left, all is
+ * durable, and nobody would ask for another one.
+ */
 static void tell_durable(struct tenant *tenant)
 {
     struct tenants_user *user = tenant->tenants->options.user;
+    bool all = page_store_open_bytes(tenant->store) + page_store_frozen_bytes(tenant->store) == 0;
     LIST_FOR_EACH(&tenant->advanced, link)
     {
         struct timeline *tl = CONTAINER_OF(link, struct timeline, advanced_link);
+        if (all) {
+            timeline_flush_begins(tl);
+        }
         timeline_flush_succeeded(tl);
         tenant_tell_durable(tenant, tl);
         if (tl->durable_lsn == tl->position.lsn) {

@@ -231,6 +231,18 @@ static inline void import_root(uint8_t id)
 }
 
 /* One tenant with one imported root, timeline 1. */
+/* As if WAL up to `lsn` had been ingested. */
+static inline void ingest_until(struct timeline *tl, lsn_t lsn)
+{
+    struct ingest_position position = {.lsn = lsn, .prev_record_lsn = lsn - 8};
+    struct page_batch *batch = page_batch_create();
+    page_batch_put_position(batch, timeline_number(tl), position);
+    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
+    page_batch_destroy(batch);
+    timeline_advance(tl, position);
+    tenant_written(timeline_tenant(tl));
+}
+
 static inline void fixture_begin_with_root(void)
 {
     fixture_begin();

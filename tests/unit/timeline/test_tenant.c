@@ -389,6 +389,46 @@ START_TEST(test_row_does_not_wait_for_a_flush)
 }
 END_TEST
 
+static sem_t workers_may_go;
+
+static err_t wait_for_leave(struct job *job)
+{
+    (void)job;
+    while (sem_wait(&workers_may_go) != 0) {
+    }
+    return ERR_OK;
+}
+
+static void on_leave(struct job *job)
+{
+    (void)job;
+}
+
+/* The flush is asked for at the first position, and runs when the second is in the layer too. */
+START_TEST(test_what_came_before_a_flush_ran_is_known_to_be_durable)
+{
+    static struct job blockers[2];
+    fixture_flush_bytes = 1;
+    fixture_begin_with_root();
+    fixture_settle();
+    ck_assert_int_eq(sem_init(&workers_may_go, 0, 0), 0);
+    ck_assert_uint_eq(executor_threads(fixture.executor), ARRAY_LEN(blockers));
+    for (size_t i = 0; i < ARRAY_LEN(blockers); i++) {
+        blockers[i] = (struct job){.run = wait_for_leave, .done = on_leave};
+        executor_submit(fixture.executor, &blockers[i]);
+    }
+    ingest_until(find(1), START_LSN + 100);
+    ingest_until(find(1), START_LSN + 200);
+    for (size_t i = 0; i < ARRAY_LEN(blockers); i++) {
+        (void)sem_post(&workers_may_go);
+    }
+    fixture_settle();
+    ck_assert_uint_eq(open_bytes(the_tenant()), 0);
+    ck_assert_uint_eq(timeline_durable_lsn(find(1)), START_LSN + 200);
+    fixture_end();
+}
+END_TEST
+
 /* The file that says which manifest is the newest, of a tenant that is not open. */
 static void write_current(uint8_t tenant, struct bytes content)
 {
@@ -475,6 +515,7 @@ UNIT_MAIN(
     "tenant",
     test_many_that_are_deleted_at_once_are_all_erased,
     test_row_does_not_wait_for_a_flush,
+    test_what_came_before_a_flush_ran_is_known_to_be_durable,
     test_largest_tenant_is_flushed_when_layers_take_too_much,
     test_attaching_again_is_the_same_and_older_generations_are_stale,
     test_what_an_upload_or_restore_left_half_done_goes_at_the_start,
