@@ -15,7 +15,7 @@ from old_cluster import XIDS_PER_SEGMENT, OldCluster
 from parts.compute_work import cpu_seconds
 
 XIDS = [int(x) for x in os.environ.get("SLRU_XIDS", "50000000,200000000,1000000000").split(",")]
-MEMBERS = int(os.environ.get("SLRU_MEMBERS", "200000000"))
+MEMBERS = int(os.environ.get("SLRU_MEMBERS", "40000000"))
 MEMBERS_EACH = 100
 STARTS = int(os.environ.get("SLRU_STARTS", "5"))
 FETCHES = 5
