@@ -271,7 +271,7 @@ static err_t measure_tree(struct job *job)
 static void on_tree_measured(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
-    tenant_release(call->held_tenant);
+    tenant_read_end(call->held_tenant);
     if (job->result != ERR_OK) {
         call_fail(call, job->result, &job->msg);
         return;
@@ -293,7 +293,7 @@ void handle_get_size(struct http_context *context, struct http_request *http)
     }
     struct call *call = call_create(server, http);
     call->held_tenant = tenant;
-    tenant_hold(tenant);
+    tenant_read_begin(tenant);
     call->job = (struct job){.run = measure_tree, .done = on_tree_measured};
     executor_submit(server->options.executor, &call->job);
 }

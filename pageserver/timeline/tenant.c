@@ -42,6 +42,19 @@ void tenant_release(struct tenant *tenant)
     tenant->holds--;
 }
 
+void tenant_read_begin(struct tenant *tenant)
+{
+    tenant_hold(tenant);
+    tenant->readers++;
+}
+
+void tenant_read_end(struct tenant *tenant)
+{
+    ASSERT(tenant->readers > 0);
+    tenant->readers--;
+    tenant_release(tenant);
+}
+
 void tenant_set_user(struct tenant *tenant, struct tenant_user *user)
 {
     tenant->user = user;

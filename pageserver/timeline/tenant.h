@@ -109,6 +109,9 @@ void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE]);
 /* While it is held, its store stays open: it is neither deleted nor closed. */
 void tenant_hold(struct tenant *tenant);
 void tenant_release(struct tenant *tenant);
+/* Somebody reads timelines that he has not asked for one by one: held, and none is erased. */
+void tenant_read_begin(struct tenant *tenant);
+void tenant_read_end(struct tenant *tenant);
 /* Who mirrors the tenant, to come back from it with CONTAINER_OF; NULL: nobody. */
 struct tenant_user {
     char unused;

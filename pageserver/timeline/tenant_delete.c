@@ -122,8 +122,9 @@ static void on_erasure_timer(struct timer *timer)
 {
     struct erasure *erasure = CONTAINER_OF(timer, struct erasure, timer);
     bool has_readers =
-        erasure->timeline != NULL && (timeline_has_readers(erasure->timeline) ||
-                                      has_child_in_history(erasure->tenant, erasure->timeline));
+        erasure->tenant->readers > 0 ||
+        (erasure->timeline != NULL && (timeline_has_readers(erasure->timeline) ||
+                                       has_child_in_history(erasure->tenant, erasure->timeline)));
     if (has_readers || erasure->tenant->flushing) {
         timer_start(tenant_loop(erasure->tenant), timer, 10);
         return;

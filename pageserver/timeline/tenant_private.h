@@ -31,7 +31,7 @@ struct tenant {
     char failure[sizeof(((struct errmsg *)NULL)->text)];
     char full[sizeof(((struct errmsg *)NULL)->text)]; /* why no flush finds room; empty: they do */
     bool deleting;
-    unsigned holds;
+    unsigned holds, readers;
     struct tenant_user *user;
 
     struct job flush_job;

@@ -100,14 +100,19 @@ static inline void fixture_on_stop_timer(struct timer *timer)
     loop_stop(fixture.loop);
 }
 
+static inline void fixture_work_for(uint64_t ms)
+{
+    struct timer timer = {.on_fire = fixture_on_stop_timer};
+    timer_start(fixture.loop, &timer, ms);
+    loop_run(fixture.loop);
+    timer_stop(&timer); /* a stop that was asked for before ends the loop early */
+}
+
 /* Let the loop work until the tenants have nothing to do. */
 static inline void fixture_settle(void)
 {
     do {
-        struct timer timer = {.on_fire = fixture_on_stop_timer};
-        timer_start(fixture.loop, &timer, 30);
-        loop_run(fixture.loop);
-        timer_stop(&timer); /* a stop that was asked for before ends the loop early */
+        fixture_work_for(30);
     } while (!tenants_are_idle(fixture.tenants));
 }
 

@@ -275,6 +275,25 @@ START_TEST(test_versions_are_erased_only_after_the_last_reader)
 }
 END_TEST
 
+START_TEST(test_versions_are_erased_only_after_who_reads_all_of_the_tenant)
+{
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    struct page_store *store = timeline_store(find(2));
+    uint32_t number = timeline_number(find(2));
+    struct ingest_position found;
+    ingest_until(find(2), START_LSN + 100);
+    tenant_read_begin(the_tenant());
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    fixture_work_for(100); /* an erasure that is free to begin has begun */
+    ck_assert_ok(page_store_position(store, number, &found, &msg), &msg);
+    tenant_read_end(the_tenant());
+    fixture_settle();
+    ck_assert_int_eq(page_store_position(store, number, &found, &msg), ERR_NOT_FOUND);
+    fixture_end();
+}
+END_TEST
+
 static void fill_layer(struct tenant *tenant, size_t bytes)
 {
     static const uint8_t page[PAGE_SIZE];
@@ -530,6 +549,7 @@ UNIT_MAIN(
     test_parent_with_children_is_not_deleted,
     test_numbers_are_never_used_again,
     test_versions_are_erased_only_after_the_last_reader,
+    test_versions_are_erased_only_after_who_reads_all_of_the_tenant,
     test_damaged_tenant_is_out_of_service_until_it_can_be_opened_and_others_are_not,
     test_flush_leaves_the_reserve_of_the_disk_alone,
     test_deleted_tenant_leaves_nothing);
