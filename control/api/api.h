@@ -42,10 +42,10 @@ struct api {
     wall_us_t clock_ahead; /* for tests: see api_now */
 };
 
-/* Sets the guard of the server too, if there is one. */
 /* What is due by the calendar goes by it: the wall clock, moved by tests (PUT /v1/clock). */
 wall_us_t api_now(const struct api *api);
 
+/* Sets the guard of the server too, if there is one. */
 void api_add_routes(struct api *api, struct http_server *server);
 
 /* Snapshots by the calendar, from now on. */
