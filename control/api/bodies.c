@@ -249,6 +249,20 @@ static err_t wrong(
     return err_set(msg, ERR_INVALID, "%s%s: expected %s", path, field->name, expected);
 }
 
+/* What came instead is cut: it may be anything. */
+static err_t wrong_text(
+    struct taking *taking,
+    const struct body_field *field,
+    const char *path,
+    const char *expected,
+    const char *text,
+    struct errmsg *msg)
+{
+    char both[240];
+    snprintf(both, sizeof both, "%s, got \"%.40s\"", expected, text);
+    return wrong(taking, field, path, both, msg);
+}
+
 static bool is_choice(const struct body_field *field, const char *text)
 {
     for (size_t i = 0; field->choices != NULL && field->choices[i] != NULL; i++) {
@@ -274,10 +288,10 @@ static err_t check_text(
         return wrong(taking, field, path, expected, msg);
     }
     if (field->type == BODY_TIME && parse_time(text, &time, NULL) != ERR_OK) {
-        return wrong(taking, field, path, "a time as of RFC 3339", msg);
+        return wrong_text(taking, field, path, "a time as of RFC 3339", text, msg);
     }
     if (field->type == BODY_LSN && parse_lsn(text, &lsn, NULL) != ERR_OK) {
-        return wrong(taking, field, path, "an LSN", msg);
+        return wrong_text(taking, field, path, "an LSN", text, msg);
     }
     if (field->max > 0 && strlen(text) > (size_t)field->max) {
         snprintf(expected, sizeof expected, "at most %" PRId64 " bytes", field->max);
@@ -289,7 +303,7 @@ static err_t check_text(
             size +=
                 (size_t)snprintf(expected + size, sizeof expected - size, " %s", field->choices[i]);
         }
-        return wrong(taking, field, path, expected, msg);
+        return wrong_text(taking, field, path, expected, text, msg);
     }
     return ERR_OK;
 }

@@ -324,6 +324,7 @@ def test_agent_answers_when_a_compute_has_changed(cluster):
         change = pool.submit(lambda: http("GET", f"{url}?while=running&wait_ms=10000")["state"])
         main.suspend()
         assert change.result(5) == "stopping"
+    main.start()
 
 
 def metrics_of(branch):
