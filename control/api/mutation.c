@@ -303,24 +303,6 @@ err_t find_project(
     return ERR_OK;
 }
 
-err_t find_branch(
-    const struct api *api,
-    const char *project_id,
-    const char *id,
-    struct branch **ret_branch,
-    struct errmsg *msg)
-{
-    struct project *project = NULL;
-    TRY(find_project(api, project_id, &project, msg));
-    struct branch *branch = model_branch(api->model, id);
-    if (branch == NULL || branch->project != project || !branch_is_live(branch) ||
-        !branch_is_shown(branch)) {
-        return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
-    }
-    *ret_branch = branch;
-    return ERR_OK;
-}
-
 err_t find_history(
     const struct api *api,
     const char *project_id,
@@ -332,6 +314,22 @@ err_t find_history(
     TRY(find_project(api, project_id, &project, msg));
     struct branch *branch = model_branch(api->model, id);
     if (branch == NULL || branch->project != project || !branch_is_live(branch)) {
+        return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
+    }
+    *ret_branch = branch;
+    return ERR_OK;
+}
+
+err_t find_branch(
+    const struct api *api,
+    const char *project_id,
+    const char *id,
+    struct branch **ret_branch,
+    struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    TRY(find_history(api, project_id, id, &branch, msg));
+    if (!branch_is_shown(branch)) {
         return err_set(msg, ERR_NOT_FOUND, "branch %s not found in project %s", id, project_id);
     }
     *ret_branch = branch;
