@@ -219,10 +219,25 @@ static err_t check_new(
     return history_hold(tenant->history, timeline_history(parent), info->start_lsn, hold, msg);
 }
 
+/* Until the row is there its parent looks as it did, and then it is gone. */
+static bool is_being_deleted(struct tenant *tenant, struct timeline_id id)
+{
+    LIST_FOR_EACH(&tenant->requests, link)
+    {
+        struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, link);
+        bool deletes =
+            request->info.state == TIMELINE_DELETING || request->info.state == TIMELINE_TOMBSTONE;
+        if (deletes && timeline_id_equal(request->info.id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void tenant_put_timeline(
     struct tenant *tenant, struct tenant_request *request, const struct timeline_info *info)
 {
-    bool under_way = tenant_is_changing(tenant, info->id);
+    bool under_way = tenant_is_changing(tenant, info->id) || is_being_deleted(tenant, info->parent);
     struct timeline *tl = tenant_find_timeline(tenant, info->id);
     tenant_request_begin(request, tenant->tenants, tenant);
     hold_info(request, info);

@@ -294,6 +294,25 @@ START_TEST(test_versions_are_erased_only_after_who_reads_all_of_the_tenant)
 }
 END_TEST
 
+static void on_deleted_alone(struct tenant_request *request, err_t result)
+{
+    ck_assert_ok(result, &request->msg);
+}
+
+START_TEST(test_no_branch_is_made_of_what_is_being_deleted)
+{
+    fixture_begin_with_root();
+    struct tenant_request deletion = {.done = on_deleted_alone};
+    tenant_delete_timeline(the_tenant(), &deletion, find(1), false);
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_BUSY); /* its row is being written */
+    fixture_settle();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_NOT_FOUND);
+    fixture_reopen();
+    ck_assert_int_eq(put_timeline_(1, 0, START_LSN), ERR_OK);
+    fixture_end();
+}
+END_TEST
+
 static void fill_layer(struct tenant *tenant, size_t bytes)
 {
     static const uint8_t page[PAGE_SIZE];
@@ -547,6 +566,7 @@ UNIT_MAIN(
     test_newer_membership_replaces_the_safekeepers,
     test_branch_needs_a_parent_and_an_lsn_of_its_history,
     test_parent_with_children_is_not_deleted,
+    test_no_branch_is_made_of_what_is_being_deleted,
     test_numbers_are_never_used_again,
     test_versions_are_erased_only_after_the_last_reader,
     test_versions_are_erased_only_after_who_reads_all_of_the_tenant,
