@@ -350,7 +350,9 @@ anabranch_readv(SMgrRelation reln, ForkNumber fork, BlockNumber block,
 		mdreadv(reln, fork, block, buffers, nblocks);
 		return;
 	}
-	backpressure_hold_reading_writer();
+	/* a block that others wait for: of a shared catalog, that may be the walsender that logs in */
+	if (rlocator->spcOid != GLOBALTABLESPACE_OID)
+		backpressure_hold_reading_writer();
 	state = rel_state_fork(rlocator, fork);
 	while (nblocks > 0)
 	{
