@@ -232,9 +232,10 @@ static bool is_at_work(const struct branch *branch)
     {
         bool is_up = endpoint->seen == COMPUTE_RUNNING &&
                      idle_ms_of(endpoint) < endpoint->row.suspend_timeout_seconds * 1000;
-        if (branch->row.is_ephemeral && endpoint->row.suspend_timeout_seconds != 0 &&
-            endpoint->row.wanted == ENDPOINT_ACTIVE &&
-            (is_up || !list_is_empty(&endpoint->running))) {
+        bool works = endpoint->row.wanted == ENDPOINT_RESTARTING ||
+                     (endpoint->row.wanted == ENDPOINT_ACTIVE &&
+                      (is_up || !list_is_empty(&endpoint->running)));
+        if (branch->row.is_ephemeral && endpoint->row.suspend_timeout_seconds != 0 && works) {
             return true;
         }
     }

@@ -202,7 +202,15 @@ NODISCARD err_t endpoint_want_active(
 #define LEASE_SECONDS_MAX (30 * 24 * 3600)
 bool wish_is_read_only(const struct doc *body);
 void post_read_only(struct mutation *mutation); /* submits or fails it */
-/* For a question of ours; false: it was answered with an error. `body` as of POST .../endpoints. */
+/* connect.c: the endpoint that others have come for, or NULL; and how many moments the branch has.
+ */
+const struct endpoint *find_moment(
+    const struct branch *branch, const char *name, size_t *ret_count);
+#define MOMENTS_MAX 8 /* of a branch: their makers need not have logged in */
+/*
+ * For who connects to a moment; false: it was answered with an error. `body` as of POST
+ * .../endpoints. One that somebody else has made meanwhile is taken.
+ */
 bool read_only_begin(
     struct api *api,
     struct http_request *request,

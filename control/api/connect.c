@@ -19,7 +19,6 @@
 #include "control/api/api_private.h"
 
 #define WAIT_MAX_MS      55000
-#define MOMENTS_MAX      8  /* their makers need not have logged in */
 #define MOMENT_IDLE_S    60 /* without work; and the least that it lives */
 #define MOMENT_NAME      "connections at "
 #define LOOK_EVERY_MS    1 /* a look into memory */
@@ -199,9 +198,7 @@ static void name_moment(const struct moment *moment, row_text_t ret_name)
         moment->lsn != NULL ? moment->lsn : moment->timestamp);
 }
 
-/* The one that others have come for, or NULL; and how many the branch has. */
-static const struct endpoint *find_moment(
-    const struct branch *branch, const char *name, size_t *ret_count)
+const struct endpoint *find_moment(const struct branch *branch, const char *name, size_t *ret_count)
 {
     const struct endpoint *found = NULL;
     *ret_count = 0;
@@ -244,7 +241,6 @@ static void start_moment(
     struct connect *connect, const struct endpoint *endpoint, const struct moment *moment)
 {
     row_text_t name;
-    char text[160];
     size_t count = 0;
     name_moment(moment, name);
     if (endpoint->row.type == ENDPOINT_READ_ONLY) {
@@ -255,12 +251,6 @@ static void start_moment(
     if (other != NULL) {
         memcpy(connect->endpoint_id, other->row.id, sizeof connect->endpoint_id);
         start(connect, other);
-    } else if (count >= MOMENTS_MAX) {
-        (void)snprintf(
-            text, sizeof text,
-            "connections to %d moments of branch %s are open or were a moment ago: at most so many",
-            MOMENTS_MAX, endpoint->row.branch_id);
-        fail(connect, 429, "TOO_MANY_MOMENTS", text);
     } else {
         make_moment(connect, endpoint->branch, moment);
     }

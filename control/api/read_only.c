@@ -94,7 +94,6 @@ static void start_read_only(struct mutation *mutation)
         mutation_fail(mutation, err, &msg);
         return;
     }
-    mutation->decide = decide_create;
     memcpy(mutation->branch_id, branch->row.id, sizeof mutation->branch_id);
     branch_start_find(mutation, &keys); /* then mutation_submit */
 }
@@ -104,6 +103,7 @@ void post_read_only(struct mutation *mutation)
     const struct doc *wish = doc_get(mutation->body, "endpoint");
     struct errmsg msg = {0};
     if (is_given(wish, "lsn") || is_given(wish, "timestamp")) {
+        mutation->decide = decide_create;
         start_read_only(mutation);
         return;
     }
@@ -139,6 +139,27 @@ static struct mutation *make(
     return mutation;
 }
 
+/* Many come at once: none of them was there when each of them looked. */
+static err_t decide_moment(struct mutation *mutation, struct errmsg *msg)
+{
+    struct branch *branch = NULL;
+    size_t count = 0;
+    const char *name = doc_value_str(doc_get(doc_get(mutation->body, "endpoint"), "name"));
+    TRY(find_history(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    const struct endpoint *other = find_moment(branch, name, &count);
+    if (other != NULL) {
+        memcpy(mutation->endpoint_id, other->row.id, sizeof mutation->endpoint_id);
+        return ERR_OK;
+    }
+    if (count >= MOMENTS_MAX) {
+        return mutation_refuse(
+            mutation, 429, "TOO_MANY_MOMENTS", msg,
+            "connections to %d moments of branch %s are open or were a moment ago: at most so many",
+            MOMENTS_MAX, mutation->branch_id);
+    }
+    return decide_create(mutation, msg);
+}
+
 bool read_only_begin(
     struct api *api,
     struct http_request *request,
@@ -146,7 +167,7 @@ bool read_only_begin(
     struct doc *body,
     struct mutation_then *then)
 {
-    struct mutation *mutation = make(api, request, project_id, decide_create, then);
+    struct mutation *mutation = make(api, request, project_id, decide_moment, then);
     if (mutation != NULL) {
         mutation->body = body;
         start_read_only(mutation);

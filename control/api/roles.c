@@ -328,10 +328,14 @@ static err_t decide_change_database(struct mutation *mutation, struct errmsg *ms
     if (find_named(branch->row.roles, owner) == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "role %s not found", owner);
     }
-    struct branch_row row = branch->row;
-    if (strcmp(name, mutation->name) != 0) {
+    bool is_renamed = strcmp(name, mutation->name) != 0;
+    if (!is_renamed && strcmp(owner, doc_value_str(doc_get(database, "owner"))) == 0) {
+        return ERR_OK; /* nothing that a compute would have to be woken for */
+    }
+    if (is_renamed) {
         TRY(check_new_name(mutation, branch, name, msg));
     }
+    struct branch_row row = branch->row;
     row.dropped = dropped_with_change(branch, mutation->name, name, owner);
     row.databases = list_changed(branch->row.databases, mutation->name, name, owner);
     put_drop(mutation, branch, &row);

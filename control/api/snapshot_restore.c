@@ -76,11 +76,13 @@ static err_t put_in_place(
     struct branch_row old = target->row;
     TRY(choose_old_name(mutation, target, old_name, &old, msg));
     memcpy(restored->name, target->row.name, sizeof restored->name);
-    restored->is_default = target->row.is_default;
-    restored->is_protected = target->row.is_protected;
+    restored->is_default |= target->row.is_default; /* it may have become it by itself */
+    restored->is_protected |= target->row.is_protected;
     restored->expires_at = target->row.expires_at;
-    restored->schedule = target->row.schedule; /* borrowed */
-    restored->scheduled_at = target->row.scheduled_at;
+    if (restored->schedule == NULL) {
+        restored->schedule = target->row.schedule; /* borrowed */
+        restored->scheduled_at = target->row.scheduled_at;
+    }
     restored->is_finalized = true;
     old.is_default = old.is_protected = false;
     old.expires_at = 0;

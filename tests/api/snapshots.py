@@ -86,6 +86,10 @@ def test_a_restored_branch_takes_the_place(cluster):
     assert old["name"].startswith("main_old_") and not old["default"] and not old["protected"], old
     assert project.api("GET", f"/branches/{main.id}/endpoints")["endpoints"] == []
     refused(422, "BRANCH_NOT_RESTORED", project.api, "POST", f"/branches/{new['id']}/finalize_restore", {})
+    again = project.wait_operations(project.api("POST", f"/snapshots/{snapshot['id']}/restore"))["branch"]
+    project.wait_operations(project.api("POST", f"/branches/{again['id']}/set_as_default"))
+    project.wait_operations(project.api("POST", f"/branches/{again['id']}/finalize_restore", {}))
+    assert [b["id"] for b in project.branches() if b["default"]] == [again["id"]], project.branches()
     cluster.control.kill()
     cluster.control.start()
     restored.suspend()
@@ -104,8 +108,14 @@ def test_snapshots_by_the_calendar(cluster):
     project.api("PUT", path, {"schedule": rules})
     assert project.api("GET", path)["schedule"] == rules
 
+    seen = set()
+
     def made():
-        return {s["name"].split("_")[1]: s for s in project.api("GET", "/snapshots")["snapshots"]}
+        all = project.api("GET", "/snapshots")["snapshots"]
+        names = [s["name"] for s in all]
+        assert len(set(names)) == len(names), f"made twice: {names}"
+        seen.update(names)
+        return {s["name"].split("_")[1]: s for s in all}
 
     try:
         assert made() == {}
@@ -119,6 +129,7 @@ def test_snapshots_by_the_calendar(cluster):
         set_clock(cluster, 4 * DAY) # a rest of three days is made up for once
         wait_for("the next one is made, the first expires",
                  lambda: list(made()) == ["daily"] and made()["daily"]["id"] != first["id"])
+        assert len(seen) == 2, seen
         set_clock(cluster, 400 * DAY)
         wait_for("both rules are due", lambda: sorted(made()) == ["daily", "yearly"])
         assert "expires_at" not in made()["yearly"] and "0201T000000Z" in made()["yearly"]["name"]

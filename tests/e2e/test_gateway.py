@@ -1,4 +1,5 @@
 """The Postgres port of the cluster: TLS, log-in, routing by host name, waking, cancelling."""
+import concurrent.futures
 import socket
 import ssl
 import struct
@@ -215,6 +216,12 @@ def check_moments(client, branch):
         with at(f"neon_timestamp:{time}", endpoint + "-pooler.db.test") as then:
             assert then.value("SELECT what FROM past") == "before"
         assert db.value("SELECT what FROM past") == "after"
+        later, count = db.value("SELECT pg_current_wal_flush_lsn()"), len(moments())
+        with concurrent.futures.ThreadPoolExecutor(6) as pool: # who comes at once shares it, too
+            for then in pool.map(lambda _: at(f"lsn={later}"), range(6)):
+                assert then.value("SELECT what FROM past") == "after"
+                then.close()
+        assert len(moments()) == count + 1, moments()
     wrong = {"lsn=F/0": "is ahead of the parent", "timestamp=2001-01-01T00:00:00Z": "is older than the history",
              "timestamp=2101-01-01T00:00:00Z": "lies in the future", "lsn=0": "LSN"}
     for option, why in wrong.items():
