@@ -25,7 +25,6 @@ struct hosts {
 static void put_node(struct hosts *hosts, struct host *host)
 {
     struct errmsg msg;
-    lease_keep(&host->lease, clock_mono(), host->row.lease_ms);
     if (nodes_put_agent(hosts->nodes, &host->row, &msg) != ERR_OK) {
         log_warn(NULL, "host %s is registered and not used: %s", host->row.id, msg.text);
         return;
@@ -38,7 +37,9 @@ static void put_node(struct hosts *hosts, struct host *host)
 static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object)
 {
     if (kind == ROW_HOST) {
-        put_node(CONTAINER_OF(watcher, struct hosts, watcher), object);
+        struct host *host = object;
+        lease_hear(&host->lease, clock_mono(), host->row.lease_ms);
+        put_node(CONTAINER_OF(watcher, struct hosts, watcher), host);
     }
 }
 
@@ -60,7 +61,7 @@ static err_t prepare_expiry(struct change *change, struct errmsg *msg)
     (void)msg;
     FOR_EACH_HOST(hosts->model, host)
     {
-        if (lease_is_over(&host->lease, now)) {
+        if (lease_may_end(&hosts->clock, &host->lease, host->row.lease_ms, now)) {
             log_warn(
                 NULL, "host %s: its agent has not been heard of for %" PRIu64 " ms: its lease ends",
                 host->row.id, host->row.lease_ms);
@@ -79,20 +80,41 @@ static void on_expired(struct change *change, err_t result, const struct errmsg 
     }
 }
 
+/* Neither a host that registers itself nor one of the setting: we may be the one who is cut off. */
+static bool hears_nobody(const struct hosts *hosts, mono_ns_t now)
+{
+    FOR_EACH_HOST(hosts->model, host)
+    {
+        if (lease_is_fresh(&host->lease, now)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < nodes_count(hosts->nodes); i++) {
+        const struct node *node = nodes_at(hosts->nodes, i);
+        if (node->kind == NODE_AGENT && !node->registered && node->answered && node->reachable) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void on_tick(struct timer *timer)
 {
     struct hosts *hosts = CONTAINER_OF(timer, struct hosts, tick);
     mono_ns_t now = clock_mono();
     bool was_away = lease_clock_look(&hosts->clock, now);
-    bool any_is_over = false;
+    bool any_ends = false;
+    if (hears_nobody(hosts, now)) {
+        lease_clock_silence(&hosts->clock, now);
+    }
     FOR_EACH_HOST(hosts->model, host)
     {
         if (was_away) {
             lease_keep(&host->lease, now, host->row.lease_ms);
         }
-        any_is_over = any_is_over || lease_is_over(&host->lease, now);
+        any_ends = any_ends || lease_may_end(&hosts->clock, &host->lease, host->row.lease_ms, now);
     }
-    if (any_is_over && !hosts->expiring) {
+    if (any_ends && !hosts->expiring) {
         hosts->expiring = true;
         hosts->expiry = (struct change){.prepare = prepare_expiry, .done = on_expired};
         store_submit(hosts->store, &hosts->expiry);
@@ -146,7 +168,7 @@ void host_register(struct hosts *hosts, struct registration *registration)
     snprintf(row->id, sizeof row->id, "%" PRIu64, row->number);
     struct host *known = model_host(hosts->model, row->id);
     if (known != NULL && says_the_same(&known->row, row)) {
-        lease_keep(&known->lease, clock_mono(), known->row.lease_ms);
+        lease_hear(&known->lease, clock_mono(), known->row.lease_ms);
         registration->done(registration, ERR_OK, &msg);
         return;
     }
@@ -171,6 +193,7 @@ struct hosts *hosts_create(struct loop *loop, struct store *store, struct nodes 
     store_watch(store, &hosts->watcher);
     FOR_EACH_HOST(hosts->model, host)
     {
+        lease_keep(&host->lease, clock_mono(), host->row.lease_ms);
         put_node(hosts, host);
     }
     timer_start(loop, &hosts->tick, TICK_MS);

@@ -8,7 +8,9 @@
  * runs on the lost host is fenced by the term of the next one.
  *
  * The deadlines begin anew when control starts, and when it was stopped for longer than a tick (a
- * suspended machine): control's own absence is nobody's fault. Threads: loop only.
+ * suspended machine): control's own absence is nobody's fault. While nobody at all is heard,
+ * neither a host that registers itself nor an agent of the setting, no lease ends: control itself
+ * may be cut off. Threads: loop only.
  */
 #pragma once
 

@@ -161,6 +161,7 @@ START_TEST(test_lease_that_is_over_ends_with_its_row_and_its_node)
     new_folder();
     begin();
     ck_assert_ok(say(7, "10.0.0.7", 7440, 1), &msg);
+    ck_assert_ok(say(8, "10.0.0.8", 7440, 60000), &msg); /* lives: it is not us who is cut off */
     listening.stops_at_removal = true;
     loop_run(loop); /* until the lease has been ended */
     ck_assert_uint_eq(listening.removed, 1);
@@ -177,8 +178,34 @@ START_TEST(test_lease_that_is_over_ends_with_its_row_and_its_node)
 }
 END_TEST
 
+static void on_enough(struct timer *timer)
+{
+    (void)timer;
+    loop_stop(loop);
+}
+
+/* Control may be cut off from all of them: the first that is heard again must not get everything.
+ */
+START_TEST(test_no_lease_ends_while_nobody_is_heard)
+{
+    struct timer enough = {.on_fire = on_enough};
+    new_folder();
+    begin();
+    ck_assert_ok(say(7, "10.0.0.7", 7440, 1), &msg);
+    ck_assert_ok(say(8, "10.0.0.8", 7440, 1), &msg);
+    timer_start(loop, &enough, 700); /* some looks at the leases */
+    loop_run(loop);
+    ck_assert_uint_eq(listening.removed, 0);
+    ck_assert_ptr_nonnull(nodes_find(nodes, NODE_AGENT, 7));
+    ck_assert_ok(say(7, "10.0.0.9", 7440, 1), &msg); /* though its number is free for another */
+    end();
+    remove_folder();
+}
+END_TEST
+
 UNIT_MAIN(
     "hosts",
     test_host_is_a_node_before_others_hear_of_it_and_after_a_restart,
     test_number_and_address_belong_together_until_the_lease_is_over,
-    test_lease_that_is_over_ends_with_its_row_and_its_node);
+    test_lease_that_is_over_ends_with_its_row_and_its_node,
+    test_no_lease_ends_while_nobody_is_heard);
