@@ -2,13 +2,17 @@
 
 #include <stdio.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/io/timer.h"
 #include "common/rpc/rpc.h"
 
-#define PARTS_OF_LEASE 3 /* so often within one, so that a lost call or two do no harm */
-#define LEASE_MS_MIN   1000
+/* Parts of a lease: 1/3 + 2 * (1/6 + 1/10) is less than one, so that two lost calls do no harm. */
+#define SAY_PART     3
+#define TIMEOUT_PART 6
+#define AGAIN_PART   10
+#define LEASE_MS_MIN 1000
 
 struct registration {
     struct loop *loop;
@@ -17,11 +21,27 @@ struct registration {
     uint16_t http_port;
     struct timer timer;
     struct http_call call;
+    mono_ns_t called_at;
     bool calling, stopped, told;
     struct errmsg trouble;
 };
 
 static void say(struct registration *registration);
+
+uint64_t registration_timeout_ms(uint64_t lease_ms)
+{
+    return lease_ms / TIMEOUT_PART;
+}
+
+/* What was heard was heard when the call began, at the earliest. */
+uint64_t registration_pause_ms(uint64_t lease_ms, bool heard, uint64_t took_ms)
+{
+    uint64_t part_ms = lease_ms / SAY_PART;
+    if (!heard) {
+        return lease_ms / AGAIN_PART;
+    }
+    return part_ms - MIN_OF(took_ms, part_ms);
+}
 
 static void on_time(struct timer *timer)
 {
@@ -62,8 +82,10 @@ static void on_said(struct http_call *call)
         return;
     }
     note(registration, err, &msg);
+    uint64_t took_ms = (clock_mono() - registration->called_at) / NS_PER_MS;
     timer_start(
-        registration->loop, &registration->timer, registration->conf->lease_ms / PARTS_OF_LEASE);
+        registration->loop, &registration->timer,
+        registration_pause_ms(registration->conf->lease_ms, err == ERR_OK, took_ms));
 }
 
 static void say(struct registration *registration)
@@ -81,12 +103,13 @@ static void say(struct registration *registration)
     buf_printf(&url, "%s", conf->control_url);
     rpc_path(&url, RPC_CONTROL_PUT_HOST, number);
     registration->calling = true;
+    registration->called_at = clock_mono();
     registration->call = (struct http_call){
         .method = rpc_method(RPC_CONTROL_PUT_HOST)->verb,
         .url = buf_cstr(&url),
         .body = buf_view(&text),
         .token = conf->control_token[0] == '\0' ? NULL : conf->control_token,
-        .timeout_ms = conf->lease_ms / PARTS_OF_LEASE,
+        .timeout_ms = registration_timeout_ms(conf->lease_ms),
         .done = on_said,
     };
     http_call_start(registration->client, &registration->call);

@@ -18,5 +18,11 @@ NODISCARD err_t registration_create(
     struct registration **ret_registration,
     struct errmsg *msg);
 void registration_stop(struct registration *registration); /* NULL is fine; calls end as they may */
+/*
+ * Two calls that hang leave time for a third within the lease: how long one may take, and how long
+ * after it, when it took `took_ms`, the next one begins.
+ */
+uint64_t registration_timeout_ms(uint64_t lease_ms);
+uint64_t registration_pause_ms(uint64_t lease_ms, bool heard, uint64_t took_ms);
 /* Empty: control has heard of us, or nobody is to be told. */
 const char *registration_trouble(const struct registration *registration);
