@@ -32,6 +32,18 @@ err_t str_format(char *to, size_t to_size, struct errmsg *msg, const char *forma
     return ERR_OK;
 }
 
+int str_prefix(const char *text, int max)
+{
+    int size = (int)strnlen(text, (size_t)max + 1);
+    if (size <= max) {
+        return size;
+    }
+    for (size = max; size > 0 && ((uint8_t)text[size] & 0xC0) == 0x80; size--) {
+        /* a byte that goes on with a character does not begin what is cut off */
+    }
+    return size;
+}
+
 bool str_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

@@ -12,5 +12,8 @@ NODISCARD err_t str_copy(char *to, size_t to_size, const char *from, struct errm
 NODISCARD err_t str_format(char *to, size_t to_size, struct errmsg *msg, const char *format, ...)
     PRINTF_LIKE(4, 5);
 
+/* Bytes of `text`, UTF-8, that are at most `max` and end with a character: for "%.*s". */
+int str_prefix(const char *text, int max);
+
 bool str_starts_with(const char *text, const char *prefix);
 bool str_ends_with(const char *text, const char *suffix);

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/str.h"
 #include "control/act/head.h"
 #include "control/api/api_private.h"
 #include "control/plan/calendar.h"
@@ -212,8 +213,8 @@ static err_t put_due(
         return ERR_OK; /* made up for too late to be kept at all */
     }
     snprintf(
-        row.snapshot_name, sizeof row.snapshot_name, "%.80s_%s_%s", branch->row.name,
-        frequency_names[rule.frequency], compact_time(due).text);
+        row.snapshot_name, sizeof row.snapshot_name, "%.*s_%s_%s", str_prefix(branch->row.name, 80),
+        branch->row.name, frequency_names[rule.frequency], compact_time(due).text);
     return put_snapshot(mutation, branch, &row, msg);
 }
 

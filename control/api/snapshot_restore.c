@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/base/clock.h"
+#include "common/base/str.h"
 #include "control/api/api_private.h"
 #include "control/model/name.h"
 
@@ -23,8 +24,8 @@ static err_t choose_old_name(
 {
     if (wanted == NULL) {
         snprintf(
-            old->name, sizeof old->name, "%.90s_old_%s", target->row.name,
-            compact_time(api_now(mutation->api)).text);
+            old->name, sizeof old->name, "%.*s_old_%s", str_prefix(target->row.name, 90),
+            target->row.name, compact_time(api_now(mutation->api)).text);
         wanted = old->name;
     }
     TRY(check_branch_name_is_free(mutation, target->project, wanted, msg));
@@ -121,7 +122,8 @@ static err_t choose_name(
     TRY(doc_opt_str(mutation->body, "name", &name, msg));
     if (name == NULL) {
         snprintf(
-            row->name, sizeof row->name, "%.90s_restored_%s", snapshot->row.snapshot_name,
+            row->name, sizeof row->name, "%.*s_restored_%s",
+            str_prefix(snapshot->row.snapshot_name, 90), snapshot->row.snapshot_name,
             compact_time(api_now(mutation->api)).text);
         name = row->name;
     }

@@ -10,6 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/parse.h"
+#include "common/base/str.h"
 #include "control/api/api_private.h"
 #include "control/api/branch_start.h"
 #include "control/model/name.h"
@@ -159,7 +160,8 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     }
     if (name == NULL) {
         snprintf(
-            row.snapshot_name, sizeof row.snapshot_name, "%.100s_%s", source->row.name,
+            row.snapshot_name, sizeof row.snapshot_name, "%.*s_%s",
+            str_prefix(source->row.name, 100), source->row.name,
             compact_time(api_now(mutation->api)).text);
     } else {
         TRY(check_snapshot_name(mutation, source->project, name, msg));

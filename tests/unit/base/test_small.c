@@ -63,6 +63,17 @@ static void reach(bool twice)
     }
 }
 
+START_TEST(test_a_prefix_ends_with_a_character)
+{
+    const char *text = "a\xC3\xA9\xE2\x82\xAC"; /* 1, 2 and 3 bytes */
+    static const int expected[] = {0, 1, 1, 3, 3, 3, 6, 6};
+    for (int max = 0; max < (int)ARRAY_LEN(expected); max++) {
+        ck_assert_int_eq(str_prefix(text, max), expected[max]);
+    }
+    ck_assert_int_eq(str_prefix("", 5), 0);
+}
+END_TEST
+
 START_TEST(test_marks_count_by_name)
 {
     ck_assert_uint_eq(mark_hits("small.reached"), 0);
@@ -118,6 +129,7 @@ UNIT_MAIN(
     "small",
     test_list_keeps_order_and_allows_removal_while_walking,
     test_text_that_does_not_fit_is_refused_whole,
+    test_a_prefix_ends_with_a_character,
     test_marks_count_by_name,
     test_metrics_print_as_prometheus_reads_them,
     test_random_numbers_repeat_from_their_seed);
