@@ -294,6 +294,10 @@ static void plan_abandoned_compute(const struct plan_endpoint_view *view, struct
         add(plan, PLAN_MOVE_COMPUTE);
         return;
     }
+    if (view->wanted == ENDPOINT_RESTARTING) {
+        add(plan, PLAN_COMMIT); /* half of it; whether anybody still waits for it or not */
+        return;
+    }
     plan->reached = true;
     if (view->wanted == ENDPOINT_DELETING) {
         add(plan, PLAN_PURGE);

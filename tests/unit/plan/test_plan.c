@@ -342,6 +342,14 @@ START_TEST(test_compute_of_a_lost_host_moves_only_when_it_is_wanted)
     view.wanted = ENDPOINT_IDLE;
     plan_endpoint(&view, &plan);
     ck_assert(plan.reached && has(PLAN_COMMIT) && !has(PLAN_STOP_COMPUTE));
+    view.wanted = ENDPOINT_RESTARTING;
+    for (int recorded = 0; recorded < 2; recorded++) { /* 1: its operations are over, or expired */
+        view.recorded = recorded == 1;
+        plan_endpoint(&view, &plan);
+        ck_assert(!plan.reached && has(PLAN_COMMIT) && !has(PLAN_STOP_COMPUTE));
+        ck_assert_uint_eq(plan.count, 1);
+    }
+    view.recorded = false;
     view.wanted = ENDPOINT_DELETING;
     plan_endpoint(&view, &plan);
     ck_assert(plan.reached && has(PLAN_PURGE) && !has(PLAN_DELETE_COMPUTE));
