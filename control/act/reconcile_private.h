@@ -54,10 +54,9 @@ struct step {
     uint64_t generation;            /* of its newest membership when it started */
     uint64_t membership_generation; /* not of a joint one: what the pageserver is told */
     uint64_t node_id;
-    struct target target; /* empty for the image */
-    /* Of PLAN_ASK_COMPUTE: */
-    struct list_link in_asks;
-    enum compute_seen seen; /* when it began */
+    struct target target;     /* empty for the image */
+    struct list_link in_asks; /* of PLAN_ASK_COMPUTE */
+    enum compute_seen seen;   /* of a compute when it began */
     mono_ns_t begun;
 };
 

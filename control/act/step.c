@@ -291,15 +291,15 @@ static void take_compute_answer(struct step *step)
 
 /*
  * A compute that was told to go somewhere is asked after until it is there, and the agent answers
- * when it is: nobody waits for a timer. One that answers at once that nothing has changed (it has
- * too many who wait) is left alone for a while.
+ * when it is: nobody waits for a timer, nor when it is being deleted. One that answers at once that
+ * nothing has changed (it has too many who wait) is left alone for a while.
  */
 static void pace_compute(struct step *step)
 {
     struct endpoint *endpoint = step->target.endpoint;
     mono_ns_t now = clock_mono();
     bool waited = now - step->begun >= ASK_WAIT_MS / 2 * NS_PER_MS;
-    if (step->kind == PLAN_ASK_COMPUTE && endpoint->seen == step->seen && !waited) {
+    if (plan_asks_in_vain(step->kind, step->seen, endpoint->seen, waited)) {
         step->attempt->next = now + ASK_AGAIN_MS * NS_PER_MS;
     }
 }
@@ -649,6 +649,8 @@ void step_start(struct step *step)
     PASS(step, "step.before_send");
     if (step->kind == PLAN_ASK_COMPUTE) {
         list_push_back(&step->reconciler->asks, &step->in_asks);
+    }
+    if (step->target.endpoint != NULL) {
         step->seen = step->target.endpoint->seen;
         step->begun = clock_mono();
     }

@@ -337,6 +337,14 @@ void plan_endpoint(const struct plan_endpoint_view *view, struct plan *ret_plan)
     }
 }
 
+bool plan_asks_in_vain(
+    enum plan_step_kind kind, enum compute_seen before, enum compute_seen after, bool waited)
+{
+    bool is_in_vain = (kind == PLAN_ASK_COMPUTE && after == before) ||
+                      (kind == PLAN_DELETE_COMPUTE && after != COMPUTE_ABSENT);
+    return is_in_vain && !waited;
+}
+
 uint64_t plan_port(uint64_t first, uint64_t last, const uint64_t *taken, size_t taken_count)
 {
     for (uint64_t port = first; port <= last; port++) {

@@ -106,5 +106,12 @@ void plan_project(const struct plan_project_view *view, struct plan *ret_plan);
 void plan_branch(const struct plan_branch_view *view, struct plan *ret_plan);
 void plan_endpoint(const struct plan_endpoint_view *view, struct plan *ret_plan);
 
+/*
+ * An answer about a compute that brought no news and was not waited for (the agent has too many who
+ * wait): the next question is asked after a pause.
+ */
+bool plan_asks_in_vain(
+    enum plan_step_kind kind, enum compute_seen before, enum compute_seen after, bool waited);
+
 /* Port for a new compute: the first of [first, last] that is not in `taken`; 0: none is free. */
 uint64_t plan_port(uint64_t first, uint64_t last, const uint64_t *taken, size_t taken_count);

@@ -435,6 +435,20 @@ START_TEST(test_restarted_endpoint_stops_and_then_says_so_before_it_starts)
 }
 END_TEST
 
+START_TEST(test_agent_that_does_not_wait_is_asked_again_after_a_pause)
+{
+    enum compute_seen seen = COMPUTE_STOPPING;
+    ck_assert(plan_asks_in_vain(PLAN_ASK_COMPUTE, seen, seen, false));
+    ck_assert(!plan_asks_in_vain(PLAN_ASK_COMPUTE, seen, seen, true));
+    ck_assert(!plan_asks_in_vain(PLAN_ASK_COMPUTE, seen, COMPUTE_STOPPED, false));
+    ck_assert(plan_asks_in_vain(PLAN_DELETE_COMPUTE, COMPUTE_RUNNING, seen, false));
+    ck_assert(plan_asks_in_vain(PLAN_DELETE_COMPUTE, seen, seen, false));
+    ck_assert(!plan_asks_in_vain(PLAN_DELETE_COMPUTE, seen, seen, true));
+    ck_assert(!plan_asks_in_vain(PLAN_DELETE_COMPUTE, seen, COMPUTE_ABSENT, false));
+    ck_assert(!plan_asks_in_vain(PLAN_STOP_COMPUTE, seen, seen, false)); /* asking follows */
+}
+END_TEST
+
 START_TEST(test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it)
 {
     plan_compute(ENDPOINT_DELETING, COMPUTE_STOPPED);
@@ -580,6 +594,7 @@ UNIT_MAIN(
     test_compute_with_other_settings_is_deleted_first,
     test_suspended_endpoint_is_stopped_and_reached_when_it_is_gone,
     test_restarted_endpoint_stops_and_then_says_so_before_it_starts,
+    test_agent_that_does_not_wait_is_asked_again_after_a_pause,
     test_deleted_endpoint_is_purged_only_when_the_agent_has_forgotten_it,
     test_port_is_the_first_free_one,
     test_a_change_creates_on_the_newcomer_and_then_tells_the_others,
