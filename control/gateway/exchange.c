@@ -32,7 +32,8 @@ struct exchange_request *exchange_push(
         server->queue_begin = 0;
         server->queue_capacity = capacity;
     }
-    server->is_ready = false;
+    server->is_ready = server->is_flushed = false;
+    server->close_count += kind == KIND_CLOSE;
     struct exchange_request *request = exchange_request_at(server, server->queue_count++);
     *request = (struct exchange_request){.kind = (uint8_t)kind, .way = (uint8_t)way};
     return request;
@@ -44,6 +45,7 @@ void exchange_pop(struct exchange_server *server)
     statement_unref(request->statement);
     binding_unref(request->binding);
     mem_free(request->refusal);
+    server->close_count -= request->kind == KIND_CLOSE;
     server->queue_begin = (server->queue_begin + 1) % server->queue_capacity;
     server->queue_count--;
 }

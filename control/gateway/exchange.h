@@ -7,6 +7,8 @@
  *     as the server does, and what it would have prepared or closed is undone
  *   - whether something was prepared may hang on requests of an earlier batch (up to a Sync) that
  *     the server has not answered; then the client's next message waits for that
+ *   - the same when what the server has not confirmed fills a limit of what it may keep, or when it
+ *     owes too many answers; without a Sync it would hold them back, so it is told to flush
  *   - named statements are known to the server under our names (statements.h); one that this
  *     connection has not prepared yet is prepared before it is used
  *   - reported settings follow the client (parameters.h)
@@ -24,9 +26,10 @@
 #define EXCHANGE_GATHER_MAX (64 * KIB) /* a first message up to this waits to be complete */
 
 struct exchange_limits {
-    size_t client_statements_max; /* named ones of a client */
-    size_t client_statement_bytes_max;
-    size_t server_statements_max; /* of a connection; more: the least recently used one goes */
+    size_t client_statements_max;      /* named ones of a client */
+    size_t client_statement_bytes_max; /* of their names and texts */
+    size_t server_statements_max;      /* of a connection; more: the least recently used one goes */
+    size_t server_statement_bytes_max; /* of their texts; one alone may be longer */
 };
 
 struct exchange_client {
@@ -48,11 +51,13 @@ struct exchange_server {
     uint64_t batch;                 /* counts what clients end with Sync */
     struct exchange_request *queue; /* a ring */
     size_t queue_begin, queue_count, queue_capacity;
+    size_t close_count; /* in the queue */
     struct buf held;
     size_t pass_left;
     bool is_dropping;
     char status;              /* of the last ReadyForQuery */
     bool is_ready;            /* nothing was asked since */
+    bool is_flushed;          /* it was told to answer what it was asked so far */
     bool is_skipping;         /* up to the next Sync */
     bool in_copy, copy_ended; /* CopyInResponse came; the client has ended the copy */
     bool is_told;             /* the last message was an error: it says why the connection ends */
@@ -74,8 +79,6 @@ void exchange_begin(
     const struct exchange_client *client, struct exchange_server *server, struct buf *to_server);
 /* Its settings are being applied: a request to cancel would hit them. */
 bool exchange_is_beginning(const struct exchange_server *server);
-/* The client should not be read from: the server owes too many answers. */
-bool exchange_is_crowded(const struct exchange_server *server);
 /* Nothing of the client's is left on it: it can be given to another one. */
 bool exchange_is_free(const struct exchange_server *server, const struct exchange_client *client);
 /* Does the server send the client the middle of a message? Then nothing may be said in between. */

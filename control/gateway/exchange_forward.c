@@ -14,7 +14,7 @@
 struct forward {
     struct exchange_client *client;
     struct exchange_server *server;
-    struct buf *to_server;
+    struct buf *to_server, *to_client;
     struct errmsg *msg;
     bool is_broken, is_stalled;
 };
@@ -69,11 +69,31 @@ static void put_parse(struct buf *to, const struct statement *statement)
     buf_deinit(&body);
 }
 
-static void make_place(struct forward *to)
+/* The server answers what it was asked so far, though no Sync follows: an answer is waited for. */
+static void ask_for_answers(struct forward *to)
+{
+    const struct exchange_server *server = to->server;
+    bool is_sync_last = server->queue_count > 0 &&
+                        exchange_request_at(server, server->queue_count - 1)->kind == KIND_SYNC;
+    if (!server->is_flushed && !is_sync_last) {
+        pg_put(to->to_server, PG_FLUSH, bytes_of(NULL, 0));
+        to->server->is_flushed = true;
+    }
+}
+
+static bool is_full(const struct exchange_server *server, size_t size)
+{
+    const struct statement_set *set = &server->prepared;
+    return set->count > 0 && (set->count >= server->limits->server_statements_max ||
+                              set->bytes + size > server->limits->server_statement_bytes_max);
+}
+
+/* For a text of that size. False: what is there may not be; stalled until that is known. */
+static bool make_place(struct forward *to, size_t size)
 {
     struct exchange_server *server = to->server;
     struct statement *oldest = statement_set_oldest(&server->prepared);
-    while (server->prepared.count >= server->limits->server_statements_max && oldest != NULL) {
+    while (is_full(server, size) && oldest != NULL) {
         char name[STATEMENT_NAME_SIZE];
         struct buf body = {0};
         exchange_push(server, KIND_CLOSE, WAY_HIDDEN)->statement = statement_ref(oldest);
@@ -85,12 +105,17 @@ static void make_place(struct forward *to)
         statement_set_remove(&server->prepared, oldest);
         oldest = statement_set_oldest(&server->prepared);
     }
+    to->is_stalled = is_full(server, size);
+    return !to->is_stalled;
 }
 
+/* NULL: stalled. */
 static struct exchange_request *prepare(
     struct forward *to, struct statement *statement, enum exchange_way way)
 {
-    make_place(to);
+    if (!make_place(to, statement->size)) {
+        return NULL;
+    }
     put_parse(to->to_server, statement);
     statement_set_add(&to->server->prepared, statement, to->server->batch);
     struct exchange_request *request = exchange_push(to->server, KIND_PARSE, way);
@@ -106,7 +131,7 @@ static bool is_close_unsure(
     const struct forward *to, const struct statement *statement, const char *name)
 {
     bool is_earlier = false;
-    for (size_t i = to->server->queue_count; i > 0; i--) {
+    for (size_t i = to->server->close_count == 0 ? 0 : to->server->queue_count; i > 0; i--) {
         const struct exchange_request *request = exchange_request_at(to->server, i - 1);
         if (is_earlier && request->kind == KIND_CLOSE &&
             ((statement != NULL && request->statement == statement) ||
@@ -160,7 +185,9 @@ static const char *name_for_server(
         return NULL;
     }
     if (presence == STATEMENT_ABSENT) {
-        prepare(to, binding->statement, WAY_HIDDEN);
+        if (prepare(to, binding->statement, WAY_HIDDEN) == NULL) {
+            return NULL;
+        }
         to->server->reprepared++;
     }
     statement_name(binding->statement, space);
@@ -199,31 +226,31 @@ static bool add_binding(struct forward *to, const char *name, struct statement *
 {
     struct exchange_server *server = to->server;
     enum statement_presence presence = look_up(to, statement);
-    if (presence == STATEMENT_UNSURE) {
+    to->is_stalled = presence == STATEMENT_UNSURE;
+    struct exchange_request *request =
+        presence == STATEMENT_PREPARED ? exchange_push(server, KIND_PARSE, WAY_MADE_UP)
+        : presence == STATEMENT_ABSENT ? prepare(to, statement, WAY_PASSED)
+                                       : NULL;
+    if (request == NULL) {
         statement_unref(statement);
-        to->is_stalled = true;
         return false;
     }
     struct binding *binding = bindings_add(&to->client->bindings, name, statement);
     binding->batch = server->batch;
-    if (presence == STATEMENT_PREPARED) {
-        exchange_push(server, KIND_PARSE, WAY_MADE_UP)->binding = binding_ref(binding);
-    } else {
-        prepare(to, statement, WAY_PASSED)->binding = binding_ref(binding);
-    }
+    request->binding = binding_ref(binding);
     return true;
 }
 
-/* The names at the front are not all here. */
-static size_t wait_for_names(struct forward *to, const struct pg_head *head)
+/* `size`: of the names at the front with the header, or of what is here of them. */
+static bool check_names(struct forward *to, size_t size)
 {
-    if (head->seen.size > NAMES_MAX) {
-        to->is_broken = true;
+    to->is_broken = size > NAMES_MAX;
+    if (to->is_broken) {
         err_ignore(
             err_set(to->msg, ERR_INVALID, "a name of more than %d bytes", NAMES_MAX),
             "the caller tells the client");
     }
-    return 0;
+    return !to->is_broken;
 }
 
 /* Parse: name, text, types. 0: more bytes are needed. */
@@ -231,8 +258,9 @@ static size_t take_parse(struct forward *to, const struct pg_head *head)
 {
     size_t next = 0;
     const char *name = pg_head_text(head, PG_HEADER_SIZE, &next);
-    if (name == NULL && !pg_head_is_whole(head)) {
-        return wait_for_names(to, head);
+    bool is_here = name != NULL || pg_head_is_whole(head);
+    if (!check_names(to, name == NULL ? head->seen.size : next) || !is_here) {
+        return 0;
     }
     if (name == NULL || name[0] == '\0') { /* malformed: the server says what it thinks of it */
         exchange_push(to->server, KIND_PARSE, WAY_PASSED);
@@ -256,15 +284,14 @@ static size_t take_parse(struct forward *to, const struct pg_head *head)
         refuse(to, "42P05", text);
         return head->size;
     }
-    if (!has_room(to, body.size)) {
+    if (!has_room(to, strlen(name) + body.size)) {
         refuse(to, "54000", "too many prepared statements of one client of a pool");
         return head->size;
     }
     return add_binding(to, name, statements_take(to->server->statements, body)) ? head->size : 0;
 }
 
-/* A message that begins with `front` bytes, then the name of a statement: with the server's name.
- */
+/* A message with the name of a statement at `name_at`: with the server's name. */
 static size_t pass_renamed(
     struct forward *to, const struct pg_head *head, size_t name_at, enum exchange_kind kind)
 {
@@ -291,12 +318,14 @@ static size_t take_bind(struct forward *to, const struct pg_head *head)
 {
     size_t name_at = 0;
     size_t next = 0;
-    if (pg_head_text(head, PG_HEADER_SIZE, &name_at) != NULL &&
-        pg_head_text(head, name_at, &next) != NULL) {
-        return pass_renamed(to, head, name_at, KIND_BIND);
+    bool are_here = pg_head_text(head, PG_HEADER_SIZE, &name_at) != NULL &&
+                    pg_head_text(head, name_at, &next) != NULL;
+    if (!check_names(to, are_here ? next : head->seen.size) ||
+        (!are_here && !pg_head_is_whole(head))) {
+        return 0;
     }
-    if (!pg_head_is_whole(head)) {
-        return wait_for_names(to, head);
+    if (are_here) {
+        return pass_renamed(to, head, name_at, KIND_BIND);
     }
     exchange_push(to->server, KIND_BIND, WAY_PASSED);
     return pass(to, head, 0);
@@ -398,6 +427,13 @@ static size_t take_one(struct forward *to, struct bytes bytes, enum exchange_ver
         }
         return 0;
     }
+    if (exchange_is_crowded(to->server)) {
+        exchange_settle(to->server, to->to_client);
+        to->is_stalled = exchange_is_crowded(to->server);
+        if (to->is_stalled) {
+            return 0;
+        }
+    }
     size_t taken = take_message(to, &head);
     if (to->is_broken) {
         *verdict = EXCHANGE_BROKEN;
@@ -425,7 +461,7 @@ enum exchange_verdict exchange_from_client(
     struct buf *to_client,
     struct errmsg *msg)
 {
-    struct forward to = {.client = client, .server = server, .to_server = to_server, .msg = msg};
+    struct forward to = {client, server, to_server, to_client, msg, false, false};
     enum exchange_verdict verdict = EXCHANGE_ON;
     bool is_held = client->held.size > 0;
     if (is_held) {
@@ -447,9 +483,13 @@ enum exchange_verdict exchange_from_client(
     } else if (at < bytes.size) {
         buf_append(&client->held, bytes.data + at, bytes.size - at);
     }
-    client->is_stalled = to.is_stalled;
     if (server != NULL) {
         exchange_settle(server, to_client);
+        to.is_stalled = to.is_stalled || (exchange_is_crowded(server) && client->pass_left == 0);
+        if (to.is_stalled) {
+            ask_for_answers(&to);
+        }
     }
+    client->is_stalled = to.is_stalled;
     return verdict;
 }

@@ -40,6 +40,8 @@ struct exchange_request *exchange_head(const struct exchange_server *server); /*
 /* The fields that the kind needs are filled in by the caller. */
 struct exchange_request *exchange_push(
     struct exchange_server *server, enum exchange_kind kind, enum exchange_way way);
+/* It owes too many answers: what the client sends waits. */
+bool exchange_is_crowded(const struct exchange_server *server);
 void exchange_pop(struct exchange_server *server);
 /* It was done. */
 void exchange_confirm(struct exchange_server *server, const struct exchange_request *request);

@@ -35,8 +35,9 @@
     X(ms, pool_idle_ms, "600s", RESTART, "a server connection without clients is closed after it") \
     X(ms, pool_age_ms, "3600s", RESTART, "older server connections are closed when they are free") \
     X(u64, pool_statements_max, "1000", RESTART, "named prepared statements of a pooled client")   \
-    X(u64, pool_statement_bytes_max, "4194304", RESTART, "bytes of their texts")                   \
+    X(u64, pool_statement_bytes_max, "4194304", RESTART, "bytes of their names and texts")         \
     X(u64, pool_server_statements_max, "200", RESTART, "kept prepared on a server connection")     \
+    X(u64, pool_server_statement_bytes_max, "4194304", RESTART, "bytes of their texts")            \
     X(ms, startup_timeout_ms, "10s", RESTART, "a client has to say by then what it wants, in TLS") \
     X(ms, login_timeout_ms, "60s", RESTART, "from there to the first query, with waking")          \
     X(ms, wake_timeout_ms, "55s", RESTART, "a compute that does not come up is reported after it") \
@@ -98,6 +99,7 @@ static struct pools *open_pools(struct app *app)
                 .client_statements_max = conf.pool_statements_max,
                 .client_statement_bytes_max = conf.pool_statement_bytes_max,
                 .server_statements_max = MAX_OF(conf.pool_server_statements_max, 1),
+                .server_statement_bytes_max = conf.pool_server_statement_bytes_max,
             },
         .login_timeout_ms = conf.login_timeout_ms,
         .upstream = state.upstream,

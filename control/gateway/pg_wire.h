@@ -45,6 +45,7 @@ enum pg_message_type {
     PG_EXECUTE = 'E',
     PG_CLOSE = 'C',
     PG_SYNC = 'S',
+    PG_FLUSH = 'H',
     PG_TERMINATE = 'X',
     PG_COPY_DONE = 'c',
     PG_COPY_FAIL = 'f',

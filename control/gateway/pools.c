@@ -210,8 +210,7 @@ void pooled_client_update_reading(const struct pooled_client *client)
     }
     if (pool_client_waits(&client->place) ||
         (server != NULL &&
-         (client->exchange.is_stalled || stream_is_congested(server->user.stream) ||
-          exchange_is_crowded(&server->exchange)))) {
+         (client->exchange.is_stalled || stream_is_congested(server->user.stream)))) {
         stream_pause(client->user->stream);
     } else {
         stream_resume(client->user->stream);

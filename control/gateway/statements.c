@@ -116,6 +116,11 @@ struct binding *bindings_find(const struct bindings *bindings, const char *name)
     return NULL;
 }
 
+static size_t binding_size(const struct binding *binding)
+{
+    return binding->statement->size + strlen(binding->name);
+}
+
 static void insert(struct bindings *bindings, struct binding *binding)
 {
     if (bindings->buckets == NULL) {
@@ -123,7 +128,7 @@ static void insert(struct bindings *bindings, struct binding *binding)
     }
     list_push_front(bucket_of_name(bindings, binding->name), &binding->in_bucket);
     bindings->count++;
-    bindings->bytes += binding->statement->size;
+    bindings->bytes += binding_size(binding);
 }
 
 struct binding *bindings_add(
@@ -144,7 +149,7 @@ void bindings_remove(struct bindings *bindings, struct binding *binding)
     if (list_link_is_in(&binding->in_bucket)) {
         list_remove(&binding->in_bucket);
         bindings->count--;
-        bindings->bytes -= binding->statement->size;
+        bindings->bytes -= binding_size(binding);
         binding_unref(binding);
     }
 }
@@ -192,6 +197,7 @@ static void drop_place(struct statement_set *set, struct place *place)
 {
     list_remove(&place->in_bucket);
     list_remove(&place->by_use);
+    set->bytes -= place->statement->size;
     statement_unref(place->statement);
     mem_free(place);
     set->count--;
@@ -233,6 +239,7 @@ void statement_set_add(struct statement_set *set, struct statement *statement, u
     list_push_back(&set->buckets[statement->id % SET_BUCKETS], &place->in_bucket);
     list_push_back(&set->by_use, &place->by_use);
     set->count++;
+    set->bytes += statement->size;
 }
 
 void statement_set_confirm(struct statement_set *set, const struct statement *statement)

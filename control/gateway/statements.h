@@ -43,7 +43,8 @@ void statement_name(const struct statement *statement, char ret_name[STATEMENT_N
 
 struct bindings {
     struct list *buckets; /* NULL: none yet */
-    size_t count, bytes;
+    size_t count;
+    size_t bytes; /* of the names and of their texts */
 };
 
 struct binding {
@@ -72,6 +73,7 @@ struct statement_set {
     struct list *buckets;
     struct list by_use; /* the least recently used one first */
     size_t count;
+    size_t bytes; /* of their texts */
 };
 
 void statement_set_clear(struct statement_set *set);

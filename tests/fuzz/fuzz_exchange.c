@@ -137,6 +137,7 @@ static bool work(struct model *model)
         case PG_EXECUTE: run(model, model->bound); break;
         case PG_DESCRIBE: describe(model, body); break;
         case PG_CLOSE: close_statement(model, body); break;
+        case PG_FLUSH: break;
         case PG_QUERY:
             run(model, body);
             be_ready(model);
@@ -180,7 +181,10 @@ struct world {
 };
 
 static const struct exchange_limits limits = {
-    .client_statements_max = 100, .client_statement_bytes_max = 10000, .server_statements_max = 3};
+    .client_statements_max = 100,
+    .client_statement_bytes_max = 10000,
+    .server_statements_max = 3,
+    .server_statement_bytes_max = 7};
 
 static struct link *link_of(struct world *world, const struct person *person)
 {
@@ -259,7 +263,7 @@ static void advance(struct world *world, struct link *link, size_t size)
 
 /* ---- what clients do ---- */
 
-static const char *const texts[TEXTS] = {"a", "b", "B", "C", "/", "!"};
+static const char *const texts[TEXTS] = {"a", "bcd", "B", "C", "/", "!"};
 
 static void put_text(struct person *person, char type, const char *first, const char *second)
 {

@@ -13,7 +13,10 @@
 #define TEXT_MAX 4096
 
 static const struct exchange_limits limits = {
-    .client_statements_max = 3, .client_statement_bytes_max = 1000, .server_statements_max = 2};
+    .client_statements_max = 3,
+    .client_statement_bytes_max = 1000,
+    .server_statements_max = 2,
+    .server_statement_bytes_max = 1000};
 
 static struct statements statements;
 static struct exchange_client client, other;
@@ -271,6 +274,134 @@ START_TEST(test_the_least_recently_used_statement_makes_place)
 }
 END_TEST
 
+/* [Close s] [Parse s TEXT] Sync: the client keeps one of them, and the server? */
+static void prepare_anew(char fill, size_t size)
+{
+    struct buf bytes = {0};
+    write_messages("C:Ss,", &bytes);
+    char *body = mem_zalloc(size + 6); /* name, text, the count of types */
+    body[0] = 's';
+    memset(body + 2, fill, size);
+    pg_put(&bytes, PG_PARSE, bytes_of(body, size + 5));
+    pg_put(&bytes, PG_SYNC, bytes_of(NULL, 0));
+    ck_assert_int_eq(
+        exchange_from_client(&client, &server, buf_view(&bytes), &to_server, &to_client, &msg),
+        EXCHANGE_ON);
+    mem_free(body);
+    buf_deinit(&bytes);
+}
+
+START_TEST(test_the_bytes_that_a_server_keeps_are_limited)
+{
+    setup();
+    exchange_begin(&client, &server, &to_server);
+    for (char fill = 'a'; fill < 'k'; fill++) {
+        prepare_anew(fill, 600); /* two are too much */
+        answers("3 1 Z:I", "3 1 Z:I");
+        buf_clear(&to_server);
+        ck_assert_uint_eq(server.prepared.count, 1);
+        ck_assert_uint_le(server.prepared.bytes, limits.server_statement_bytes_max);
+        ck_assert_uint_eq(statements.count, 1);
+    }
+    teardown();
+}
+END_TEST
+
+START_TEST(test_what_is_not_known_to_be_prepared_makes_no_place)
+{
+    setup();
+    exchange_begin(&client, &server, &to_server);
+    /* The server would keep its answers back until a Sync that the client has yet to send. */
+    says("P:a,A,0 P:b,B,0 P:c,C,0 S", "P:anabranch~pooled~1,A,0 P:anabranch~pooled~2,B,0 H");
+    ck_assert(client.is_stalled);
+    says("", ""); /* it was told */
+    answers("1 1", "1 1");
+    says("", "C:Sanabranch~pooled~1, P:anabranch~pooled~5,C,0 S");
+    ck_assert(!client.is_stalled);
+    answers("3 1 Z:I", "1 Z:I");
+    ck_assert_uint_eq(server.prepared.count, 2);
+    teardown();
+}
+END_TEST
+
+START_TEST(test_names_are_counted_and_limited)
+{
+    struct buf bytes = {0};
+    char body[2200] = {0};
+    setup();
+    exchange_begin(&client, &server, &to_server);
+    memset(body, 'n', 990);
+    memcpy(body + 991, "0123456", 8);
+    pg_put(&bytes, PG_PARSE, bytes_of(body, 1001)); /* 990 of the name and 10 behind its NUL */
+    pg_put(&bytes, PG_PARSE, bytes_of("m\0T\0\0", 6));
+    pg_put(&bytes, PG_SYNC, bytes_of(NULL, 0));
+    ck_assert_int_eq(
+        exchange_from_client(&client, &server, buf_view(&bytes), &to_server, &to_client, &msg),
+        EXCHANGE_ON);
+    ck_assert_uint_eq(client.bindings.count, 1); /* the other one is refused */
+    ck_assert_uint_eq(client.bindings.bytes, 1000);
+    answers(
+        "1 E:x Z:I",
+        "1 E:SERROR,VERROR,C54000,Mtoo~many~prepared~statements~of~one~client~of~a~pool,, Z:I");
+    for (size_t i = 0; i < 2; i++) { /* Parse and Bind, too long and all here */
+        memset(body, 'n', 2100);
+        buf_clear(&bytes);
+        pg_put(&bytes, i == 0 ? PG_PARSE : PG_BIND, bytes_of(body, sizeof body));
+        ck_assert_int_eq(
+            exchange_from_client(&client, &server, buf_view(&bytes), &to_server, &to_client, &msg),
+            EXCHANGE_BROKEN);
+        buf_deinit(&client.held);
+    }
+    buf_deinit(&bytes);
+    teardown();
+}
+END_TEST
+
+START_TEST(test_a_crowd_of_requests_waits_for_answers)
+{
+    struct buf bytes = {0};
+    setup();
+    exchange_begin(&client, &server, &to_server);
+    for (size_t i = 0; i < 10000; i++) {
+        write_messages("E:,0", &bytes);
+    }
+    ck_assert_int_eq(
+        exchange_from_client(&client, &server, buf_view(&bytes), &to_server, &to_client, &msg),
+        EXCHANGE_ON);
+    ck_assert(client.is_stalled);
+    ck_assert_uint_lt(server.queue_count, 9000);
+    ck_assert_uint_gt(client.held.size, 0);
+    ck_assert_uint_eq(to_server.data[to_server.size - PG_HEADER_SIZE], PG_FLUSH);
+    buf_clear(&to_server);
+    for (size_t i = 0; client.is_stalled; i++) {
+        ck_assert_uint_lt(i, 10000);
+        answer(&server, &client, "C:x,");
+        (void)say_to(&client, &server, "");
+    }
+    ck_assert_uint_eq(client.held.size, 0);
+    ck_assert_uint_le(server.queue_count, 8192);
+    /* What needs no word of the server is answered, and waits for none. */
+    while (server.queue_count > 0) {
+        answer(&server, &client, "C:x,");
+    }
+    buf_clear(&to_server);
+    says("P:s,A,0 S", "P:anabranch~pooled~1,A,0 S"); /* behind the last of 10,000 */
+    buf_clear(&to_client);
+    answers("1 Z:I", "1 Z:I");
+    buf_clear(&bytes);
+    for (size_t i = 0; i < 10000; i++) {
+        write_messages("C:Ss, P:s,A,0", &bytes);
+    }
+    ck_assert_int_eq(
+        exchange_from_client(&client, &server, buf_view(&bytes), &to_server, &to_client, &msg),
+        EXCHANGE_ON);
+    ck_assert(!client.is_stalled);
+    ck_assert_uint_eq(to_client.size, 20000 * PG_HEADER_SIZE);
+    buf_deinit(&bytes);
+    teardown();
+}
+END_TEST
+
 START_TEST(test_sql_that_drops_all_statements_is_noticed)
 {
     setup();
@@ -449,6 +580,10 @@ UNIT_MAIN(
     test_after_an_error_nothing_counts_up_to_sync,
     test_what_hangs_on_an_earlier_batch_waits_for_its_answer,
     test_the_least_recently_used_statement_makes_place,
+    test_the_bytes_that_a_server_keeps_are_limited,
+    test_what_is_not_known_to_be_prepared_makes_no_place,
+    test_names_are_counted_and_limited,
+    test_a_crowd_of_requests_waits_for_answers,
     test_sql_that_drops_all_statements_is_noticed,
     test_copy_ignores_syncs_in_its_middle,
     test_a_copy_of_a_simple_query,
