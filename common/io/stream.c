@@ -206,15 +206,15 @@ static void write_rest(struct stream *stream, size_t written)
 
 static void flush(struct stream *stream)
 {
-    if (stream->write_pending || !seal(stream) || stream->wire.size == 0) {
-        return;
-    }
-    if (stream->wire.size > SEND_QUEUE_LIMIT) {
+    size_t waiting = stream->out.size + stream->wire.size;
+    if (waiting > SEND_QUEUE_LIMIT) { /* also while a write is pending: that may be for ever */
         struct errmsg msg;
         err_t err = err_set(
-            &msg, ERR_FULL, "%s does not read: %zu bytes wait to be sent", stream->peer,
-            stream->wire.size);
+            &msg, ERR_FULL, "%s does not read: %zu bytes wait to be sent", stream->peer, waiting);
         stream_fail(stream, err, &msg);
+        return;
+    }
+    if (stream->write_pending || !seal(stream) || stream->wire.size == 0) {
         return;
     }
     uv_buf_t piece = uv_buf_init((char *)stream->wire.data, (unsigned)stream->wire.size);

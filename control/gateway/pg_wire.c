@@ -242,6 +242,19 @@ void pg_put_error(struct buf *to, const char *code, const char *message)
     put_error(to, "ERROR", code, message, NULL);
 }
 
+bool pg_parameter_parse(struct bytes body, const char **ret_name, const char **ret_value)
+{
+    const char *name = (const char *)body.data;
+    size_t value_at = body.size == 0 ? 1 : strnlen(name, body.size) + 1;
+    if (value_at >= body.size ||
+        value_at + strnlen(name + value_at, body.size - value_at) + 1 != body.size) {
+        return false;
+    }
+    *ret_name = name;
+    *ret_value = name + value_at;
+    return true;
+}
+
 void pg_put_parameter(struct buf *to, const char *name, const char *value)
 {
     size_t at = begin(to, PG_PARAMETER_STATUS);

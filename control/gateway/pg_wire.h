@@ -111,6 +111,9 @@ bool pg_head_is_whole(const struct pg_head *head);
  */
 const char *pg_head_text(const struct pg_head *head, size_t at, size_t *ret_next);
 
+/* The body of a ParameterStatus: name, value, and nothing else. False: malformed. */
+bool pg_parameter_parse(struct bytes body, const char **ret_name, const char **ret_value);
+
 void pg_put(struct buf *to, uint8_t type, struct bytes body);
 void pg_put_u32(struct buf *to, uint32_t value);
 uint32_t pg_get_u32(const uint8_t *at);

@@ -187,8 +187,9 @@ static struct pool_action link_up(struct pool_client *client, struct pool_server
 }
 
 /*
- * Somebody asked before `client` in a pool that has no connection at all: it goes before who only
- * wants one more.
+ * Somebody asked before `client` in a pool that has no connection at all: it goes first, also
+ * before who has none either, whose last one may just have been closed for it. Of those the one
+ * that asked first is held up by nobody.
  */
 static bool is_other_starving(
     const struct pool_endpoint *endpoint, const struct pool_client *client, mono_ns_t now)
@@ -236,7 +237,7 @@ static struct pool_action step_waiting(
     }
     if (pool->opening_count >= pool->waiting_count || now < pool->retry_at ||
         pool->server_count >= limits->pool_servers_max ||
-        (pool->server_count > 0 && is_other_starving(endpoint, client, now))) {
+        is_other_starving(endpoint, client, now)) {
         return (struct pool_action){0};
     }
     if (!is_full) {

@@ -193,15 +193,22 @@ static void begin_ready(struct pooled_server *server)
 }
 
 /* A setting that the compute has: for clients, and to be compared. */
-static void take_parameter(struct pooled_server *server, const struct pg_message *message)
+static err_t take_parameter(
+    struct pooled_server *server, const struct pg_message *message, struct errmsg *msg)
 {
-    struct errmsg msg;
-    buf_append(&server->welcome, message->body.data - PG_HEADER_SIZE, message->size);
-    err_ignore(
-        exchange_from_server(
-            &server->exchange, NULL, bytes_of(message->body.data - PG_HEADER_SIZE, message->size),
-            NULL, &msg),
-        "a ParameterStatus cannot fail");
+    const char *name = NULL;
+    const char *value = NULL;
+    struct bytes whole = bytes_of(message->body.data - PG_HEADER_SIZE, message->size);
+    if (!pg_parameter_parse(message->body, &name, &value)) {
+        return err_set(msg, ERR_CORRUPT, "the compute sent a malformed setting");
+    }
+    if (whole.size > POOLS_GREETING_MAX - server->welcome.size) {
+        return err_set(
+            msg, ERR_CORRUPT, "the compute greets with settings of more than %zu bytes",
+            (size_t)POOLS_GREETING_MAX);
+    }
+    buf_append(&server->welcome, whole.data, whole.size);
+    return exchange_from_server(&server->exchange, NULL, whole, NULL, msg);
 }
 
 static void take_login_error(struct pooled_server *server, const struct pg_message *message)
@@ -233,15 +240,19 @@ static bool take_login(struct pooled_server *server)
         err = server_login_step(
             &server->login, message.body, stream_send_buffer(server->user.stream), &done, &msg);
         server->is_let_in = server->is_let_in || done;
+    } else if (err == ERR_OK && message.type == PG_PARAMETER_STATUS) {
+        err = take_parameter(server, &message, &msg);
     }
     if (err != ERR_OK) {
+        routes_forget(/* ERR_STALE: the verifier is another one by now */
+                      server->pools->routes, &server->ask.address, server->ask.role,
+                      server->ask.client);
         fail_open_msg(server, err, &msg);
         return false;
     }
     switch (message.type) {
     case PG_ERROR_RESPONSE: take_login_error(server, &message); return false;
     case PG_READY_FOR_QUERY: begin_ready(server); return false;
-    case PG_PARAMETER_STATUS: take_parameter(server, &message); break;
     case PG_BACKEND_KEY_DATA:
         if (message.body.size == 8) {
             server->pid = pg_get_u32(message.body.data);

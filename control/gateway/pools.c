@@ -201,14 +201,15 @@ struct buf *pooled_client_out(const struct pooled_client *client)
     return client->user->stream == NULL ? NULL : stream_send_buffer(client->user->stream);
 }
 
-/* The client is read from while what it sends can go somewhere. */
+/* The client is read from while what it sends can go somewhere, and it takes what it is answered:
+ * some answers are ours, and no server is held back for them. */
 void pooled_client_update_reading(const struct pooled_client *client)
 {
     const struct pooled_server *server = pooled_client_server(client);
     if (client->user->stream == NULL) {
         return;
     }
-    if (pool_client_waits(&client->place) ||
+    if (pool_client_waits(&client->place) || stream_is_congested(client->user->stream) ||
         (server != NULL &&
          (client->exchange.is_stalled || stream_is_congested(server->user.stream)))) {
         stream_pause(client->user->stream);
@@ -388,8 +389,11 @@ static void on_tick(struct timer *timer)
 void pools_join(struct pools *pools, const struct pool_spec *spec, struct pooled_client *client)
 {
     struct named_pool *pool = take_pool(pools, spec);
-    pool->verifier = *spec->verifier; /* the password may be another one by now */
-    memcpy(pool->client_key, spec->client_key, sizeof pool->client_key);
+    if (spec->asked_at >= pool->asked_at) { /* the password may be another one by now */
+        pool->verifier = *spec->verifier;
+        memcpy(pool->client_key, spec->client_key, sizeof pool->client_key);
+        pool->asked_at = spec->asked_at;
+    }
     client->pools = pools;
     pools_hold(pool->endpoint);
     pool_client_joins(&pool->core, &client->place);
@@ -412,7 +416,10 @@ void pooled_client_put_greeting(struct pooled_client *client, struct buf *to)
     parameters_complete(&client->exchange.parameters, &pool->defaults);
     while (pg_message_parse(rest, POOLS_GREETING_MAX, &message, &msg) == ERR_OK &&
            message.size > 0) {
-        const char *name = (const char *)message.body.data;
+        const char *name = NULL;
+        const char *value = NULL;
+        bool is_sane = pg_parameter_parse(message.body, &name, &value);
+        ASSERT(is_sane); /* take_parameter() refuses others */
         enum parameter parameter = parameter_find(name);
         if (parameter == PARAMETER_COUNT) {
             buf_append(to, rest.data, message.size);
@@ -442,6 +449,7 @@ void pooled_client_drained(struct pooled_client *client)
     if (server != NULL && server->user.stream != NULL) {
         stream_resume(server->user.stream);
     }
+    pooled_client_update_reading(client);
 }
 
 bool pooled_client_is_amid_answer(const struct pooled_client *client)

@@ -61,6 +61,7 @@ struct pool_spec {
     struct bytes startup; /* the packet for a compute; part of what makes a pool */
     const struct scram_verifier *verifier;
     const uint8_t *client_key;
+    mono_ns_t asked_at; /* when control told the verifier */
 };
 
 /* How many clients pools of this endpoint have, and how many of this role. */

@@ -42,8 +42,7 @@ static void count_sessions(const struct session *session, size_t *ret_endpoint, 
     }
 }
 
-/* True: refused. */
-static bool refuse_too_many(struct session *session)
+bool session_refuse_too_many(struct session *session)
 {
     const struct gateway_options *options = session->sessions->options;
     bool pooled = session->pooled != NULL;
@@ -122,7 +121,7 @@ void session_on_routed(struct route_ask *ask)
         refuse_route(session);
     } else if (session->state == SESSION_CONNECT) {
         session_advance(session); /* asked again after the log-in: the compute has moved */
-    } else if (!refuse_too_many(session)) {
+    } else if (!session_refuse_too_many(session)) {
         start_login(session);
         session_advance(session);
     }

@@ -53,7 +53,11 @@ void session_start_pooled(struct session *session)
         .startup = buf_view(&session->startup),
         .verifier = &session->verifier,
         .client_key = session->serve.client_key,
+        .asked_at = session->ask.route.asked_at,
     };
+    if (session_refuse_too_many(session)) { /* others have joined while it logged in */
+        return;
+    }
     session->state = SESSION_POOLED;
     client->callbacks = &callbacks;
     client->user = &session->client;

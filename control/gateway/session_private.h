@@ -86,6 +86,8 @@ bool session_take_startup(struct session *session);
 /* session_login.c */
 void session_on_routed(struct route_ask *ask);
 void session_start_route(struct session *session);
+/* Over a limit of connections, of its own ones or of a pool's clients. True: refused. */
+bool session_refuse_too_many(struct session *session);
 bool session_take_login(struct session *session);
 
 /* session_relay.c */

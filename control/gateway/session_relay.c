@@ -177,7 +177,8 @@ static void on_bytes(struct stream_user *user, struct bytes bytes)
         return;
     }
     bool is_asking = session->state == SESSION_CONNECT || session->state == SESSION_CANCEL;
-    if (is_asking && session->sessions->upstream != NULL) {
+    bool is_plain = stream_tls(user->stream) == NULL;
+    if (is_asking && is_plain && session->sessions->upstream != NULL) {
         take_tls_answer(session, bytes);
         return;
     }

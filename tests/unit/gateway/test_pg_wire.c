@@ -1,6 +1,7 @@
 /* Start-up packets and messages, whole, in pieces and damaged. */
 #include "control/gateway/pg_wire.h"
 
+#include "common/base/mem.h"
 #include "common/base/prng.h"
 #include "tests/unit/unit.h"
 
@@ -122,6 +123,30 @@ START_TEST(test_error_can_be_read_back_and_damage_is_bounded)
 }
 END_TEST
 
+START_TEST(test_a_setting_is_two_texts_and_no_more)
+{
+    static const struct {
+        const char *body;
+        size_t size;
+    } bad[] = {{"", 0}, {"", 1}, {"name", 4}, {"name", 5}, {"name\0value", 10}, {"a\0b\0c", 6}};
+    const char *name = NULL;
+    const char *value = NULL;
+    ck_assert(pg_parameter_parse(bytes_of("TimeZone\0UTC", 13), &name, &value));
+    ck_assert_str_eq(name, "TimeZone");
+    ck_assert_str_eq(value, "UTC");
+    ck_assert(pg_parameter_parse(bytes_of("a\0", 3), &name, &value));
+    ck_assert_str_eq(value, "");
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct bytes body = {0};
+        uint8_t *copy = mem_dup(bad[i].body, MAX_OF(bad[i].size, 1)); /* its end is guarded */
+        body = bytes_of(copy, bad[i].size);
+        ck_assert(!pg_parameter_parse(body, &name, &value));
+        mem_free(copy);
+    }
+    ck_assert(!pg_parameter_parse(bytes_of(NULL, 0), &name, &value));
+}
+END_TEST
+
 START_TEST(test_random_bytes_are_refused_or_waited_for)
 {
     struct prng prng;
@@ -156,4 +181,5 @@ UNIT_MAIN(
     test_what_is_no_start_up_packet_is_refused,
     test_newer_minor_version_and_extensions_are_negotiated,
     test_error_can_be_read_back_and_damage_is_bounded,
+    test_a_setting_is_two_texts_and_no_more,
     test_random_bytes_are_refused_or_waited_for);

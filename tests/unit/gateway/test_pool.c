@@ -147,6 +147,33 @@ START_TEST(test_a_pool_without_any_connection_does_not_starve)
 }
 END_TEST
 
+START_TEST(test_a_place_made_for_who_starves_is_taken_by_nobody_else)
+{
+    struct pool_limits one = limits;
+    one.endpoint_servers_max = 1;
+    setup();
+    struct pool_server *server = open_for(&clients[0], 1);
+    pool_client_asks(&clients[4], 2); /* of b, which has none */
+    pool_client_asks(&clients[1], 3); /* of a, whose only one this is */
+    pool_server_released(server, 4);
+    struct pool_action action = pool_step(&endpoint, &one, 4);
+    ck_assert_int_eq(action.kind, POOL_CLOSE);
+    ck_assert_ptr_eq(action.server, server);
+    action = pool_step(&endpoint, &one, 4); /* a has none either now */
+    ck_assert_int_eq(action.kind, POOL_OPEN);
+    ck_assert_ptr_eq(action.pool, &b);
+    pool_server_opens(&b, &servers[1]);
+    ck_assert_int_eq(pool_step(&endpoint, &one, 5).kind, POOL_NOTHING);
+    pool_server_opened(&servers[1], 5);
+    ck_assert_ptr_eq(pool_step(&endpoint, &one, 5).client, &clients[4]);
+    pool_server_released(&servers[1], 6); /* and back, for who starves now */
+    ck_assert_int_eq(pool_step(&endpoint, &one, 6).kind, POOL_CLOSE);
+    action = pool_step(&endpoint, &one, 6);
+    ck_assert_int_eq(action.kind, POOL_OPEN);
+    ck_assert_ptr_eq(action.pool, &a);
+}
+END_TEST
+
 START_TEST(test_a_connection_is_held_while_a_cancel_request_is_under_way)
 {
     setup();
@@ -227,6 +254,7 @@ UNIT_MAIN(
     test_who_waits_too_long_waits_no_more,
     test_an_idle_connection_makes_place_for_another_pool,
     test_a_pool_without_any_connection_does_not_starve,
+    test_a_place_made_for_who_starves_is_taken_by_nobody_else,
     test_a_connection_is_held_while_a_cancel_request_is_under_way,
     test_after_a_failure_the_next_attempt_waits,
     test_no_more_connections_are_opened_than_clients_wait,
