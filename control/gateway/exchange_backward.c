@@ -180,6 +180,50 @@ static void on_parameter(struct backward *to, const struct pg_head *head)
     }
 }
 
+/* Of what the drop took there is nothing to be closed, nor to be restored when the Close fails. */
+static void close_behind_drop(
+    struct exchange_server *server,
+    struct exchange_client *client,
+    struct exchange_request *request)
+{
+    if (request->statement != NULL && !statement_set_has(&server->prepared, request->statement)) {
+        statement_unref(request->statement);
+        request->statement = NULL;
+    } else if (request->statement != NULL) {
+        statement_set_remove(&server->prepared, request->statement);
+    }
+    if (request->binding != NULL && client != NULL &&
+        !list_link_is_in(&request->binding->in_bucket)) {
+        binding_unref(request->binding);
+        request->binding = NULL;
+    } else if (request->binding != NULL && client != NULL) {
+        bindings_remove(&client->bindings, request->binding);
+    }
+}
+
+/* What was sent behind the drop prepares and closes as if nothing had been there before. */
+static void replay_behind_drop(struct exchange_server *server, struct exchange_client *client)
+{
+    uint64_t batch = server->batch;
+    for (size_t i = 1; i < server->queue_count; i++) {
+        batch -= exchange_request_at(server, i)->kind == KIND_SYNC;
+    }
+    for (size_t i = 1; i < server->queue_count; i++) {
+        struct exchange_request *request = exchange_request_at(server, i);
+        batch += request->kind == KIND_SYNC;
+        if (request->kind == KIND_PARSE) {
+            if (request->statement != NULL) {
+                statement_set_add(&server->prepared, request->statement, batch);
+            }
+            if (request->binding != NULL && client != NULL) {
+                bindings_put_back(&client->bindings, request->binding);
+            }
+        } else if (request->kind == KIND_CLOSE) {
+            close_behind_drop(server, client, request);
+        }
+    }
+}
+
 /* SQL has dropped what was prepared on this connection. */
 static void on_tag(struct backward *to, const struct pg_head *head)
 {
@@ -192,6 +236,7 @@ static void on_tag(struct backward *to, const struct pg_head *head)
     if (to->client != NULL) {
         bindings_deinit(&to->client->bindings);
     }
+    replay_behind_drop(to->server, to->client);
 }
 
 /* These are looked into as a whole. They are small. */

@@ -288,7 +288,11 @@ static size_t take_parse(struct forward *to, const struct pg_head *head)
         refuse(to, "54000", "too many prepared statements of one client of a pool");
         return head->size;
     }
-    return add_binding(to, name, statements_take(to->server->statements, body)) ? head->size : 0;
+    struct buf key = {0};
+    parameters_put_key(&to->client->parameters, &key);
+    struct statement *statement = statements_take(to->server->statements, body, buf_view(&key));
+    buf_deinit(&key);
+    return add_binding(to, name, statement) ? head->size : 0;
 }
 
 /* A message with the name of a statement at `name_at`: with the server's name. */

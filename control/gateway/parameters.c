@@ -86,6 +86,19 @@ void parameters_put_changes(
     }
 }
 
+void parameters_put_key(const struct parameters *parameters, struct buf *key)
+{
+    for (size_t i = 0; i < PARAMETER_COUNT; i++) {
+        bool matters =
+            i != PARAMETER_application_name && i != PARAMETER_default_transaction_read_only;
+        const char *value = parameters->values[i];
+        if (matters && value != NULL) {
+            buf_append(key, value, strlen(value));
+        }
+        *buf_extend(key, 1) = 0;
+    }
+}
+
 bool parameter_value_is_sane(const char *value)
 {
     size_t size = 0;

@@ -46,5 +46,11 @@ void parameters_complete(struct parameters *parameters, const struct parameters 
 void parameters_put_changes(
     const struct parameters *client, const struct parameters *server, struct buf *sql);
 
+/*
+ * Append, in a form that is only compared, those that decide what a statement means when it is
+ * prepared: two texts with others are two statements.
+ */
+void parameters_put_key(const struct parameters *parameters, struct buf *key);
+
 /* May a client choose this value in its start-up packet? Printable ASCII of at most 1,000 bytes. */
 bool parameter_value_is_sane(const char *value);

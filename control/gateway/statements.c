@@ -34,28 +34,32 @@ void statements_deinit(struct statements *statements)
     statements->buckets = NULL;
 }
 
-struct statement *statements_take(struct statements *statements, struct bytes body)
+struct statement *statements_take(
+    struct statements *statements, struct bytes body, struct bytes key)
 {
     if (statements->buckets == NULL) {
         statements->buckets = make_buckets(TEXT_BUCKETS);
     }
-    uint64_t hash = hash64(body.data, body.size, 0);
+    uint64_t hash = hash64(body.data, body.size, hash64(key.data, key.size, 0));
     struct list *bucket = &statements->buckets[hash % TEXT_BUCKETS];
     LIST_FOR_EACH(bucket, link)
     {
         struct statement *statement = CONTAINER_OF(link, struct statement, in_bucket);
         if (statement->hash == hash &&
-            bytes_equal(bytes_of(statement->body, statement->size), body)) {
+            bytes_equal(bytes_of(statement->body, statement->size), body) &&
+            bytes_equal(bytes_of(statement->body + statement->size, statement->key_size), key)) {
             return statement_ref(statement);
         }
     }
-    struct statement *statement = mem_zalloc(sizeof *statement + body.size);
+    struct statement *statement = mem_zalloc(sizeof *statement + body.size + key.size);
     statement->owner = statements;
     statement->refs = 1;
     statement->id = ++statements->last_id;
     statement->hash = hash;
     statement->size = body.size;
+    statement->key_size = key.size;
     memcpy(statement->body, body.data, body.size);
+    memcpy(statement->body + body.size, key.data, key.size);
     list_push_back(bucket, &statement->in_bucket);
     statements->count++;
     return statement;
@@ -240,6 +244,11 @@ void statement_set_add(struct statement_set *set, struct statement *statement, u
     list_push_back(&set->by_use, &place->by_use);
     set->count++;
     set->bytes += statement->size;
+}
+
+bool statement_set_has(const struct statement_set *set, const struct statement *statement)
+{
+    return find_place(set, statement) != NULL;
 }
 
 void statement_set_confirm(struct statement_set *set, const struct statement *statement)

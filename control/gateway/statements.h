@@ -28,13 +28,18 @@ struct statement {
     struct statements *owner;
     size_t refs;
     uint64_t id, hash;
-    size_t size;
-    uint8_t body[]; /* of the Parse message behind its name: text, NUL, types of the parameters */
+    size_t size, key_size;
+    uint8_t body[]; /* of the Parse message behind its name: text, NUL, types of the parameters;
+                       and the key */
 };
 
 void statements_deinit(struct statements *statements); /* nobody refers to one */
-/* The one with this body, made if there is none; the caller holds it. */
-struct statement *statements_take(struct statements *statements, struct bytes body);
+/*
+ * The one with this body, made if there is none; the caller holds it. `key`: the settings that
+ * decide what the text means (a constant of a type with a time zone, a name): others, another one.
+ */
+struct statement *statements_take(
+    struct statements *statements, struct bytes body, struct bytes key);
 struct statement *statement_ref(struct statement *statement);
 void statement_unref(struct statement *statement); /* NULL is fine */
 void statement_name(const struct statement *statement, char ret_name[STATEMENT_NAME_SIZE]);
@@ -88,6 +93,7 @@ enum statement_presence statement_set_use(
     struct statement_set *set, const struct statement *statement, uint64_t batch);
 void statement_set_add(
     struct statement_set *set, struct statement *statement, uint64_t batch); /* takes a ref */
+bool statement_set_has(const struct statement_set *set, const struct statement *statement);
 void statement_set_confirm(struct statement_set *set, const struct statement *statement);
 void statement_set_remove(struct statement_set *set, const struct statement *statement);
 /* The one not used for longest, among those that the server has for sure. NULL: none. */

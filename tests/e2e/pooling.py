@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import resource
+import select
 import shutil
 import socket
 import ssl
@@ -384,6 +385,21 @@ def check_exhaustion(cluster, branch):
                 os.write(db.socket(), message)
                 error = failure(db.first, "SELECT 1")
                 assert error.sqlstate == "08P01" and "a message of type" in str(error), error
+        check_answers_that_nobody_reads(client)
+
+
+def check_answers_that_nobody_reads(client):
+    """Those that the gateway makes up: who does not read them is not read from for ever either."""
+    with client.connect(sslmode="disable", channel_binding="disable", host="localhost",
+                        options=f"endpoint={client.name}-pooler") as db:
+        fd = db.socket()
+        parse = b"P\0\0\0\x11a\0SELECT 1\0\0\0"
+        os.write(fd, parse + b"S\0\0\0\4")
+        os.set_blocking(fd, False)
+        block, written = (b"C\0\0\0\7Sa\0" + parse) * 2000, 0
+        while written < 96 << 20 and select.select([], [fd], [], 2)[1]:
+            written += os.write(fd, block[written % len(block):])
+        assert written < 96 << 20, "it takes all that is sent, and keeps the answers"
 
 
 class TlsCompute:
@@ -433,6 +449,10 @@ class TlsCompute:
             return
         self.sessions += 1
         with inner, socket.create_connection(("127.0.0.1", self.port)) as outer:
+            first = inner.recv(65536)
+            if first[4:8] == struct.pack("!I", 80877102): # to cancel: whatever is said to that means nothing
+                inner.sendall(b"S")
+            outer.sendall(first)
             back = threading.Thread(target=self.pump, args=(outer, inner), daemon=True)
             back.start()
             self.pump(inner, outer)

@@ -211,6 +211,29 @@ START_TEST(test_what_another_client_prepared_is_not_prepared_twice)
 }
 END_TEST
 
+START_TEST(test_settings_that_change_a_text_make_another_statement)
+{
+    setup();
+    parameters_set(&client.parameters, PARAMETER_TimeZone, "UTC");
+    parameters_set(&client.parameters, PARAMETER_application_name, "one");
+    exchange_begin(&client, &server, &to_server);
+    says("P:s,SELECT,0 S", "P:anabranch~pooled~1,SELECT,0 S");
+    answers("1 Z:I", "1 Z:I");
+    parameters_set(&other.parameters, PARAMETER_TimeZone, "Asia/Tokyo");
+    exchange_begin(&other, &server, &to_server);
+    ck_assert_int_eq(say_to(&other, &server, "P:s,SELECT,0 S"), EXCHANGE_ON);
+    ck_assert_str_eq(read_messages(&to_server), "P:anabranch~pooled~2,SELECT,0 S");
+    answer(&server, &other, "1 Z:I");
+    buf_clear(&to_client);
+    parameters_set(&other.parameters, PARAMETER_TimeZone, "UTC");
+    parameters_set(&other.parameters, PARAMETER_application_name, "two"); /* means nothing */
+    exchange_begin(&other, &server, &to_server);
+    ck_assert_int_eq(say_to(&other, &server, "P:t,SELECT,0 B:,t,0 S"), EXCHANGE_ON);
+    ck_assert_str_eq(read_messages(&to_server), "B:,anabranch~pooled~1,0 S");
+    teardown();
+}
+END_TEST
+
 START_TEST(test_after_an_error_nothing_counts_up_to_sync)
 {
     setup();
@@ -414,6 +437,42 @@ START_TEST(test_sql_that_drops_all_statements_is_noticed)
 }
 END_TEST
 
+START_TEST(test_what_is_prepared_behind_such_sql_stays)
+{
+    setup();
+    exchange_begin(&client, &server, &to_server);
+    says("P:s,A,0 P:u,B,0 S", "P:anabranch~pooled~1,A,0 P:anabranch~pooled~2,B,0 S");
+    answers("1 1 Z:I", "1 1 Z:I");
+    says(
+        "Q:DISCARD~ALL, C:Ss, P:s,C,0 B:,s,0 S",
+        "Q:DISCARD~ALL, C:Sanabranch~pooled~1, P:anabranch~pooled~3,C,0 "
+        "B:,anabranch~pooled~3,0 S");
+    answers("C:DISCARD~ALL, Z:I", "C:DISCARD~ALL, Z:I 3");
+    answers("3 1 2 Z:I", "1 2 Z:I");
+    ck_assert_uint_eq(server.prepared.count, 1);
+    ck_assert_uint_eq(client.bindings.count, 1); /* u is gone */
+    says("B:,s,0 S", "B:,anabranch~pooled~3,0 S");
+    answers("2 Z:I", "2 Z:I");
+    /* What fails behind it is not there, nor back: what a Close would restore was dropped. */
+    says(
+        "Q:DISCARD~ALL, B:,gone,0 C:Ss, P:v,D,0 S",
+        "Q:DISCARD~ALL, B:,gone,0 P:anabranch~pooled~4,D,0 S");
+    answers("C:DISCARD~ALL, Z:I E:x Z:I", "C:DISCARD~ALL, Z:I E:x Z:I");
+    ck_assert_uint_eq(server.prepared.count, 0);
+    ck_assert_uint_eq(client.bindings.count, 0);
+    ck_assert(is_free());
+    /* A text that was taken for prepared is not: it is prepared again, not used as if it were. */
+    exchange_begin(&client, &server, &to_server);
+    says("P:s,A,0 S", "P:anabranch~pooled~5,A,0 S");
+    answers("1 Z:I", "1 Z:I");
+    says("Q:DISCARD~ALL, P:t,A,0 S", "Q:DISCARD~ALL, S");
+    answers("C:DISCARD~ALL, Z:I Z:I", "C:DISCARD~ALL, Z:I 1 Z:I");
+    says("B:,t,0 S", "P:anabranch~pooled~5,A,0 B:,anabranch~pooled~5,0 S");
+    answers("1 2 Z:I", "2 Z:I");
+    teardown();
+}
+END_TEST
+
 START_TEST(test_copy_ignores_syncs_in_its_middle)
 {
     setup();
@@ -577,6 +636,7 @@ UNIT_MAIN(
     test_bytes_may_come_one_by_one,
     test_a_statement_is_prepared_again_where_it_is_not,
     test_what_another_client_prepared_is_not_prepared_twice,
+    test_settings_that_change_a_text_make_another_statement,
     test_after_an_error_nothing_counts_up_to_sync,
     test_what_hangs_on_an_earlier_batch_waits_for_its_answer,
     test_the_least_recently_used_statement_makes_place,
@@ -585,6 +645,7 @@ UNIT_MAIN(
     test_names_are_counted_and_limited,
     test_a_crowd_of_requests_waits_for_answers,
     test_sql_that_drops_all_statements_is_noticed,
+    test_what_is_prepared_behind_such_sql_stays,
     test_copy_ignores_syncs_in_its_middle,
     test_a_copy_of_a_simple_query,
     test_settings_follow_the_client,
