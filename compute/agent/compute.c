@@ -264,7 +264,7 @@ static void on_sync_exit(struct child_user *user, int exit_status, int number)
     struct compute *compute = CONTAINER_OF(user, struct compute, sync);
     struct errmsg *error = &compute->sync_error;
     timer_stop(&compute->limit_timer);
-    if (exit_status == 0) {
+    if (exit_status == 0 && !compute->sync_canceled) { /* it may have ended well just before */
         compute->synced = read_sync_output(compute, error) == ERR_OK;
         compute->sync_ms = lap_ms(compute);
     } else if (compute->sync_late) {
