@@ -341,7 +341,9 @@ static err_t decide_change_database(struct mutation *mutation, struct errmsg *ms
     put_drop(mutation, branch, &row);
     doc_unref(row.databases);
     doc_unref(row.dropped);
-    snprintf(mutation->name, sizeof mutation->name, "%s", name);
+    if (is_renamed) {
+        snprintf(mutation->name, sizeof mutation->name, "%s", name); /* of what is answered */
+    }
     return ERR_OK;
 }
 

@@ -57,6 +57,10 @@ def test_a_database_gets_another_name(cluster):
     project.wait_operations(project.api("POST", path, {"database": {"name": "app", "owner_name": "app"}}))
     refused(409, "ALREADY_EXISTS", project.api, "PATCH", path + "/shop", {"database": {"name": "app"}})
     refused(422, "ROLE_OWNS_DATABASE", project.api, "DELETE", f"/branches/{main.id}/roles/keeper")
+    for owner in ("app", "keeper"): # and nothing else
+        answer = project.api("PATCH", path + "/shop", {"database": {"owner_name": owner}})
+        assert [answer["database"][key] for key in ("name", "owner_name")] == ["shop", owner], answer
+        project.wait_operations(answer)
     main.suspend()
     same = project.api("PATCH", path + "/shop", {"database": {"owner_name": "keeper"}})
     assert same["operations"] == [] and main.endpoint()["current_state"] == "idle", same
