@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #define SESSION_END_MS "5000"
+#define ROLE_QUERY     "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1"
 #define DATABASES_MAX  1000 /* of a compute; a role in more of them is not dropped */
 
 static err_t failed(const char *what, const PGconn *conn, struct errmsg *msg)
@@ -131,6 +132,14 @@ static err_t open_database(PGconn *conn, const char *name, struct errmsg *msg)
     return closed ? run_on(conn, "ALTER DATABASE", name, " ALLOW_CONNECTIONS true", msg) : ERR_OK;
 }
 
+/* An owner that is not there: made later, and asked for again then, or deleted since. */
+static err_t give_to(PGconn *conn, const char *name, const char *owner, struct errmsg *msg)
+{
+    bool there = false;
+    TRY(exists(conn, ROLE_QUERY, owner, &there, msg));
+    return there ? give_database(conn, name, owner, msg) : ERR_OK;
+}
+
 err_t compute_change_databases(PGconn *conn, const struct doc *changed, struct errmsg *msg)
 {
     for (size_t i = 0; i < doc_count(changed); i++) {
@@ -149,7 +158,7 @@ err_t compute_change_databases(PGconn *conn, const struct doc *changed, struct e
             err = open_database(conn, to, msg);
         }
         if (err == ERR_OK && owner != NULL && (there || taken)) {
-            err = give_database(conn, to, owner, msg);
+            err = give_to(conn, to, owner, msg);
         }
         if (err != ERR_OK) {
             return err_wrap(msg, err, "database %s", from);
@@ -224,11 +233,10 @@ err_t compute_drop_roles(
     const struct doc *names,
     struct errmsg *msg)
 {
-    static const char query[] = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1";
     for (size_t i = 0; i < doc_count(names); i++) {
         const char *name = doc_value_str(doc_at(names, i));
         bool there = false;
-        TRY(exists(conn, query, name, &there, msg));
+        TRY(exists(conn, ROLE_QUERY, name, &there, msg));
         if (there) {
             err_t err = drop_role(sql, connect, conn, name, msg);
             if (err != ERR_OK) {

@@ -12,9 +12,10 @@
 NODISCARD err_t compute_drop_databases(PGconn *conn, const struct doc *names, struct errmsg *msg);
 
 /*
- * [{from, to, owner}], in order; `to` may be the name that it has, `owner` may be missing: before
- * the databases that are missing are created, or a renamed one would be made anew. Sessions in it
- * are ended and none begins until it has its name.
+ * [{from, to, owner}], in order; `to` may be the name that it has, `owner` may be missing or a
+ * role that is not there: then it keeps the one it has. Before the databases that are missing are
+ * created, or a renamed one would be made anew, and before what is dropped goes, which may have got
+ * its name here. Sessions in it are ended and none begins until it has its name. Again is fine.
  */
 NODISCARD err_t
 compute_change_databases(PGconn *conn, const struct doc *changed, struct errmsg *msg);

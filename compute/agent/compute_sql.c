@@ -314,6 +314,8 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
 static err_t drop_all(const struct compute_sql *sql, PGconn *conn, struct errmsg *msg)
 {
     const struct doc *dropped = sql->spec->dropped;
+    /* What is to be dropped may have got its name just before. */
+    TRY(compute_change_databases(conn, doc_get(dropped, "changed"), msg));
     TRY(compute_drop_databases(conn, doc_get(dropped, "databases"), msg));
     return compute_drop_roles(sql, connect_to, conn, doc_get(dropped, "roles"), msg);
 }

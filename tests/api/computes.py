@@ -1,4 +1,6 @@
 """What only a compute can do: run anew, give a database another name or owner."""
+import signal
+
 import pq
 from cluster import wait_for
 from snapshots import refused
@@ -72,4 +74,20 @@ def test_a_database_gets_another_name(cluster):
     assert list(count("store")) == ["10", "store"]
     assert main.value("SELECT string_agg(datname || ':' || pg_get_userbyid(datdba), ',' ORDER BY datname) FROM pg_database"
                       " WHERE NOT datistemplate AND datname <> 'postgres'") == "app:app,store:keeper"
+
+    # What the compute hears of at once: an owner that has gone since, a new name of what is gone as well.
+    cluster.agent.kill(signal.SIGSTOP)
+    try:
+        project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "brief"}})
+        for change in ({"owner_name": "brief"}, {"owner_name": "keeper"}):
+            project.api("PATCH", path + "/store", {"database": change})
+        project.api("DELETE", f"/branches/{main.id}/roles/brief")
+        project.api("PATCH", path + "/store", {"database": {"name": "sold"}})
+        last = project.api("DELETE", path + "/sold")
+    finally:
+        cluster.agent.kill(signal.SIGCONT)
+    project.wait_operations(last)
+    assert main.value("SELECT string_agg(datname, ',') FROM pg_database"
+                      " WHERE NOT datistemplate AND datname <> 'postgres'") == "app"
+    assert main.value("SELECT count(*) FROM pg_roles WHERE rolname = 'brief'") == "0"
     project.delete()
