@@ -74,9 +74,9 @@ struct compute {
 
     lsn_t start_lsn;
     uint16_t port;
-    struct doc *verifiers;  /* role: stored password, as they were when roles were applied .. */
-    mono_ns_t verifiers_at; /* .. then; worked on by roles_job only while it runs */
-    uint64_t log_begin;     /* of this try */
+    struct doc *verifiers; /* role: stored password, as they were at the start: roles_job's .. */
+    mono_ns_t verifiers_until;         /* .. while it runs. To be told until then; 0: no more */
+    uint64_t log_begin;                /* of this try */
     struct errmsg error, last_failure; /* the latter stays while it runs again */
     struct compute_size size;
     struct cage cage;
@@ -640,7 +640,7 @@ static void done_roles(struct job *job)
         return;
     }
     compute->spec->quarantine = false; /* from now on what is there is its own */
-    compute->verifiers_at = clock_mono();
+    compute->verifiers_until = clock_mono() + VERIFIERS_FRESH_MS * NS_PER_MS;
     compute->postgres_ms = lap_ms(compute);
     post(compute, COMPUTE_EVENT_WORK_DONE, 0);
 }
@@ -943,6 +943,7 @@ bool compute_apply_spec(
     compute_spec_destroy(compute->spec);
     compute->spec = spec;
     compute->waiter = waiter;
+    compute->verifiers_until = 0; /* it may change them */
     compute->apply_job.run = run_apply;
     compute->apply_job.done = done_apply;
     executor_submit(compute->host->sessions, &compute->apply_job);
@@ -977,8 +978,7 @@ const struct compute_spec *compute_spec_of(const struct compute *compute)
 
 const char *compute_verifier(const struct compute *compute, const char *role)
 {
-    bool is_fresh = compute_is_running(compute) &&
-                    clock_mono() - compute->verifiers_at <= VERIFIERS_FRESH_MS * NS_PER_MS;
+    bool is_fresh = compute_is_running(compute) && clock_mono() <= compute->verifiers_until;
     return is_fresh ? doc_value_str(doc_get(compute->verifiers, role)) : NULL;
 }
 

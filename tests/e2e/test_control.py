@@ -60,6 +60,16 @@ def test_role_and_database_reach_running_computes_and_later_branches(cluster):
     with connect_as(branch, "second%20role", "Other") as db:
         assert db.value("SELECT 1") == "1"
 
+    def stored():
+        url = f"{cluster.agent.http_url}/v1/computes/{main.endpoint()['id']}/verifier"
+        return http("POST", url, {"role": "second role"})["verifier"]
+
+    main.suspend()
+    main.start()
+    before = stored() # the agent has it from the start of the compute, and for a while asks Postgres no more
+    project.wait_operations(project.api("POST", f"/branches/{main.id}/roles/second%20role/reset_password"))
+    assert before.startswith("SCRAM-SHA-256$") and stored() != before
+
 
 def test_expired_branch_is_deleted(cluster):
     project = cluster.create_project("expiry")
