@@ -22,6 +22,7 @@
 
 struct model {
     struct buf in, out;
+    struct buf late; /* answers that it keeps back until Sync, Flush, or an error */
     char names[KNOWN][STATEMENT_NAME_SIZE];
     char texts[KNOWN][8];
     size_t count;
@@ -39,16 +40,23 @@ static size_t find(const struct model *model, const char *name)
     return i;
 }
 
+static void send_late(struct model *model)
+{
+    buf_append(&model->out, model->late.data, model->late.size);
+    buf_clear(&model->late);
+}
+
 static void fail(struct model *model, const char *code)
 {
-    pg_put_error(&model->out, code, "no");
+    pg_put_error(&model->late, code, "no");
+    send_late(model);
     model->is_skipping = true;
     model->status = model->status == 'I' ? 'I' : 'E';
 }
 
 static void put_empty(struct model *model, char type)
 {
-    pg_put(&model->out, (uint8_t)type, bytes_of(NULL, 0));
+    pg_put(&model->late, (uint8_t)type, bytes_of(NULL, 0));
 }
 
 static void prepare(struct model *model, const char *name)
@@ -87,13 +95,14 @@ static void run(struct model *model, const char *text)
         return;
     }
     model->status = (char)(text[0] == 'B' ? 'T' : text[0] == 'C' ? 'I' : model->status);
-    pg_put(&model->out, PG_COMMAND_COMPLETE, bytes_of(text, strlen(text) + 1));
+    pg_put(&model->late, PG_COMMAND_COMPLETE, bytes_of(text, strlen(text) + 1));
 }
 
 static void be_ready(struct model *model)
 {
     model->is_skipping = false;
-    pg_put(&model->out, PG_READY_FOR_QUERY, bytes_of(&model->status, 1));
+    pg_put(&model->late, PG_READY_FOR_QUERY, bytes_of(&model->status, 1));
+    send_late(model);
 }
 
 static void close_statement(struct model *model, const char *name)
@@ -137,7 +146,7 @@ static bool work(struct model *model)
         case PG_EXECUTE: run(model, model->bound); break;
         case PG_DESCRIBE: describe(model, body); break;
         case PG_CLOSE: close_statement(model, body); break;
-        case PG_FLUSH: break;
+        case PG_FLUSH: send_late(model); break;
         case PG_QUERY:
             run(model, body);
             be_ready(model);
@@ -152,6 +161,7 @@ static bool work(struct model *model)
 static void model_deinit(struct model *model)
 {
     buf_deinit(&model->in);
+    buf_deinit(&model->late);
     buf_deinit(&model->out);
 }
 
