@@ -4,6 +4,7 @@
 Meson suites (unit, flow, sim, lint, and asan = unit, flow and sim again in build-asan) count every check inside a
 program; Python suites (redo, planted, e2e, api, postgres, powerloss, chaos, those with -full) print one line a test, `ok NAME` or
 `FAILED NAME`; one that cannot run here says `LEFT OUT` and why.
+What failed is said again at the end, with the beginning of its reason: of a long run only the end may be kept.
 The last line is `N passed, N failed`; the exit code is 1 when anything failed.
 """
 import argparse
@@ -21,10 +22,23 @@ CHECKS = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)", re.
 class Tally:
     def __init__(self):
         self.passed, self.failures, self.seconds = 0, [], {}
+        self.reasons = []  # of each failed test: lines
 
     def add(self, passed, failed_names):
         self.passed += passed
         self.failures += failed_names
+
+
+REASON_LINES = 30  # at most: a traceback, or the end of what a program printed
+
+
+def reason_of(lines):
+    """What a failed test printed, without the logs of its processes (from a line `--- FILE` on) -> its end."""
+    for i, line in enumerate(lines):
+        if line.startswith("--- "):
+            lines = lines[:i]
+            break
+    return lines[:1] + lines[1:][-REASON_LINES:]
 
 
 def run_meson(tally, build, suite):
@@ -55,7 +69,9 @@ def run_meson(tally, build, suite):
             print(f"ok {test['name']} ({max(count, 1)}, {test['duration']:.1f} s)")
         else:
             tally.add(max(count - bad, 0), [f"{build.name}: {test['name']}"] * max(bad, 1))
-            print(f"FAILED {test['name']} ({test['result']})\n{output[-6000:]}")
+            text = f"FAILED {test['name']} ({test['result']})\n{output[-6000:]}"
+            print(text)
+            tally.reasons.append(reason_of(text.splitlines()))
 
 
 def run_python(tally, suite, command):
@@ -63,8 +79,15 @@ def run_python(tally, suite, command):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                bufsize=1)
     failed, passed, left_out = [], 0, False
+    reason = None  # of the test that failed last, while it goes on
     for line in process.stdout:
         print(line, end="", flush=True)
+        if line.startswith(("ok ", "FAILED ", "== ")):
+            if reason:
+                tally.reasons.append(reason_of(reason))
+            reason = [line.rstrip()] if line.startswith("FAILED ") else None
+        elif reason:
+            reason.append(line.rstrip())
         if line.startswith("ok "):
             passed += 1
         elif line.startswith("FAILED "):
@@ -74,6 +97,8 @@ def run_python(tally, suite, command):
         elif total := re.match(r"(\d+) passed, (\d+) failed", line):
             passed += int(total.group(1))
             failed += [f"{suite}: {line.strip()}"] * int(total.group(2))
+    if reason:
+        tally.reasons.append(reason_of(reason))
     if process.wait() != 0 and not failed:
         failed.append(f"{suite}: exit code {process.returncode}")
     if passed + len(failed) == 0 and not left_out:
@@ -125,6 +150,9 @@ def main():
                 run_python(tally, suite, command)
         tally.seconds[suite] = time.monotonic() - start
     print("== time: " + ", ".join(f"{s} {t:.0f} s" for s, t in tally.seconds.items()))
+    for lines in tally.reasons:
+        print("== again, what failed")
+        print("\n".join(lines))
     for name in tally.failures:
         print(f"failed: {name}")
     print(f"{tally.passed} passed, {len(tally.failures)} failed")
