@@ -14,15 +14,14 @@
 struct head_query {
     /* Once, never from inside head_query_start. */
     void (*done)(struct head_query *query, err_t result);
-    lsn_t head;        /* result */
-    lsn_t time_lsn;    /* result, when a time was asked for */
-    struct errmsg msg; /* why not */
+    lsn_t head;                  /* result */
+    lsn_t time_lsn;              /* result, when a time was asked for */
+    struct errmsg msg;           /* why not */
+    struct timeline_id timeline; /* that was asked for: the branch may have another one by now */
 
     /* private */
     struct loop *loop;
     struct nodes *nodes;
-    row_id_t branch_id;
-    struct timeline_id timeline;
     struct tenant_id tenant;
     uint64_t pageserver;
     lsn_t start_lsn;

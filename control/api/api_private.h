@@ -45,10 +45,11 @@ struct mutation {
     row_text_t name;     /* of a role or database */
     struct doc *deleted; /* what a DELETE answers with, or a new secret; freed with the mutation */
 
-    /* Of a branch that is created: where. */
+    /* Of a branch that is created: where, and in which history that was found (branch_start.h). */
     lsn_t start_lsn;
     wall_us_t parent_timestamp;
     row_id_t parent_id;
+    struct timeline_id parent_timeline;
 
     bool is_secret; /* the answer shows what is nowhere else: it is not kept for a repetition */
 

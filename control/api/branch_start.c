@@ -85,16 +85,49 @@ static void submit(struct branch_start *start, const struct branch *parent, lsn_
         return;
     }
     memcpy(mutation->parent_id, source->row.id, sizeof mutation->parent_id);
+    mutation->parent_timeline = source->row.timeline;
     mutation->start_lsn = lsn;
     mutation->parent_timestamp = start->wanted_time;
     mem_free(start);
     mutation_submit(mutation);
 }
 
+static err_t refuse_changed(
+    struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
+{
+    return mutation_refuse(
+        mutation, 409, "PARENT_CHANGED", msg,
+        "branch %s was restored or reset while this was under way, and where it was to begin lies "
+        "in the history before: ask again; the history before is kept under the name that "
+        "preserve_under_name gave it",
+        branch->row.id);
+}
+
+err_t branch_start_parent(struct mutation *mutation, struct branch **ret_parent, struct errmsg *msg)
+{
+    struct branch *parent = NULL;
+    TRY(find_history(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    if (!timeline_id_equal(parent->row.timeline, mutation->parent_timeline)) {
+        return refuse_changed(mutation, parent, msg);
+    }
+    *ret_parent = parent;
+    return ERR_OK;
+}
+
 static void on_head(struct head_query *query, err_t result)
 {
     struct branch_start *start = CONTAINER_OF(query, struct branch_start, head);
     const struct branch *parent = parent_of(start);
+    if (parent == NULL) {
+        REFUSE(start, 404, "BRANCH_NOT_FOUND", "the parent branch was deleted meanwhile");
+        return;
+    }
+    if (!timeline_id_equal(parent->row.timeline, query->timeline)) {
+        struct errmsg msg = {0};
+        err_t err = refuse_changed(start->mutation, parent, &msg);
+        fail(start, err, &msg);
+        return;
+    }
     if (result != ERR_OK) {
         bool is_range = result == ERR_RANGE;
         if (is_range) {
@@ -102,10 +135,6 @@ static void on_head(struct head_query *query, err_t result)
         }
         refuse(
             start, is_range ? 400 : 503, is_range ? "TIME_NOT_RETAINED" : "TRY_AGAIN", &query->msg);
-        return;
-    }
-    if (parent == NULL) {
-        REFUSE(start, 404, "BRANCH_NOT_FOUND", "the parent branch was deleted meanwhile");
         return;
     }
     if (start->wanted_lsn > query->head) {

@@ -19,3 +19,10 @@ struct branch_start_keys {
  * begin lies in an ancestor's history: the ancestor that covers it becomes the parent.
  */
 void branch_start_find(struct mutation *mutation, const struct branch_start_keys *keys);
+
+/*
+ * In decide: the branch that was found. An LSN means something in one history only, so 409
+ * PARENT_CHANGED when the branch has another timeline by now: it was restored or reset meanwhile.
+ */
+NODISCARD err_t
+branch_start_parent(struct mutation *mutation, struct branch **ret_parent, struct errmsg *msg);

@@ -100,7 +100,7 @@ static err_t put_endpoints(
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *parent = NULL;
-    TRY(find_history(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    TRY(branch_start_parent(mutation, &parent, msg));
     struct branch_row row = {
         .state = BRANCH_INIT,
         .timeline = name_timeline(),
@@ -111,10 +111,6 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     };
     name_branch(row.id);
     TRY(fill_branch(mutation, parent, &row, msg));
-    if (row.start_lsn < parent->row.start_lsn) {
-        return mutation_refuse(
-            mutation, 409, "PARENT_CHANGED", msg, "the parent has changed meanwhile, try again");
-    }
     memcpy(mutation->branch_id, row.id, sizeof row.id);
     mutation_put(mutation, ROW_BRANCH, &row);
     mutation_operation(mutation, row.project_id, ACTION_CREATE_BRANCH, row.id, "");

@@ -47,7 +47,7 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *parent = NULL;
     const struct doc *wish = doc_get(mutation->body, "endpoint");
-    TRY(find_history(mutation->api, mutation->project_id, mutation->parent_id, &parent, msg));
+    TRY(branch_start_parent(mutation, &parent, msg));
     struct branch_row row = {
         .state = BRANCH_INIT,
         .timeline = name_timeline(),
@@ -67,10 +67,6 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     TRY(read_lease(mutation, wish, &row.expires_at, msg));
     TRY(check_new_branch(mutation, parent->project, row.name, msg));
     TRY(choose_safekeepers(mutation, &row.safekeepers, msg));
-    if (row.start_lsn < parent->row.start_lsn) {
-        return mutation_refuse(
-            mutation, 409, "PARENT_CHANGED", msg, "the branch has changed meanwhile, try again");
-    }
     mutation_put(mutation, ROW_BRANCH, &row);
     mutation_operation(mutation, row.project_id, ACTION_CREATE_BRANCH, row.id, "");
     /* Of the branch that was asked for; the parent may be an ancestor that has the LSN. */

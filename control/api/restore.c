@@ -86,7 +86,7 @@ static err_t decide_restore(struct mutation *mutation, struct errmsg *msg)
     struct branch_row row, successor;
     const char *project_id = mutation->project_id;
     TRY(find_branch(mutation->api, project_id, mutation->branch_id, &branch, msg));
-    TRY(find_history(mutation->api, project_id, mutation->parent_id, &source, msg));
+    TRY(branch_start_parent(mutation, &source, msg));
     TRY(doc_opt_str(mutation->body, "preserve_under_name", &preserve, msg));
     TRY(check_restore(mutation, branch, preserve, msg));
     fill_successor(branch, preserve, &successor);

@@ -265,6 +265,7 @@ static void on_head(struct head_query *query, err_t result)
     memcpy(mutation->project_id, branch->row.project_id, sizeof mutation->project_id);
     memcpy(mutation->branch_id, branch->row.id, sizeof mutation->branch_id);
     memcpy(mutation->parent_id, branch->row.id, sizeof mutation->parent_id);
+    mutation->parent_timeline = query->timeline;
     mutation->start_lsn = query->head;
     mutation_submit(mutation);
 }

@@ -107,13 +107,9 @@ err_t put_snapshot(
     struct errmsg *msg)
 {
     struct branch *parent = NULL;
-    TRY(find_history(mutation->api, source->row.project_id, mutation->parent_id, &parent, msg));
+    TRY(branch_start_parent(mutation, &parent, msg));
     TRY(check_room(mutation, source->project, msg));
     TRY(check_branch_quota(mutation, msg));
-    if (mutation->start_lsn < parent->row.start_lsn) {
-        return mutation_refuse(
-            mutation, 409, "PARENT_CHANGED", msg, "the branch has changed meanwhile, try again");
-    }
     TRY(choose_safekeepers(mutation, &row->safekeepers, msg));
     name_snapshot(row->id);
     memcpy(row->name, row->id, sizeof row->id);

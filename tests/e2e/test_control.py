@@ -1,5 +1,7 @@
 """The control plane: restore, roles, expiry, and operations that outlive it."""
 import datetime
+import http.client as http_client
+import json
 import shutil
 import signal
 import threading
@@ -43,6 +45,45 @@ def test_restore_to_the_own_past_keeps_endpoint_and_children(cluster):
     project.wait_operations(project.api("POST", f"/branches/{child.id}/restore", {"source_branch_id": main.id}))
     assert child.value("SELECT count(*) FROM t") == "1001"
     assert {b["name"] for b in project.branches()} == {"main", "before", "child"}
+
+
+def test_nothing_is_made_of_a_parent_that_was_restored_meanwhile(cluster):
+    """Its head is asked of safekeepers that do not answer yet; when they do, it is the head of another history."""
+    project = cluster.create_project("changing")
+    main = project.main()
+    work = project.create_branch("work", main)
+    work.sql("CREATE TABLE gone AS SELECT generate_series(1, 1000) AS n")
+    start = work.get()["parent_lsn"] # restored to there, no safekeeper is asked: no head can lie below it
+    other = project.create_branch("other", main, endpoint=False)
+    body = {"branch": {"name": "late", "parent_id": work.id}, "endpoints": []}
+    moment = {"endpoint": {"type": "read_only", "branch_id": work.id, "lsn": work.value("SELECT pg_current_wal_flush_lsn()")}}
+    asked = {"/branches": body, f"/branches/{work.id}/snapshot": {}, "/endpoints": moment,
+             f"/branches/{other.id}/restore": {"source_branch_id": work.id}}
+    answers = {path: http_client.HTTPConnection(cluster.control.row["http"], timeout=60) for path in asked}
+    hung = cluster.safekeepers[:2]
+    for safekeeper in hung:
+        safekeeper.kill(signal.SIGSTOP)
+    try:
+        for path, connection in answers.items():
+            connection.request("POST", f"/api/v2/projects/{project.id}{path}", json.dumps(asked[path]),
+                               {"Content-Type": "application/json"})
+        http("GET", f"{cluster.control.http_url}/metrics", raw=True) # whoever is answered now came after those four
+        restored = project.api("POST", f"/branches/{work.id}/restore", {
+            "source_branch_id": work.id, "source_lsn": start, "preserve_under_name": "before"})
+    finally:
+        for safekeeper in hung:
+            safekeeper.kill(signal.SIGCONT)
+    for path, connection in answers.items():
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        assert (answer.status, said.get("code")) == (409, "PARENT_CHANGED"), (path, said)
+        assert work.id in said["message"] and "again" in said["message"], said
+        connection.close()
+    project.wait_operations(restored)
+    assert "late" not in [b["name"] for b in project.branches()]
+    again = project.create_branch("late", work)
+    assert again.value("SELECT count(*) FROM pg_class WHERE relname = 'gone'") == "0"
+    project.delete()
 
 
 def test_role_and_database_reach_running_computes_and_later_branches(cluster):
