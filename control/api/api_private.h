@@ -37,6 +37,7 @@ struct mutation {
     mutation_answer_fn answer;
     unsigned ok_status;
     struct mutation_then *then; /* NULL: the request is answered when it is done */
+    row_id_t key_id; /* without a request: the API key that asked for it before; "": none */
 
     /* Filled in by decide, used by answer. */
     row_id_t project_id, branch_id, endpoint_id;
@@ -154,7 +155,13 @@ NODISCARD err_t page_of(
     struct page *ret_page,
     struct errmsg *msg);
 
-/* keys.c: 422 when the key of the request, or the one that made a compute, has its fill */
+/*
+ * The API key for which something is made: of the request, or of who asked for it before; NULL:
+ * none.
+ */
+const struct api_key *mutation_key(const struct mutation *mutation);
+
+/* keys.c: 422 when the key of the mutation, or the one that made a compute, has its fill */
 NODISCARD err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg);
 NODISCARD err_t
 check_compute_quota(struct mutation *mutation, const char *key_id, struct errmsg *msg);

@@ -159,7 +159,7 @@ static void delete_key(struct http_context *context, struct http_request *reques
 
 err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg)
 {
-    const struct api_key *key = request_key(mutation->api, mutation->request);
+    const struct api_key *key = mutation_key(mutation);
     uint64_t count = 0;
     if (key == NULL || key->row.branches_max == 0) {
         return ERR_OK;

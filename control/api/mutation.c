@@ -201,10 +201,16 @@ void set_etag(struct http_request *request, const struct row_head *row)
     http_response_header(request, "ETag", etag);
 }
 
+const struct api_key *mutation_key(const struct mutation *mutation)
+{
+    return mutation->request == NULL ? model_key(mutation->api->model, mutation->key_id)
+                                     : request_key(mutation->api, mutation->request);
+}
+
 /* Who makes something new: its quota counts it. */
 static void set_creator(const struct mutation *mutation, row_id_t created_by)
 {
-    const struct api_key *key = request_key(mutation->api, mutation->request);
+    const struct api_key *key = mutation_key(mutation);
     if (key != NULL && created_by[0] == '\0') {
         memcpy(created_by, key->row.id, sizeof key->row.id);
     }

@@ -49,6 +49,7 @@ static const struct shape schemas[] = {
                  "manual:bool,state:str,"
                  "expires_at:time?,created_at:time"},
     {"Rule", "frequency:str,hour:int?,day:int?,month:int?,retention_seconds:int?"},
+    {"ScheduleFailure", "error:str,failures_count:int,retry_at:time"},
     {"Lease", "name:str,lsn:str,expires_at:time?"},
     {"Holder", "reason:str,lsn:str?,from_lsn:str?,name:str?,branch_id:str?,snapshot_id:str?"},
     {"Consumption", "project_id:str,periods:any"},
@@ -110,7 +111,7 @@ static const struct {
     {"POST", P "/snapshots/{snapshot}/restore",
      "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
     {"POST", B "/finalize_restore", "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
-    {"GET", B "/backup_schedule", "schedule:[Rule]"},
+    {"GET", B "/backup_schedule", "schedule:[Rule],failure:ScheduleFailure?"},
     {"GET", P "/retention", "history_retention_seconds:int,history_retention_bytes:int"},
     {"GET", P "/size", "timelines:int,logical_bytes:int,physical_bytes:int,synthetic_bytes:int?"},
     {"GET", B "/leases", "leases:[Lease]"},

@@ -5,33 +5,48 @@
  * rules are asked when they were due last (control/plan/calendar.h); what lies between the two is
  * made: head of the branch, then the snapshots and the new time in one commit, so that a death
  * neither loses one nor makes it twice. After a long rest each rule is made up for once.
+ *
+ * A few branches at a time, and those first who have waited longest (control/plan/turns.h): a
+ * branch whose snapshot cannot be made is tried ever more seldom, GET of its schedule says why.
  */
 #include <stdio.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/str.h"
 #include "control/act/head.h"
 #include "control/api/api_private.h"
 #include "control/plan/calendar.h"
+#include "control/plan/turns.h"
 
 #define TICK_MS               5000
 #define RULES_MAX             10
 #define RETENTION_SECONDS_MIN 3600
 #define RETENTION_SECONDS_MAX ((uint64_t)100 * 366 * 24 * 3600)
-#define DUE_PER_TICK          64
+#define JOBS_MAX              8 /* a safekeeper that hangs holds up one of them */
+#define AGAIN_FIRST_MS        2000
+#define AGAIN_MAX_MS          600000
 #define WARN_EVERY_NS         (60 * NS_PER_S)
+
+/* The snapshots of one branch that are due. */
+struct schedule_job {
+    struct schedules *schedules;
+    bool is_running;
+    row_id_t branch_id;
+    struct head_query head;
+    struct mutation_then then;
+};
 
 struct schedules {
     struct api *api;
     struct timer timer;
     bool stopping;
-    row_id_t due[DUE_PER_TICK]; /* branches of this round */
     mono_ns_t warned_at;
-    size_t count, next; /* count 0: no round is under way */
-    struct head_query head;
-    struct mutation_then then;
+    struct turns round; /* count 0: none is under way */
+    size_t next;        /* in the round */
+    struct schedule_job jobs[JOBS_MAX];
 };
 
 /* ---- rules ---- */
@@ -109,14 +124,30 @@ static struct doc *plain_rule(const struct doc *doc, const struct calendar_rule 
 
 /* ---- routes ---- */
 
+/* Why what is due was not made at the last try. */
+static struct doc *view_failure(const struct branch *branch)
+{
+    const struct attempt *attempt = &branch->schedule_attempt;
+    mono_ns_t now = clock_mono();
+    wall_us_t wait_us =
+        attempt->next > now ? (wall_us_t)((attempt->next - now) * 1000 / NS_PER_MS) : (wall_us_t)0;
+    struct doc *failure = doc_set_str(doc_object(), "error", branch->schedule_error);
+    doc_set_int(failure, "failures_count", attempt->failures);
+    return doc_set_time(failure, "retry_at", clock_wall() + wait_us);
+}
+
 static void get_schedule(struct http_context *context, struct http_request *request)
 {
     const struct branch *branch = request_branch(api_of(context), request);
-    if (branch != NULL) {
-        struct doc *rules =
-            branch->row.schedule == NULL ? doc_array() : doc_ref(branch->row.schedule);
-        http_respond_json(request, 200, doc_set(doc_object(), "schedule", rules));
+    if (branch == NULL) {
+        return;
     }
+    struct doc *rules = branch->row.schedule == NULL ? doc_array() : doc_ref(branch->row.schedule);
+    struct doc *doc = doc_set(doc_object(), "schedule", rules);
+    if (branch->schedule_error != NULL) {
+        doc_set(doc, "failure", view_failure(branch));
+    }
+    http_respond_json(request, 200, doc);
 }
 
 static err_t read_schedule(struct mutation *mutation, struct doc *to, struct errmsg *msg)
@@ -146,18 +177,31 @@ static err_t decide_put(struct mutation *mutation, struct errmsg *msg)
     struct doc *rules = doc_array();
     err_t err = read_schedule(mutation, rules, msg);
     if (err == ERR_OK) {
+        const struct api_key *key = mutation_key(mutation);
         struct branch_row row = branch->row;
         row.schedule = doc_count(rules) == 0 ? NULL : rules;
         row.scheduled_at = api_now(mutation->api); /* from now on */
+        snprintf(row.scheduled_by, sizeof row.scheduled_by, "%s", key == NULL ? "" : key->row.id);
         mutation_put(mutation, ROW_BRANCH, &row);
     }
     doc_unref(rules);
     return err;
 }
 
+static void forget_failure(struct branch *branch)
+{
+    branch->schedule_attempt = (struct attempt){.running = branch->schedule_attempt.running};
+    mem_free(branch->schedule_error);
+    branch->schedule_error = NULL;
+}
+
+/* What failed before was the schedule before. */
 static struct doc *answer_put(struct mutation *mutation)
 {
-    (void)mutation;
+    struct branch *branch = model_branch(mutation->api->model, mutation->branch_id);
+    if (branch != NULL) {
+        forget_failure(branch);
+    }
     return doc_object();
 }
 
@@ -177,7 +221,7 @@ static void put_schedule(struct http_context *context, struct http_request *requ
 
 /* ---- carrying them out ---- */
 
-static void next_branch(struct schedules *schedules);
+static void start_jobs(struct schedules *schedules);
 
 static bool is_due(const struct branch *branch, const struct doc *doc, wall_us_t now)
 {
@@ -238,53 +282,102 @@ static err_t decide_due(struct mutation *mutation, struct errmsg *msg)
     return ERR_OK;
 }
 
+static void fail_branch(
+    struct schedules *schedules, struct branch *branch, const struct errmsg *msg)
+{
+    mono_ns_t now = clock_mono();
+    attempt_put_off(&branch->schedule_attempt, now, AGAIN_FIRST_MS, AGAIN_MAX_MS);
+    mem_free(branch->schedule_error);
+    branch->schedule_error = mem_strdup(msg->text);
+    if (schedules->warned_at == 0 || now - schedules->warned_at > WARN_EVERY_NS) {
+        schedules->warned_at = now;
+        log_warn(NULL, "branch %s: its snapshot is not made yet: %s", branch->row.id, msg->text);
+    }
+}
+
+static void end_job(struct schedule_job *job, err_t result, const struct errmsg *msg)
+{
+    struct schedules *schedules = job->schedules;
+    struct branch *branch = model_branch(schedules->api->model, job->branch_id);
+    job->is_running = false;
+    if (branch != NULL) {
+        branch->schedule_attempt.running = false;
+        if (result == ERR_OK) {
+            forget_failure(branch);
+        } else {
+            fail_branch(schedules, branch, msg);
+        }
+    }
+    start_jobs(schedules);
+}
+
 static void on_made(struct mutation_then *then, err_t result, const struct errmsg *msg)
 {
-    struct schedules *schedules = CONTAINER_OF(then, struct schedules, then);
-    if (result != ERR_OK && clock_mono() - schedules->warned_at > WARN_EVERY_NS) {
-        schedules->warned_at = clock_mono();
-        log_warn(
-            NULL, "branch %s: its snapshot is not made yet: %s", schedules->due[schedules->next],
-            msg->text);
-    }
-    schedules->next++;
-    next_branch(schedules);
+    end_job(CONTAINER_OF(then, struct schedule_job, then), result, msg);
 }
 
 static void on_head(struct head_query *query, err_t result)
 {
-    struct schedules *schedules = CONTAINER_OF(query, struct schedules, head);
-    const struct branch *branch =
-        model_branch(schedules->api->model, schedules->due[schedules->next]);
-    schedules->then.done = on_made;
+    struct schedule_job *job = CONTAINER_OF(query, struct schedule_job, head);
+    struct api *api = job->schedules->api;
+    const struct branch *branch = model_branch(api->model, job->branch_id);
+    if (result == ERR_OK) {
+        result = FAULT("schedule.after_head");
+        snprintf(query->msg.text, sizeof query->msg.text, "failpoint");
+    }
     if (result != ERR_OK || branch == NULL) {
-        on_made(&schedules->then, branch == NULL ? ERR_OK : result, &query->msg);
+        end_job(job, branch == NULL ? ERR_OK : result, &query->msg);
         return;
     }
-    struct mutation *mutation = mutation_of_our_own(schedules->api, decide_due, &schedules->then);
+    job->then.done = on_made;
+    struct mutation *mutation = mutation_of_our_own(api, decide_due, &job->then);
     memcpy(mutation->project_id, branch->row.project_id, sizeof mutation->project_id);
     memcpy(mutation->branch_id, branch->row.id, sizeof mutation->branch_id);
     memcpy(mutation->parent_id, branch->row.id, sizeof mutation->parent_id);
+    memcpy(mutation->key_id, branch->row.scheduled_by, sizeof mutation->key_id);
     mutation->parent_timeline = query->timeline;
     mutation->start_lsn = query->head;
     mutation_submit(mutation);
 }
 
-static void next_branch(struct schedules *schedules)
+static void start_job(struct schedule_job *job, struct branch *branch)
 {
-    struct api *api = schedules->api;
-    while (schedules->next < schedules->count && !schedules->stopping) {
-        const struct branch *branch = model_branch(api->model, schedules->due[schedules->next]);
-        if (branch != NULL && branch_is_due(branch, api_now(api))) {
-            schedules->head.done = on_head;
-            head_query_start(&schedules->head, api->loop, api->nodes, branch, 0);
-            return;
+    struct api *api = job->schedules->api;
+    job->is_running = branch->schedule_attempt.running = true;
+    memcpy(job->branch_id, branch->row.id, sizeof job->branch_id);
+    job->head.done = on_head;
+    head_query_start(&job->head, api->loop, api->nodes, branch, 0);
+}
+
+/* The next of the round that still has something due; NULL: the round has no more. */
+static struct branch *next_of_round(struct schedules *schedules)
+{
+    const struct api *api = schedules->api;
+    while (schedules->next < schedules->round.count) {
+        struct branch *branch =
+            model_branch(api->model, schedules->round.turns[schedules->next++].id);
+        if (branch != NULL && branch_is_due(branch, api_now(api)) &&
+            !branch->schedule_attempt.running) {
+            return branch;
         }
-        schedules->next++;
     }
-    schedules->count = 0;
-    if (!schedules->stopping) {
-        timer_start(api->loop, &schedules->timer, TICK_MS);
+    return NULL;
+}
+
+static void start_jobs(struct schedules *schedules)
+{
+    bool was_full = schedules->round.count == TURNS_MAX, is_running = false;
+    for (size_t i = 0; i < JOBS_MAX && !schedules->stopping; i++) {
+        struct schedule_job *job = &schedules->jobs[i];
+        struct branch *branch = job->is_running ? NULL : next_of_round(schedules);
+        if (branch != NULL) {
+            start_job(job, branch);
+        }
+        is_running = is_running || job->is_running;
+    }
+    if (!is_running && !schedules->stopping) {
+        schedules->round.count = 0;
+        timer_start(schedules->api->loop, &schedules->timer, was_full ? 0 : TICK_MS);
     }
 }
 
@@ -292,18 +385,19 @@ static void on_tick(struct timer *timer)
 {
     struct schedules *schedules = CONTAINER_OF(timer, struct schedules, timer);
     wall_us_t now = api_now(schedules->api);
-    schedules->count = schedules->next = 0;
+    schedules->round.count = schedules->next = 0;
     FOR_EACH_PROJECT(schedules->api->model, project)
     {
         FOR_EACH_BRANCH(project, branch)
         {
-            if (branch->row.schedule != NULL && schedules->count < DUE_PER_TICK &&
-                project->row.state == PROJECT_ACTIVE && branch_is_due(branch, now)) {
-                memcpy(schedules->due[schedules->count++], branch->row.id, sizeof branch->row.id);
+            if (branch->row.schedule != NULL && project->row.state == PROJECT_ACTIVE &&
+                branch_is_due(branch, now)) {
+                turns_offer(
+                    &schedules->round, branch->row.id, &branch->schedule_attempt, clock_mono());
             }
         }
     }
-    next_branch(schedules);
+    start_jobs(schedules);
 }
 
 void schedules_start(struct api *api)
@@ -311,6 +405,9 @@ void schedules_start(struct api *api)
     api->schedules = MEM_NEW(struct schedules);
     api->schedules->api = api;
     api->schedules->timer.on_fire = on_tick;
+    for (size_t i = 0; i < JOBS_MAX; i++) {
+        api->schedules->jobs[i].schedules = api->schedules;
+    }
     timer_start(api->loop, &api->schedules->timer, TICK_MS);
 }
 

@@ -83,6 +83,7 @@ static err_t put_in_place(
     if (restored->schedule == NULL) {
         restored->schedule = target->row.schedule; /* borrowed */
         restored->scheduled_at = target->row.scheduled_at;
+        memcpy(restored->scheduled_by, target->row.scheduled_by, sizeof restored->scheduled_by);
     }
     restored->is_finalized = true;
     old.is_default = old.is_protected = false;

@@ -230,6 +230,7 @@ static void free_branch(struct model *model, struct branch *branch)
     list_remove(&branch->in_commit);
     branch->project->branch_count--;
     row_unref(ROW_BRANCH, &branch->row);
+    mem_free(branch->schedule_error);
     mem_free(branch);
 }
 

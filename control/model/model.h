@@ -82,6 +82,10 @@ struct branch {
     uint64_t pageserver_generation; /* of the membership that the pageserver was told; 0: ask */
     enum seen on_left[LEFT_MAX];    /* parallel to branch_left() */
     struct attempt left_attempts[LEFT_MAX];
+
+    /* Of the snapshots that its schedule makes, control/api/schedule.c; memory only. */
+    struct attempt schedule_attempt;
+    char *schedule_error; /* why the last try made none, owned; NULL: it did, or there was none */
     struct list_link in_work, in_retry, in_commit;
 };
 

@@ -99,7 +99,8 @@ extern const char *const usage_granularity_names[];
  * and people know it by its snapshot_name. is_retired: it is deleted for people, but others hang on
  * it: it goes when the last of them does. restored_from: the snapshot that it shows, restored_as:
  * the branch whose place it takes, and has taken when it is_finalized. schedule: [{frequency, hour,
- * day, month, retention_seconds}] of its snapshots, carried out up to scheduled_at.
+ * day, month, retention_seconds}] of its snapshots, carried out up to scheduled_at; scheduled_by:
+ * the API key that said so, whose quota counts them, "" without one.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -138,7 +139,8 @@ extern const char *const usage_granularity_names[];
     X(id, restored_as, NULL)                                                                       \
     X(bool, is_finalized, NULL)                                                                    \
     X(doc, schedule, NULL)                                                                         \
-    X(time, scheduled_at, NULL)
+    X(time, scheduled_at, NULL)                                                                    \
+    X(id, scheduled_by, NULL)
 
 /* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \

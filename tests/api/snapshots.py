@@ -1,4 +1,6 @@
 """Snapshots and their schedules on a live cluster, whose calendar is moved ahead (PUT /v1/clock)."""
+import urllib.request
+
 from cluster import ApiError, Branch, http, wait_for
 
 DAY = 24 * 3600
@@ -136,6 +138,60 @@ def test_snapshots_by_the_calendar(cluster):
         project.api("PUT", path, {"schedule": []})
         set_clock(cluster, 800 * DAY)
         wait_for("the daily one has expired", lambda: list(made()) == ["yearly"])
+    finally:
+        set_clock(cluster, 0)
+    project.delete()
+
+
+def test_every_schedule_has_its_turn(cluster):
+    """More branches than a round has turns, and none of their snapshots can be made: each is tried, and says why."""
+    project, count = cluster.create_project("many-scheduled"), 66
+    branches = [project.create_branch(f"b{n}", endpoint=False, wait=False) for n in range(count)]
+    paths = [f"/branches/{b.id}/backup_schedule" for b in branches]
+    for path in paths:
+        wait_for("it is there", lambda: project.api("PUT", path, {"schedule": [{"frequency": "daily"}]}) is not None)
+
+    def faults(spec):
+        urllib.request.urlopen(urllib.request.Request(
+            cluster.control.http_url + "/faults", data=spec.encode(), method="PUT"), timeout=10).read()
+
+    def failures():
+        return [said["failure"] for said in (project.api("GET", path) for path in paths) if "failure" in said]
+    try:
+        faults("schedule.after_head=busy")
+        set_clock(cluster, DAY)
+        failed = wait_for("all have been tried", lambda: len(found := failures()) == count and found)
+        assert all(f["failures_count"] >= 1 and "failpoint" in f["error"] for f in failed), failed[:3]
+        assert project.api("GET", "/snapshots")["snapshots"] == []
+        faults("")
+        wait_for("all are made", lambda: len(project.api("GET", "/snapshots")["snapshots"]) == count)
+        assert failures() == []
+    finally:
+        faults("")
+        set_clock(cluster, 0)
+    project.delete()
+
+
+def test_the_snapshots_of_a_schedule_count_for_the_key_that_set_it(cluster):
+    project = cluster.create_project("scheduled-by-key")
+    key = cluster.api("POST", "/api_keys", {"key_name": "small", "project_id": project.id, "branches_max": 1})
+    path = f"/branches/{project.main().id}/backup_schedule"
+    rules = {"schedule": [{"frequency": "daily", "retention_seconds": 3 * DAY}]}
+    http("PUT", f"{cluster.control.http_url}/api/v2/projects/{project.id}{path}", rules,
+         headers={"Authorization": f"Bearer {key['key']}"})
+
+    def made():
+        return [s["name"] for s in project.api("GET", "/snapshots")["snapshots"]]
+    try:
+        set_clock(cluster, DAY)
+        wait_for("the first one is made", lambda: len(made()) == 1)
+        set_clock(cluster, 2 * DAY)
+        failure = wait_for("the key has its fill", lambda: project.api("GET", path).get("failure"))
+        assert "this key has made 1 branches" in failure["error"] and len(made()) == 1, (failure, made())
+        project.api("PUT", path, rules) # by somebody without a key, from now on
+        assert "failure" not in project.api("GET", path)
+        set_clock(cluster, 3 * DAY)
+        wait_for("the next one is made", lambda: len(made()) == 2)
     finally:
         set_clock(cluster, 0)
     project.delete()
