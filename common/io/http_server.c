@@ -1,19 +1,12 @@
 /*
  * http_server.c - libmicrohttpd in its "external epoll" mode: its epoll descriptor is one more
  * descriptor of our loop, and MHD_run() does all of its work on our thread.
- *
- * A request has two sides: MHD's (the connection) and the handler's (who owes the answer). Each may
- * end first: a server that closes while a handler still works answers 503 and keeps the request
- * until the handler is done with it.
  */
 #include "common/io/http_server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,7 +18,7 @@
 #include "common/base/parse.h"
 #include "common/base/prng.h"
 #include "common/base/str.h"
-#include "common/io/http_client.h"
+#include "common/io/http_private.h"
 #include "common/io/link_private.h"
 #include "common/json/shape.h"
 
@@ -33,209 +26,15 @@ METRIC_COUNTER(requests_total, "http_requests_total", "HTTP requests that reache
 METRIC_COUNTER(errors_total, "http_errors_total", "HTTP answers with a status of 400 or more.");
 METRIC_HISTOGRAM(request_seconds, "http_request_seconds", "From the first header to the answer.");
 
-#define BODY_MAX          (8 * MIB)
-#define BODY_READ_MAX     (64 * MIB) /* announced more: not even read to the end for a clean 413 */
-#define HEADERS_MAX       (32 * KIB)
-#define CONNECTIONS_MAX   1000
-#define IDLE_TIMEOUT_S    30
-#define RECEIVE_MAX_NS    (120 * NS_PER_S) /* a body that trickles in for longer is given up */
-#define SEGMENTS_MAX      24
-#define ADDED_HEADERS_MAX 8
-#define TABLES_MAX        32
-#define DRAIN_ROUNDS      50 /* of MHD_run() while closing, to get the last answers out */
+#define BODY_MAX        (8 * MIB)
+#define BODY_READ_MAX   (64 * MIB) /* announced more: not even read to the end for a clean 413 */
+#define HEADERS_MAX     (32 * KIB)
+#define CONNECTIONS_MAX 1000
+#define IDLE_TIMEOUT_S  30
+#define RECEIVE_MAX_NS  (120 * NS_PER_S) /* a body that trickles in for longer is given up */
+#define DRAIN_ROUNDS    50 /* of MHD_run() while closing, to get the last answers out */
 
-struct route_table {
-    const struct http_route *routes;
-    size_t count;
-    struct http_context *context;
-};
-
-struct http_server {
-    struct loop_object object;
-    struct loop *loop;
-    struct MHD_Daemon *daemon;
-    uv_poll_t poll;
-    struct timer timer;      /* MHD's own time-outs */
-    struct loop_task resume; /* run MHD after requests were answered */
-    bool resume_posted, running, closing;
-    size_t connections_max;
-    uint16_t port;
-    char *token;
-    struct http_guard *guard;
-    struct route_table tables[TABLES_MAX];
-    size_t table_count;
-    struct list requests;
-    uint64_t request_count;
-    char id_prefix[9]; /* of request ids; differs with every start */
-};
-
-struct added_header {
-    char name[64];
-    char value[256];
-};
-
-/* A decoded query argument, kept because http_request_query() hands out its text. */
-struct query_value {
-    struct list_link link;
-    char text[];
-};
-
-struct http_request {
-    struct list_link link; /* in server->requests */
-    struct http_server *server;
-    struct MHD_Connection *connection; /* NULL: MHD is done with it */
-    bool owed;                         /* a handler has it and did not answer yet */
-    bool suspended;
-    bool given_up; /* 503 was sent because the server closed: the handler's answer is dropped */
-    bool too_large;
-    mono_ns_t began;
-    const struct route_table *table;
-    const struct http_route *route;
-    char method[16];
-    char *path;     /* as it came, without the query */
-    char *segments; /* the path again, cut at slashes and percent-decoded */
-    const char *segment[SEGMENTS_MAX];
-    size_t segment_count;
-    char id[33];
-    char actor[64];
-    struct buf body;
-    struct doc *json;
-    struct list query_values;
-
-    unsigned status; /* 0: no answer yet */
-    char content_type[64];
-    struct buf answer;
-    struct added_header headers[ADDED_HEADERS_MAX];
-    size_t header_count;
-};
-
-/* Requests. */
-
-static void request_free_if_done(struct http_request *request)
-{
-    if (request->connection != NULL || request->owed) {
-        return;
-    }
-    list_remove(&request->link);
-    for (struct list_link *link = list_pop_front(&request->query_values); link != NULL;
-         link = list_pop_front(&request->query_values)) {
-        mem_free(CONTAINER_OF(link, struct query_value, link));
-    }
-    doc_unref(request->json);
-    buf_deinit(&request->body);
-    buf_deinit(&request->answer);
-    mem_free(request->path);
-    mem_free(request->segments);
-    mem_free(request);
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Percent-decodes in place. False: a broken escape, or an escaped NUL. */
-static bool percent_decode(char *text, bool plus_is_space)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; from++, to++) {
-        *to = *from;
-        if (*from == '+' && plus_is_space) {
-            *to = ' ';
-        } else if (*from == '%') {
-            int high = hex_value(from[1]);
-            int low = high < 0 ? -1 : hex_value(from[2]);
-            if (low < 0 || (high == 0 && low == 0)) {
-                return false;
-            }
-            *to = (char)(high << 4 | low);
-            from += 2;
-        }
-    }
-    *to = '\0';
-    return true;
-}
-
-static bool split_path(struct http_request *request)
-{
-    request->segments = mem_strdup(request->path);
-    char *rest = request->segments;
-    for (char *segment = strsep(&rest, "/"); segment != NULL; segment = strsep(&rest, "/")) {
-        if (segment[0] == '\0') {
-            continue; /* the first one, a doubled slash, or one at the end */
-        }
-        if (request->segment_count == SEGMENTS_MAX || !percent_decode(segment, false)) {
-            return false;
-        }
-        request->segment[request->segment_count++] = segment;
-    }
-    return true;
-}
-
-/* Calls for each segment of a route's pattern; returns NULL at the end. */
-static const char *next_segment(const char **rest, size_t *ret_size)
-{
-    const char *begin = *rest;
-    while (*begin == '/') {
-        begin++;
-    }
-    if (*begin == '\0') {
-        return NULL;
-    }
-    *ret_size = strcspn(begin, "/");
-    *rest = begin + *ret_size;
-    return begin;
-}
-
-static bool is_param(const char *segment, size_t size)
-{
-    return size > 2 && segment[0] == '{' && segment[size - 1] == '}';
-}
-
-static bool path_matches(const struct http_route *route, const struct http_request *request)
-{
-    const char *rest = route->path;
-    size_t index = 0;
-    size_t size = 0;
-    for (const char *segment = next_segment(&rest, &size); segment != NULL;
-         segment = next_segment(&rest, &size), index++) {
-        if (index == request->segment_count) {
-            return false;
-        }
-        const char *given = request->segment[index];
-        if (!is_param(segment, size) &&
-            (strlen(given) != size || memcmp(given, segment, size) != 0)) {
-            return false;
-        }
-    }
-    return index == request->segment_count;
-}
-
-/* Sets the route, or leaves it NULL; `allow` gets the methods that the path has. */
-static void find_route(struct http_request *request, struct buf *allow)
-{
-    const struct http_server *server = request->server;
-    const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
-    for (size_t t = 0; t < server->table_count; t++) {
-        const struct route_table *table = &server->tables[t];
-        for (size_t i = 0; i < table->count; i++) {
-            const struct http_route *route = &table->routes[i];
-            if (!path_matches(route, request)) {
-                continue;
-            }
-            if (strcmp(route->method, method) == 0) {
-                request->table = table;
-                request->route = route;
-                return;
-            }
-            buf_printf(allow, "%s%s", allow->size > 0 ? ", " : "", route->method);
-        }
-    }
-}
+/* Life of a request. */
 
 static bool is_printable_id(const char *id)
 {
@@ -276,7 +75,20 @@ static struct http_request *request_new(
     return request;
 }
 
-/* Answers. */
+void http_request_free_if_done(struct http_request *request)
+{
+    if (request->connection != NULL || request->owed) {
+        return;
+    }
+    list_remove(&request->link);
+    http_request_forget_query(request);
+    doc_unref(request->json);
+    buf_deinit(&request->body);
+    buf_deinit(&request->answer);
+    mem_free(request->path);
+    mem_free(request->segments);
+    mem_free(request);
+}
 
 static void run_mhd(struct http_server *server);
 
@@ -287,8 +99,7 @@ static void on_resume(struct loop_task *task)
     run_mhd(server);
 }
 
-/* The answer is complete: MHD takes it when it asks again. */
-static void request_answered(struct http_request *request)
+void http_request_answered(struct http_request *request)
 {
     request->owed = false;
     metric_observe_ns(&request_seconds, clock_mono() - request->began);
@@ -300,7 +111,7 @@ static void request_answered(struct http_request *request)
         metric_add(&errors_total, 1);
     }
     if (request->connection == NULL) {
-        request_free_if_done(request); /* the client is gone, or the server is closed */
+        http_request_free_if_done(request); /* the client is gone, or the server is closed */
         return;
     }
     if (request->suspended) {
@@ -312,290 +123,6 @@ static void request_answered(struct http_request *request)
             loop_post(server->loop, &server->resume);
         }
     }
-}
-
-static bool drop_answer(struct http_request *request)
-{
-    ASSERT(request->owed); /* exactly one answer */
-    if (request->given_up) {
-        request->owed = false;
-        request_free_if_done(request);
-        return true;
-    }
-    return false;
-}
-
-static void set_answer(struct http_request *request, unsigned status, const char *content_type)
-{
-    ASSERT(request->status == 0);
-    request->status = status;
-    (void)snprintf(request->content_type, sizeof(request->content_type), "%s", content_type);
-    buf_clear(&request->answer);
-}
-
-void http_respond_bytes(
-    struct http_request *request, unsigned status, const char *content_type, struct bytes body)
-{
-    if (drop_answer(request)) {
-        return;
-    }
-    set_answer(request, status, content_type);
-    buf_append(&request->answer, body.data, body.size);
-    request_answered(request);
-}
-
-void http_respond_buf(
-    struct http_request *request, unsigned status, const char *content_type, struct buf *body)
-{
-    if (drop_answer(request)) {
-        buf_deinit(body);
-        return;
-    }
-    set_answer(request, status, content_type);
-    buf_deinit(&request->answer);
-    request->answer = *body;
-    *body = (struct buf){0};
-    request_answered(request);
-}
-
-void http_respond_json(struct http_request *request, unsigned status, struct doc *body)
-{
-    if (drop_answer(request)) {
-        doc_unref(body);
-        return;
-    }
-    set_answer(request, status, status >= 400 ? "application/problem+json" : "application/json");
-    doc_print(body, false, &request->answer);
-    buf_append(&request->answer, "\n", 1);
-    doc_unref(body);
-    request_answered(request);
-}
-
-void http_response_header(struct http_request *request, const char *name, const char *value)
-{
-    ASSERT(request->header_count < ADDED_HEADERS_MAX);
-    struct added_header *header = &request->headers[request->header_count++];
-    (void)snprintf(header->name, sizeof(header->name), "%s", name);
-    (void)snprintf(header->value, sizeof(header->value), "%s", value);
-    for (char *next = header->value; *next != '\0'; next++) {
-        if ((unsigned char)*next < ' ') {
-            *next = ' '; /* a value cannot end the header */
-        }
-    }
-}
-
-static const char *status_title(unsigned status)
-{
-    switch (status) {
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 409: return "Conflict";
-    case 410: return "Gone";
-    case 412: return "Precondition Failed";
-    case 413: return "Content Too Large";
-    case 422: return "Unprocessable Content";
-    case 423: return "Locked";
-    case 429: return "Too Many Requests";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Timeout";
-    default: return "Error";
-    }
-}
-
-static struct doc *problem_doc(
-    const struct http_request *request, unsigned status, const char *code, const char *message)
-{
-    struct doc *body = doc_object();
-    (void)doc_set_str(body, "type", "about:blank");
-    (void)doc_set_str(body, "title", status_title(status));
-    (void)doc_set_int(body, "status", status);
-    (void)doc_set_str(body, "detail", message);
-    (void)doc_set_str(body, "message", message);
-    (void)doc_set_str(body, "code", code);
-    (void)doc_set_str(body, "request_id", request->id);
-    return body;
-}
-
-void http_respond_problem(
-    struct http_request *request, unsigned status, const char *code, const char *message)
-{
-    if (status >= 500) {
-        log_warn(
-            NULL, "%s %s answers %u: %s (request %s)", request->method, request->path, status,
-            message, request->id);
-    }
-    http_respond_json(request, status, problem_doc(request, status, code, message));
-}
-
-unsigned http_status_of(err_t err)
-{
-    switch (err) {
-    case ERR_OK: return 200;
-    case ERR_INVALID:
-    case ERR_RANGE: return 400;
-    case ERR_DENIED: return 403;
-    case ERR_NOT_FOUND: return 404;
-    case ERR_EXISTS:
-    case ERR_STALE: return 409;
-    case ERR_UNSUPPORTED: return 501;
-    case ERR_BUSY:
-    case ERR_FULL:
-    case ERR_FAILED:
-    case ERR_CANCELED: return 503;
-    case ERR_TIMEOUT: return 504;
-    case ERR_CORRUPT:
-    case ERR_IO:
-    case ERR_COUNT: break;
-    }
-    return 500;
-}
-
-void http_respond_error(struct http_request *request, err_t err, const struct errmsg *msg)
-{
-    ASSERT(err != ERR_OK);
-    if (err == ERR_BUSY || err == ERR_FULL) {
-        http_response_header(request, "Retry-After", "1");
-    }
-    http_respond_problem(
-        request, http_status_of(err), err_code(err),
-        msg != NULL && msg->text[0] != '\0' ? msg->text : err_name(err));
-}
-
-/* Reading a request. */
-
-const struct http_route *http_request_route(const struct http_request *request)
-{
-    return request->route;
-}
-
-const char *http_request_method(const struct http_request *request)
-{
-    return request->method;
-}
-
-const char *http_request_path(const struct http_request *request)
-{
-    return request->path;
-}
-
-const char *http_request_param(const struct http_request *request, const char *name)
-{
-    const char *rest = request->route->path;
-    size_t size = 0;
-    size_t index = 0;
-    for (const char *segment = next_segment(&rest, &size); segment != NULL;
-         segment = next_segment(&rest, &size), index++) {
-        if (is_param(segment, size) && strlen(name) == size - 2 &&
-            memcmp(segment + 1, name, size - 2) == 0) {
-            return request->segment[index];
-        }
-    }
-    fatal("route %s has no parameter {%s}", request->route->path, name);
-}
-
-const char *http_request_query(const struct http_request *request, const char *name)
-{
-    if (request->connection == NULL) {
-        return NULL;
-    }
-    const char *raw = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
-    if (raw == NULL) {
-        return NULL;
-    }
-    struct query_value *value = mem_zalloc(sizeof(*value) + strlen(raw) + 1);
-    memcpy(value->text, raw, strlen(raw) + 1);
-    if (!percent_decode(value->text, true)) {
-        memcpy(value->text, raw, strlen(raw) + 1); /* not an escape: meant as it stands */
-    }
-    struct http_request *writable = (struct http_request *)request;
-    list_push_back(&writable->query_values, &value->link);
-    return value->text;
-}
-
-const char *http_request_header(const struct http_request *request, const char *name)
-{
-    return request->connection == NULL
-               ? NULL
-               : MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
-}
-
-const char *http_request_id(const struct http_request *request)
-{
-    return request->id;
-}
-
-void http_request_peer(const struct http_request *request, char ret_address[64])
-{
-    ret_address[0] = '\0';
-    const union MHD_ConnectionInfo *info =
-        request->connection == NULL
-            ? NULL
-            : MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (info == NULL || info->client_addr == NULL) {
-        return;
-    }
-    const struct sockaddr *address = info->client_addr;
-    if (address->sa_family == AF_INET) {
-        (void)inet_ntop(
-            AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, ret_address,
-            64);
-    } else if (address->sa_family == AF_INET6) {
-        (void)inet_ntop(
-            AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, ret_address,
-            64);
-    }
-}
-
-void http_request_set_actor(struct http_request *request, const char *actor)
-{
-    (void)snprintf(request->actor, sizeof(request->actor), "%s", actor);
-}
-
-const char *http_request_actor(const struct http_request *request)
-{
-    return request->actor;
-}
-
-uint64_t http_request_timeout_ms(const struct http_request *request, uint64_t most_ms)
-{
-    const char *header = http_request_header(request, HTTP_TIMEOUT_HEADER);
-    uint64_t timeout_ms = most_ms;
-    if (header != NULL && parse_u64(header, 1, UINT64_MAX, &timeout_ms, NULL) != ERR_OK) {
-        return most_ms;
-    }
-    return MIN_OF(timeout_ms, most_ms);
-}
-
-struct bytes http_request_body(const struct http_request *request)
-{
-    return buf_view(&request->body);
-}
-
-err_t http_request_json(struct http_request *request, struct doc **ret_body, struct errmsg *msg)
-{
-    if (request->json == NULL) {
-        if (request->body.size == 0) {
-            request->json = doc_object();
-        } else {
-            struct doc *parsed = NULL;
-            err_t err = doc_parse(buf_view(&request->body), &parsed, msg);
-            if (err != ERR_OK) {
-                return err_wrap(msg, err, "request body");
-            }
-            if (!doc_is_object(parsed)) {
-                doc_unref(parsed);
-                return err_set(msg, ERR_INVALID, "request body: expected a JSON object");
-            }
-            request->json = parsed;
-        }
-    }
-    *ret_body = request->json;
-    return ERR_OK;
 }
 
 /* The story of a request: headers (route, token, size), body, handler, answer. */
@@ -615,14 +142,6 @@ static void answer_index(struct http_request *request)
         }
     }
     http_respond_json(request, 200, doc_set(doc_object(), "routes", routes));
-}
-
-struct bytes http_request_bearer(const struct http_request *request)
-{
-    static const char scheme[] = "Bearer ";
-    const char *header = http_request_header(request, "Authorization");
-    bool has = header != NULL && strncasecmp(header, scheme, strlen(scheme)) == 0;
-    return has ? bytes_of_str(header + strlen(scheme)) : (struct bytes){0};
 }
 
 static bool has_token(const struct http_request *request)
@@ -656,14 +175,14 @@ static void refuse_early(struct http_request *request)
 {
     struct buf allow = {0};
     char message[400];
-    if (!split_path(request)) {
+    if (!http_request_split_path(request)) {
         http_respond_problem(
             request, 400, "ERR_INVALID", "the path has a broken %-escape or too many segments");
         return;
     }
     bool is_index = request->segment_count == 0 &&
                     (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0);
-    find_route(request, &allow);
+    http_request_find_route(request, &allow);
     if (request->route == NULL && !is_index) {
         if (allow.size > 0) {
             (void)snprintf(
@@ -857,7 +376,7 @@ static void on_completed(
     if (request != NULL) {
         *slot = NULL;
         request->connection = NULL;
-        request_free_if_done(request);
+        http_request_free_if_done(request);
     }
 }
 
@@ -921,6 +440,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     run_mhd(CONTAINER_OF(poll, struct http_server, poll));
 }
 
+/* Opening and closing. */
+
 static err_t listen_socket(
     const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port, struct errmsg *msg)
 {
@@ -945,21 +466,6 @@ static err_t listen_socket(
         address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
                                       : ((struct sockaddr_in *)&address)->sin_port);
     return ERR_OK;
-}
-
-static void on_poll_closed(uv_handle_t *handle)
-{
-    struct http_server *server = CONTAINER_OF((uv_poll_t *)handle, struct http_server, poll);
-    MHD_stop_daemon(server->daemon); /* only now: it closes the descriptor that uv polled */
-    server->daemon = NULL;
-    while (!list_is_empty(&server->requests)) {
-        struct http_request *request =
-            CONTAINER_OF(list_pop_front(&server->requests), struct http_request, link);
-        request->connection = NULL;
-        request_free_if_done(request); /* else its handler frees it by answering */
-    }
-    mem_free(server->token);
-    mem_free(server);
 }
 
 static void on_shut(struct loop_object *object)
@@ -1045,7 +551,7 @@ void http_server_add_routes(
     size_t count,
     struct http_context *context)
 {
-    ASSERT(server->table_count < TABLES_MAX);
+    ASSERT(server->table_count < HTTP_TABLES_MAX);
     server->tables[server->table_count++] =
         (struct route_table){.routes = routes, .count = count, .context = context};
 }
@@ -1053,7 +559,7 @@ void http_server_add_routes(
 /* 503 for a request whose handler still works; the handler's own answer is dropped later. */
 static void give_up(struct http_request *request)
 {
-    struct doc *body = problem_doc(request, 503, "ERR_CANCELED", "the process is stopping");
+    struct doc *body = http_problem_doc(request, 503, "ERR_CANCELED", "the process is stopping");
     request->status = 503;
     request->given_up = true;
     (void)snprintf(
@@ -1064,6 +570,21 @@ static void give_up(struct http_request *request)
         request->suspended = false;
         MHD_resume_connection(request->connection);
     }
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+    struct http_server *server = CONTAINER_OF((uv_poll_t *)handle, struct http_server, poll);
+    MHD_stop_daemon(server->daemon); /* only now: it closes the descriptor that uv polled */
+    server->daemon = NULL;
+    while (!list_is_empty(&server->requests)) {
+        struct http_request *request =
+            CONTAINER_OF(list_pop_front(&server->requests), struct http_request, link);
+        request->connection = NULL;
+        http_request_free_if_done(request); /* else its handler frees it by answering */
+    }
+    mem_free(server->token);
+    mem_free(server);
 }
 
 void http_server_close(struct http_server *server)

@@ -1,0 +1,105 @@
+/*
+ * http_private.h - one HTTP request from the inside:
+ *
+ *   http_server.c     libmicrohttpd in the loop; the story of a request from its first header on
+ *   http_request.c    what a handler reads: route, parameters, query, headers, body
+ *   http_response.c   what it answers
+ *
+ * A request has two sides: MHD's (the connection) and the handler's (who owes the answer). Each may
+ * end first: a server that closes while a handler still works answers 503 and keeps the request
+ * until the handler is done with it.
+ */
+#pragma once
+
+#include <microhttpd.h>
+
+#include "common/base/bytes.h"
+#include "common/base/list.h"
+#include "common/io/http_server.h"
+#include "common/io/loop_private.h"
+#include "common/io/timer.h"
+
+#define HTTP_SEGMENTS_MAX      24
+#define HTTP_ADDED_HEADERS_MAX 8
+#define HTTP_TABLES_MAX        32
+
+struct route_table {
+    const struct http_route *routes;
+    size_t count;
+    struct http_context *context;
+};
+
+struct http_server {
+    struct loop_object object;
+    struct loop *loop;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    struct timer timer;      /* MHD's own time-outs */
+    struct loop_task resume; /* run MHD after requests were answered */
+    bool resume_posted, running, closing;
+    size_t connections_max;
+    uint16_t port;
+    char *token;
+    struct http_guard *guard;
+    struct route_table tables[HTTP_TABLES_MAX];
+    size_t table_count;
+    struct list requests;
+    uint64_t request_count;
+    char id_prefix[9]; /* of request ids; differs with every start */
+};
+
+struct added_header {
+    char name[64];
+    char value[256];
+};
+
+struct http_request {
+    struct list_link link; /* in server->requests */
+    struct http_server *server;
+    struct MHD_Connection *connection; /* NULL: MHD is done with it */
+    bool owed;                         /* a handler has it and did not answer yet */
+    bool suspended;
+    bool given_up; /* 503 was sent because the server closed: the handler's answer is dropped */
+    bool too_large;
+    mono_ns_t began;
+    const struct route_table *table;
+    const struct http_route *route;
+    char method[16];
+    char *path;     /* as it came, without the query */
+    char *segments; /* the path again, cut at slashes and percent-decoded */
+    const char *segment[HTTP_SEGMENTS_MAX];
+    size_t segment_count;
+    char id[33];
+    char actor[64];
+    struct buf body;
+    struct doc *json;
+    struct list query_values;
+
+    unsigned status; /* 0: no answer yet */
+    char content_type[64];
+    struct buf answer;
+    struct added_header headers[HTTP_ADDED_HEADERS_MAX];
+    size_t header_count;
+};
+
+/* -- http_server.c -- */
+
+/* The answer is complete: MHD takes it when it asks again. */
+void http_request_answered(struct http_request *request);
+/* Neither MHD nor a handler has it any more: it goes. */
+void http_request_free_if_done(struct http_request *request);
+
+/* -- http_request.c -- */
+
+/* Cuts and decodes the path. False: a broken escape, or too many segments. */
+bool http_request_split_path(struct http_request *request);
+/* Sets the route, or leaves it NULL; `allow` gets the methods that the path has. */
+void http_request_find_route(struct http_request *request, struct buf *allow);
+void http_request_forget_query(
+    struct http_request *request); /* frees what http_request_query gave out */
+
+/* -- http_response.c -- */
+
+/* The body of a problem+json; the caller's. */
+struct doc *http_problem_doc(
+    const struct http_request *request, unsigned status, const char *code, const char *message);
