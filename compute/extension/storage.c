@@ -416,6 +416,43 @@ anabranch_nblocks(SMgrRelation reln, ForkNumber fork)
 	return state.blocks;
 }
 
+static void
+note_lock(LWLock *lock, LWLockMode mode, void *context)
+{
+	*(bool *) context = true;
+}
+
+/*
+ * A commit or a rollback is written and is being carried out: nothing may fail
+ * or wait any more. An ERROR would be a PANIC there, and in COMMIT PREPARED it
+ * would leave the locks of the prepared transaction for ever. Other code that
+ * holds interrupts back has a lock.
+ */
+static bool
+is_ending_transaction(void)
+{
+	bool		has_lock = false;
+
+	if (InterruptHoldoffCount == 0)
+		return false;
+	ForEachLWLockHeldByMe(note_lock, &has_lock);
+	return !has_lock;
+}
+
+/* Has it been looked at, and is not there? */
+static bool
+is_known_to_miss(const RelFileLocator *rlocator, ForkNumber fork)
+{
+	RelEntry   *entry = rel_state_find(rlocator, LW_SHARED);
+	bool		known;
+
+	if (entry == NULL)
+		return false;
+	known = entry->forks[fork].blocks == BLOCKS_NONE;
+	rel_state_unlock(entry);
+	return known;
+}
+
 static bool
 anabranch_exists(SMgrRelation reln, ForkNumber fork)
 {
@@ -423,6 +460,13 @@ anabranch_exists(SMgrRelation reln, ForkNumber fork)
 		return mdexists(reln, fork);
 	if (fork == INIT_FORKNUM)
 		return false;
+
+	/*
+	 * DropRelationsAllBuffers() asks, to look through all buffers if there is
+	 * a fork whose size it does not know: what it does on a primary anyhow.
+	 */
+	if (is_ending_transaction())
+		return !is_known_to_miss(&reln->smgr_rlocator.locator, fork);
 	return rel_state_fork(&reln->smgr_rlocator.locator, fork).blocks != BLOCKS_NONE;
 }
 

@@ -1,5 +1,6 @@
 """Computes come and go: read-only ones at an LSN or a time, and what is left of them."""
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import re
@@ -311,6 +312,50 @@ def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
                 assert db.query("SELECT n FROM prepared") == [("7",)]
                 assert db.query("SELECT gid FROM pg_prepared_xacts") == []
                 db.query("DROP TABLE sub, kept, prepared")
+
+
+@contextlib.contextmanager
+def pageserver_asleep(cluster):
+    """It takes what is sent and answers nothing."""
+    os.kill(cluster.pageserver.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(cluster.pageserver.pid, signal.SIGCONT)
+
+
+def test_transactions_end_though_the_pageserver_is_away(cluster):
+    """Once a commit or a rollback is written nothing may fail, not for the relations either that nobody has looked at since
+    the start: a prepared transaction would keep its locks for ever, and an ordinary one take the server along."""
+    branch = project(cluster).create_branch("ends", project(cluster).main())
+    with superuser(branch, "postgres") as db:
+        for table in ("dropped", "prepared_dropped", "kept", "cut"):
+            db.query(f"CREATE TABLE {table} (n int PRIMARY KEY, t text);"
+                     f"INSERT INTO {table} SELECT i, repeat('t', 3000) FROM generate_series(1, 50) i")
+        db.query("BEGIN; DROP TABLE prepared_dropped; SAVEPOINT s; CREATE TABLE made AS SELECT * FROM kept;"
+                 "PREPARE TRANSACTION 'commits'")
+        db.query("BEGIN; SELECT 1 FROM kept FOR UPDATE; CREATE TABLE unmade AS SELECT * FROM kept; TRUNCATE cut;"
+                 "PREPARE TRANSACTION 'rolls back'")
+    kill_postgres(branch)
+    with superuser(branch, "postgres") as db, superuser(branch, "postgres") as other, superuser(branch, "postgres") as third:
+        for session in (db, other, third):
+            session.query("SET anabranch.request_timeout_ms = 2000")
+        db.query("BEGIN; DROP TABLE dropped")
+        third.query("BEGIN; CREATE TABLE regretted AS SELECT 1; SAVEPOINT s; DROP TABLE regretted")
+        with pageserver_asleep(cluster):
+            other.query("COMMIT PREPARED 'commits'")
+            other.query("ROLLBACK PREPARED 'rolls back'")
+            db.query("COMMIT")
+            third.query("ROLLBACK")
+        assert db.query("SELECT virtualtransaction FROM pg_locks WHERE virtualtransaction LIKE '-1/%'") == []
+    for end in (lambda: kill_postgres(branch), branch.delete):
+        with superuser(branch, "postgres") as db:
+            assert db.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+                            " ORDER BY 1") == [("cut",), ("kept",), ("made",)]
+            for table in ("cut", "kept", "made"):
+                assert db.query(f"SELECT count(DISTINCT n), min(length(t)) FROM {table}") == [("50", "3000")]
+            db.query("BEGIN; LOCK cut, kept, made IN ACCESS EXCLUSIVE MODE NOWAIT; COMMIT")
+        end()
 
 
 def test_agent_answers_when_a_compute_has_changed(cluster):
