@@ -30,12 +30,18 @@ last_written_shmem_init(void)
 }
 
 static pg_atomic_uint64 *
-slot_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
+slot_of_group(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber group)
 {
 	uint64		rel = ((uint64) rlocator->dbOid << 32) | rlocator->relNumber;
-	uint64		group = ((uint64) fork << 32) | (block / BLOCKS_PER_SLOT);
+	uint64		of_fork = ((uint64) fork << 32) | group;
 
-	return &slots[hash_combine64(murmurhash64(rel), murmurhash64(group)) % SLOT_COUNT];
+	return &slots[hash_combine64(murmurhash64(rel), murmurhash64(of_fork)) % SLOT_COUNT];
+}
+
+static pg_atomic_uint64 *
+slot_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
+{
+	return slot_of_group(rlocator, fork, block / BLOCKS_PER_SLOT);
 }
 
 void
@@ -53,4 +59,16 @@ XLogRecPtr
 last_written_lookup(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
 {
 	return pg_atomic_read_u64(slot_of(rlocator, fork, block));
+}
+
+XLogRecPtr
+last_written_newest(const RelFileLocator *rlocator, ForkNumber fork,
+					BlockNumber block, int count)
+{
+	BlockNumber last = (block + (BlockNumber) count - 1) / BLOCKS_PER_SLOT;
+	XLogRecPtr	newest = InvalidXLogRecPtr;
+
+	for (BlockNumber group = block / BLOCKS_PER_SLOT; group <= last; group++)
+		newest = Max(newest, pg_atomic_read_u64(slot_of_group(rlocator, fork, group)));
+	return newest;
 }

@@ -26,3 +26,7 @@ extern void last_written_raise(const RelFileLocator *rlocator, ForkNumber fork,
 /* InvalidXLogRecPtr: not written since the server started */
 extern XLogRecPtr last_written_lookup(const RelFileLocator *rlocator, ForkNumber fork,
 									  BlockNumber block);
+
+/* Of `count` neighbours, at least one. */
+extern XLogRecPtr last_written_newest(const RelFileLocator *rlocator, ForkNumber fork,
+									  BlockNumber block, int count);

@@ -1,5 +1,6 @@
 #include "compute/extension/read_ahead.h"
 
+#include "access/xact.h"
 #include "port/pg_bitutils.h"
 
 #include "common/base/mem.h"
@@ -7,10 +8,11 @@
 #include "compute/extension/local_cache.h"
 #include "compute/extension/page_client.h"
 #include "compute/extension/position.h"
+#include "compute/extension/spill.h"
 
 #define SLOT_COUNT 256
 #define PARKED_BLOCKS_MAX 512	/* 4 MB a backend, under way and arrived */
-#define SLOT_AGE_MAX (16 * SLOT_COUNT)	/* told of so long ago: whoever wanted it has gone */
+#define TOLD_AGE_MAX (16 * SLOT_COUNT)	/* told of so long ago: whoever wanted it has gone */
 #define CHUNK_BLOCKS 16
 #define STREAM_COUNT 8
 #define STREAM_MIN_BLOCKS 3		/* read in order before it counts as a stream */
@@ -28,8 +30,9 @@ typedef struct Slot
 	uint32		left;			/* bit i: block + i is not handed out yet */
 	bool		told;			/* by Postgres, not by a stream */
 	uint64		asked_at;		/* of `clock_ticks` */
-	XLogRecPtr	lsn;			/* read at; only once arrived */
+	XLogRecPtr	lsn;			/* at least so new; once arrived, just what it was read at */
 	char	   *pages;			/* NULL: under way */
+	int			place;			/* in `taken` */
 } Slot;
 
 typedef struct Stream
@@ -44,30 +47,32 @@ typedef struct Stream
 } Stream;
 
 static Slot slots[SLOT_COUNT];
-static int	oldest;				/* slots are reused in order */
+static Slot *taken[SLOT_COUNT]; /* those that are not free, in no order */
+static int	taken_count;
 static int	parked_blocks;
 static Stream streams[STREAM_COUNT];
 static uint64 use_count;
 static uint64 clock_ticks;		/* chunks asked for or wanted, blocks taken */
+static bool told_of_some;		/* by Postgres, in this transaction */
 
 static void
 slot_free(Slot *slot)
 {
-	if (slot->request_id == 0)
-		return;
 	if (slot->left != 0)
 		counter_add(COUNTER_READ_AHEAD_WASTED, (uint64) pg_popcount32(slot->left));
 	parked_blocks -= slot->count;
 	mem_free(slot->pages);
+	taken[slot->place] = taken[--taken_count];
+	taken[slot->place]->place = slot->place;
 	memset(slot, 0, sizeof(*slot));
 }
 
 static void
 on_reply(uint64 request_id, XLogRecPtr lsn, const char *pages, int count)
 {
-	for (int i = 0; i < SLOT_COUNT; i++)
+	for (int i = 0; i < taken_count; i++)
 	{
-		Slot	   *slot = &slots[i];
+		Slot	   *slot = taken[i];
 
 		if (slot->request_id != request_id)
 			continue;
@@ -85,30 +90,95 @@ on_reply(uint64 request_id, XLogRecPtr lsn, const char *pages, int count)
 static void
 on_lost(void)
 {
-	for (int i = 0; i < SLOT_COUNT; i++)
-		slot_free(&slots[i]);
+	while (taken_count > 0)
+		slot_free(taken[0]);
+}
+
+/* No scan outlives its transaction: nobody will want what Postgres told of for one. */
+static void
+on_xact(XactEvent event, void *arg)
+{
+	if (!told_of_some)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT ||
+		event == XACT_EVENT_PRE_PREPARE)
+		return;
+	told_of_some = false;
+	for (int i = taken_count - 1; i >= 0; i--)
+		if (taken[i]->told)
+			slot_free(taken[i]);
+	for (int i = 0; i < STREAM_COUNT; i++)
+		streams[i].told = 0;
 }
 
 void
 read_ahead_init(void)
 {
 	page_client_ahead_init(on_reply, on_lost);
+	RegisterXactCallback(on_xact, NULL);
 }
 
 static Slot *
 slot_find(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
 {
-	for (int i = 0; i < SLOT_COUNT; i++)
+	for (int i = 0; i < taken_count; i++)
 	{
-		Slot	   *slot = &slots[i];
+		Slot	   *slot = taken[i];
 
-		if (slot->request_id != 0 && RelFileLocatorEquals(slot->rlocator, *rlocator) &&
-			slot->fork == fork && block >= slot->block &&
-			block - slot->block < (BlockNumber) slot->count &&
+		if (block >= slot->block && block - slot->block < (BlockNumber) slot->count &&
+			slot->fork == fork && RelFileLocatorEquals(slot->rlocator, *rlocator) &&
 			(slot->left & (1U << (block - slot->block))) != 0)
 			return slot;
 	}
 	return NULL;
+}
+
+/*
+ * Which of these blocks are parked, or on their way? Chunks that have become
+ * too old for them are dropped, or their blocks would be waited for, one by one.
+ */
+static uint32
+parked_of(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
+		  BlockNumber block, int count)
+{
+	uint32		parked = 0;
+
+	for (int i = taken_count - 1; i >= 0; i--)
+	{
+		Slot	   *slot = taken[i];
+		int64		shift = (int64) slot->block - block;
+		uint32		common;
+
+		if (shift <= -slot->count || shift >= count || slot->fork != fork ||
+			!RelFileLocatorEquals(slot->rlocator, *rlocator))
+			continue;
+		common = shift >= 0 ? slot->left << shift : slot->left >> -shift;
+		if (common == 0)
+			continue;
+		if (slot->lsn >= rel_state_read_since(rlocator, fork, state, block, count))
+			parked |= common;
+		else
+			slot_free(slot);
+	}
+	return parked;
+}
+
+/* Whose blocks are to be dropped for others: the oldest that may be, or NULL. */
+static Slot *
+find_victim(void)
+{
+	Slot	   *oldest = NULL;
+
+	for (int i = 0; i < taken_count; i++)
+	{
+		Slot	   *slot = taken[i];
+
+		if (slot->told && clock_ticks - slot->asked_at < TOLD_AGE_MAX)
+			continue;
+		if (oldest == NULL || slot->asked_at < oldest->asked_at)
+			oldest = slot;
+	}
+	return oldest;
 }
 
 /*
@@ -120,17 +190,29 @@ slot_find(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
 static bool
 make_room(int count)
 {
-	while (parked_blocks + count > PARKED_BLOCKS_MAX || slots[oldest].request_id != 0)
+	while (parked_blocks + count > PARKED_BLOCKS_MAX || taken_count == SLOT_COUNT)
 	{
-		if (slots[oldest].request_id != 0 && slots[oldest].told &&
-			clock_ticks - slots[oldest].asked_at < SLOT_AGE_MAX)
+		Slot	   *victim = find_victim();
+
+		if (victim == NULL)
 			return false;
-		slot_free(&slots[oldest]);
-		if (parked_blocks + count <= PARKED_BLOCKS_MAX)
-			break;
-		oldest = (oldest + 1) % SLOT_COUNT;
+		slot_free(victim);
 	}
 	return true;
+}
+
+static Slot *
+slot_take(void)
+{
+	/* of a few chunks at a time, the first slots are enough */
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (slots[i].request_id == 0)
+		{
+			taken[taken_count] = &slots[i];
+			slots[i].place = taken_count++;
+			return &slots[i];
+		}
+	pg_unreachable();			/* make_room() was asked */
 }
 
 static void
@@ -149,18 +231,17 @@ ask_chunk(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 	request_id = page_client_ahead(rlocator, fork, block, count, since);
 	if (request_id == 0)
 		return;
-	slot = &slots[oldest];
-	oldest = (oldest + 1) % SLOT_COUNT;
+	slot = slot_take();
 	*slot = (Slot)
 	{
 		.request_id = request_id, .rlocator = *rlocator, .fork = fork, .block = block,
-			.count = count, .told = told, .asked_at = clock_ticks,
-			.left = count == 32 ? UINT32_MAX : (1U << count) - 1
+			.count = count, .told = told, .asked_at = clock_ticks, .lsn = since,
+			.left = count == 32 ? UINT32_MAX : (1U << count) - 1, .place = slot->place
 	};
 	parked_blocks += count;
 }
 
-/* Those blocks of the chunk that the local cache does not have. */
+/* Those blocks of the chunk that are neither parked, nor in the local cache, nor in the spill. */
 static void
 ask_missing(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 			BlockNumber block, int count, bool told)
@@ -170,6 +251,8 @@ ask_missing(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *stat
 
 	if (here != 0)
 		local_cache_will_need(rlocator, fork, block, count);
+	here |= parked_of(rlocator, fork, state, block, count);
+	here |= spill_has(rlocator, fork, block, count);
 
 	for (int i = 0; i <= count; i++)
 	{
@@ -189,8 +272,7 @@ ask(const RelFileLocator *rlocator, ForkNumber fork, const RelFork *state,
 	{
 		int			chunk = Min(count, CHUNK_BLOCKS);
 
-		if (slot_find(rlocator, fork, block) == NULL)
-			ask_missing(rlocator, fork, state, block, chunk, told);
+		ask_missing(rlocator, fork, state, block, chunk, told);
 		block += (BlockNumber) chunk;
 		count -= chunk;
 	}
@@ -228,6 +310,7 @@ read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
 	if (read_ahead_blocks_max == 0)
 		return;
 	stream_find(rlocator, fork)->told = STREAM_TOLD_READS;
+	told_of_some = true;
 	ask(rlocator, fork, state, block, count, true);
 }
 

@@ -7,7 +7,9 @@
  * not asked for, but the system is told that its file will be read there.
  * Replies are parked in this process. A parked block may have been read,
  * changed and written by another backend meanwhile: it is used only if the
- * LSN it was read at covers what the caller demands.
+ * LSN it was read at covers what the caller demands, and asked for again, ahead,
+ * by the next scan that comes to it. What Postgres told of is dropped when the
+ * transaction ends; what a stream left may be where the next statement goes on.
  */
 #pragma once
 

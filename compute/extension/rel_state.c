@@ -249,11 +249,9 @@ XLogRecPtr
 rel_state_read_since(const RelFileLocator *rlocator, ForkNumber fork,
 					 const RelFork *state, BlockNumber block, int count)
 {
-	XLogRecPtr	since = position_floor(rlocator);
-	BlockNumber end = block + (BlockNumber) count;
+	XLogRecPtr	since = Max(position_floor(rlocator),
+							last_written_newest(rlocator, fork, block, count));
 
-	for (BlockNumber at = block; at < end; at++)
-		since = Max(since, last_written_lookup(rlocator, fork, at));
 	return Max(since, rel_state_cut_since(state, block, count));
 }
 

@@ -296,6 +296,19 @@ spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block, vo
 	return entry != NULL;
 }
 
+uint32
+spill_has(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block, int count)
+{
+	uint32		here = 0;
+
+	if (spill_used() == 0)
+		return 0;
+	for (int i = 0; i < count; i++)
+		if (spill_get(rlocator, fork, block + (BlockNumber) i, NULL))
+			here |= 1U << i;
+	return here;
+}
+
 void
 spill_forget(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
 {

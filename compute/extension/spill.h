@@ -32,6 +32,10 @@ extern void spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumb
 extern bool spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 					  void *page);
 
+/* Which of at most 32 blocks are here, bit i for block + i. Only a hint. */
+extern uint32 spill_has(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+						int count);
+
 /*
  * The next page of that fork from slot *slot on, which is moved behind it; false
  * at the end. A hint: spill_get() says whether it is still there.

@@ -392,8 +392,7 @@ anabranch_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block, int nb
 		return mdprefetch(reln, fork, block, nblocks);
 	state = rel_state_fork(rlocator, fork);
 	if (state.blocks != BLOCKS_NONE && block < state.blocks &&
-		state.blocks - block >= (BlockNumber) nblocks &&
-		!(nblocks == 1 && spill_get(rlocator, fork, block, NULL)))
+		state.blocks - block >= (BlockNumber) nblocks)
 		read_ahead_ask(rlocator, fork, &state, block, nblocks);
 	return true;
 }

@@ -139,21 +139,23 @@ def test_pages_are_asked_for_before_they_are_wanted(cluster):
     """By scans in order, by those of which Postgres tells, and by maintenance; and few of them in vain."""
     compute = Compute(cluster, "ahead", {"shared_buffers": "128MB", "autovacuum": "off", "anabranch.local_cache_mb": "0",
                                          "max_parallel_workers_per_gather": "0", "default_statistics_target": "5"})
-    names = "read_remote_blocks", "read_ahead_blocks", "read_ahead_hit_blocks", "read_ahead_wasted_blocks"
+    names = ("read_remote_blocks", "read_ahead_blocks", "read_ahead_hit_blocks", "read_ahead_wasted_blocks",
+             "read_spill_blocks")
     with compute.connect() as db:
         each(db, "CREATE TABLE t AS SELECT i, random() AS x, repeat('x', 500) AS text FROM generate_series(1, 40000) i;"
                  "CREATE INDEX ON t (x); VACUUM ANALYZE t; CHECKPOINT")
         wait_for("the quorum has it", lambda: db.value("SELECT acked_lsn >= flush_lsn FROM anabranch.positions()") == "t")
         each(db, f"SET enable_seqscan = off; SET enable_indexscan = off; {EVICT}; CHECKPOINT")
         for statement, least in (("SELECT sum(i) FROM t WHERE i > 0", 2400), ("SELECT sum(i) FROM t WHERE x < 0.02", 400),
-                                 ("SELECT sum(i) FROM t WHERE x < 0.4", 2000), ("VACUUM (FREEZE, DISABLE_PAGE_SKIPPING) t", 2000),
-                                 ("ANALYZE t", 1000)):
+                                 ("SELECT sum(i) FROM t WHERE x < 0.4", 2000), ("SELECT sum(i) FROM t WHERE i > 0", 2400),
+                                 ("VACUUM (FREEZE, DISABLE_PAGE_SKIPPING) t", 2000), ("ANALYZE t", 1000)):
             db.query(EVICT)
             before = [compute.counter(name) for name in names]
             db.query(statement)
-            remote, asked, used, wasted = (compute.counter(name) - value for name, value in zip(names, before))
-            assert used >= least, f"{statement}: {used} of {asked} asked for ahead were used, {remote} waited for"
-            assert remote < used / 4 + 100 and wasted < used / 4 + 100, (statement, remote, asked, used, wasted)
+            remote, asked, used, wasted, spilled = (compute.counter(name) - value for name, value in zip(names, before))
+            # what left the buffers before the quorum had it may be in the spill for long
+            assert used + spilled >= least, f"{statement}: {used} of {asked} asked for ahead were used, {remote} waited for"
+            assert remote < 200 and wasted < used / 4 + 100, (statement, remote, asked, used, wasted)
 
 
 def test_cached_pages_go_with_their_blocks(cluster):
@@ -192,7 +194,20 @@ def test_a_block_read_ahead_is_not_used_once_it_was_superseded(cluster):
         reader.query("FETCH ALL FROM c")
         counted = writer.query("SELECT sum(v), count(*) FROM t")
         assert counted == [("4000", "4000")], counted
-    assert compute.counter("read_ahead_stale_blocks") > 0, "no block in a pocket was superseded: nothing was tested"
+        stale = compute.counter("read_ahead_stale_blocks")
+        assert stale > 0, "no block in a pocket was superseded: nothing was tested"
+
+        # and those of a scan that ended early are asked for again, ahead
+        writer.query(EVICT)
+        each(reader, "COMMIT; BEGIN; DECLARE c CURSOR FOR SELECT v FROM t; FETCH 1500 FROM c; COMMIT")
+        writer.query("UPDATE t SET v = 2")
+        wait_for("the quorum has it", lambda: writer.value("SELECT acked_lsn >= flush_lsn FROM anabranch.positions()") == "t")
+        each(writer, f"CHECKPOINT; {EVICT}")
+        used = compute.counter("read_ahead_hit_blocks")
+        counted = reader.query("SELECT sum(v), count(*) FROM t")
+        assert counted == [("8000", "4000")], counted
+        assert compute.counter("read_ahead_stale_blocks") == stale
+        assert compute.counter("read_ahead_hit_blocks") - used >= 400
 
 
 def test_a_cache_outlives_a_clean_stop_and_nothing_else(cluster):
