@@ -69,7 +69,15 @@ struct mutation {
 
 /* mutation.c */
 struct api *api_of(struct http_context *context);
+/* With project_id, branch_id and endpoint_id of its path. NULL: it was answered. */
 struct mutation *mutation_create(
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
+    mutation_answer_fn answer,
+    unsigned ok_status);
+/* Create and submit: what needs nothing but the ids in its path and its body. */
+void mutation_start(
     struct http_context *context,
     struct http_request *request,
     mutation_decide_fn decide,
@@ -170,6 +178,7 @@ check_compute_quota(struct mutation *mutation, const char *key_id, struct errmsg
 struct doc *view_project_doc(const struct api *api, const struct project *project);
 struct doc *view_branch_doc(const struct api *api, const struct branch *branch);
 struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endpoint);
+struct doc *view_endpoints_of(const struct api *api, const struct branch *branch); /* live ones */
 struct doc *view_operation_doc(const struct operation *operation);
 struct doc *view_roles(const struct branch *branch);
 struct doc *view_databases(const struct branch *branch);
@@ -199,6 +208,7 @@ NODISCARD err_t put_endpoint(
     struct endpoint_row *row,
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
+void put_deletion_of_endpoints(struct mutation *mutation, const struct branch *branch);
 /* As POST .../start, for another route's request; an error has been answered. */
 NODISCARD err_t endpoint_want_active(
     struct api *api,

@@ -121,13 +121,8 @@ static struct doc *answer_create(struct mutation *mutation)
 {
     const struct api *api = mutation->api;
     const struct branch *branch = model_branch(api->model, mutation->branch_id);
-    struct doc *endpoints = doc_array();
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        doc_push(endpoints, view_endpoint_doc(api, endpoint));
-    }
     struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(api, branch));
-    doc_set(doc, "endpoints", endpoints);
+    doc_set(doc, "endpoints", view_endpoints_of(api, branch));
     doc_set(doc, "operations", view_operations_of(mutation));
     doc_set(doc, "roles", view_roles(branch));
     doc_set(doc, "databases", view_databases(branch));
@@ -139,9 +134,6 @@ static void post_branch(struct http_context *context, struct http_request *reque
     struct mutation *mutation =
         mutation_create(context, request, decide_create, answer_create, 201);
     if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
         static const struct branch_start_keys keys = {
             .object = "branch",
             .parent = "parent_id",
@@ -297,17 +289,7 @@ static struct doc *answer_branch(struct mutation *mutation)
 static void start_mutation(
     struct http_context *context, struct http_request *request, mutation_decide_fn decide)
 {
-    struct mutation *mutation = mutation_create(context, request, decide, answer_branch, 200);
-    if (mutation == NULL) {
-        return;
-    }
-    snprintf(
-        mutation->project_id, sizeof mutation->project_id, "%s",
-        http_request_param(request, "project"));
-    snprintf(
-        mutation->branch_id, sizeof mutation->branch_id, "%s",
-        http_request_param(request, "branch"));
-    mutation_submit(mutation);
+    mutation_start(context, request, decide, answer_branch, 200);
 }
 
 /* null clears, absent keeps. */
@@ -404,13 +386,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
     branch_take_leave(branch, &row); /* snapshots of it stay */
     row.state_changed_at = clock_wall();
     mutation_cancel_running(mutation, &branch->running);
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        if (endpoint_is_live(endpoint)) {
-            mutation_cancel_running(mutation, &endpoint->running);
-            put_endpoint_deletion(mutation, endpoint);
-        }
-    }
+    put_deletion_of_endpoints(mutation, branch);
     mutation_put(mutation, ROW_BRANCH, &row);
     if (!row.is_retired) {
         mutation_operation(mutation, row.project_id, ACTION_DELETE_TIMELINE, row.id, "");

@@ -188,37 +188,16 @@ static struct doc *answer_endpoint(struct mutation *mutation)
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
-static struct mutation *make_mutation(
-    struct http_context *context,
-    struct http_request *request,
-    mutation_decide_fn decide,
-    unsigned ok_status)
-{
-    struct mutation *mutation =
-        mutation_create(context, request, decide, answer_endpoint, ok_status);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
-    }
-    return mutation;
-}
-
 static void start_mutation(
     struct http_context *context, struct http_request *request, mutation_decide_fn decide)
 {
-    struct mutation *mutation = make_mutation(context, request, decide, 200);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->endpoint_id, sizeof mutation->endpoint_id, "%s",
-            http_request_param(request, "endpoint"));
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide, answer_endpoint, 200);
 }
 
 static void post_endpoint(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation = make_mutation(context, request, decide_create, 201);
+    struct mutation *mutation =
+        mutation_create(context, request, decide_create, answer_endpoint, 201);
     if (mutation == NULL) {
         return;
     }
@@ -319,6 +298,17 @@ void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint)
     mutation_operation(mutation, row.project_id, ACTION_SUSPEND_COMPUTE, row.branch_id, row.id);
 }
 
+void put_deletion_of_endpoints(struct mutation *mutation, const struct branch *branch)
+{
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            mutation_cancel_running(mutation, &endpoint->running);
+            put_endpoint_deletion(mutation, endpoint);
+        }
+    }
+}
+
 static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct endpoint *endpoint = NULL;
@@ -409,13 +399,7 @@ static void list_endpoints_of_branch(struct http_context *context, struct http_r
     if (branch == NULL) {
         return;
     }
-    struct doc *array = doc_array();
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        if (endpoint_is_live(endpoint)) {
-            doc_push(array, view_endpoint_doc(api, endpoint));
-        }
-    }
+    struct doc *array = view_endpoints_of(api, branch);
     FOR_EACH_ENDPOINT(branch->project, other)
     {
         if (endpoint_is_live(other) && strcmp(other->row.source_branch_id, branch->row.id) == 0) {

@@ -106,6 +106,15 @@ struct mutation *mutation_of_our_own(
     return mutation;
 }
 
+static void take_param(const struct mutation *mutation, const char *name, row_id_t ret_id)
+{
+    char part[24];
+    snprintf(part, sizeof part, "{%s}", name);
+    if (strstr(http_request_route(mutation->request)->path, part) != NULL) {
+        snprintf(ret_id, ROW_ID_SIZE, "%s", http_request_param(mutation->request, name));
+    }
+}
+
 struct mutation *mutation_create(
     struct http_context *context,
     struct http_request *request,
@@ -120,6 +129,9 @@ struct mutation *mutation_create(
     mutation->decide = decide;
     mutation->answer = answer;
     mutation->ok_status = ok_status;
+    take_param(mutation, "project", mutation->project_id);
+    take_param(mutation, "branch", mutation->branch_id);
+    take_param(mutation, "endpoint", mutation->endpoint_id);
     mutation->change = (struct change){.prepare = prepare, .done = on_done};
     err_t err = request_body(request, &mutation->own_body, &mutation->error_code, &msg);
     mutation->body = mutation->own_body;
@@ -140,6 +152,19 @@ struct mutation *mutation_create(
 void mutation_submit(struct mutation *mutation)
 {
     store_submit(mutation->api->store, &mutation->change);
+}
+
+void mutation_start(
+    struct http_context *context,
+    struct http_request *request,
+    mutation_decide_fn decide,
+    mutation_answer_fn answer,
+    unsigned ok_status)
+{
+    struct mutation *mutation = mutation_create(context, request, decide, answer, ok_status);
+    if (mutation != NULL) {
+        mutation_submit(mutation);
+    }
 }
 
 void mutation_fail(struct mutation *mutation, err_t err, const struct errmsg *msg)

@@ -137,18 +137,6 @@ static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
     return put_root(mutation, &row, branch_wish, msg);
 }
 
-static struct doc *endpoints_of(const struct api *api, const struct branch *branch)
-{
-    struct doc *array = doc_array();
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        if (endpoint_is_live(endpoint)) {
-            doc_push(array, view_endpoint_doc(api, endpoint));
-        }
-    }
-    return array;
-}
-
 static struct doc *answer_create(struct mutation *mutation)
 {
     const struct api *api = mutation->api;
@@ -160,16 +148,12 @@ static struct doc *answer_create(struct mutation *mutation)
     doc_set(doc, "databases", view_databases(branch));
     doc_set(doc, "operations", view_operations_of(mutation));
     doc_set(doc, "branch", view_branch_doc(api, branch));
-    return doc_set(doc, "endpoints", endpoints_of(api, branch));
+    return doc_set(doc, "endpoints", view_endpoints_of(api, branch));
 }
 
 static void post_project(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation =
-        mutation_create(context, request, decide_create, answer_create, 201);
-    if (mutation != NULL) {
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide_create, answer_create, 201);
 }
 
 /* ---- read ---- */
@@ -261,13 +245,7 @@ static struct doc *answer_project(struct mutation *mutation)
 static void start_on_project(
     struct http_context *context, struct http_request *request, mutation_decide_fn decide)
 {
-    struct mutation *mutation = mutation_create(context, request, decide, answer_project, 200);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide, answer_project, 200);
 }
 
 static void patch_project(struct http_context *context, struct http_request *request)

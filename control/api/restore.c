@@ -157,8 +157,6 @@ static void post_restore(struct http_context *context, struct http_request *requ
         mutation_fail(mutation, err, &msg);
         return;
     }
-    snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
-    snprintf(mutation->branch_id, sizeof mutation->branch_id, "%s", branch_id);
     branch_start_find(mutation, &keys); /* then mutation_submit */
 }
 

@@ -494,48 +494,14 @@ static struct doc *answer_database(struct mutation *mutation)
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
-static struct mutation *make_mutation(
-    struct http_context *context,
-    struct http_request *request,
-    mutation_decide_fn decide,
-    mutation_answer_fn answer,
-    unsigned ok_status)
-{
-    struct mutation *mutation = mutation_create(context, request, decide, answer, ok_status);
-    if (mutation != NULL) {
-        const char *project_id = http_request_param(request, "project");
-        const char *branch_id = http_request_param(request, "branch");
-        snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
-        snprintf(mutation->branch_id, sizeof mutation->branch_id, "%s", branch_id);
-    }
-    return mutation;
-}
-
 static void post_role(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation = make_mutation(context, request, decide_role, answer_role, 201);
-    if (mutation != NULL) {
-        mutation_submit(mutation);
-    }
-}
-
-static void post_password(struct http_context *context, struct http_request *request)
-{
-    struct mutation *mutation = make_mutation(context, request, decide_password, answer_role, 200);
-    if (mutation != NULL) {
-        const char *name = http_request_param(request, "role");
-        snprintf(mutation->name, sizeof mutation->name, "%s", name);
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide_role, answer_role, 201);
 }
 
 static void post_database(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation =
-        make_mutation(context, request, decide_database, answer_database, 201);
-    if (mutation != NULL) {
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide_database, answer_database, 201);
 }
 
 static void start_on_one(
@@ -545,12 +511,17 @@ static void start_on_one(
     mutation_answer_fn answer,
     const char *parameter)
 {
-    struct mutation *mutation = make_mutation(context, request, decide, answer, 200);
+    struct mutation *mutation = mutation_create(context, request, decide, answer, 200);
     if (mutation != NULL) {
         const char *name = http_request_param(request, parameter);
         snprintf(mutation->name, sizeof mutation->name, "%s", name);
         mutation_submit(mutation);
     }
+}
+
+static void post_password(struct http_context *context, struct http_request *request)
+{
+    start_on_one(context, request, decide_password, answer_role, "role");
 }
 
 static void delete_role(struct http_context *context, struct http_request *request)

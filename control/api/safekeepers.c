@@ -226,16 +226,7 @@ static err_t decide_give_up(struct mutation *mutation, struct errmsg *msg)
 static void start(
     struct http_context *context, struct http_request *request, mutation_decide_fn decide)
 {
-    struct mutation *mutation = mutation_create(context, request, decide, answer_change, 200);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
-        snprintf(
-            mutation->branch_id, sizeof mutation->branch_id, "%s",
-            http_request_param(request, "branch"));
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide, answer_change, 200);
 }
 
 static void post_safekeepers(struct http_context *context, struct http_request *request)

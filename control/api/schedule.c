@@ -207,16 +207,7 @@ static struct doc *answer_put(struct mutation *mutation)
 
 static void put_schedule(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation = mutation_create(context, request, decide_put, answer_put, 200);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
-        snprintf(
-            mutation->branch_id, sizeof mutation->branch_id, "%s",
-            http_request_param(request, "branch"));
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide_put, answer_put, 200);
 }
 
 /* ---- carrying them out ---- */

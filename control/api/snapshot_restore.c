@@ -54,18 +54,6 @@ static void move_computes(
     }
 }
 
-/* Its computes to look at it with go: those of the target come. */
-static void drop_computes(struct mutation *mutation, const struct branch *branch)
-{
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        if (endpoint_is_live(endpoint)) {
-            mutation_cancel_running(mutation, &endpoint->running);
-            put_endpoint_deletion(mutation, endpoint);
-        }
-    }
-}
-
 /* Puts the restored row too: after the target's, which gives the name free. */
 static err_t put_in_place(
     struct mutation *mutation,
@@ -191,15 +179,8 @@ static struct doc *answer_restored(struct mutation *mutation)
 {
     const struct api *api = mutation->api;
     const struct branch *branch = model_branch(api->model, mutation->branch_id);
-    struct doc *endpoints = doc_array();
-    FOR_EACH_ENDPOINT_OF(branch, endpoint)
-    {
-        if (endpoint_is_live(endpoint)) {
-            doc_push(endpoints, view_endpoint_doc(api, endpoint));
-        }
-    }
     struct doc *doc = doc_set(doc_object(), "branch", view_branch_doc(api, branch));
-    doc_set(doc, "endpoints", endpoints);
+    doc_set(doc, "endpoints", view_endpoints_of(api, branch));
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
@@ -208,9 +189,6 @@ static void post_restore(struct http_context *context, struct http_request *requ
     struct mutation *mutation =
         mutation_create(context, request, decide_restore, answer_restored, 200);
     if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
         snprintf(
             mutation->parent_id, sizeof mutation->parent_id, "%s",
             http_request_param(request, "snapshot"));
@@ -240,23 +218,13 @@ static err_t decide_finalize(struct mutation *mutation, struct errmsg *msg)
     }
     struct branch_row row = branch->row;
     TRY(put_in_place(mutation, target, name, &row, msg));
-    drop_computes(mutation, branch);
+    put_deletion_of_endpoints(mutation, branch); /* those of the target come */
     return ERR_OK;
 }
 
 static void post_finalize(struct http_context *context, struct http_request *request)
 {
-    struct mutation *mutation =
-        mutation_create(context, request, decide_finalize, answer_restored, 200);
-    if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
-        snprintf(
-            mutation->branch_id, sizeof mutation->branch_id, "%s",
-            http_request_param(request, "branch"));
-        mutation_submit(mutation);
-    }
+    mutation_start(context, request, decide_finalize, answer_restored, 200);
 }
 
 #define P "/api/v2/projects/{project}"

@@ -193,12 +193,6 @@ static void post_snapshot(struct http_context *context, struct http_request *req
     if (mutation == NULL) {
         return;
     }
-    snprintf(
-        mutation->project_id, sizeof mutation->project_id, "%s",
-        http_request_param(request, "project"));
-    snprintf(
-        mutation->branch_id, sizeof mutation->branch_id, "%s",
-        http_request_param(request, "branch"));
     doc_set_str(mutation->body, "branch_id", mutation->branch_id);
     take_query(mutation, "lsn");
     take_query(mutation, "timestamp");
@@ -315,9 +309,6 @@ static void start_mutation(
     struct mutation *mutation =
         mutation_create(context, request, decide, answer_snapshot, ok_status);
     if (mutation != NULL) {
-        snprintf(
-            mutation->project_id, sizeof mutation->project_id, "%s",
-            http_request_param(request, "project"));
         snprintf(
             mutation->branch_id, sizeof mutation->branch_id, "%s",
             http_request_param(request, "snapshot"));

@@ -305,6 +305,18 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
     return doc;
 }
 
+struct doc *view_endpoints_of(const struct api *api, const struct branch *branch)
+{
+    struct doc *array = doc_array();
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            doc_push(array, view_endpoint_doc(api, endpoint));
+        }
+    }
+    return array;
+}
+
 /* ---- connection URIs ---- */
 
 static void append_escaped(struct buf *to, const char *text)
