@@ -77,6 +77,16 @@ has_tokens(void)
 		GetXLogWriteRecPtr() <= position_ingested() + lag_limit();
 }
 
+/*
+ * WAL goes out in whole pages. Nobody acknowledges the beginning of a record
+ * whose end waits for this very backend to go on.
+ */
+static void
+finish_last_record(void)
+{
+	XLogFlush(position_inserted());
+}
+
 static void
 nap_event(void)
 {
@@ -105,6 +115,7 @@ hold_for_tokens(void)
 		/* the pageserver has what the quorum has: it is the quorum that is behind */
 		if (position_acked() < GetXLogWriteRecPtr() - lag_limit())
 		{
+			finish_last_record();
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS,
 							 wait_event);
 			ResetLatch(MyLatch);
@@ -125,13 +136,9 @@ hold_for_limits(void)
 	begin = GetCurrentTimestamp();
 	counter_add(COUNTER_THROTTLE, 1);
 
-	/*
-	 * WAL goes out in whole pages. Nobody acknowledges the beginning of a
-	 * record whose end waits for this very backend to go on.
-	 */
-	XLogFlush(position_inserted());
 	do
 	{
+		finish_last_record();
 		spill_sweep(SWEEP_SLOTS, position_acked());
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS,
 						 wait_event);

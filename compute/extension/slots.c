@@ -192,10 +192,16 @@ on_slot_event(ReplicationSlotEvent event, ReplicationSlot *slot, const void *sta
 	}
 }
 
-/* Until the quorum has it, or the statement is canceled. */
+/*
+ * Until the quorum has it, or the statement is canceled. What is flushed may
+ * end in the middle of a record, whose rest nobody flushes as long as nothing
+ * else is written; the quorum has whole records.
+ */
 static void
 wait_for_quorum(XLogRecPtr lsn)
 {
+	if (position_acked() < lsn)
+		XLogFlush(position_inserted());
 	while (position_acked() < lsn)
 	{
 		CHECK_FOR_INTERRUPTS();

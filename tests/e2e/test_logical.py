@@ -1,4 +1,5 @@
 """Logical replication from and to a compute: slots and origins outlive its server (docs/design/logical-slots.md)."""
+import contextlib
 import os
 import pathlib
 import re
@@ -207,6 +208,63 @@ def test_functions_show_what_was_flushed_before_they_were_called(cluster):
             seen = db.query("SELECT data FROM pg_logical_slot_get_changes('looks', NULL, NULL)")
             assert any(f"content:{number}" in row[0] for row in seen), f"message {number} is not there: {seen}"
         db.query("SELECT pg_drop_replication_slot('looks')")
+
+
+@contextlib.contextmanager
+def quiet(db):
+    """Who writes WAL by himself on a server where nobody does anything, is stopped: the next flush of it would come to the
+    end of any record."""
+    pids = [int(pid) for (pid,) in db.query("SELECT pid FROM pg_stat_activity WHERE backend_type IN"
+                                            " ('background writer', 'autovacuum launcher')")]
+    assert len(pids) == 2, pids
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def begin_record(db, other, size):
+    """`db` writes a record in a transaction and goes on to nothing; the WAL writer flushes it but for its last page."""
+    begin = other.value("SELECT pg_current_wal_insert_lsn()")
+    db.query(f"SELECT pg_logical_emit_message(true, 'p', repeat('x', {size})::bytea)")
+    wait_for("whole pages of it are flushed", lambda: other.value(
+        f"SELECT flush_lsn > '{begin}' AND flush_lsn > acked_lsn AND flush_lsn < pg_current_wal_insert_lsn() FROM positions()") == "t")
+
+
+def set_lag_limit(db, megabytes):
+    with open(pathlib.Path(db.value("SHOW config_file")), "a") as conf:
+        conf.write(f"anabranch.ingest_lag_limit_mb = {megabytes}\n")
+    db.query("SELECT pg_reload_conf()")
+    wait_for("the setting", lambda: db.value("SHOW anabranch.ingest_lag_limit_mb") == f"{megabytes}MB")
+
+
+def test_nobody_waits_for_the_end_of_a_record_that_nobody_flushes(cluster):
+    """The quorum has whole records, what is flushed ends anywhere: with the last page that was full."""
+    branch = publisher(cluster)
+    with superuser(branch) as writer, superuser(branch) as db:
+        db.query("CREATE FUNCTION positions(OUT start_lsn pg_lsn, OUT acked_lsn pg_lsn, OUT flush_lsn pg_lsn)"
+                 " AS 'anabranch', 'anabranch_positions' LANGUAGE c; CREATE TABLE grows (t text)")
+        db.query("SELECT pg_create_logical_replication_slot('quiet', 'test_decoding')")
+        writer.query("SET statement_timeout = '20s'")
+        db.query("SET statement_timeout = '20s'")
+        with quiet(db):
+            writer.query("BEGIN")
+            begin_record(writer, db, 50000)
+            assert db.query("SELECT data FROM pg_logical_slot_get_changes('quiet', NULL, NULL) WHERE data ~ 'message'") == []
+            writer.query("COMMIT")
+            seen = db.query("SELECT data FROM pg_logical_slot_get_changes('quiet', NULL, NULL)")
+            assert any("transactional: 1 prefix: p, sz: 50000" in row[0] for row in seen), seen
+        set_lag_limit(db, 1) # the same for who waits until the pageserver has what was written
+        with quiet(db):
+            writer.query("BEGIN; INSERT INTO grows VALUES ('before')")
+            begin_record(writer, db, 8000000)
+            writer.query("INSERT INTO grows SELECT repeat('t', 1000) FROM generate_series(1, 100)")
+            writer.query("COMMIT")
+        set_lag_limit(db, 128)
+        db.query("SELECT pg_drop_replication_slot('quiet'); DROP TABLE grows; DROP FUNCTION positions")
 
 
 def test_publisher_is_not_told_what_the_quorum_has_not(cluster):
