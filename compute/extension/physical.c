@@ -4,12 +4,17 @@
  * Postgres calls nobody before it carries out a replication command. But it may
  * log each, so a walsender is made to, and the message is where the command is
  * seen, and refused.
+ *
+ * The two settings that make it so are changed when the first transaction of
+ * the session ends, in which those of the role, the database, and the client
+ * have come into effect. In the log stands what stands there with the user's
+ * own ones: a message that only ours brought about is judged by these.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 
-#include "libpq/auth.h"
+#include "access/xact.h"
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "replication/walsender.h"
@@ -19,11 +24,21 @@
 #include "compute/extension/physical.h"
 
 #define PROPOSER "walproposer"
-#define MESSAGE  "received replication command: %s"
+#define COMMAND  "received replication command: %s"
 
-static ClientAuthentication_hook_type next_authentication;
+/* What log_replication_commands moves from DEBUG1 to LOG, in walsender.c and slot.c. */
+static const char *const command_messages[] = {
+	COMMAND,
+	"acquired logical replication slot \"%s\"",
+	"acquired physical replication slot \"%s\"",
+	"released logical replication slot \"%s\"",
+	"released physical replication slot \"%s\"",
+};
+
 static emit_log_hook_type next_log;
+static bool is_watching;
 static bool user_logs_commands;
+static int	user_log_level;
 
 static void
 refuse(void)
@@ -44,16 +59,16 @@ is_proposer(void)
 }
 
 static void
-on_authentication(Port *port, int status)
+on_transaction_end(XactEvent event, void *context)
 {
-	if (next_authentication != NULL)
-		next_authentication(port, status);
-	if (!am_walsender || status != STATUS_OK)
+	if (!am_walsender || is_watching || event != XACT_EVENT_COMMIT)
 		return;
-	user_logs_commands = log_replication_commands && log_min_messages < FATAL;
+	user_logs_commands = log_replication_commands;
+	user_log_level = log_min_messages;
 	SetConfigOption("log_replication_commands", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	if (log_min_messages >= FATAL)	/* then it would not come to the hook */
 		SetConfigOption("log_min_messages", "error", PGC_SUSET, PGC_S_OVERRIDE);
+	is_watching = true;
 }
 
 static const char *
@@ -100,25 +115,47 @@ is_physical(const char *command)
 	return after_word(name != NULL ? after_name(name) : rest, "LOGICAL") == NULL;
 }
 
+static bool
+is_about_commands(const ErrorData *message)
+{
+	for (int i = 0; message->message_id != NULL && i < lengthof(command_messages); i++)
+		if (strcmp(message->message_id, command_messages[i]) == 0)
+			return true;
+	return false;
+}
+
+/* As is_log_level_output() in elog.c has it. */
+static bool
+user_would_log(int level)
+{
+	if (level == LOG || level == LOG_SERVER_ONLY)
+		return user_log_level == LOG || user_log_level <= ERROR;
+	return user_log_level == LOG ? level >= FATAL : level >= user_log_level;
+}
+
 /* An error from here ends the command that is being logged, like one of the line after. */
 static void
 on_log(ErrorData *message)
 {
 	if (next_log != NULL)
 		next_log(message);
-	if (!am_walsender || message->message_id == NULL || strcmp(message->message_id, MESSAGE) != 0 ||
-		debug_query_string == NULL)
+	if (!is_watching)
 		return;
-	message->output_to_server = message->output_to_server && user_logs_commands;
-	if (is_physical(debug_query_string) && !is_proposer())
+	if (!user_logs_commands && is_about_commands(message))
+	{
+		message->elevel = DEBUG1;
+		message->output_to_client = message->output_to_client && DEBUG1 >= client_min_messages;
+	}
+	message->output_to_server = message->output_to_server && user_would_log(message->elevel);
+	if (message->message_id != NULL && strcmp(message->message_id, COMMAND) == 0 &&
+		debug_query_string != NULL && is_physical(debug_query_string) && !is_proposer())
 		refuse();
 }
 
 void
 physical_install(void)
 {
-	next_authentication = ClientAuthentication_hook;
-	ClientAuthentication_hook = on_authentication;
+	RegisterXactCallback(on_transaction_end, NULL);
 	next_log = emit_log_hook;
 	emit_log_hook = on_log;
 }

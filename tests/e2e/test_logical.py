@@ -37,6 +37,10 @@ def superuser_uri(branch):
     return uri.replace("@/postgres?", "@/app?")
 
 
+def log_of(branch):
+    return pathlib.Path(re.search("host=([^&]+)", superuser_uri(branch)).group(1)).parent / "log"
+
+
 def kill(branch):
     """Its agent starts it again, in a new data directory, from the safekeepers and the pageserver alone."""
     killed = branch.compute()["pids"]["postgres"]
@@ -341,5 +345,46 @@ def test_nobody_copies_or_follows_its_files(cluster):
     with superuser(branch) as db:
         assert db.value("SHOW log_replication_commands") == "off"
         db.query("DROP ROLE follower")
-    log = pathlib.Path(re.search("host=([^&]+)", superuser_uri(branch)).group(1)).parent / "log"
-    assert "received replication command" not in log.read_text(), "what nobody asked to be logged"
+    assert "received replication command" not in log_of(branch).read_text(), "what nobody asked to be logged"
+
+
+COMMANDS = ["IDENTIFY_SYSTEM", "CREATE_REPLICATION_SLOT compared LOGICAL test_decoding", "READ_REPLICATION_SLOT compared",
+            "SELECT 1 AS one", "START_REPLICATION SLOT compared PHYSICAL 0/0 nonsense", "START_REPLICATION SLOT other LOGICAL 0/0",
+            "DROP_REPLICATION_SLOT compared", "SELECT no_such_column", "CREATE_REPLICATION_SLOT compared TEMPORARY LOGICAL pgoutput"]
+
+
+def logged(uri, log):
+    """What COMMANDS in a walsender leave in its server's log, without what differs from one run to the next."""
+    with pq.connect(uri) as walsender:
+        pid = walsender.pid
+        for command in COMMANDS:
+            with contextlib.suppress(pq.Error):
+                walsender.query(command)
+    wait_for("it has ended", lambda: not pathlib.Path(f"/proc/{pid}").exists())
+    lines = re.findall(rf"^\S+ \S+ \S+ \[{pid}\] (?:\S+@\S+ )?(\w+: .*)$", log.read_text(errors="replace"), re.M)
+    return [re.sub(r"[0-9A-F]+(?:[/-][0-9A-F]+)+|\d+", "N", line) for line in lines if not re.match("DEBUG: +(?!.*repl)", line)]
+
+
+def test_walsender_logs_what_a_stock_one_does(cluster):
+    """Its commands are seen in the log that Postgres writes of them (compute/extension/physical.c), whether asked for or not."""
+    branch, roles = publisher(cluster), {
+        "plain": "log_replication_commands = off", "told": "log_replication_commands = on", "debugs": "log_min_messages = debug1",
+        "mute": "log_min_messages = fatal"}
+    with StockServer(cluster, "wal_level=logical") as server, superuser(branch) as db:
+        for role, setting in roles.items():
+            for one in (server, db):
+                one.query(f"CREATE ROLE {role} LOGIN SUPERUSER")
+                one.query(f"ALTER ROLE {role} SET {setting}")
+            stock = logged(server.uri.replace("//app@", f"//{role}@") + "?replication=database", server.log)
+            uri = superuser_uri(branch).replace("//postgres@", f"//{role}@") + "&replication=database"
+            ours = logged(uri, log_of(branch))
+            assert ours == stock, f"{role}: {ours}\nstock: {stock}"
+            assert (stock == []) == (role == "mute"), stock
+            assert any("received replication command" in line for line in stock) == (role in ("told", "debugs")), stock
+            with pq.connect(uri) as walsender: # a server that tells nothing refuses no less
+                try:
+                    walsender.query("BASE_BACKUP")
+                    raise AssertionError("it was let through")
+                except pq.Error as error:
+                    assert error.sqlstate == "0A000", error
+            db.query(f"DROP ROLE {role}")
