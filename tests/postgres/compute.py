@@ -18,6 +18,14 @@ class Failure(Exception):
 class Compute:
     """A branch made of the empty one, with a compute of these settings; superuser through its socket."""
 
+    usual_sockets = set()  # links that were made, of all computes
+
+    @classmethod
+    def remove_links(cls):
+        """Of computes whose part failed too: nothing is behind them when the cluster has ended."""
+        for link in cls.usual_sockets:
+            link.unlink(missing_ok=True)
+
     def __init__(self, project, name, parent=None, **settings):
         self.settle_in(project, name, settings)
         self.branch = project.create_branch(name, parent or project.main(), endpoint=False)
@@ -57,6 +65,7 @@ class Compute:
         # dblink and the like connect from the server to itself, at the place that is built in.
         self.usual_socket = pathlib.Path(f"/tmp/.s.PGSQL.{self.port}")
         self.usual_socket.unlink(missing_ok=True)
+        self.usual_sockets.add(self.usual_socket)
         self.usual_socket.symlink_to(f"{self.socket}/{self.usual_socket.name}")
         self.started = self.value("SELECT pg_postmaster_start_time()")
 

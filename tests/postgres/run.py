@@ -123,6 +123,7 @@ def main():
             cluster.keep = True
             print(f"   the cluster is kept: {cluster.folder}")
         cluster.down()
+        Compute.remove_links()
     return 1 if tally.failed else 0
 
 

@@ -15,7 +15,11 @@ TIMEOUT_S = 900
 def environment(compute, folder, work):
     """What make check has, as far as the tests ask for it."""
     tap = compute.suites / "tap"
+    # A test that fails keeps its temporary folders, which have the nodes' sockets, so their names must be short.
+    temporary = compute.cluster.folder / "t"
+    compute.make_dir(temporary)
     return {
+        "TMPDIR": str(temporary),
         "PERL5LIB": f"{OURS}:{tap}:{folder}", "PATH": f"{compute.bin}:{folder}:/usr/bin:/bin", "TESTDATADIR": str(work / "data"),
         "TESTLOGDIR": str(work / "log"), "PG_REGRESS": str(compute.suites / "regress/pg_regress"), "LC_ALL": "C", "LANG": "C",
         "PG_TEST_PORT_DIR": str(work), "enable_injection_points": "yes", "with_icu": "yes", "with_libxml": "no",
