@@ -10,14 +10,26 @@
 #include "pageserver/read/relation_list.h"
 #include "pageserver/serve/management_private.h"
 
+/* A root that begins with an image which cannot be imported says why, for a start fails of it. */
+static err_t not_reached(const struct call *call, struct errmsg *msg)
+{
+    const struct attachment *attachment = attachment_find(call->timeline);
+    const char *import_error = attachment != NULL ? attachment_import_error(attachment) : NULL;
+    return import_error != NULL
+               ? err_set(
+                     msg, ERR_RANGE, "LSN " LSN_FMT " was not reached in time: %s",
+                     LSN_ARGS(call->lsn), import_error)
+               : err_set(
+                     msg, ERR_RANGE,
+                     "LSN " LSN_FMT " was not reached in time: the timeline is at " LSN_FMT,
+                     LSN_ARGS(call->lsn), LSN_ARGS(timeline_last_lsn(call->timeline)));
+}
+
 static err_t wait_error(struct call *call, err_t result, struct errmsg *msg)
 {
     struct timeline *tl = call->timeline;
     switch ((int)result) {
-    case ERR_TIMEOUT:
-        return err_set(
-            msg, ERR_RANGE, "LSN " LSN_FMT " was not reached in time: the timeline is at " LSN_FMT,
-            LSN_ARGS(call->lsn), LSN_ARGS(timeline_last_lsn(tl)));
+    case ERR_TIMEOUT: return not_reached(call, msg);
     case ERR_FAILED: return err_set(msg, ERR_FAILED, "ingest stopped: %s", timeline_failure(tl));
     case ERR_NOT_FOUND: return err_set(msg, ERR_NOT_FOUND, "the timeline was deleted");
     default: return err_set(msg, result, "the wait for an LSN was given up");

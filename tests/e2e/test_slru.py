@@ -4,7 +4,7 @@ import signal
 import threading
 
 import pq
-from cluster import running, wait_for
+from cluster import ApiError, Project, http, running, wait_for
 from old_cluster import MEMBERS_PER_SEGMENT, MULTIS_PER_SEGMENT, SEGMENT, XIDS_PER_SEGMENT, OldCluster
 
 COLD = len("cold\n") # common/wire/page_proto.h
@@ -183,11 +183,30 @@ def make_old(project):
     return branch, multis, first_xid
 
 
+def create_project(cluster, old):
+    """Its image cannot be imported at first: who asks for a base backup meanwhile is told so, as a compute that starts does."""
+    old.put_object(b"no data directory")
+    answer = cluster.api("POST", "/projects", {"project": {"name": "old"}})
+    project = Project(cluster, answer["project"]["id"])
+
+    status = f"{cluster.pageserver.http_url}/v1/status"
+    path = wait_for("the import fails", lambda: next((
+        f"{tenant['tenant']}/timelines/{timeline['timeline']}" for tenant in http("GET", status)["tenants"]
+        for timeline in tenant["timelines"] if "import_error" in timeline), None))
+    try:
+        http("GET", f"{cluster.pageserver.http_url}/v1/tenants/{path}/base_backup?lsn=0/2000000", headers={"X-Timeout-Ms": "1"})
+        raise AssertionError("a base backup of nothing")
+    except ApiError as error:
+        assert "bootstrap image" in str(error), error
+    old.put(XIDS, MULTIS, MEMBERS)
+    project.wait_operations(answer)
+    return project
+
+
 def test_old_segments_come_when_a_row_asks_for_them(build):
     with running(build) as cluster:
         cluster.create_project("makes-the-image").main().suspend()
-        OldCluster(cluster).put(XIDS, MULTIS, MEMBERS)
-        project = cluster.create_project("old")
+        project = create_project(cluster, OldCluster(cluster))
         project.main().suspend()
         branch, multis, first_xid = make_old(project)
         kill(branch)

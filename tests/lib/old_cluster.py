@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 
+IMAGE_BYTES_MAX = 512 << 20 # BOOTSTRAP_BYTES_MAX of pageserver/remote/bootstrap.h
 PAGE = 8192
 SEGMENT = 32 * PAGE
 XIDS_PER_SEGMENT = SEGMENT * 4
@@ -96,9 +97,14 @@ class OldCluster:
 
     def put(self, xids, multis=0, members=0):
         """In place of the object that is there."""
+        image = aged(self.image, xids, multis, members)
+        assert len(image) < IMAGE_BYTES_MAX, f"the pageserver takes no image of {len(image)} bytes"
+        self.put_object(image)
+
+    def put_object(self, data):
         self.path.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile() as file:
-            file.write(aged(self.image, xids, multis, members))
+            file.write(data)
             file.flush()
             store = self.cluster.data / "objects"
             subprocess.run([f"{self.cluster.build}/tests/objstore/objtool", str(store), "put",
