@@ -37,7 +37,10 @@
       "computes without work are suspended after it, unless their endpoint says; 0: never")        \
     X(u64, key_requests_per_s, "50", RESTART,                                                      \
       "requests that one API key may make, four times as many at once; 0: no limit")               \
-    X(ms, project_keep_ms, "3600s", RESTART, "operations of a deleted project are kept so long")
+    X(ms, project_keep_ms, "3600s", RESTART, "operations of a deleted project are kept so long")   \
+    X(ms, recovery_window_ms, "0ms", RELOAD,                                                       \
+      "a deleted project or branch can be recovered for so long, and takes its space; 0: it is "   \
+      "gone at once")
 
 struct control_conf {
     CONTROL_SETTINGS(CONF_FIELD)
@@ -74,6 +77,7 @@ static err_t read_options(struct api_options *ret_options, struct errmsg *msg)
         .gateway_host = conf.gateway_host,
         .gateway_port = conf.gateway_port,
         .safekeepers_per_branch = conf.safekeepers_per_branch,
+        .recovery_window_ms = conf.recovery_window_ms,
     };
     err_t err = port_range_parse(conf.compute_ports, &options.port_first, &options.port_last, msg);
     if (err != ERR_OK) {
@@ -98,6 +102,7 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
         .operation_timeout_ms = conf.operation_timeout_ms,
         .suspend_after_ms = conf.suspend_after_ms,
         .project_keep_ms = conf.project_keep_ms,
+        .recovery_window_ms = conf.recovery_window_ms,
     };
     struct nodes_options nodes = {
         .safekeepers = conf.safekeepers,
@@ -200,6 +205,13 @@ static void stop(struct app *app)
     timer_start(control.api.loop, &control.stop_timer, STOP_TICK_MS);
 }
 
+static void reload(struct app *app)
+{
+    (void)app;
+    control.api.options.recovery_window_ms = conf.recovery_window_ms;
+    reconciler_set_recovery_window(control.api.reconciler, conf.recovery_window_ms);
+}
+
 /* One node that is away is no reason: its steps wait, everything else goes on. See /v1/nodes. */
 static void not_ready(struct app *app, struct buf *reasons)
 {
@@ -239,6 +251,7 @@ int main(int argc, char **argv)
         .settings = settings,
         .settings_count = ARRAY_LEN(settings),
         .start = start,
+        .reload = reload,
         .stop = stop,
         .not_ready = not_ready,
     };

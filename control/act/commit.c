@@ -139,13 +139,71 @@ static void purge_project(const struct committing *committing, struct project *p
     store_delete(committing->reconciler->store, committing->change, ROW_PROJECT, &project->row);
 }
 
-static void commit_project(const struct committing *committing, struct project *project)
+bool project_has_expired(const struct project *project, wall_us_t now)
+{
+    return project_is_recoverable(project) && project->row.recoverable_until <= now;
+}
+
+static void new_operation(
+    const struct committing *committing,
+    const char *project_id,
+    enum operation_action action,
+    const char *branch_id,
+    const char *endpoint_id)
+{
+    struct operation_row row = {.action = action, .status = STATUS_RUNNING};
+    name_operation(row.id);
+    snprintf(row.project_id, sizeof row.project_id, "%s", project_id);
+    snprintf(row.branch_id, sizeof row.branch_id, "%s", branch_id);
+    snprintf(row.endpoint_id, sizeof row.endpoint_id, "%s", endpoint_id);
+    store_put(committing->reconciler->store, committing->change, ROW_OPERATION, &row);
+}
+
+/* The same rows that a DELETE for good puts: everything leaves in one commit. */
+static void expire_project(const struct committing *committing, struct project *project)
+{
+    struct project_row row = project->row;
+    row.state = PROJECT_DELETING;
+    row.recoverable_until = 0;
+    log_info(NULL, "project %s (%s) can be recovered no more: deleting it", row.id, row.name);
+    store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
+    end_operations(committing, &project->running, STATUS_CANCELLED, "");
+    new_operation(committing, row.id, ACTION_TENANT_DETACH, "", "");
+    FOR_EACH_ENDPOINT(project, endpoint)
+    {
+        if (endpoint_is_live(endpoint)) {
+            struct endpoint_row leaving = endpoint->row;
+            leaving.wanted = ENDPOINT_DELETING;
+            store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &leaving);
+            end_operations(committing, &endpoint->running, STATUS_CANCELLED, "");
+        }
+    }
+    FOR_EACH_BRANCH(project, branch)
+    {
+        if (branch_is_live(branch)) {
+            struct branch_row leaving = branch->row;
+            leaving.state = BRANCH_DELETING;
+            leaving.state_changed_at = committing->now;
+            store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &leaving);
+            end_operations(committing, &branch->running, STATUS_CANCELLED, "");
+        }
+    }
+}
+
+static void commit_project(struct committing *committing, struct project *project)
 {
     struct plan_project_view view;
     struct plan plan;
     view_project(committing->reconciler, project, &view);
     plan_project(&view, &plan);
-    if (plan_has(&plan, PLAN_RENEW_GENERATION)) {
+    if (project_has_expired(project, reconciler_calendar(committing->reconciler))) {
+        committing->full = true; /* it touches rows of other objects: alone in its commit */
+        if (committing->change->count == 0) {
+            expire_project(committing, project);
+        } else {
+            list_push_back(&committing->reconciler->commit_projects, &project->in_commit);
+        }
+    } else if (plan_has(&plan, PLAN_RENEW_GENERATION)) {
         renew_generation(committing, project);
     } else if (plan_has(&plan, PLAN_COMMIT)) {
         struct project_row row = project->row;
@@ -249,6 +307,9 @@ static bool is_at_work(const struct branch *branch)
 bool branch_has_expired(const struct branch *branch, wall_us_t now)
 {
     const struct branch_row *row = &branch->row;
+    if (branch_is_recoverable(branch)) {
+        return row->recoverable_until <= now;
+    }
     if (!branch_is_live(branch) || row->is_default || row->is_protected) {
         return false;
     }
@@ -256,34 +317,50 @@ bool branch_has_expired(const struct branch *branch, wall_us_t now)
         return branch_live_children(branch) == 0;
     }
     return row->expires_at != 0 && row->expires_at <= now && branch_shown_children(branch) == 0 &&
-           !is_at_work(branch);
+           !is_at_work(branch) && !project_is_recoverable(branch->project);
 }
 
-static void new_operation(
-    const struct committing *committing,
-    const struct branch *branch,
-    enum operation_action action,
-    const char *endpoint_id)
+/* The same rows that a DELETE of the branch puts, which leaves it recoverable. */
+static void set_branch_aside(
+    const struct committing *committing, struct branch *branch, wall_us_t window)
 {
-    struct operation_row row = {.action = action, .status = STATUS_RUNNING};
-    name_operation(row.id);
-    snprintf(row.project_id, sizeof row.project_id, "%s", branch->row.project_id);
-    snprintf(row.branch_id, sizeof row.branch_id, "%s", branch->row.id);
-    snprintf(row.endpoint_id, sizeof row.endpoint_id, "%s", endpoint_id);
-    store_put(committing->reconciler->store, committing->change, ROW_OPERATION, &row);
+    wall_us_t now = reconciler_calendar(committing->reconciler);
+    struct branch_row row = branch->row;
+    branch_set_aside(&row, now, now + window);
+    row.has_expired = true;
+    log_info(
+        NULL, "branch %s (%s) has expired: it can be recovered until %s", row.id, row.name,
+        time_text(row.recoverable_until).text);
+    store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (endpoint_is_live(endpoint) && endpoint->row.wanted != ENDPOINT_IDLE) {
+            struct endpoint_row idle = endpoint->row;
+            idle.wanted = ENDPOINT_IDLE;
+            store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &idle);
+            end_operations(committing, &endpoint->running, STATUS_CANCELLED, "");
+            new_operation(
+                committing, row.project_id, ACTION_SUSPEND_COMPUTE, row.id, endpoint->row.id);
+        }
+    }
 }
 
-/* The same rows that a DELETE of the branch puts. */
+/* The same rows that a DELETE of the branch for good puts. */
 static void expire_branch(const struct committing *committing, struct branch *branch)
 {
+    wall_us_t window = (wall_us_t)committing->reconciler->options.recovery_window_ms * 1000;
     struct branch_row row = branch->row;
+    if (window != 0 && branch_is_shown(branch)) {
+        set_branch_aside(committing, branch, window);
+        return;
+    }
     branch_take_leave(branch, &row);
     row.state_changed_at = committing->now;
     log_info(NULL, "branch %s (%s) has expired: deleting it", row.id, row.name);
     store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     end_operations(committing, &branch->running, STATUS_CANCELLED, "");
     if (!row.is_retired) {
-        new_operation(committing, branch, ACTION_DELETE_TIMELINE, "");
+        new_operation(committing, row.project_id, ACTION_DELETE_TIMELINE, row.id, "");
     }
     FOR_EACH_ENDPOINT_OF(branch, endpoint)
     {
@@ -292,7 +369,8 @@ static void expire_branch(const struct committing *committing, struct branch *br
             leaving.wanted = ENDPOINT_DELETING;
             store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &leaving);
             end_operations(committing, &endpoint->running, STATUS_CANCELLED, "");
-            new_operation(committing, branch, ACTION_SUSPEND_COMPUTE, endpoint->row.id);
+            new_operation(
+                committing, row.project_id, ACTION_SUSPEND_COMPUTE, row.id, endpoint->row.id);
         }
     }
 }
@@ -440,7 +518,8 @@ static void put_to_sleep(const struct committing *committing, struct endpoint *e
         endpoint->idle_ms / 1000);
     endpoint->idle_ms = 0;
     store_put(committing->reconciler->store, committing->change, ROW_ENDPOINT, &row);
-    new_operation(committing, endpoint->branch, ACTION_SUSPEND_COMPUTE, row.id);
+    new_operation(
+        committing, row.project_id, ACTION_SUSPEND_COMPUTE, endpoint->branch->row.id, row.id);
 }
 
 /* Reached with everything that the branch wants: what it wanted gone is gone. */

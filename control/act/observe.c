@@ -356,12 +356,18 @@ static void observe_computes(
     }
 }
 
-/* Operations whose target cannot even be tried (a node is away) end by their time limit too. */
+/*
+ * Operations whose target cannot even be tried (a node is away) end by their time limit too. And
+ * projects that nobody can have back any more go.
+ */
 static void mark_expired(struct reconciler *reconciler)
 {
     wall_us_t oldest = clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
     FOR_EACH_PROJECT(reconciler->model, project)
     {
+        if (project_has_expired(project, reconciler_calendar(reconciler))) {
+            mark_for_commit(reconciler, &(struct target){.project = project});
+        }
         FOR_EACH_OPERATION(project, operation)
         {
             if (operation->row.status != STATUS_RUNNING || operation->row.created_at > oldest) {

@@ -46,13 +46,12 @@ static bool can_bind(const char *host, uint64_t port)
     return free_port;
 }
 
-err_t port_choose(
+static uint64_t choose(
     const struct model *model,
     const struct node *agent,
     uint64_t first,
     uint64_t last,
-    uint64_t *ret_port,
-    struct errmsg *msg)
+    bool spares_recoverable)
 {
     size_t count = 0, capacity = 64;
     uint64_t *taken = MEM_ARRAY(uint64_t, capacity);
@@ -64,7 +63,8 @@ err_t port_choose(
                 capacity *= 2;
                 taken = mem_realloc(taken, capacity * sizeof taken[0]);
             }
-            if (endpoint->row.agent == agent->id) {
+            bool is_spared = spares_recoverable || !endpoint_is_recoverable(endpoint);
+            if (endpoint->row.agent == agent->id && is_spared) {
                 taken[count++] = endpoint->row.port;
             }
         }
@@ -74,6 +74,19 @@ err_t port_choose(
         port = plan_port(port + 1, last, taken, count);
     }
     mem_free(taken);
+    return port;
+}
+
+err_t port_choose(
+    const struct model *model,
+    const struct node *agent,
+    uint64_t first,
+    uint64_t last,
+    uint64_t *ret_port,
+    struct errmsg *msg)
+{
+    uint64_t port = choose(model, agent, first, last, true);
+    port = port != 0 ? port : choose(model, agent, first, last, false);
     if (port == 0) {
         return err_set(
             msg, ERR_FULL,

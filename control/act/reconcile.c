@@ -85,6 +85,11 @@ void reconciler_set_clock_ahead(struct reconciler *reconciler, wall_us_t ahead)
     reconciler->clock_ahead = ahead;
 }
 
+void reconciler_set_recovery_window(struct reconciler *reconciler, uint64_t window_ms)
+{
+    reconciler->options.recovery_window_ms = window_ms;
+}
+
 wall_us_t reconciler_calendar(const struct reconciler *reconciler)
 {
     return clock_wall() + reconciler->clock_ahead;

@@ -22,6 +22,7 @@ struct reconcile_options {
     uint64_t operation_timeout_ms; /* an operation that is not done by then is reported as failed */
     uint64_t suspend_after_ms;     /* computes without work, unless their endpoint says; 0: never */
     uint64_t project_keep_ms;      /* operations of a deleted project can be asked for so long */
+    uint64_t recovery_window_ms; /* what has expired can be recovered for so long; 0: it is gone */
 };
 
 /* Told when an operation has ended. */
@@ -40,5 +41,6 @@ void reconciler_start(struct reconciler *reconciler, struct nodes *nodes);
 void reconciler_stop(struct reconciler *reconciler); /* no new steps; those under way end */
 /* What expires goes by the wall clock, which tests move ahead. */
 void reconciler_set_clock_ahead(struct reconciler *reconciler, wall_us_t ahead);
+void reconciler_set_recovery_window(struct reconciler *reconciler, uint64_t window_ms);
 bool reconciler_is_idle(const struct reconciler *reconciler); /* no step and no commit under way */
 void reconciler_destroy(struct reconciler *reconciler);

@@ -93,4 +93,5 @@ void observe_compute(struct endpoint *endpoint, const struct doc *status);
 /* commit.c */
 bool endpoint_may_sleep(const struct reconciler *reconciler, const struct endpoint *endpoint);
 bool branch_has_expired(const struct branch *branch, wall_us_t now);
+bool project_has_expired(const struct project *project, wall_us_t now);
 NODISCARD err_t commit_prepare(struct change *change, struct errmsg *msg);

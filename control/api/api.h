@@ -19,6 +19,7 @@ struct api_options {
     const char *gateway_host; /* clients connect there; "": straight to the compute */
     uint64_t gateway_port;
     uint64_t safekeepers_per_branch;
+    uint64_t recovery_window_ms; /* what is deleted can be recovered for so long */
 };
 
 struct access_guard;

@@ -171,6 +171,11 @@ const struct api_key *mutation_key(const struct mutation *mutation);
 
 /* keys.c: 422 when the key of the mutation, or the one that made a compute, has its fill */
 NODISCARD err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg);
+/* With `more` branches that it made and that come back; "": no key has made them. */
+NODISCARD err_t check_quota_of_key(
+    struct mutation *mutation, const char *key_id, uint64_t more, struct errmsg *msg);
+NODISCARD err_t check_quota_of_project(
+    struct mutation *mutation, const struct project *recovered, struct errmsg *msg);
 NODISCARD err_t
 check_compute_quota(struct mutation *mutation, const char *key_id, struct errmsg *msg);
 
@@ -209,6 +214,9 @@ NODISCARD err_t put_endpoint(
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
 void put_deletion_of_endpoints(struct mutation *mutation, const struct branch *branch);
+/* Of a compute on that host, also for several endpoints of one change. */
+NODISCARD err_t choose_port(
+    struct mutation *mutation, const struct node *agent, uint64_t *ret_port, struct errmsg *msg);
 /* As POST .../start, for another route's request; an error has been answered. */
 NODISCARD err_t endpoint_want_active(
     struct api *api,
@@ -250,6 +258,12 @@ NODISCARD err_t renew_lease(
     const struct endpoint *endpoint,
     const struct doc *wish,
     struct errmsg *msg);
+
+/* recover.c: deletions that can be taken back */
+bool is_hard_delete(const struct mutation *mutation); /* said so, or nothing is recoverable here */
+bool has_room_aside(const struct project *project);
+void put_branch_aside(struct mutation *mutation, const struct branch *branch);
+void put_project_aside(struct mutation *mutation, const struct project *project);
 
 /* placement.c */
 NODISCARD err_t
@@ -299,12 +313,14 @@ struct doc *find_named(const struct doc *array, const char *name); /* {"name": N
 extern const struct http_route project_routes[], branch_routes[], restore_routes[],
     safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[], schedule_routes[],
     storage_routes[], consumption_routes[], role_routes[], endpoint_routes[], operation_routes[],
-    schema_routes[], key_routes[], openapi_routes[], not_yet_routes[], other_routes[], rpc_routes[];
+    schema_routes[], key_routes[], openapi_routes[], recover_routes[], not_yet_routes[],
+    other_routes[], rpc_routes[];
 extern const size_t project_route_count, branch_route_count, restore_route_count,
     safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
     schedule_route_count, storage_route_count, consumption_route_count, role_route_count,
     endpoint_route_count, operation_route_count, schema_route_count, key_route_count,
-    openapi_route_count, not_yet_route_count, other_route_count, rpc_route_count;
+    openapi_route_count, recover_route_count, not_yet_route_count, other_route_count,
+    rpc_route_count;
 
 /* The calls of the other parts: common/rpc/methods.h. */
 RPC_CONTROL(RPC_HANDLER)

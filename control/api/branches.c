@@ -174,6 +174,8 @@ static void list_branches(struct http_context *context, struct http_request *req
         return;
     }
     const char *search = http_request_query(request, "search");
+    const char *include = http_request_query(request, "include_deleted");
+    bool with_deleted = include != NULL && strcmp(include, "true") == 0;
     struct buf text = {0};
     const char *last = NULL;
     uint64_t count = 0;
@@ -181,7 +183,8 @@ static void list_branches(struct http_context *context, struct http_request *req
     buf_printf(&text, "{\"branches\":[");
     FOR_EACH_BRANCH(project, branch)
     {
-        if (past_cursor && branch_is_shown(branch) && matches(branch, search)) {
+        bool fits = branch_is_shown(branch) || (with_deleted && branch_is_recoverable(branch));
+        if (past_cursor && fits && matches(branch, search)) {
             more = count >= page.limit;
             if (more) {
                 break;
@@ -376,12 +379,31 @@ static err_t check_deletion(
     return ERR_OK;
 }
 
+/* With hard_delete also one that could still be recovered. */
+static err_t find_branch_to_delete(
+    struct mutation *mutation, struct branch **ret_branch, struct errmsg *msg)
+{
+    struct project *project = NULL;
+    struct branch *branch = model_branch(mutation->api->model, mutation->branch_id);
+    TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    if (is_hard_delete(mutation) && branch != NULL && branch->project == project &&
+        branch_is_recoverable(branch)) {
+        *ret_branch = branch;
+        return ERR_OK;
+    }
+    return find_branch(mutation->api, mutation->project_id, mutation->branch_id, ret_branch, msg);
+}
+
 static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *branch = NULL;
-    TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &branch, msg));
+    TRY(find_branch_to_delete(mutation, &branch, msg));
     TRY(check_if_match(mutation, HEAD_OF(branch), msg));
     TRY(check_deletion(mutation, branch, msg));
+    if (!is_hard_delete(mutation) && has_room_aside(branch->project)) {
+        put_branch_aside(mutation, branch);
+        return ERR_OK;
+    }
     struct branch_row row = branch->row;
     branch_take_leave(branch, &row); /* snapshots of it stay */
     row.state_changed_at = clock_wall();

@@ -56,7 +56,7 @@ static void fail(struct connect *connect, unsigned status, const char *code, con
 static struct endpoint *endpoint_of(struct connect *connect)
 {
     struct endpoint *endpoint = model_endpoint(connect->api->model, connect->endpoint_id);
-    if (endpoint == NULL || !endpoint_is_live(endpoint)) {
+    if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
         fail(connect, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted");
         return NULL;
     }
@@ -269,9 +269,7 @@ static struct endpoint *find_endpoint_named(const struct api *api, const char *n
                 endpoint_is_live(one) && one->row.type == ENDPOINT_READ_WRITE ? one : endpoint;
         }
     }
-    bool live = endpoint != NULL && endpoint_is_live(endpoint) &&
-                endpoint->project->row.state == PROJECT_ACTIVE;
-    return live ? endpoint : NULL;
+    return endpoint != NULL && endpoint_is_shown(endpoint) ? endpoint : NULL;
 }
 
 static err_t read_request(

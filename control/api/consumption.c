@@ -113,6 +113,8 @@ static struct doc *view_frame(const struct question *question, const struct usag
     }
     if (question->by_metric) {
         doc_set(doc, "metrics", doc_ref(list));
+    } else {
+        doc_set_int(doc, "synthetic_storage_size_bytes", 0); /* clients insist on it */
     }
     doc_unref(list);
     return doc;
@@ -158,7 +160,7 @@ static void answer_projects(
     bool past_cursor = page.cursor == NULL;
     FOR_EACH_PROJECT(api->model, project)
     {
-        if (past_cursor && doc_count(array) < page.limit && project->row.state == PROJECT_ACTIVE &&
+        if (past_cursor && doc_count(array) < page.limit && project_is_shown(project) &&
             is_asked(&question, project->row.id)) {
             doc_push(array, view_project(&question, project));
             last = project->row.id;

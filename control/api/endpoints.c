@@ -11,7 +11,7 @@
 
 /* ---- create ---- */
 
-static err_t choose_port(
+err_t choose_port(
     struct mutation *mutation, const struct node *agent, uint64_t *ret_port, struct errmsg *msg)
 {
     const struct api_options *options = &mutation->api->options;
@@ -385,7 +385,7 @@ static void list_endpoints(struct http_context *context, struct http_request *re
     struct doc *array = doc_array();
     FOR_EACH_ENDPOINT(project, endpoint)
     {
-        if (endpoint_is_live(endpoint)) {
+        if (endpoint_is_shown(endpoint)) {
             doc_push(array, view_endpoint_doc(api, endpoint));
         }
     }

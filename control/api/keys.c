@@ -157,24 +157,57 @@ static void delete_key(struct http_context *context, struct http_request *reques
 
 /* ---- what a key may have ---- */
 
-err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg)
+/* What a key made and what is there for people: what they can have back is not. */
+static uint64_t count_branches(const struct project *project, const struct api_key *key)
 {
-    const struct api_key *key = mutation_key(mutation);
     uint64_t count = 0;
-    if (key == NULL || key->row.branches_max == 0) {
+    FOR_EACH_BRANCH(project, branch)
+    {
+        count += branch_is_live(branch) && !branch_is_recoverable(branch) &&
+                 strcmp(branch->row.created_by, key->row.id) == 0;
+    }
+    return count;
+}
+
+static err_t check_branches_of(
+    struct mutation *mutation, const struct api_key *key, uint64_t more, struct errmsg *msg)
+{
+    uint64_t count = 0;
+    if (key == NULL || key->row.branches_max == 0 || more == 0) {
         return ERR_OK;
     }
     FOR_EACH_PROJECT(mutation->api->model, project)
     {
-        FOR_EACH_BRANCH(project, branch)
-        {
-            count += branch_is_live(branch) && strcmp(branch->row.created_by, key->row.id) == 0;
-        }
+        count += project_is_recoverable(project) ? 0 : count_branches(project, key);
     }
-    if (count >= key->row.branches_max) {
+    if (count + more > key->row.branches_max) {
         return mutation_refuse(
             mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg,
-            "this key has made %" PRIu64 " branches that are still there, its limit", count);
+            "this key has made %" PRIu64 " branches that are still there, its limit is %" PRIu64,
+            count, key->row.branches_max);
+    }
+    return ERR_OK;
+}
+
+err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg)
+{
+    return check_branches_of(mutation, mutation_key(mutation), 1, msg);
+}
+
+err_t check_quota_of_key(
+    struct mutation *mutation, const char *key_id, uint64_t more, struct errmsg *msg)
+{
+    return check_branches_of(mutation, model_key(mutation->api->model, key_id), more, msg);
+}
+
+err_t check_quota_of_project(
+    struct mutation *mutation, const struct project *recovered, struct errmsg *msg)
+{
+    FOR_EACH_KEY(mutation->api->model, key)
+    {
+        if (key->row.branches_max != 0) {
+            TRY(check_branches_of(mutation, key, count_branches(recovered, key), msg));
+        }
     }
     return ERR_OK;
 }

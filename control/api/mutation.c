@@ -327,7 +327,7 @@ err_t find_project(
     const struct api *api, const char *id, struct project **ret_project, struct errmsg *msg)
 {
     struct project *project = model_project(api->model, id);
-    if (project == NULL || project->row.state != PROJECT_ACTIVE) {
+    if (project == NULL || !project_is_shown(project)) {
         return err_set(msg, ERR_NOT_FOUND, "project %s not found", id);
     }
     *ret_project = project;
@@ -377,7 +377,7 @@ err_t find_endpoint(
     struct project *project = NULL;
     TRY(find_project(api, project_id, &project, msg));
     struct endpoint *endpoint = model_endpoint(api->model, id);
-    if (endpoint == NULL || endpoint->project != project || !endpoint_is_live(endpoint)) {
+    if (endpoint == NULL || endpoint->project != project || !endpoint_is_shown(endpoint)) {
         return err_set(msg, ERR_NOT_FOUND, "endpoint %s not found in project %s", id, project_id);
     }
     *ret_endpoint = endpoint;
@@ -463,6 +463,7 @@ const struct api_table api_tables[] = {
     {key_routes, &key_route_count},
     {schema_routes, &schema_route_count},
     {openapi_routes, &openapi_route_count},
+    {recover_routes, &recover_route_count},
     {not_yet_routes, &not_yet_route_count},
     {rpc_routes, &rpc_route_count},
 };

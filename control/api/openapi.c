@@ -26,11 +26,12 @@ static const struct shape schemas[] = {
     {"Problem", "type:str,title:str,status:int,detail:str,message:str,code:str,request_id:str"},
     {"Project",
      "id:str,name:str,region_id:str,pg_version:int,history_retention_seconds:int,settings:any,"
-     "created_at:time,updated_at:time"},
+     "created_at:time,updated_at:time,deleted_at:time?,recoverable_until:time?"},
     {"Branch",
      "id:str,project_id:str,name:str,parent_id:str?,parent_lsn:str?,parent_timestamp:time?,"
      "current_state:str,default:bool,protected:bool,expires_at:time?,start_lsn:str,"
-     "created_at:time,updated_at:time"},
+     "created_at:time,updated_at:time,recovery:Recovery?"},
+    {"Recovery", "deleted_at:time,recoverable_until:time,deletion_method:str"},
     {"Endpoint",
      "id:str,project_id:str,branch_id:str,host:str,port:int,type:str,current_state:str,"
      "pending_state:str?,error:str?,suspend_timeout_seconds:int,settings:any,created_at:time,"
@@ -71,6 +72,8 @@ static const struct {
     {"GET", P, "project:Project"},
     {"PATCH", P, "project:Project,operations:[Operation]"},
     {"DELETE", P, "project:Project,operations:[Operation]"},
+    {"POST", P "/recover", "project:Project,branches:[Branch],operations:[Operation]"},
+    {"POST", B "/recover", "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
     {"GET", P "/connection_uri", "uri:str"},
     {"GET", P "/branches", "branches:[Branch],annotations:any"},
     {"GET", P "/branches/count", "count:int"},

@@ -164,7 +164,9 @@ static void list_projects(struct http_context *context, struct http_request *req
     struct page page;
     struct errmsg msg = {0};
     const char *search = http_request_query(request, "search");
+    const char *recoverable = http_request_query(request, "recoverable");
     const struct api_key *key = request_key(api, request);
+    bool deleted = recoverable != NULL && strcmp(recoverable, "true") == 0;
     if (page_of(request, 10, 400, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
@@ -176,7 +178,8 @@ static void list_projects(struct http_context *context, struct http_request *req
     {
         bool is_seen = key == NULL || key->row.project_id[0] == '\0' ||
                        strcmp(key->row.project_id, project->row.id) == 0;
-        bool fits = is_seen && project->row.state == PROJECT_ACTIVE &&
+        bool fits = is_seen &&
+                    (deleted ? project_is_recoverable(project) : project_is_shown(project)) &&
                     (search == NULL || strstr(project->row.name, search) != NULL ||
                      strstr(project->row.id, search) != NULL);
         if (past_cursor && fits && doc_count(array) < page.limit) {
@@ -256,13 +259,11 @@ static void patch_project(struct http_context *context, struct http_request *req
 /* ---- delete ---- */
 
 /* Everything leaves in one commit; the reconciler takes it away in order. */
-static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
+static void put_deletion(struct mutation *mutation, struct project *project)
 {
-    struct project *project = NULL;
-    TRY(find_project(mutation->api, mutation->project_id, &project, msg));
-    TRY(check_if_match(mutation, HEAD_OF(project), msg));
     struct project_row row = project->row;
     row.state = PROJECT_DELETING;
+    row.recoverable_until = 0;
     mutation_put(mutation, ROW_PROJECT, &row);
     mutation_cancel_running(mutation, &project->running);
     mutation_operation(mutation, row.id, ACTION_TENANT_DETACH, "", "");
@@ -282,6 +283,22 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
             mutation_cancel_running(mutation, &branch->running);
             mutation_put(mutation, ROW_BRANCH, &leaving);
         }
+    }
+}
+
+/* With hard_delete also one that could still be recovered. */
+static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
+{
+    struct project *project = model_project(mutation->api->model, mutation->project_id);
+    bool is_hard = is_hard_delete(mutation);
+    if (project == NULL || !is_hard || !project_is_recoverable(project)) {
+        TRY(find_project(mutation->api, mutation->project_id, &project, msg));
+    }
+    TRY(check_if_match(mutation, HEAD_OF(project), msg));
+    if (is_hard) {
+        put_deletion(mutation, project);
+    } else {
+        put_project_aside(mutation, project);
     }
     return ERR_OK;
 }

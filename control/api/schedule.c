@@ -381,7 +381,7 @@ static void on_tick(struct timer *timer)
     {
         FOR_EACH_BRANCH(project, branch)
         {
-            if (branch->row.schedule != NULL && project->row.state == PROJECT_ACTIVE &&
+            if (branch->row.schedule != NULL && project_is_shown(project) &&
                 branch_is_due(branch, now)) {
                 turns_offer(
                     &schedules->round, branch->row.id, &branch->schedule_attempt, clock_mono());

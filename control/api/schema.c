@@ -155,7 +155,7 @@ static void dump(struct schema *schema, const struct endpoint *endpoint)
 static void look(struct schema *schema)
 {
     const struct endpoint *endpoint = model_endpoint(schema->api->model, schema->endpoint_id);
-    if (endpoint == NULL || !endpoint_is_live(endpoint)) {
+    if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
         fail(schema, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted meanwhile");
     } else if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
         fail(schema, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended meanwhile");

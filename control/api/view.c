@@ -83,6 +83,10 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
     set_usage(doc, project);
     doc_set_time(doc, "created_at", row->created_at);
     doc_set_time(doc, "updated_at", row->updated_at);
+    if (project_is_recoverable(project)) {
+        doc_set_time(doc, "deleted_at", row->deleted_at);
+        doc_set_time(doc, "recoverable_until", row->recoverable_until);
+    }
     doc_set_tenant(doc, "tenant_id", row->tenant); /* ours: for debugging with the other parts */
     (void)api;
     return doc;
@@ -131,6 +135,12 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
     }
     if (row->restored_as[0] != '\0') {
         doc_set_str(doc, "restored_as", row->restored_as);
+    }
+    if (branch_is_recoverable(branch)) {
+        struct doc *recovery = doc_set_time(doc_object(), "deleted_at", row->deleted_at);
+        doc_set_time(recovery, "recoverable_until", row->recoverable_until);
+        doc_set_str(recovery, "deletion_method", row->has_expired ? "ttl" : "user");
+        doc_set(doc, "recovery", recovery);
     }
     doc_set_int(doc, "logical_size", 0);
     set_zeros(doc, counters, ARRAY_LEN(counters));

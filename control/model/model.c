@@ -175,7 +175,7 @@ static err_t apply_branch(
         branch->row = *row;
     }
     row_ref(ROW_BRANCH, &branch->row);
-    if (branch_is_live(branch) && !row->is_retired &&
+    if (branch_is_live(branch) && !row->is_retired && !branch_is_recoverable(branch) &&
         project_branch_named(branch->project, row->name) == NULL) {
         index_insert(&branch->project->names, &branch->by_name, branch->row.name);
     }
@@ -637,6 +637,21 @@ struct api_key *model_key_of_hash(const struct model *model, const char *hash)
     FIND(&model->hashes, hash, struct api_key, by_hash);
 }
 
+bool project_is_shown(const struct project *project)
+{
+    return project->row.state == PROJECT_ACTIVE && project->row.recoverable_until == 0;
+}
+
+bool project_is_recoverable(const struct project *project)
+{
+    return project->row.state == PROJECT_ACTIVE && project->row.recoverable_until != 0;
+}
+
+bool branch_is_recoverable(const struct branch *branch)
+{
+    return branch_is_live(branch) && branch->row.recoverable_until != 0;
+}
+
 bool branch_is_live(const struct branch *branch)
 {
     return branch->row.state == BRANCH_INIT || branch->row.state == BRANCH_READY;
@@ -644,7 +659,8 @@ bool branch_is_live(const struct branch *branch)
 
 bool branch_is_shown(const struct branch *branch)
 {
-    return branch_is_live(branch) && !branch->row.is_ephemeral && !branch->row.is_retired;
+    return branch_is_live(branch) && !branch->row.is_ephemeral && !branch->row.is_retired &&
+           !branch_is_recoverable(branch);
 }
 
 bool snapshot_is_shown(const struct branch *branch)
@@ -666,7 +682,8 @@ size_t branch_shown_children(const struct branch *branch)
     size_t count = 0;
     FOR_EACH_CHILD(branch, child)
     {
-        count += branch_is_live(child) && !child->row.is_snapshot && !child->row.is_retired;
+        count += branch_is_live(child) && !child->row.is_snapshot && !child->row.is_retired &&
+                 !branch_is_recoverable(child);
     }
     return count;
 }
@@ -677,11 +694,31 @@ void branch_take_leave(const struct branch *branch, struct branch_row *row)
     row->state = row->is_retired ? row->state : BRANCH_DELETING;
     row->expires_at = 0;
     row->schedule = NULL;
+    row->deleted_at = row->recoverable_until = 0;
+}
+
+void branch_set_aside(struct branch_row *row, wall_us_t now, wall_us_t until)
+{
+    row->deleted_at = now;
+    row->recoverable_until = until;
+    row->expires_at = 0;
 }
 
 bool endpoint_is_live(const struct endpoint *endpoint)
 {
     return endpoint->row.wanted != ENDPOINT_DELETING;
+}
+
+bool endpoint_is_recoverable(const struct endpoint *endpoint)
+{
+    return endpoint_is_live(endpoint) &&
+           (branch_is_recoverable(endpoint->branch) || project_is_recoverable(endpoint->project));
+}
+
+bool endpoint_is_shown(const struct endpoint *endpoint)
+{
+    return endpoint_is_live(endpoint) && !endpoint_is_recoverable(endpoint) &&
+           project_is_shown(endpoint->project);
 }
 
 struct branch *project_default_branch(const struct project *project)
@@ -710,13 +747,14 @@ size_t branch_live_children(const struct branch *branch)
     return count;
 }
 
-bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port)
+bool endpoint_lost_port(const struct model *model, const struct endpoint *endpoint)
 {
     FOR_EACH_PROJECT(model, project)
     {
-        FOR_EACH_ENDPOINT(project, endpoint)
+        FOR_EACH_ENDPOINT(project, other)
         {
-            if (endpoint->row.agent == agent && endpoint->row.port == port) {
+            if (other != endpoint && other->row.agent == endpoint->row.agent &&
+                other->row.port == endpoint->row.port && !endpoint_is_recoverable(other)) {
                 return true;
             }
         }

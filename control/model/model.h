@@ -198,23 +198,36 @@ struct reply *model_reply(const struct model *model, const char *id);
 struct api_key *model_key_of_hash(const struct model *model, const char *hash);
 struct host *model_host(const struct model *model, const char *id);
 
+/* What people know as a project: neither deleted nor being deleted, and not recoverable. */
+bool project_is_shown(const struct project *project);
+/* Deleted for people, unchanged on the nodes, and they can have it back. */
+bool project_is_recoverable(const struct project *project);
+bool branch_is_recoverable(const struct branch *branch);
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
 /* What people know as a branch, or as a snapshot. */
 bool branch_is_shown(const struct branch *branch);
 bool snapshot_is_shown(const struct branch *branch);
 /* The nearest ancestor that is shown; NULL: there is none. */
 const struct branch *branch_shown_parent(const struct branch *branch);
-/* Live children that are neither snapshots nor retired: people's, and those of read_only endpoints.
+/*
+ * Live children that are neither snapshots nor retired nor recoverable: people's, and those of
+ * read_only endpoints.
  */
 size_t branch_shown_children(const struct branch *branch);
 /* A row that is deleted: at once, or when the last of its snapshots and retired children has gone.
  */
 void branch_take_leave(const struct branch *branch, struct branch_row *row);
+/* A row that is deleted for people, and that they can have back until then. */
+void branch_set_aside(struct branch_row *row, wall_us_t now, wall_us_t until);
 bool endpoint_is_live(const struct endpoint *endpoint);
+bool endpoint_is_shown(const struct endpoint *endpoint);
+/* It sleeps until its branch or project is recovered; its port is its own if nobody needs it. */
+bool endpoint_is_recoverable(const struct endpoint *endpoint);
 struct branch *project_default_branch(const struct project *project); /* NULL: none */
 struct branch *project_branch_named(const struct project *project, const char *name);
 size_t branch_live_children(const struct branch *branch);
-bool port_is_taken(const struct model *model, uint64_t agent, uint64_t port);
+/* Of a recoverable endpoint: by another one meanwhile. */
+bool endpoint_lost_port(const struct model *model, const struct endpoint *endpoint);
 
 #define FOR_EACH_KEY(model, item)                                                                  \
     LIST_FOR_EACH(&(model)->key_list, item##_at)                                                   \

@@ -66,7 +66,10 @@ extern const char *const usage_granularity_names[];
     X(time, created_at, NULL)                                                                      \
     X(time, updated_at, NULL)
 
-/* generation: of the attachment to `pageserver`, whose disk had this `incarnation`. */
+/*
+ * generation: of the attachment to `pageserver`, whose disk had this `incarnation`. deleted_at: of
+ * an active one too, if it is deleted for people and can be recovered until recoverable_until.
+ */
 #define PROJECT_FIELDS(X)                                                                          \
     ROW_HEAD_FIELDS(X)                                                                             \
     X(text, name, NULL)                                                                            \
@@ -81,7 +84,8 @@ extern const char *const usage_granularity_names[];
     X(u64, history_retention_seconds, NULL)                                                        \
     X(text, region_id, NULL)                                                                       \
     X(doc, settings, NULL)                                                                         \
-    X(time, deleted_at, NULL)
+    X(time, deleted_at, NULL)                                                                      \
+    X(time, recoverable_until, NULL)
 
 /*
  * start_lsn of a root is 0 until the bootstrap image is known. confirmed: the safekeepers that have
@@ -101,6 +105,8 @@ extern const char *const usage_granularity_names[];
  * the branch whose place it takes, and has taken when it is_finalized. schedule: [{frequency, hour,
  * day, month, retention_seconds}] of its snapshots, carried out up to scheduled_at; scheduled_by:
  * the API key that said so, whose quota counts them, "" without one.
+ * recoverable_until: it was deleted for people at deleted_at, by them or because it had expired
+ * (has_expired), and is as it was until then: nobody sees it, and it can be recovered.
  */
 #define BRANCH_FIELDS(X)                                                                           \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -140,7 +146,10 @@ extern const char *const usage_granularity_names[];
     X(bool, is_finalized, NULL)                                                                    \
     X(doc, schedule, NULL)                                                                         \
     X(time, scheduled_at, NULL)                                                                    \
-    X(id, scheduled_by, NULL)
+    X(id, scheduled_by, NULL)                                                                      \
+    X(time, deleted_at, NULL)                                                                      \
+    X(time, recoverable_until, NULL)                                                               \
+    X(bool, has_expired, NULL)
 
 /* cu_min_milli, cu_max_milli: thousandths of a compute unit, 0: no limit was asked for. */
 #define ENDPOINT_FIELDS(X)                                                                         \

@@ -26,9 +26,10 @@ import access # noqa: E402
 import computes # noqa: E402
 import consumption # noqa: E402
 import neonctl # noqa: E402
+import recovery # noqa: E402
 import snapshots # noqa: E402
 import storage # noqa: E402
-from cluster import ROOT, Cluster # noqa: E402
+from cluster import ROOT, Cluster, http # noqa: E402
 from openapi import Spec # noqa: E402
 from recorder import Recorder # noqa: E402
 
@@ -226,6 +227,7 @@ def main():
         cluster.cli("local", "up", "--binaries", str(cluster.build), "--postgres", str(cluster.postgres),
                     "--gateway", "db.test", "--local-cache-mb", "0")
         recorder = Recorder(int(cluster.control.row["http"].split(":")[1]))
+        cluster.api = lambda method, path, body=None, timeout=60: http(method, recorder.url + path, body, timeout)
         psql_env = {**os.environ, "PGHOSTADDR": "127.0.0.1", "PGCONNECT_TIMEOUT": "60",
                     "PATH": f"{cluster.postgres}/bin:{os.environ['PATH']}"}
         lists = [threading.Thread(target=neonctl.run, args=(results, v, node, folder, recorder.url, psql_env))
@@ -235,7 +237,7 @@ def main():
         if results.wants("branch-up"):
             results.step("branch-up and down", lambda: check_branch_up_and_down(cluster, psql_env))
         os.environ["PGHOSTADDR"] = "127.0.0.1" # the gateway's name is known to nobody
-        for module in (snapshots, storage, computes, consumption):
+        for module in (snapshots, storage, computes, consumption, recovery):
             for name in [n for n in dir(module) if n.startswith("test_") and results.wants(module.__name__)]:
                 results.step(f"{module.__name__}: {name[5:].replace('_', ' ')}", lambda: getattr(module, name)(cluster))
         for thread in lists:

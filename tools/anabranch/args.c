@@ -8,9 +8,9 @@ static const char *const with_value[] = {
     "gateway",    "object-store", "parent",    "port-base",      "postgres", "preserve", "project",
     "role",       "safekeepers",  "signal",    "source",         "time",     "from",     "ttl",
     "expires-at", "other",        "other-lsn", "seconds",        "set",      "target"};
-static const char *const without_value[] = {"give-up",   "delete",      "follow",  "force",
-                                            "help",      "no-endpoint", "no-wait", "protected",
-                                            "read-only", "version",     "wait",    "finalize"};
+static const char *const without_value[] = {
+    "give-up",   "delete",    "follow",  "force", "help",     "no-endpoint", "no-wait",
+    "protected", "read-only", "version", "wait",  "finalize", "deleted",     "hard"};
 
 static bool is_in(const char *const *names, size_t count, const char *name)
 {

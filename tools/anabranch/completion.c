@@ -10,11 +10,12 @@ static const struct {
     const char *word, *verbs;
 } words[] = {
     {"local", "up down status url restart kill"},
-    {"projects", "list create get delete size retention"},
-    {"branches", "list create get delete set-default restore reset safekeepers schedule finalize "
-                 "diff digest why-kept time-of-lsn leases"},
+    {"projects", "list create get delete recover size retention"},
+    {"branches",
+     "list create get delete recover set-default restore reset safekeepers schedule finalize "
+     "diff digest why-kept time-of-lsn leases"},
     {"branch", "up down"},
-    {"endpoints", "list create get start suspend delete"},
+    {"endpoints", "list create get start suspend restart delete"},
     {"snapshots", "list create get delete restore"},
     {"operations", "list get"},
     {"connection-string", ""},

@@ -8,8 +8,9 @@
 #include "tools/anabranch/snapshots.h"
 #include "tools/anabranch/storage.h"
 
-#define PAGE_LIMIT 100
-#define ID_MAX     OBJECTS_ID_SIZE
+#define PAGE_LIMIT  100
+#define HARD_DELETE "?hard_delete=true"
+#define ID_MAX      OBJECTS_ID_SIZE
 
 static const char *const project_columns[] = {
     "ID=id", "NAME=name", "PG=pg_version", "CREATED=created_at"};
@@ -34,6 +35,12 @@ static const char *const snapshot_columns[] = {
     "ID=id",       "NAME=name",          "BRANCH=source_branch_id", "LSN=lsn",
     "STATE=state", "CREATED=created_at", "EXPIRES=expires_at"};
 
+static const char *const deleted_project_columns[] = {
+    "ID=id", "NAME=name", "DELETED=deleted_at", "UNTIL=recoverable_until"};
+static const char *const deleted_branch_columns[] = {
+    "ID=id", "NAME=name", "PARENT=parent_id", "DELETED=recovery.deleted_at",
+    "UNTIL=recovery.recoverable_until"};
+
 struct kind {
     const char *plural, *singular;
     const char *const *columns;
@@ -45,6 +52,11 @@ static const struct kind kinds[] = {
     {"endpoints", "endpoint", endpoint_columns, ARRAY_LEN(endpoint_columns)},
     {"operations", "operation", operation_columns, ARRAY_LEN(operation_columns)},
     {"snapshots", "snapshot", snapshot_columns, ARRAY_LEN(snapshot_columns)},
+};
+
+static const struct kind deleted_kinds[] = {
+    {"projects", "project", deleted_project_columns, ARRAY_LEN(deleted_project_columns)},
+    {"branches", "branch", deleted_branch_columns, ARRAY_LEN(deleted_branch_columns)},
 };
 
 static const struct kind *kind_of(const char *word)
@@ -124,6 +136,41 @@ err_t objects_find_branch(
     return err;
 }
 
+/* An id, or the name of the one that was deleted last under it. */
+static err_t find_deleted_branch(
+    struct context *context,
+    const char *project,
+    const char *wanted,
+    char ret_id[ID_MAX],
+    struct errmsg *msg)
+{
+    char path[256];
+    struct doc *answer = NULL;
+    const char *found = NULL, *found_at = "";
+    TRY(str_format(path, sizeof path, msg, "/projects/%s/branches?include_deleted=true", project));
+    TRY(context_call(context, "GET", path, NULL, &answer, msg));
+    const struct doc *branches = doc_get(answer, "branches");
+    for (size_t i = 0; i < doc_count(branches); i++) {
+        const struct doc *branch = doc_at(branches, i);
+        const char *id = doc_value_str(doc_get(branch, "id"));
+        const char *name = doc_value_str(doc_get(branch, "name"));
+        const char *at = doc_value_str(doc_get(doc_get(branch, "recovery"), "deleted_at"));
+        bool is_it = id != NULL && name != NULL &&
+                     (strcmp(id, wanted) == 0 || (at != NULL && strcmp(name, wanted) == 0));
+        if (is_it && (at == NULL || strcmp(at, found_at) >= 0)) {
+            found = id;
+            found_at = at == NULL ? found_at : at;
+        }
+    }
+    err_t err = found != NULL ? str_copy(ret_id, ID_MAX, found, msg)
+                              : err_set(
+                                    msg, ERR_NOT_FOUND,
+                                    "project %s has no deleted branch \"%s\" that can be recovered",
+                                    project, wanted);
+    doc_unref(answer);
+    return err;
+}
+
 /* ---- waiting ---- */
 
 static err_t wait_for_operation(
@@ -196,6 +243,7 @@ static err_t list_all(
     struct context *context,
     const struct kind *kind,
     const char *base,
+    const char *query,
     struct doc **ret_all,
     struct errmsg *msg)
 {
@@ -204,7 +252,7 @@ static err_t list_all(
     for (;;) {
         struct buf path = {0};
         struct doc *answer = NULL;
-        buf_printf(&path, "%s?limit=%d", base, PAGE_LIMIT);
+        buf_printf(&path, "%s?limit=%d%s", base, PAGE_LIMIT, query);
         if (cursor[0] != '\0') {
             buf_printf(&path, "&cursor=%s", cursor);
         }
@@ -231,12 +279,44 @@ static err_t list_all(
     }
 }
 
+/* What can be recovered, and nothing else. */
+static err_t list_deleted(
+    struct context *context,
+    const struct kind *kind,
+    const char *base,
+    struct doc **ret_all,
+    struct errmsg *msg)
+{
+    struct doc *all = NULL, *deleted = doc_array();
+    if (kind == &deleted_kinds[0]) {
+        doc_unref(deleted);
+        return list_all(context, kind, base, "&recoverable=true", ret_all, msg);
+    }
+    err_t err = list_all(context, kind, base, "&include_deleted=true", &all, msg);
+    for (size_t i = 0; i < doc_count(all) && err == ERR_OK; i++) {
+        if (doc_get(doc_at(all, i), "recovery") != NULL) {
+            doc_push(deleted, doc_ref(doc_at(all, i)));
+        }
+    }
+    doc_unref(all);
+    if (err != ERR_OK) {
+        doc_unref(deleted);
+        return err;
+    }
+    *ret_all = deleted;
+    return ERR_OK;
+}
+
 static err_t list(
     struct context *context, const struct kind *kind, const char *base, struct errmsg *msg)
 {
     struct doc *all = NULL;
+    bool has_deleted = kind == &kinds[0] || kind == &kinds[1];
+    bool deleted = has_deleted && args_has(context->args, "deleted");
     TRY(args_check_used(context->args, msg));
-    TRY(list_all(context, kind, base, &all, msg));
+    kind = deleted ? &deleted_kinds[kind - kinds] : kind;
+    TRY(deleted ? list_deleted(context, kind, base, &all, msg)
+                : list_all(context, kind, base, "", &all, msg));
     if (context->json) {
         struct doc *doc = doc_set(doc_object(), kind->plural, all);
         output_json(doc);
@@ -520,7 +600,13 @@ static err_t on_one(
         return get(context, kind, path, msg);
     }
     if (strcmp(verb, "delete") == 0 && kind != &kinds[3]) {
-        return mutate(context, kind, "DELETE", path, NULL, msg);
+        bool is_hard = args_has(context->args, "hard"); /* also when it could be recovered */
+        TRY(str_format(action, sizeof action, msg, "%s%s", path, is_hard ? HARD_DELETE : ""));
+        return mutate(context, kind, "DELETE", action, NULL, msg);
+    }
+    if (strcmp(verb, "recover") == 0 && (kind == &kinds[0] || kind == &kinds[1])) {
+        TRY(str_format(action, sizeof action, msg, "%s/recover", path));
+        return mutate(context, kind, "POST", action, NULL, msg);
     }
     if (strcmp(verb, "set-default") == 0 && kind == &kinds[1]) {
         TRY(str_format(action, sizeof action, msg, "%s/set_as_default", path));
@@ -547,7 +633,9 @@ static err_t on_one(
     if (strcmp(verb, "restore") == 0 && kind == &kinds[4]) {
         return snapshots_restore(context, path, msg);
     }
-    if ((strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0) && kind == &kinds[2]) {
+    bool runs =
+        strcmp(verb, "start") == 0 || strcmp(verb, "suspend") == 0 || strcmp(verb, "restart") == 0;
+    if (runs && kind == &kinds[2]) {
         TRY(str_format(action, sizeof action, msg, "%s/%s", path, verb));
         return mutate(context, kind, "POST", action, NULL, msg);
     }
@@ -605,8 +693,10 @@ static err_t path_of_one(
             msg, ERR_INVALID, "say which: anabranch %s %s ID", kind->plural,
             args_word(context->args, 1));
     }
-    if (kind == &kinds[1]) {
-        TRY(objects_find_branch(context, project, id, branch_id, msg)); /* a name is fine too */
+    if (kind == &kinds[1]) { /* a name is fine too */
+        bool recovers = strcmp(args_word(context->args, 1), "recover") == 0;
+        TRY(recovers ? find_deleted_branch(context, project, id, branch_id, msg)
+                     : objects_find_branch(context, project, id, branch_id, msg));
         id = branch_id;
     }
     return str_format(ret_path, 512, msg, "%s/%s", base, id);

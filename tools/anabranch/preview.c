@@ -225,7 +225,9 @@ static err_t down(struct preview *preview, bool waits, struct errmsg *msg)
     TRY(find(preview, msg));
     err_t err = ERR_NOT_FOUND;
     if (preview->branch != NULL) {
-        TRY(str_format(path, sizeof path, msg, "/branches/%s", id_of(preview->branch)));
+        /* For good: it is for scripts, which come again, and its space is wanted back. */
+        TRY(str_format(
+            path, sizeof path, msg, "/branches/%s?hard_delete=true", id_of(preview->branch)));
         err = call(preview, "DELETE", path, NULL, &answer, msg);
     }
     if (err == ERR_OK && waits) {
