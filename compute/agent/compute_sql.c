@@ -14,6 +14,7 @@
 /* What the settings of the user must not change for us, nor we count as what his users do. */
 #define SESSION_OPTIONS                                                                            \
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 "               \
+    "-c event_triggers=off "                                                                       \
     "-c synchronous_commit=on -c search_path=pg_catalog -c log_statement=none "                    \
     "-c log_min_duration_statement=-1 -c pg_stat_statements.track=none "                           \
     "-c auto_explain.log_min_duration=-1"

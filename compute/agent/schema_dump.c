@@ -127,7 +127,7 @@ static err_t start(
         "PGCONNECT_TIMEOUT=10",
         "PGAPPNAME=compute-agent",
         "PGCLIENTENCODING=UTF8",
-        "PGOPTIONS=-c default_transaction_read_only=on -c log_statement=none",
+        "PGOPTIONS=-c default_transaction_read_only=on -c log_statement=none -c event_triggers=off",
         NULL};
     const char *const argv[] = {
         program, "--schema-only", "--no-password", "--lock-wait-timeout=10000",

@@ -358,6 +358,33 @@ def test_transactions_end_though_the_pageserver_is_away(cluster):
         end()
 
 
+def test_login_trigger_that_lets_nobody_in_keeps_no_compute_from_starting(cluster):
+    """As on any server: a superuser comes in without event triggers, and mends it."""
+    branch = project(cluster).create_branch("locked-out", project(cluster).main())
+    with superuser(branch, "postgres") as db, superuser(branch, "app") as other:
+        for session in (db, other):
+            session.query("CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS"
+                          " $$ BEGIN RAISE EXCEPTION 'nobody comes in'; END $$; CREATE EVENT TRIGGER no ON login EXECUTE FUNCTION no();"
+                          "ALTER EVENT TRIGGER no ENABLE ALWAYS")
+        killed = branch.compute()["pids"]["postgres"]
+        os.kill(killed, signal.SIGKILL)
+    wait_for("it is back", lambda: branch.compute()["state"] == "running" and branch.compute()["pids"].get("postgres") != killed)
+    child = project(cluster).create_branch("locked-out-too", branch) # whose subscriptions are looked at in each database
+    answer = project(cluster).api("GET", f"/branches/{branch.id}/schema?db_name=app")
+    assert "EVENT TRIGGER no" in answer["sql"], answer["sql"]
+    uri = child.compute()["superuser_uri"].replace("@/postgres?", "@/app?")
+    try:
+        pq.connect(uri)
+        raise AssertionError("somebody came in")
+    except pq.Error as error:
+        assert "nobody comes in" in str(error), error
+    with pq.connect(f"{uri}&options=-c%20event_triggers%3Doff") as db:
+        db.query("DROP EVENT TRIGGER no")
+    assert child.value("SELECT 1") == "1"
+    child.delete()
+    branch.delete()
+
+
 def test_agent_answers_when_a_compute_has_changed(cluster):
     """Control need not look again and again: neither while it starts or stops, nor for who would wait for ever."""
     main = project(cluster).main()
