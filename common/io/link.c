@@ -29,6 +29,7 @@ METRIC_GAUGE(links_open, "link_open", "Framed connections that exist.");
 #define READ_SPACE_MIN     (64 * KIB)
 #define KEEP_IN_MAX        (128 * KIB) /* an idle link gives more than this back */
 #define LINGER_MS          1000
+#define UNREAD_MAX_MS      20000
 
 enum link_state {
     LINK_RESOLVING,
@@ -454,7 +455,7 @@ static struct link *link_new(struct loop *loop, const struct link_options *optio
 
 static void go_open(struct link *link)
 {
-    socket_set_options(&link->tcp);
+    socket_set_options(&link->tcp, UNREAD_MAX_MS);
     link->state = LINK_OPEN;
     link->received_ms = uv_now(&link->loop->uv);
     timer_stop(&link->timer);

@@ -3,7 +3,7 @@
  *
  * The owner embeds a `struct link_user`, fills in the callbacks, and gets frames one at a time. A
  * damaged frame closes the link with ERR_CORRUPT; silence longer than the idle limit with
- * ERR_TIMEOUT. TCP keepalive, TCP_NODELAY and TCP_USER_TIMEOUT are set.
+ * ERR_TIMEOUT. TCP keepalive, TCP_NODELAY and TCP_USER_TIMEOUT (20 s) are set.
  */
 #pragma once
 

@@ -10,8 +10,7 @@
 
 #include "common/io/loop_private.h"
 
-#define KEEPALIVE_S     10
-#define USER_TIMEOUT_MS 20000
+#define KEEPALIVE_S 10
 
 bool address_parse(const char *host, uint16_t port, struct sockaddr_storage *ret)
 {
@@ -82,7 +81,7 @@ static void format_address(const struct sockaddr_storage *address, char *to, siz
     (void)snprintf(to, to_size, "%s:%u", host, port);
 }
 
-void socket_set_options(uv_tcp_t *tcp)
+void socket_set_options(uv_tcp_t *tcp, unsigned unread_ms)
 {
     (void)uv_tcp_nodelay(tcp, 1);
     (void)uv_tcp_keepalive(tcp, 1, KEEPALIVE_S);
@@ -90,10 +89,9 @@ void socket_set_options(uv_tcp_t *tcp)
     if (uv_fileno((const uv_handle_t *)tcp, &fd) == 0) {
         int interval_s = 5;
         int count = 2;
-        unsigned timeout_ms = USER_TIMEOUT_MS;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
         (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unread_ms, sizeof(unread_ms));
     }
 }
 

@@ -405,7 +405,7 @@ static struct stream *stream_new(struct loop *loop, const struct stream_options 
 
 static void go_open(struct stream *stream)
 {
-    socket_set_options(&stream->tcp);
+    socket_set_options(&stream->tcp, 0); /* a reader may take its time */
     socket_name_peer(&stream->tcp, stream->peer);
     stream->state = STREAM_OPEN;
     timer_stop(&stream->timer);

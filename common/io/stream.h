@@ -2,8 +2,9 @@
  * stream.h - one TCP connection of plain bytes, either end; both may begin TLS.
  *
  * For protocols that are not ours (Postgres'); our own travel in frames, see link.h. What is sent
- * during one turn of the loop is written, and encrypted, together at its end. TCP keepalive,
- * TCP_NODELAY and TCP_USER_TIMEOUT are set. Threads: loop only.
+ * during one turn of the loop is written, and encrypted, together at its end. TCP keepalive and
+ * TCP_NODELAY are set; a peer that does not read for a while (a pager, a write held back) is left
+ * alone. Threads: loop only.
  */
 #pragma once
 

@@ -4,6 +4,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import urllib.parse
 
 import pq
@@ -25,6 +26,8 @@ class Client:
         self.uri = branch.uri() + "&hostaddr=127.0.0.1"
         self.port = urllib.parse.urlsplit(self.uri).port
         self.host = urllib.parse.urlsplit(self.uri).hostname
+        endpoint, domain = self.host.split(".", 1)
+        self.pooler = f"{endpoint}-pooler.{domain}"
 
     def connect(self, **change):
         uri = self.uri
@@ -205,7 +208,7 @@ def check_moments(client, branch):
 
     with client.connect() as db:
         db.query("CREATE TABLE past (what text); INSERT INTO past VALUES ('before')")
-        lsn, time = db.query("SELECT pg_current_wal_flush_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', "
+        lsn, moment = db.query("SELECT pg_current_wal_flush_lsn(), to_char(clock_timestamp() AT TIME ZONE 'UTC', "
                              "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")[0]
         db.query("UPDATE past SET what = 'after'")
         with at(f"neon_lsn:{lsn}") as then, at(f"-c geqo=off lsn={lsn}", endpoint + ".db.test") as too:
@@ -213,7 +216,7 @@ def check_moments(client, branch):
             assert then.value("SHOW default_transaction_read_only") == "on"
             made = moments()
             assert len(made) == 1 and made[0]["lsn"] and made[0]["suspend_timeout_seconds"] == 60, made
-        with at(f"neon_timestamp:{time}", endpoint + "-pooler.db.test") as then:
+        with at(f"neon_timestamp:{moment}", endpoint + "-pooler.db.test") as then:
             assert then.value("SELECT what FROM past") == "before"
         assert db.value("SELECT what FROM past") == "after"
         later, count = db.value("SELECT pg_current_wal_flush_lsn()"), len(moments())
@@ -236,6 +239,20 @@ def check_moments(client, branch):
         assert then.value("SELECT what FROM past") == "before"
 
 
+def begin_to_page(*connections):
+    """Who reads what was asked for only after a while, as a pager does, still gets all of it. -> the check, for later"""
+    for db in connections:
+        db.send("SELECT repeat('x', 1000) FROM generate_series(1, 60000)") # more than the sockets take
+    began = time.monotonic()
+
+    def check():
+        wait_for("an answer lay unread for 25 s", lambda: time.monotonic() - began > 25, 60)
+        for db in connections:
+            assert len(db.received()) == 60000
+
+    return check
+
+
 def test_gateway(build):
     cluster = with_gateway(build)
     try:
@@ -250,7 +267,11 @@ def test_gateway(build):
         check_roles_and_databases_go(client, branch)
         check_sleeps_without_work(client, branch)
         check_moments(client, branch)
-        check_pools(cluster, branch)
+        awake = Client(cluster, branch.project.create_branch("read slowly"))
+        with awake.connect() as direct, awake.connect(swap={awake.host: awake.pooler}) as pooled:
+            check = begin_to_page(direct, pooled)
+            check_pools(cluster, branch)
+            check()
         check_control_away(cluster, client)
         check_bad_bytes(cluster, client)
     finally:

@@ -121,7 +121,14 @@ class Connection:
 
     def first(self, sql):
         """The first result: of a connection that ends it is the reason, for which PQexec has no place."""
+        self.send(sql)
+        return self.received()
+
+    def send(self, sql):
+        """Ask, and read nothing yet."""
         _pq.PQsendQuery(self._conn, sql.encode())
+
+    def received(self):
         return self._rows(_pq.PQgetResult(self._conn))
 
     def value(self, sql):
