@@ -17,11 +17,37 @@
 
 #define CRITICAL_RESERVE 256	/* entries that only critical sections may take */
 
+typedef union PaddedVersion
+{
+	pg_atomic_uint64 value;
+	char		padding[PG_CACHE_LINE_SIZE];
+} PaddedVersion;
+
 typedef struct RelShared
 {
 	pg_atomic_uint64 evicted_lsn;	/* newest change_lsn among evicted entries */
+	PaddedVersion versions[REL_PARTITIONS]; /* how often each was locked exclusively */
 } RelShared;
 
+/*
+ * What this process saw of a relation lately. It is still so as long as nobody
+ * has locked the partition exclusively: whoever does counts its version up
+ * first, and what is copied here is copied under the lock. So the size of a
+ * relation that does not change costs no lock, which every statement's planning
+ * would take otherwise, for the same few relations in all backends.
+ */
+typedef struct Seen
+{
+	RelFileLocator rlocator;
+	bool		local;
+	const pg_atomic_uint64 *version;	/* NULL: nothing seen */
+	uint64		seen_version;
+	RelFork		forks[REL_FORKS];
+} Seen;
+
+#define SEEN_COUNT 64
+
+static Seen seen_lately[SEEN_COUNT];
 static RelShared *shared;
 static HTAB *rel_index;
 static LWLockPadded *locks;
@@ -47,7 +73,11 @@ rel_state_shmem_init(int entry_limit, LWLockPadded *partition_locks)
 	entry_max = entry_limit;
 	shared = ShmemInitStruct("anabranch relations", sizeof(RelShared), &found);
 	if (!found)
+	{
 		pg_atomic_init_u64(&shared->evicted_lsn, InvalidXLogRecPtr);
+		for (int i = 0; i < REL_PARTITIONS; i++)
+			pg_atomic_init_u64(&shared->versions[i].value, 0);
+	}
 	rel_index = shared_table_init(SHARED_TABLE_RELATIONS, "anabranch relation index", entry_limit,
 								  &control);
 }
@@ -56,6 +86,28 @@ static LWLock *
 lock_of(uint32 hash)
 {
 	return &locks[hash % REL_PARTITIONS].lock;
+}
+
+static void
+partition_lock(uint32 hash, LWLockMode mode)
+{
+	LWLockAcquire(lock_of(hash), mode);
+	if (mode == LW_EXCLUSIVE)
+		pg_atomic_fetch_add_u64(&shared->versions[hash % REL_PARTITIONS].value, 1);
+}
+
+static void
+lock_all(void)
+{
+	for (uint32 i = 0; i < REL_PARTITIONS; i++)
+		partition_lock(i, LW_EXCLUSIVE);
+}
+
+static void
+unlock_all(void)
+{
+	for (int i = 0; i < REL_PARTITIONS; i++)
+		LWLockRelease(&locks[i].lock);
 }
 
 /* Unlogged relations cannot be shared, and may lie in any tablespace. No palloc. */
@@ -96,8 +148,7 @@ evict_some(void)
 	int			goal = entry_max / 8;
 	int			freed = 0;
 
-	for (int i = 0; i < REL_PARTITIONS; i++)
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+	lock_all();
 	hash_seq_init(&scan, rel_index);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
@@ -112,8 +163,7 @@ evict_some(void)
 			break;
 		}
 	}
-	for (int i = 0; i < REL_PARTITIONS; i++)
-		LWLockRelease(&locks[i].lock);
+	unlock_all();
 	counter_add(COUNTER_REL_EVICT, (uint64) freed);
 }
 
@@ -137,7 +187,7 @@ rel_state_find(const RelFileLocator *rlocator, LWLockMode mode)
 	uint32		hash = get_hash_value(rel_index, rlocator);
 	RelEntry   *entry;
 
-	LWLockAcquire(lock_of(hash), mode);
+	partition_lock(hash, mode);
 	entry = hash_search_with_hash_value(rel_index, rlocator, hash, HASH_FIND, NULL);
 	if (entry == NULL)
 		LWLockRelease(lock_of(hash));
@@ -161,7 +211,7 @@ rel_state_lock(const RelFileLocator *rlocator, LWLockMode mode)
 
 		make_room();
 		local = main_file_exists(rlocator);
-		LWLockAcquire(lock_of(hash), LW_EXCLUSIVE);
+		partition_lock(hash, LW_EXCLUSIVE);
 		entry = hash_search_with_hash_value(rel_index, rlocator, hash, HASH_ENTER_NULL, &found);
 		if (entry == NULL)
 			ereport(ERROR,
@@ -193,12 +243,60 @@ rel_state_unlock(const RelEntry *entry)
 	LWLockRelease(lock_of(get_hash_value(rel_index, &entry->rlocator)));
 }
 
+/* ---------------------------------------------------------------- a look without a lock */
+
+static Seen *
+seen_place(const RelFileLocator *rlocator)
+{
+	return &seen_lately[(rlocator->relNumber ^ rlocator->dbOid) % SEEN_COUNT];
+}
+
+/* NULL: not seen lately, or somebody may have changed it. */
+static const Seen *
+seen_find(const RelFileLocator *rlocator)
+{
+	const Seen *seen = seen_place(rlocator);
+	uint64		version;
+
+	if (seen->version == NULL || !RelFileLocatorEquals(seen->rlocator, *rlocator))
+		return NULL;
+	version = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, seen->version));
+	pg_read_barrier();			/* as taking the lock would be */
+	return version == seen->seen_version ? seen : NULL;
+}
+
+/* Makes the entry if there is none: ERROR when the table is full. */
+static const Seen *
+seen_anew(const RelFileLocator *rlocator)
+{
+	RelEntry   *entry = rel_state_lock(rlocator, LW_SHARED);
+	uint32		hash = get_hash_value(rel_index, rlocator);
+	Seen	   *seen = seen_place(rlocator);
+
+	*seen = (Seen)
+	{
+		.rlocator = *rlocator,
+			.local = entry->local,
+			.version = &shared->versions[hash % REL_PARTITIONS].value
+	};
+	seen->seen_version = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, seen->version));
+	memcpy(seen->forks, entry->forks, sizeof(seen->forks));
+	rel_state_unlock(entry);
+	return seen;
+}
+
+/* ---------------------------------------------------------------- what callers ask */
+
 bool
 rel_state_is_local(const RelFileLocator *rlocator)
 {
-	RelEntry   *entry = rel_state_find(rlocator, LW_SHARED);
+	const Seen *seen = seen_find(rlocator);
+	RelEntry   *entry;
 	bool		local;
 
+	if (seen != NULL)
+		return seen->local;
+	entry = rel_state_find(rlocator, LW_SHARED);
 	if (entry == NULL)
 		return main_file_exists(rlocator);
 	local = entry->local;
@@ -206,19 +304,15 @@ rel_state_is_local(const RelFileLocator *rlocator)
 	return local;
 }
 
-RelFork
-rel_state_fork(const RelFileLocator *rlocator, ForkNumber fork)
+/* Ask the pageserver, and let others know. */
+static RelFork
+fetch_fork(const RelFileLocator *rlocator, ForkNumber fork)
 {
-	RelEntry   *entry = rel_state_lock(rlocator, LW_SHARED);
-	RelFork		copy = entry->forks[fork];
-	XLogRecPtr	since;
+	XLogRecPtr	since = Max(position_floor(rlocator), pg_atomic_read_u64(&shared->evicted_lsn));
 	BlockNumber blocks;
+	RelEntry   *entry;
+	RelFork		copy;
 
-	rel_state_unlock(entry);
-	if (copy.blocks != BLOCKS_UNKNOWN)
-		return copy;
-
-	since = Max(position_floor(rlocator), pg_atomic_read_u64(&shared->evicted_lsn));
 	if (!page_client_rel_size(rlocator, fork, since, &blocks))
 		blocks = BLOCKS_NONE;
 	counter_add(COUNTER_SIZE_REMOTE, 1);
@@ -230,6 +324,18 @@ rel_state_fork(const RelFileLocator *rlocator, ForkNumber fork)
 	copy = entry->forks[fork];
 	rel_state_unlock(entry);
 	return copy;
+}
+
+RelFork
+rel_state_fork(const RelFileLocator *rlocator, ForkNumber fork)
+{
+	const Seen *seen = seen_find(rlocator);
+	RelFork		state;
+
+	if (seen == NULL)
+		seen = seen_anew(rlocator);
+	state = seen->forks[fork];
+	return state.blocks == BLOCKS_UNKNOWN ? fetch_fork(rlocator, fork) : state;
 }
 
 XLogRecPtr
@@ -260,7 +366,7 @@ rel_state_forget(const RelFileLocator *rlocator)
 {
 	uint32		hash = get_hash_value(rel_index, rlocator);
 
-	LWLockAcquire(lock_of(hash), LW_EXCLUSIVE);
+	partition_lock(hash, LW_EXCLUSIVE);
 	hash_search_with_hash_value(rel_index, rlocator, hash, HASH_REMOVE, NULL);
 	LWLockRelease(lock_of(hash));
 }
@@ -271,15 +377,13 @@ rel_state_forget_database(Oid database, Oid tablespace)
 	HASH_SEQ_STATUS scan;
 	RelEntry   *entry;
 
-	for (int i = 0; i < REL_PARTITIONS; i++)
-		LWLockAcquire(&locks[i].lock, LW_EXCLUSIVE);
+	lock_all();
 	hash_seq_init(&scan, rel_index);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (entry->rlocator.dbOid == database &&
 			(!OidIsValid(tablespace) || entry->rlocator.spcOid == tablespace))
 			hash_search(rel_index, &entry->rlocator, HASH_REMOVE, NULL);
-	for (int i = 0; i < REL_PARTITIONS; i++)
-		LWLockRelease(&locks[i].lock);
+	unlock_all();
 }
 
 void

@@ -9,6 +9,10 @@
  * A relation is local if it is unlogged: then a main fork lies in the data
  * directory and md.c serves it. Everything else is remote.
  *
+ * A look at an entry that has not changed since this process looked last takes
+ * no lock: rel_state_is_local() and rel_state_fork() for the few relations that
+ * every statement asks about.
+ *
  * Locks: a partition lock is held (shared) while a page of the relation is
  * written and (exclusively) while its entry changes, so that a relation never
  * becomes local in the middle of a write. Lock order: this one, then spill.
