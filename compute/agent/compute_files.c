@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/io/file.h"
+#include "common/wire/page_proto.h"
 #include "compute/agent/statistics.h"
 
 #define SEGMENT_SIZE    (16 * MIB)
@@ -406,6 +407,7 @@ struct unpack {
     const struct compute_files *files;
     struct archive *archive;
     uint64_t size;
+    char cold_path[PATH_SIZE]; /* of the newest file of a cold segment; "": none yet */
     char last_name[64];
     char last_text[LAST_MEMBER_MAX + 1]; /* of anabranch.json */
 };
@@ -466,6 +468,35 @@ static bool is_wal_segment(const char *name)
     return str_starts_with(name, "pg_wal/") && strlen(name) == 7 + 24;
 }
 
+/* A segment of an SLRU that the compute fetches when it needs it, by its size. */
+static bool may_be_cold(const char *name, int64_t size)
+{
+    bool is_segment = str_starts_with(name, "pg_xact/") || str_starts_with(name, "pg_multixact/") ||
+                      str_starts_with(name, "pg_commit_ts/");
+    return is_segment && size == (int64_t)strlen(SLRU_COLD_TEXT);
+}
+
+/*
+ * A database that was not frozen for long has thousands of cold segments. They are names of one
+ * file: who fetches a segment puts another file in its place. A file of its own for each costs most
+ * where one start follows another: ext4 gives no inode of what was deleted a moment ago, and looks
+ * at all of these for every file that is made.
+ */
+static err_t unpack_cold(struct unpack *unpack, const char *path, size_t size, struct errmsg *msg)
+{
+    char text[sizeof(SLRU_COLD_TEXT)] = "";
+    la_ssize_t got = archive_read_data(unpack->archive, text, size);
+    if (got != (la_ssize_t)size) {
+        return read_failed(unpack, msg);
+    }
+    bool is_cold = strcmp(text, SLRU_COLD_TEXT) == 0;
+    if (is_cold && unpack->cold_path[0] != '\0' && link(unpack->cold_path, path) == 0) {
+        return ERR_OK;
+    }
+    TRY(write_file(unpack->files, path, bytes_of(text, size), msg)); /* also: too many links */
+    return is_cold ? str_copy(unpack->cold_path, sizeof(unpack->cold_path), path, msg) : ERR_OK;
+}
+
 static err_t unpack_file(
     struct unpack *unpack, const char *name, int64_t real_size, struct errmsg *msg)
 {
@@ -475,6 +506,9 @@ static err_t unpack_file(
         return too_large(msg);
     }
     TRY(str_format(path, sizeof(path), msg, "%s/pgdata/%s", unpack->files->dir, name));
+    if (may_be_cold(name, real_size)) {
+        return unpack_cold(unpack, path, (size_t)real_size, msg);
+    }
     TRY(file_open(&fd, path, FILE_CREATE, msg));
     uint64_t size = is_wal_segment(name) ? SEGMENT_SIZE : (uint64_t)real_size;
     err_t err = file_resize(fd, path, size, false, msg);

@@ -129,6 +129,39 @@ START_TEST(test_good_backup_becomes_a_data_directory)
 }
 END_TEST
 
+static uint64_t links_of(const char *name)
+{
+    char path[PATH_SIZE];
+    struct stat status;
+    ck_assert_ok(str_format(path, sizeof(path), &msg, "%s/pgdata/%s", dir, name), &msg);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_size, 5);
+    return (uint64_t)status.st_nlink;
+}
+
+START_TEST(test_cold_segments_are_names_of_one_file)
+{
+    open_folder("{}");
+    add_good_members();
+    add("pg_xact", AE_IFDIR, "");
+    add("pg_multixact", AE_IFDIR, "");
+    add("pg_multixact/members", AE_IFDIR, "");
+    add("pg_xact/0000", AE_IFREG, "cold\n");
+    add("pg_xact/0001", AE_IFREG, "other");
+    add("pg_multixact/members/0000", AE_IFREG, "cold\n");
+    add("pg_multixact/members/0001", AE_IFREG, "cold\n");
+    add("base/1/1", AE_IFREG, "cold\n");
+    add("anabranch.json", AE_IFREG,
+        "{\"start_lsn\":\"0/2000100\",\"pg_version\":17,\"system_id\":\"77\"}");
+    ck_assert_ok(unpack(), &msg);
+    ck_assert_uint_eq(links_of("pg_xact/0000"), 3);
+    ck_assert_uint_eq(links_of("pg_multixact/members/0001"), 3);
+    ck_assert_uint_eq(links_of("pg_xact/0001"), 1);
+    ck_assert_uint_eq(links_of("base/1/1"), 1); /* Postgres may write to it */
+    clean_up();
+}
+END_TEST
+
 START_TEST(test_backup_that_was_cut_short_is_refused)
 {
     open_folder("{}");
@@ -379,6 +412,7 @@ END_TEST
 UNIT_MAIN(
     "compute_files",
     test_good_backup_becomes_a_data_directory,
+    test_cold_segments_are_names_of_one_file,
     test_backup_that_was_cut_short_is_refused,
     test_backup_of_another_lsn_is_refused,
     test_backup_of_any_lsn_is_taken_when_none_was_asked_for,
