@@ -46,7 +46,7 @@ PLANTS = [
      "        if (size > room || (size + BLOCK - 1) / BLOCK * BLOCK > room) {", "        if (size > room * 64) {",
      *corpus("objects", 300)),
     ("sim: a second vote in a term", "safekeeper/consensus/acceptor.c",
-     "    bool newer = is_older_term(acceptor->state.term, vote->term) ||",
+     "    bool newer = acceptor_is_older_term(acceptor->state.term, vote->term) ||",
      "    bool newer = acceptor->state.term <= vote->term ||", *corpus("sim", 30)),
 ]
 

@@ -105,8 +105,9 @@ SOURCES = [
     "tests/sim/shrink.c", "tests/sim/tape.c", "tests/sim/trial.c", "tests/sim/trouble.c", "tests/sim/world.c",
 ]
 MUTATED = [
-    "safekeeper/consensus/acceptor.c", "safekeeper/consensus/change.c", "safekeeper/consensus/membership.c",
-    "safekeeper/consensus/proposer.c", "safekeeper/consensus/retention.c", "safekeeper/consensus/term_history.c",
+    "safekeeper/consensus/acceptor.c", "safekeeper/consensus/acceptor_follow.c", "safekeeper/consensus/change.c",
+    "safekeeper/consensus/membership.c", "safekeeper/consensus/proposer.c", "safekeeper/consensus/proposer_election.c",
+    "safekeeper/consensus/proposer_stream.c", "safekeeper/consensus/retention.c", "safekeeper/consensus/term_history.c",
 ]
 
 

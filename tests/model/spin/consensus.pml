@@ -15,14 +15,16 @@
  * forget, membership (membership.pml), records that end inside an append, full disks.
  *
  *   step here              code
- *   campaign               proposer.c: campaign_if_due(), ask()
+ *   campaign               proposer_election.c: proposer_campaign_if_due(), proposer_ask()
  *   on_vote_request        acceptor.c: on_vote_requested(); the promise is durable with the reply
- *   on_vote_reply, win     proposer.c: on_vote_reply(), count_votes(), best_donor(), win()
- *   pump                   proposer.c: ask(), tell(), pump(), read_for(); acceptor_readable_lsn()
+ *   on_vote_reply, win     the same: proposer_on_vote_reply(), count_votes(), best_donor(), win()
+ *   pump                   the same: proposer_ask(), tell(); proposer_stream.c: proposer_pump(),
+ *                          read_for(); acceptor_readable_lsn()
  *   find_common            term_history_common_lsn()
- *   on_elected             acceptor.c: check_elected(), on_elected(), adopt(), follow()
+ *   on_elected             acceptor_follow.c: check_elected(), acceptor_on_elected(), _adopt(),
+ *                          _follow()
  *   on_append, sync        acceptor.c: check_append(), on_append_requested(), on_wal_flushed()
- *   on_append_reply        proposer.c: on_append_reply(), advance_commit()
+ *   on_append_reply        proposer_stream.c: proposer_on_append_reply(), _advance_commit()
  *   close, reset           connections: the next one asks again
  *
  * Checked: S1, S2 what is committed is on the disks of a majority, byte by byte, and nobody commits

@@ -21,9 +21,9 @@
  *   learn              proposer.c: on_membership_changed()
  *   report, promise    acceptor.c: acceptor_report(), on_membership_changed() with a term
  *   may_finish         change.c: change_judge(), change_finish()
- *   vote, win          acceptor.c: on_vote_requested(); proposer.c: count_votes(), win()
- *   adopt, append      acceptor.c: on_elected(), on_append_requested()
- *   advance_commit     proposer.c: advance_commit(); membership.c: the quorums
+ *   vote, win          acceptor.c: on_vote_requested(); proposer_election.c: count_votes(), win()
+ *   adopt, append      acceptor_follow.c: acceptor_on_elected(); acceptor.c: on_append_requested()
+ *   advance_commit     proposer_stream.c: proposer_advance_commit(); membership.c: the quorums
  *
  * Checked: S2 nobody commits anything else; S3 a term is won once, whatever the generations; S5 a
  * winner has what older terms committed, also when that is committed later; S10 by these: what one
