@@ -1,8 +1,9 @@
 /*
- * bytes.h - views of memory, and a buffer that grows up to a limit.
+ * bytes.h - views of memory, and a buffer that grows.
  *
  * `struct bytes` is a view: it owns nothing and must not outlive what it points into.
- * `struct buf` owns its memory; zero-initialised is an empty buffer without a limit.
+ * `struct buf` owns its memory; zero-initialised is an empty one. It has no limit of its own: who
+ * appends what a peer sends compares sizes first.
  */
 #pragma once
 

@@ -60,8 +60,8 @@ NODISCARD err_t file_write_durably(const char *path, struct bytes data, struct e
 /* Atomic for readers, but not synced: for what is of no use after a crash of the machine. */
 NODISCARD err_t file_write_atomically(const char *path, struct bytes data, struct errmsg *msg);
 
-NODISCARD err_t
-dir_create(const char *path, struct errmsg *msg); /* with parents; exists is ERR_OK */
+/* With parents; exists is ERR_OK. */
+NODISCARD err_t dir_create(const char *path, struct errmsg *msg);
 /*
  * And its name is on disk, also when it existed: whoever made it may have died before. Its parents'
  * names are not looked after. What is durable in a folder without a durable name is lost with it.

@@ -49,6 +49,7 @@ void http_call_deinit(struct http_call *call);
 NODISCARD err_t
 http_call_json(const struct http_call *call, struct doc **ret_body, struct errmsg *msg);
 
-/* The same call, blocking, for command line tools and tests: start, wait, return. No loop needed.
+/*
+ * The same call, blocking, for command line tools and tests: start, wait, return. No loop needed.
  */
 NODISCARD err_t http_call_blocking(struct http_call *call, struct errmsg *msg);

@@ -109,7 +109,8 @@ void http_response_header(struct http_request *request, const char *name, const 
 /* problem+json: {type,title,status,detail,message,code,request_id}. */
 void http_respond_problem(
     struct http_request *request, unsigned status, const char *code, const char *message);
-/* The status and code that fit err_t: NOT_FOUND 404, EXISTS 409, INVALID 400, RANGE 416->400, ...
+/*
+ * The status and code that fit err_t: NOT_FOUND 404, EXISTS 409, INVALID 400, RANGE too, ...
  */
 void http_respond_error(struct http_request *request, err_t err, const struct errmsg *msg);
 unsigned http_status_of(err_t err);

@@ -27,9 +27,9 @@ struct http_signer {
 
 struct http_limits {
     uint64_t connect_timeout_ms;
-    uint64_t
-        stall_timeout_ms; /* less than a KiB a second for so long ends the call; whole seconds */
-    const char *ca_path;  /* certificates to trust; NULL: the system's */
+    /* Less than a KiB a second for so long ends the call; whole seconds. */
+    uint64_t stall_timeout_ms;
+    const char *ca_path; /* certificates to trust; NULL: the system's */
 };
 
 struct http_exchange {

@@ -48,7 +48,8 @@ NODISCARD err_t link_connect(
     struct link_user *user,
     struct errmsg *msg);
 
-/* Queue a frame (or several, already encoded in `frames`); written in order, batched per loop turn.
+/*
+ * Queue a frame (or several, already encoded in `frames`); written in order, batched per loop turn.
  */
 void link_send(struct link *link, const struct frame *frame);
 void link_send_encoded(struct link *link, struct bytes frames);

@@ -15,7 +15,8 @@ struct listener_user {
     struct link_user *(*on_accept)(struct listener_user *user, struct link *link);
 };
 
-/* port 0: the system picks one, see listener_port(). connections_max: more are refused and counted.
+/*
+ * port 0: the system picks one, see listener_port(). connections_max: more are refused and counted.
  */
 NODISCARD err_t listener_open(
     struct loop *loop,

@@ -21,7 +21,8 @@ struct stream_callbacks {
     void (*on_open)(struct stream_user *user);
     /* The TLS handshake is done; server name and protocol are known. May be NULL without TLS. */
     void (*on_secured)(struct stream_user *user);
-    /* Plain bytes, never none, in any pieces; they live until this returns. Closing inside is fine.
+    /*
+     * Plain bytes, never none, in any pieces; they live until this returns. Closing inside is fine.
      */
     void (*on_bytes)(struct stream_user *user, struct bytes bytes);
     /* The send queue fell below half of its limit after stream_is_congested(). May be NULL. */
@@ -97,5 +98,5 @@ NODISCARD err_t stream_listener_open(
     struct stream_listener **ret_listener,
     struct errmsg *msg);
 uint16_t stream_listener_port(const struct stream_listener *listener);
-void stream_listener_close(
-    struct stream_listener *listener); /* its streams live on; NULL is fine */
+/* Its streams live on; NULL is fine. */
+void stream_listener_close(struct stream_listener *listener);

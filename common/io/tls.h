@@ -45,7 +45,8 @@ struct bytes tls_context_binding(const struct tls_context *context);
 NODISCARD err_t tls_certificate_write(
     const char *domain, const char *certificate_path, const char *key_path, struct errmsg *msg);
 
-/* The server's end. When the client offers ALPN names, "postgresql" is chosen if it is among them.
+/*
+ * The server's end. When the client offers ALPN names, "postgresql" is chosen if it is among them.
  */
 struct tls_session *tls_session_create(struct tls_context *context);
 /* The client's end, to `host`, a name or an address. Feed it nothing once: it speaks first. */

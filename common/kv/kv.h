@@ -68,7 +68,7 @@ struct kv_iter *kv_iter_create(struct kv *kv, bool within_prefix);
 struct kv_iter *kv_iter_create_in_memory(struct kv *kv);
 /*
  * In total order, and it ends before `end`: for a walk over neighbours. Filters are not asked, and
- * no block behind the end is read.
+ * no block behind the end is read. `end` is copied; at most 64 bytes.
  */
 struct kv_iter *kv_iter_create_until(struct kv *kv, struct bytes end);
 /* For a pass of the store's own filter. Its error may be that the store is being opened. */
@@ -117,10 +117,11 @@ uint64_t kv_files_stamp(struct kv *kv);
 /* A consistent copy of the store in a new folder of the same file system, by hard links. */
 NODISCARD err_t kv_checkpoint(struct kv *kv, const char *path, struct errmsg *msg);
 
-/* Drop [begin, end) now: whole files at once, the rest by a range delete and a compaction. */
+/* The keys of [begin, end). */
 struct kv_range {
     struct bytes begin, end;
 };
+/* Drop the ranges now: whole files at once, the rest by a range delete and a compaction. */
 NODISCARD err_t
 kv_erase_ranges(struct kv *kv, const struct kv_range *ranges, size_t count, struct errmsg *msg);
 /* Bytes on disk in [begin, end), approximate. */

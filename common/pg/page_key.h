@@ -2,8 +2,9 @@
  * page_key.h - the name of everything that a timeline keeps versions of, and its bytes in the
  * store.
  *
- *   [timeline u32][spc u32][db u32][rel u32][fork u8][block u32][~lsn u64]      29 bytes,
- * big-endian
+ *   [timeline u32][spc u32][db u32][rel u32][fork u8][block u32][~lsn u64]
+ *
+ * 29 bytes, big-endian.
  *
  * memcmp order = timeline, relation, fork, block, newest version first: one seek and a few nexts
  * are a whole read. The first 21 bytes (without the LSN) are the filter prefix. A version's LSN is
@@ -89,12 +90,13 @@ struct page_key_text page_key_text(struct page_key key);
  * Values: one tag byte, then
  *   'I'  a page image, 8192 bytes
  *   'Z'  a page of zeros, nothing more
- *   'W'  a WAL record that initialises the page: base is a zero page; u8 block index, then the
- * record 'D'  a WAL record to apply on the page below it;                   u8 block index, then
- * the record 'S'  state, as described above The block index is that of the block reference in the
- * record, or VALUE_BLOCK_IMPLIED for pages that the record changes without a reference (visibility
- * map bits, SLRU pages). 'I', 'Z', 'W' and 'S' end a read; the record is the bytes as in WAL
- * without page headers (xl_tot_len of them).
+ *   'W'  u8 block index, then a WAL record that initialises the page: its base is a zero page
+ *   'D'  u8 block index, then a WAL record to apply on the page below it
+ *   'S'  state, as described above
+ *
+ * The block index is that of the block reference in the record, or VALUE_BLOCK_IMPLIED for pages
+ * that the record changes without a reference (visibility map bits, SLRU pages). 'I', 'Z', 'W' and
+ * 'S' end a read; the record is the bytes as in WAL without page headers (xl_tot_len of them).
  */
 enum {
     VALUE_IMAGE = 'I',

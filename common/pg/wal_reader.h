@@ -35,7 +35,8 @@ lsn_t wal_reader_next_lsn(const struct wal_reader *reader);
 /* End of the last complete record (EndRecPtr), or start_lsn. */
 lsn_t wal_reader_record_lsn(const struct wal_reader *reader);
 
-/* It failed where a record would begin, because there is nothing: the end of a preallocated file.
+/*
+ * It failed where a record would begin, because there is nothing: the end of a preallocated file.
  */
 bool wal_reader_at_zeros(const struct wal_reader *reader);
 

@@ -74,7 +74,8 @@ struct frame {
     struct bytes payload; /* a view */
 };
 
-/* Append header + payload to `out`. The payload is at most FRAME_PAYLOAD_MAX (our side: asserted).
+/*
+ * Append header + payload to `out`. The payload is at most FRAME_PAYLOAD_MAX (our side: asserted).
  */
 void frame_append(struct buf *out, const struct frame *frame);
 

@@ -13,7 +13,7 @@ enum hello_role {
     HELLO_ROLE_PAGES = 1,    /* compute -> pageserver: page_proto */
     HELLO_ROLE_PROPOSER = 2, /* walproposer -> safekeeper: wal_proto */
     HELLO_ROLE_FEED = 3,     /* pageserver -> safekeeper: feed_proto */
-    HELLO_ROLE_PEER = 4,     /* safekeeper -> safekeeper: READ_WAL of wal_proto */
+    HELLO_ROLE_PEER = 4,     /* safekeeper -> safekeeper: wal_proto, but only questions */
     HELLO_ROLE_STATUS = 5, /* pageserver -> safekeeper: status_proto; of no timeline; protocol 2 */
 };
 

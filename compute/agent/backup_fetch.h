@@ -14,7 +14,8 @@
 #include "compute/agent/compute_files.h"
 
 struct backup_fetch {
-    /* Filled in by the caller; all of it outlives the fetch. files.start_lsn LSN_NONE: the newest.
+    /*
+     * Filled in by the caller; all of it outlives the fetch. files.start_lsn LSN_NONE: the newest.
      */
     struct http_client *http;
     struct executor *executor;

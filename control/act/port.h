@@ -11,8 +11,8 @@ NODISCARD err_t
 port_range_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, struct errmsg *msg);
 
 /*
- * The first of the range that no other endpoint of the agent has; when the
- * agent is on this machine, also nobody else listens there. ERR_FULL names the setting.
+ * The first of the range that no other endpoint of the agent has; when the agent is on this
+ * machine, also nobody else listens there. ERR_FULL names the setting.
  */
 NODISCARD err_t port_choose(
     const struct model *model,

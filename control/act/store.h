@@ -18,7 +18,8 @@ struct store;
 struct change {
     /* Look at the model and put rows. An error ends the change with it; no rows is fine. */
     err_t (*prepare)(struct change *change, struct errmsg *msg);
-    /* Also without rows it is done only when no other control writes the catalog, else ERR_STALE.
+    /*
+     * Also without rows it is done only when no other control writes the catalog, else ERR_STALE.
      */
     bool confirms;
     /* Once, on the loop, never from inside store_submit. Then the change is the caller's again. */

@@ -228,7 +228,8 @@ NODISCARD err_t endpoint_want_active(
 #define LEASE_SECONDS_MAX (30 * 24 * 3600)
 bool wish_is_read_only(const struct doc *body);
 void post_read_only(struct mutation *mutation); /* submits or fails it */
-/* connect.c: the endpoint that others have come for, or NULL; and how many moments the branch has.
+/*
+ * connect.c: the endpoint that others have come for, or NULL; and how many moments the branch has.
  */
 const struct endpoint *find_moment(
     const struct branch *branch, const char *name, size_t *ret_count);

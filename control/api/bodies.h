@@ -14,7 +14,7 @@ enum body_type {
     BODY_STR,     /* at most `max` bytes, if it is not 0 */
     BODY_INT,     /* min to max, unless both are 0 */
     BODY_REAL,    /* the same */
-    BODY_BOOL,    /* */
+    BODY_BOOL,    /* true or false */
     BODY_TIME,    /* RFC 3339 */
     BODY_LSN,     /* "0/16B3748" */
     BODY_ANY,     /* an object of people's own members */

@@ -15,7 +15,7 @@
  *   cluster's; what was issued since (generations) would be issued twice.
  * - The disk is empty, the log is not: ERR_NOT_FOUND says how to rebuild it (catalog_rebuild).
  * - Another control opens the same log: the next commit or confirmation of this one is ERR_STALE,
- * as are all later.
+ *   as are all later.
  *
  * A store that does not answer holds the commit back until it does: what was sent may be there.
  * Blocking; commits come from one worker at a time (a lane), snapshots from another. Threads: one

@@ -1,7 +1,7 @@
 /*
  * changelog.h - the changes of a catalog in the object store, one object a commit.
  *
- *   catalog/owner/NUMBER        {opened_at}: one a start of a control, never removed
+ *   catalog/owner/NUMBER        {opened_at, by}: one a start of a control, never removed
  *   catalog/log/SEQ             {seq, previous, written_at, entries: [{key, value}]}; null: deleted
  *   catalog/snapshot/SEQ/PIECE  {rows: [{key, value}]}
  *   catalog/snapshot/SEQ/end    {seq, hash, pieces, rows, written_at}, written last
@@ -11,6 +11,7 @@
  * immutable, and the store refuses another content under a name that is taken: of two controls that
  * write one log, the later one is told (ERR_EXISTS). Names of the log become free again when a
  * snapshot covers them; the owners' do not, so who finds a higher number than his own was replaced.
+ * `by` is random: two starts at the same moment do not write the same content.
  * Described in docs/protocol/catalog.md. Blocking. Threads: [any].
  */
 #pragma once

@@ -92,7 +92,8 @@ struct pg_message {
     size_t size;       /* of all of it */
 };
 
-/* `ret_message->size` 0: more bytes are needed. ERR_INVALID: a size that cannot be, or above `max`.
+/*
+ * `ret_message->size` 0: more bytes are needed. ERR_INVALID: a size that cannot be, or above `max`.
  */
 NODISCARD err_t pg_message_parse(
     struct bytes bytes, size_t max, struct pg_message *ret_message, struct errmsg *msg);
@@ -107,7 +108,8 @@ struct pg_head {
 /* False: more bytes are needed. The size may be one that cannot be. */
 bool pg_head_see(struct bytes bytes, struct pg_head *head);
 bool pg_head_is_whole(const struct pg_head *head);
-/* The text that begins `at` bytes into it; NULL: its end is not here. `ret_next`: behind its NUL.
+/*
+ * The text that begins `at` bytes into it; NULL: its end is not here. `ret_next`: behind its NUL.
  */
 const char *pg_head_text(const struct pg_head *head, size_t at, size_t *ret_next);
 
@@ -127,7 +129,8 @@ void pg_put_authentication(struct buf *to, enum pg_authentication code, struct b
 void pg_put_key_data(struct buf *to, uint32_t pid, uint32_t key);
 void pg_put_tls_request(struct buf *to);
 void pg_put_cancel(struct buf *to, uint32_t pid, uint32_t key);
-/* "We speak 3.0, and these options are not known": answers a newer minor version or _pq_. options.
+/*
+ * "We speak 3.0, and these options are not known": answers a newer minor version or _pq_. options.
  */
 void pg_put_negotiation(struct buf *to, const struct pg_startup *startup);
 bool pg_startup_wants_negotiation(const struct pg_startup *startup);

@@ -76,7 +76,8 @@ struct pooled_client *pooled_server_client(const struct pooled_server *server); 
 struct buf *pooled_client_out(const struct pooled_client *client);              /* or NULL */
 void pooled_client_fail(
     struct pooled_client *client, const char *code, const char *text, struct bytes error);
-/* The client is read from while what it sends can go somewhere, and it takes what it is answered.
+/*
+ * The client is read from while what it sends can go somewhere, and it takes what it is answered.
  */
 void pooled_client_update_reading(const struct pooled_client *client);
 /* The server has answered something that its next message may have waited for. */

@@ -70,9 +70,9 @@ struct branch {
     struct list running;
 
     enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
-    uint64_t
-        seen_poll[1 + SAFEKEEPERS_MAX]; /* pageserver, then safekeepers as in row.safekeepers */
-    uint8_t missed[SAFEKEEPERS_MAX];    /* polls in a row that did not list it */
+    /* Pageserver, then safekeepers as in row.safekeepers. */
+    uint64_t seen_poll[1 + SAFEKEEPERS_MAX];
+    uint8_t missed[SAFEKEEPERS_MAX]; /* polls in a row that did not list it */
     lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
 
@@ -214,7 +214,8 @@ const struct branch *branch_shown_parent(const struct branch *branch);
  * read_only endpoints.
  */
 size_t branch_shown_children(const struct branch *branch);
-/* A row that is deleted: at once, or when the last of its snapshots and retired children has gone.
+/*
+ * A row that is deleted: at once, or when the last of its snapshots and retired children has gone.
  */
 void branch_take_leave(const struct branch *branch, struct branch_row *row);
 /* A row that is deleted for people, and that they can have back until then. */

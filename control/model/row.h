@@ -95,10 +95,10 @@ extern const char *const usage_granularity_names[];
  * member and may still hold the timeline. See docs/design/membership.md. is_ephemeral: it belongs
  * to a read_only endpoint, whose source_branch_id it shows at start_lsn, and goes with it.
  * is_cut_off: a compute has run on it, and has disabled the subscriptions of its parent before.
- * dropped: {roles: [name], databases: [name]} that a compute still has to make go, and its
- * changed: [{from, to, owner}] databases, in order. created_by: the
- * API key that made it, "" without one. is_found: a rebuild of the catalog found the timeline and
- * no branch that knew it; it is looked for on the nodes and created nowhere.
+ * dropped: {roles: [name], databases: [name]} that a compute still has to make go, and its changed:
+ * [{from, to, owner}] databases, in order. created_by: the API key that made it, "" without one.
+ * is_found: a rebuild of the catalog found the timeline and no branch that knew it; it is looked
+ * for on the nodes and created nowhere.
  * is_snapshot: nobody writes to it; it is ephemeral as well, so that no list of branches shows it,
  * and people know it by its snapshot_name. is_retired: it is deleted for people, but others hang on
  * it: it goes when the last of them does. restored_from: the snapshot that it shows, restored_as:

@@ -4,8 +4,8 @@
  *
  * The read waits until the timeline has `not_modified_since`, then reads at min(lsn, last record).
  * A block at or beyond the end of its relation is zeros; a relation that does not exist is
- * ERR_NOT_FOUND. ERR_RANGE: lsn lies before what is kept, or not_modified_since was not
- * reached in time by a request for one LSN; ERR_TIMEOUT: nor by one for the head.
+ * ERR_NOT_FOUND. ERR_RANGE: lsn lies before what is kept, or not_modified_since was not reached in
+ * time by a request for one LSN; ERR_TIMEOUT: nor by one for the head.
  *
  * Threads: loop only, except the job, which touches the store and the fields it fills.
  */

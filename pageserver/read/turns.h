@@ -36,8 +36,8 @@ struct turn_wait {
     struct turn_share *share; /* NULL: not waiting */
     struct list_link link;
 };
-void turn_wait_start(
-    struct turn_wait *wait, struct turn_share *share); /* waiting already is fine */
+/* Waiting already is fine. */
+void turn_wait_start(struct turn_wait *wait, struct turn_share *share);
 void turn_wait_stop(struct turn_wait *wait);
 
 /* A job of the tenant: as executor_submit(), when its turn comes. Whoever submits has joined. */

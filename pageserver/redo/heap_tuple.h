@@ -38,7 +38,8 @@ enum {
 
 enum { HEAP_KEYS_UPDATED = 0x2000, HEAP_HOT_UPDATED = 0x4000 }; /* infomask2 */
 
-/* A tuple's header as the record has it: infomask2, infomask, t_hoff; the rest is known otherwise.
+/*
+ * A tuple's header as the record has it: infomask2, infomask, t_hoff; the rest is known otherwise.
  */
 struct tuple_header {
     uint16_t infomask2, infomask;
@@ -56,7 +57,8 @@ void tuple_write_header(
     uint32_t block,
     unsigned number);
 
-/* xmax and its bits as a delete, update or lock record says them (`infobits` are its XLHL_ flags).
+/*
+ * xmax and its bits as a delete, update or lock record says them (`infobits` are its XLHL_ flags).
  */
 void tuple_apply_infobits(uint8_t *tuple, unsigned infobits);
 bool tuple_is_locked_only(const uint8_t *tuple);

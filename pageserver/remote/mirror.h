@@ -45,7 +45,8 @@ struct mirrors_options {
 struct mirrors *mirrors_create(const struct mirrors_options *options);
 void mirrors_destroy(struct mirrors *mirrors); /* all mirrors are stopped */
 
-/* A tenant is there, or has a newer generation. Its mirror holds it until mirror_stop is through.
+/*
+ * A tenant is there, or has a newer generation. Its mirror holds it until mirror_stop is through.
  */
 void mirror_start(struct mirrors *mirrors, struct tenant *tenant);
 struct mirror *mirror_find(const struct tenant *tenant); /* NULL: it has none */

@@ -47,7 +47,8 @@ struct call {
 
 struct server *management_server(struct http_context *context);
 struct call *call_create(struct server *server, struct http_request *http);
-/* A call about a timeline that keeps it from being erased; NULL: there is none, and that was said.
+/*
+ * A call about a timeline that keeps it from being erased; NULL: there is none, and that was said.
  */
 struct call *call_begin(struct http_context *context, struct http_request *http);
 void call_free(struct call *call);

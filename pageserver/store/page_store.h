@@ -100,7 +100,8 @@ NODISCARD err_t
 page_store_checkpoint(struct page_store *store, const char *path, struct errmsg *msg);
 /* Compaction is behind: each flush now makes every read slower. */
 bool page_store_is_behind(struct page_store *store);
-/* [quick] A full disk has stopped it. What reads goes on; a flush lets it go on when there is room.
+/*
+ * [quick] A full disk has stopped it. What reads goes on; a flush lets it go on when there is room.
  */
 bool page_store_waits_for_room(const struct page_store *store);
 /* A compaction runs, or is due. */
@@ -120,8 +121,8 @@ NODISCARD err_t page_store_position(
     struct errmsg *msg);
 
 /*
- * Every version of the timeline goes, and its disk space comes back. Nobody reads or writes it any
- * more; not at the same time as a flush.
+ * Every version of these timelines goes, and their disk space comes back. Nobody reads or writes
+ * them any more; not at the same time as a flush.
  */
 NODISCARD err_t page_store_erase(
     struct page_store *store, const uint32_t *timelines, size_t count, struct errmsg *msg);
@@ -218,7 +219,8 @@ void page_reader_refresh(struct page_reader *reader);
 
 /*
  * [quick] The pages from `first` on will be collected, mostly all of them and in order: then they
- * are walked over instead of being looked up one by one. It changes nothing else.
+ * are walked over instead of being looked up one by one. It changes nothing else. At most as many
+ * as there can be: first.block + count <= KEY_BLOCK_SIZE.
  */
 void page_reader_expect(struct page_reader *reader, struct page_key first, uint32_t count);
 
@@ -233,7 +235,8 @@ NODISCARD err_t page_reader_collect(
     struct page_versions *versions,
     struct errmsg *msg);
 
-/* The newest state of `key` at `lsn` without its tag, appended; ERR_NOT_FOUND when there is none.
+/*
+ * The newest state of `key` at `lsn` without its tag, appended; ERR_NOT_FOUND when there is none.
  */
 NODISCARD err_t page_reader_state(
     struct page_reader *reader,

@@ -71,7 +71,8 @@ struct timeline_layers *timeline_layers_find(struct page_store *store, uint32_t 
 void timeline_layers_free(struct timeline_layers *layers);
 
 #define LEARNED_AT_ONCE 32 /* pages */
-/* Pages that come to lie in the kv, before they do; under `writing`, or nobody else has `layers`.
+/*
+ * Pages that come to lie in the kv, before they do; under `writing`, or nobody else has `layers`.
  */
 void timeline_layers_learn(
     struct page_store *store,
@@ -92,7 +93,8 @@ struct layer_files {
 
 void layer_files_init(struct layer_files *files, struct page_store *store);
 void layer_files_deinit(struct layer_files *files); /* what was not ingested is removed */
-/* Everything of one frozen layer, and the position when it has an LSN. `layers` learn of the pages.
+/*
+ * Everything of one frozen layer, and the position when it has an LSN. `layers` learn of the pages.
  */
 NODISCARD err_t layer_files_add(
     struct layer_files *files,

@@ -100,8 +100,8 @@ struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant);
 struct loop *tenant_loop(const struct tenant *tenant);
 struct tenant_id tenant_id(const struct tenant *tenant);
 generation_t tenant_generation(const struct tenant *tenant);
-const char *tenant_failure(
-    const struct tenant *tenant); /* its storage is out of service; or NULL */
+/* Why its storage is out of service; or NULL. */
+const char *tenant_failure(const struct tenant *tenant);
 /* Its disk is full: ingest waits, what reads goes on, it ends by itself; or NULL. */
 const char *tenant_full(const struct tenant *tenant);
 struct page_store *tenant_store(const struct tenant *tenant);
@@ -172,7 +172,8 @@ void tenant_attach(
     struct tenant_request *request,
     struct tenant_id id,
     generation_t generation);
-/* Remove the tenant with everything in it. ERR_NOT_FOUND; ERR_BUSY: while requests are under way.
+/*
+ * Remove the tenant with everything in it. ERR_NOT_FOUND; ERR_BUSY: while requests are under way.
  */
 void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
 /*

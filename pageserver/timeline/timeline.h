@@ -128,7 +128,8 @@ void timeline_set_remote_lsn(struct timeline *tl, lsn_t lsn);
 /* Logical slots need the WAL from here on; LSN_NONE: there is none. */
 lsn_t timeline_slots_lsn(const struct timeline *tl);
 void timeline_set_slots_lsn(struct timeline *tl, lsn_t lsn);
-/* What safekeepers may forget: remote_lsn, but what slots need, up to tenants' slot_wal_keep_max.
+/*
+ * What safekeepers may forget: remote_lsn, but what slots need, up to tenants' slot_wal_keep_max.
  */
 lsn_t timeline_unneeded_lsn(const struct timeline *tl);
 lsn_t timeline_commit_lsn(const struct timeline *tl); /* seen from safekeepers */
@@ -144,8 +145,8 @@ void timeline_flush_succeeded(struct timeline *tl);
 void timeline_fail(struct timeline *tl, const char *why);
 const char *timeline_failure(const struct timeline *tl); /* NULL: none */
 
-bool timeline_is_ready(
-    const struct timeline *tl); /* imported, and all ancestors reach their child */
+/* Imported, and all ancestors reach their child. */
+bool timeline_is_ready(const struct timeline *tl);
 
 /*
  * Between begin and end the versions are not erased. ERR_NOT_FOUND when the timeline was deleted.

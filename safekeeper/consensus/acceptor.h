@@ -43,7 +43,8 @@
  *    will ever be read again, also after a crash at any moment from now on. One truncation at a
  *    time: there is none before the last one was reported.
  *  - EMPTY_WAL is a truncation that ends as one, WAL_TRUNCATED; it leaves a log that is empty at
- * the LSN. A start that finds is_begun_anew does the same, and then makes durable that it is done.
+ *    the LSN. A start that finds is_begun_anew does the same, and then makes durable that it is
+ *    done.
  *  - REMOVE_WAL: what is below the LSN will not be read again; whenever it suits, or never.
  *  - A failed write, sync or state write: STORAGE_FAILED; nothing is retried and believed. A full
  *    disk is not a failure: delay the event and the connection until there is space.
@@ -76,7 +77,8 @@ struct acceptor_state {
     struct term_history history;
 };
 
-/* The state of a timeline that was just created; the driver makes it durable before acceptor_init.
+/*
+ * The state of a timeline that was just created; the driver makes it durable before acceptor_init.
  */
 void acceptor_state_init(struct acceptor_state *state, generation_t generation, lsn_t start_lsn);
 

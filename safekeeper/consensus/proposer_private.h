@@ -38,7 +38,8 @@ struct proposer_action *proposer_emit(
 
 /* A vote request of the current term; after the election it asks for the positions. */
 void proposer_ask(struct proposer *proposer, uint32_t index, struct proposer_actions *out);
-/* Give the term up and campaign for another one after a random while, so that rivals do not meet.
+/*
+ * Give the term up and campaign for another one after a random while, so that rivals do not meet.
  */
 void proposer_back_off(struct proposer *proposer);
 bool proposer_has_quorum_connected(const struct proposer *proposer);

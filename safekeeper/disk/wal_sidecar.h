@@ -17,10 +17,12 @@
 #define SIDECAR_SLOT_SIZE 64
 
 enum sidecar_kind {
-    SIDECAR_GROUP = 1, /* WAL of [begin, end) was written */
-    SIDECAR_TRUNCATE =
-        2, /* the log was cut to `end`; [begin, end) is what is left of its last group */
-    SIDECAR_CERTIFY = 3, /* begin == end: everything before is durable and nothing was in flight */
+    /* WAL of [begin, end) was written. */
+    SIDECAR_GROUP = 1,
+    /* The log was cut to `end`; [begin, end) is what is left of its last group. */
+    SIDECAR_TRUNCATE = 2,
+    /* begin == end: everything before is durable and nothing was in flight. */
+    SIDECAR_CERTIFY = 3,
 };
 
 struct sidecar_record {

@@ -55,10 +55,10 @@ struct wal_store_options {
     struct tenant_id tenant;
     struct timeline_id timeline;
     lsn_t start_lsn; /* of the timeline; a record end */
-    lsn_t begin_lsn; /* of the log: segments before the one that holds it do not count; 0: start_lsn
-                      */
-    bool
-        is_emptied; /* of wal_store_open: what is there does not count, the log ends at begin_lsn */
+    /* Of the log: segments before the one that holds it do not count. 0: start_lsn. */
+    lsn_t begin_lsn;
+    /* Of wal_store_open: what is there does not count, the log ends at begin_lsn. */
+    bool is_emptied;
     unsigned recycled_max; /* segment files that may be kept for the next ones */
     uint64_t system_id;
     uint32_t segment_size;

@@ -60,7 +60,8 @@ static err_t take_membership(
     return membership_check(membership, msg);
 }
 
-/* From a proposer that learned it elsewhere. When it is news, every proposer is refused, this too.
+/*
+ * From a proposer that learned it elsewhere. When it is news, every proposer is refused, this too.
  */
 static void on_membership(
     struct channel *channel, const struct frame *frame, const struct membership_notice *notice)

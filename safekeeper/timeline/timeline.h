@@ -11,7 +11,8 @@
  *
  * Storage: ERR_FULL is waited out (a timer tries again; unwritten WAL stays queued up to a limit,
  * then the proposer is not read from). Any other failure of the disk takes the timeline out of
- * service until the process starts again and has verified everything.
+ * service until everything was verified again: after a repair (repair.h), when it is asked for
+ * (POST reopen), or in the next process.
  *
  * Threads: loop only.
  */
@@ -71,8 +72,8 @@ enum timeline_state timeline_state(const struct timeline *tl);
 NODISCARD err_t timeline_failure(const struct timeline *tl); /* why it is FAILED */
 /* "ok", "opening", "full: why", "failed: why" */
 const char *timeline_storage_text(const struct timeline *tl);
-const char *timeline_repair_text(
-    const struct timeline *tl); /* what is done about a failure, or "" */
+/* What is done about a failure, or "". */
+const char *timeline_repair_text(const struct timeline *tl);
 const struct control_state *timeline_control(const struct timeline *tl);
 const struct acceptor *timeline_acceptor(const struct timeline *tl); /* NULL unless it is open */
 const char *timeline_dir(const struct timeline *tl);

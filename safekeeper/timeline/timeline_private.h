@@ -181,7 +181,8 @@ void disk_reset(struct timeline *tl); /* FAILED, and no job runs: as if it had n
 void feeds_on_commit(struct timeline *tl);
 void feeds_on_begin(struct timeline *tl); /* the log begins later: who reads below it hears so */
 void feeds_break(struct timeline *tl, err_t err, const struct errmsg *msg);
-/* Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
+/*
+ * Of the newest attachment only: what an older one says about remote_lsn may not be true any more.
  */
 void timeline_take_feedback(struct timeline_row *row, const struct timeline_feedback *feedback);
 

@@ -3,10 +3,9 @@
  * and sends its positions, all on one channel.
  *
  * A timeline that begins to move is told of at the end of the loop turn, one that goes on moving
- * with the next sign of life; one that rests costs nothing but its row here
- * and is not woken for it. Nothing is sent while
- * the link is congested. A watcher has at most one watch of each timeline that is here.
- * See docs/protocol/feed.md. Threads: loop only.
+ * with the next sign of life; one that rests costs nothing but its row here and is not woken for
+ * it. Nothing is sent while the link is congested. A watcher has at most one watch of each timeline
+ * that is here. See docs/protocol/feed.md. Threads: loop only.
  */
 #pragma once
 
