@@ -4,7 +4,7 @@ import signal
 import threading
 
 import pq
-from cluster import wait_for
+from cluster import Branch, wait_for
 
 LIMIT_EXCEEDED = "53400"
 REASONS = ["spill_unacked_blocks", "spill_unlogged_blocks", "spill_command_id_blocks", "spill_sequence_blocks",
@@ -187,6 +187,7 @@ def test_copy_is_not_kept_and_a_second_update_is(cluster):
     copied_rows = int(os.environ.get("ANABRANCH_COPY_ROWS", rows)) # in a table of its own if there are more
     project = cluster.create_project("large")
     uri = small_compute(cluster, project, "large", 1024)
+    branch = Branch(project, next(b["id"] for b in project.branches() if b["name"] == "large"))
     with pq.connect(uri) as db:
         make_counters(db)
         def copy(table, rows):
@@ -208,3 +209,16 @@ def test_copy_is_not_kept_and_a_second_update_is(cluster):
               f" the table has {int(db.value('SELECT pg_relation_size(chr(116))')) // 8192}")
         assert kept > 0
         assert rows_of(db, "t") == f"{rows} {rows * (rows + 1) // 2} {2 * rows}"
+        db.query("BEGIN; UPDATE t SET v = 7; UPDATE t SET v = v + 1 WHERE i % 2 = 0")
+        assert count(db, "spill_blocks_now") > 100
+        kill(branch)
+    with pq.connect(branch.compute()["superuser_uri"]) as db: # the next server begins without, and misses nothing of it
+        assert count(db, "spill_blocks_peak") < 100
+        assert rows_of(db, "t") == f"{rows} {rows * (rows + 1) // 2} {2 * rows}"
+
+
+def kill(branch):
+    killed = branch.compute()["pids"]["postgres"]
+    os.kill(killed, signal.SIGKILL)
+    wait_for("it is back", lambda: branch.compute()["state"] == "running" and
+             branch.compute()["pids"].get("postgres", killed) != killed)

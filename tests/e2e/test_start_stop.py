@@ -297,7 +297,13 @@ def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
         other.query("UPDATE kept SET v = n WHERE n <= 250")
         other.query("BEGIN; SELECT count(*) FROM (SELECT 1 FROM kept WHERE n > 250 FOR SHARE) locked")
         other.query("SAVEPOINT s; INSERT INTO sub SELECT generate_series(100000, 101000)")
-        kill_postgres(main)
+        os.kill(other.pid, signal.SIGSTOP) # it does not see that its server ends, and is in nobody's way
+        try:
+            kill_postgres(main)
+            assert main.value("SELECT count(*) FROM prepared") == "0"
+        finally:
+            os.kill(other.pid, signal.SIGCONT)
+        wait_for("what was left of the old server ends", lambda: not pathlib.Path(f"/proc/{other.pid}").exists())
     for round in range(2): # and once more, from what it has written since
         with main.connect() as db:
             assert db.query("SELECT count(*), count(*) FILTER (WHERE n % 3 = 0), max(n) FROM sub") == [("30000", "0", "44999")]
