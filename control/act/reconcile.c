@@ -62,7 +62,6 @@ void reconciler_start(struct reconciler *reconciler, struct nodes *nodes)
         work_all_of(reconciler, project);
     }
     nodes_start_polls(nodes);
-    timer_start(reconciler->loop, &reconciler->retry, RETRY_TICK_MS);
 }
 
 void reconciler_stop(struct reconciler *reconciler)
@@ -384,6 +383,9 @@ static void keep_for_retry(struct reconciler *reconciler, const struct target *t
     if (!list_link_is_in(link)) {
         list_push_back(list, link);
     }
+    if (!timer_is_started(&reconciler->retry) && !reconciler->stopping) {
+        timer_start(reconciler->loop, &reconciler->retry, RETRY_TICK_MS);
+    }
 }
 
 void mark_for_commit(struct reconciler *reconciler, const struct target *target)
@@ -523,7 +525,17 @@ static void on_work(struct loop_task *task)
     }
 }
 
-/* What backed off is planned again on each tick; what is not due comes back to its list. */
+static bool has_retries(const struct reconciler *reconciler)
+{
+    return !list_is_empty(&reconciler->retry_projects) ||
+           !list_is_empty(&reconciler->retry_branches) ||
+           !list_is_empty(&reconciler->retry_endpoints);
+}
+
+/*
+ * What backed off is planned again on each tick; what is not due comes back to its list, which
+ * starts the timer again. With nothing to do control sleeps.
+ */
 static void on_retry(struct timer *timer)
 {
     struct reconciler *reconciler = CONTAINER_OF(timer, struct reconciler, retry);
@@ -539,7 +551,9 @@ static void on_retry(struct timer *timer)
             work_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_retry));
         }
     }
-    timer_start(reconciler->loop, timer, RETRY_TICK_MS);
+    if (has_retries(reconciler)) {
+        timer_start(reconciler->loop, timer, RETRY_TICK_MS);
+    }
 }
 
 /* ---- commits: see commit.c for what is written ---- */
