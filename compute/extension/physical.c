@@ -38,7 +38,7 @@ static const char *const command_messages[] = {
 static emit_log_hook_type next_log;
 static bool is_watching;
 static bool user_logs_commands;
-static int	user_log_level;
+static int	muted_level;			/* the user's, while ours is in effect instead; else 0 */
 
 static void
 refuse(void)
@@ -64,10 +64,12 @@ on_transaction_end(XactEvent event, void *context)
 	if (!am_walsender || is_watching || event != XACT_EVENT_COMMIT)
 		return;
 	user_logs_commands = log_replication_commands;
-	user_log_level = log_min_messages;
 	SetConfigOption("log_replication_commands", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	if (log_min_messages >= FATAL)	/* then it would not come to the hook */
+	{
+		muted_level = log_min_messages;
 		SetConfigOption("log_min_messages", "error", PGC_SUSET, PGC_S_OVERRIDE);
+	}
 	is_watching = true;
 }
 
@@ -124,13 +126,22 @@ is_about_commands(const ErrorData *message)
 	return false;
 }
 
+/* A session, or a reload, may have set another level since. */
+static int
+user_log_level(void)
+{
+	return muted_level != 0 && log_min_messages == ERROR ? muted_level : log_min_messages;
+}
+
 /* As is_log_level_output() in elog.c has it. */
 static bool
 user_would_log(int level)
 {
+	int			least = user_log_level();
+
 	if (level == LOG || level == LOG_SERVER_ONLY)
-		return user_log_level == LOG || user_log_level <= ERROR;
-	return user_log_level == LOG ? level >= FATAL : level >= user_log_level;
+		return least == LOG || least <= ERROR;
+	return least == LOG ? level >= FATAL : level >= least;
 }
 
 /* An error from here ends the command that is being logged, like one of the line after. */
