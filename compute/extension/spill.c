@@ -147,7 +147,10 @@ slot_take(uint32 *slot)
 	else
 		taken = false;
 	if (taken)
-		shared->peak = Max(shared->peak, ++shared->used);
+	{
+		shared->used++;
+		shared->peak = Max(shared->peak, shared->used);
+	}
 	SpinLockRelease(&shared->mutex);
 	return taken;
 }

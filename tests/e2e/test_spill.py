@@ -210,7 +210,10 @@ def test_copy_is_not_kept_and_a_second_update_is(cluster):
         assert kept > 0
         assert rows_of(db, "t") == f"{rows} {rows * (rows + 1) // 2} {2 * rows}"
         db.query("BEGIN; UPDATE t SET v = 7; UPDATE t SET v = v + 1 WHERE i % 2 = 0")
+        peak = count(db, "spill_blocks_peak")
         assert count(db, "spill_blocks_now") > 100
+        written = os.stat(f"/proc/{branch.compute()['pids']['postgres']}/cwd/anabranch.spill").st_size // 8192
+        assert written >= peak, f"{peak} pages are said to have been in a file that never had more than {written}"
         kill(branch)
     with pq.connect(branch.compute()["superuser_uri"]) as db: # the next server begins without, and misses nothing of it
         assert count(db, "spill_blocks_peak") < 100
