@@ -1,3 +1,4 @@
+/* door.c - what listener.c and stream_listener.c have in common: a port and its connections. */
 #include "common/base/log.h"
 #include "common/io/door_private.h"
 

@@ -1,3 +1,4 @@
+/* wal_record_text.c - what a record is called, as pg_waldump calls it. */
 #include <stdio.h>
 
 #include "common/pg/wal_record.h"

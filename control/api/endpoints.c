@@ -1,3 +1,4 @@
+/* endpoints.c - endpoints: create, list, get, update, start, suspend, restart, delete. */
 #include <stdio.h>
 
 #include "control/act/port.h"

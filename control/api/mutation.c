@@ -1,3 +1,7 @@
+/*
+ * mutation.c - a request that changes something, from its body to its answer: decided at its turn,
+ * committed with its operations, answered with what was made (api_private.h).
+ */
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -1,3 +1,4 @@
+/* operations.c - operations: list, get, and wait until one has ended. */
 #include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "control/api/api_private.h"

@@ -1,3 +1,4 @@
+/* projects.c - projects: create, list, get, update, delete. */
 #include <stdio.h>
 
 #include "common/base/clock.h"

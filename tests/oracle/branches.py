@@ -20,8 +20,8 @@ import sys
 from branch_reasons import CLASSES, REASONS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-FILES = ["pageserver/redo/*.c", "pageserver/ingest/wal_decode*.c", "common/pg/fpi.c", "common/pg/wal_record.c"]
-TESTS = re.compile(r"redo(_heap|_index|_catalogue)?|wal_decode|decode_catalogue|wal_ingest|wal_record|fpi|wal_catalogue|"
+FILES = ["pageserver/redo/*.c", "pageserver/ingest/wal_decode*.c", "common/pg/wal_image.c", "common/pg/wal_record.c"]
+TESTS = re.compile(r"redo(_heap|_index|_catalogue)?|wal_decode|decode_\w+|wal_ingest|wal_record|wal_image|wal_catalogue|"
                    r"fuzz_(redo|wal_decode|wal_record|wal_image)\w*")
 
 Branch = collections.namedtuple("Branch", "file line number")

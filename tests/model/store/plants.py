@@ -121,8 +121,8 @@ PLANTS = [
      "            read->service->cache, timeline_uid(timeline_parent(read->timeline) != NULL ?"
      " timeline_parent(read->timeline) : read->timeline), key, read->versions[i],",
      "tests/unit/read/test_page_read"),
-    ("40: an image with a hole leaves what was in it", "common/pg/fpi.c",
-     "    memset(to + hole_begin, 0, hole_size);", "", "tests/unit/pg/test_fpi"),
+    ("40: an image with a hole leaves what was in it", "common/pg/wal_image.c",
+     "    memset(to + hole_begin, 0, hole_size);", "", "tests/unit/pg/test_wal_image"),
     ("43: the index is up before the files that it names", "pageserver/remote/uploader.c",
      ["struct gathering {",
       "    if (!found) {\n        TRY(FAULT(",

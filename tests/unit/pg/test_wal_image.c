@@ -155,7 +155,7 @@ START_TEST(test_bombs_are_refused_and_write_nothing)
         ck_assert_uint_eq(restored[0], 0xEE);
         ck_assert_uint_eq(restored[PAGE_SIZE - 1], 0xEE);
     }
-    ck_assert_uint_eq(mark_hits("fpi.bad_compression"), 3);
+    ck_assert_uint_eq(mark_hits("wal_image.bad_compression"), 3);
 }
 END_TEST
 
@@ -170,7 +170,7 @@ START_TEST(test_too_short_an_image_is_refused)
     size = pglz_compress(plain, PLAIN_SIZE - 1, packed);
     ck_assert_int_eq(restore(bytes_of(packed, size), WAL_IMAGE_PGLZ), ERR_CORRUPT);
     ck_assert_int_eq(restore(bytes_of(plain, PLAIN_SIZE - 1), 0), ERR_CORRUPT);
-    ck_assert_uint_eq(mark_hits("fpi.bad_size"), 1);
+    ck_assert_uint_eq(mark_hits("wal_image.bad_size"), 1);
 }
 END_TEST
 
@@ -224,7 +224,7 @@ START_TEST(test_hole_past_the_page_is_refused)
         .hole_offset = 8000,
         .hole_size = 8182};
     ck_assert_int_eq(wal_block_restore_image(&block, restored, &msg), ERR_CORRUPT);
-    ck_assert_uint_eq(mark_hits("fpi.bad_hole"), 1);
+    ck_assert_uint_eq(mark_hits("wal_image.bad_hole"), 1);
 }
 END_TEST
 

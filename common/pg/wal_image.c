@@ -1,10 +1,11 @@
+#include "common/pg/wal_image.h"
+
 #include <lz4.h>
 #include <zstd.h>
 
 #include "common/base/assert.h"
 #include "common/base/mark.h"
 #include "common/pg/page.h"
-#include "common/pg/wal_image.h"
 #include "common/pg/wal_record.h"
 
 /*
@@ -127,7 +128,7 @@ err_t wal_block_restore_image(const struct wal_block *block, uint8_t *to, struct
     ASSERT(block->in_use && block->has_image);
     size_t hole_begin = block->hole_offset, hole_size = block->hole_size;
     if (hole_begin + hole_size > PAGE_SIZE) {
-        MARK("fpi.bad_hole");
+        MARK("wal_image.bad_hole");
         return err_set(
             msg, ERR_CORRUPT, "page image: hole of %zu bytes at %zu", hole_size, hole_begin);
     }
@@ -136,14 +137,14 @@ err_t wal_block_restore_image(const struct wal_block *block, uint8_t *to, struct
     const uint8_t *source = block->image.data;
     if ((block->image_flags & WAL_IMAGE_COMPRESSED) != 0) {
         if (decompress(block, plain, size) != ERR_OK) {
-            MARK("fpi.bad_compression");
+            MARK("wal_image.bad_compression");
             return err_set(
                 msg, ERR_CORRUPT, "page image of %zu bytes does not decompress to %zu (flags %#x)",
                 block->image.size, size, (unsigned)block->image_flags);
         }
         source = plain;
     } else if (block->image.size != size) {
-        MARK("fpi.bad_size");
+        MARK("wal_image.bad_size");
         return err_set(
             msg, ERR_CORRUPT, "page image has %zu bytes instead of %zu", block->image.size, size);
     }
