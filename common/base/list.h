@@ -72,6 +72,14 @@ static inline struct list_link *list_pop_front(struct list *list)
     return first;
 }
 
+/* All of `from`, in their order, behind what `to` has. */
+static inline void list_move_all(struct list *from, struct list *to)
+{
+    for (struct list_link *link; (link = list_pop_front(from)) != NULL;) {
+        list_push_back(to, link);
+    }
+}
+
 /* The body may remove `item` itself. */
 #define LIST_FOR_EACH(list, item)                                                                  \
     for (struct list_link *item = (list)->head.next, *item##_next = item->next;                    \

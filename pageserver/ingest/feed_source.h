@@ -12,7 +12,7 @@
 #include "common/io/timer.h"
 #include "common/wire/feed_proto.h"
 #include "common/wire/status_proto.h"
-#include "pageserver/ingest/safekeeper_address.h"
+#include "pageserver/timeline/safekeeper_address.h"
 
 struct feeds;
 struct feed_watch;

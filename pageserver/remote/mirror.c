@@ -5,6 +5,7 @@
 #include "common/base/metric.h"
 #include "common/json/doc.h"
 #include "common/rpc/rpc.h"
+#include "pageserver/timeline/safekeeper_address.h"
 
 METRIC_COUNTER(failures, "pageserver_remote_failures_total", "rounds and deletions that failed");
 METRIC_GAUGE(
@@ -76,18 +77,13 @@ static size_t timelines_of(struct tenant *tenant)
     return count;
 }
 
-/* "1@host:port,2@host:port" */
 static void note_members(const char *safekeepers, struct remote_lineage *lineage)
 {
-    const char *next = safekeepers;
-    while (next != NULL && *next != '\0' && lineage->member_count < REMOTE_MEMBERS_MAX) {
-        uint64_t id = 0;
-        for (; *next >= '0' && *next <= '9'; next++) {
-            id = id * 10 + (uint64_t)(*next - '0');
-        }
-        lineage->members[lineage->member_count++] = id;
-        next = strchr(next, ',');
-        next = next == NULL ? NULL : next + 1;
+    struct safekeeper_address address;
+    struct errmsg msg;
+    while (lineage->member_count < REMOTE_MEMBERS_MAX &&
+           safekeeper_address_take(&safekeepers, &address, &msg) == ERR_OK) {
+        lineage->members[lineage->member_count++] = address.id;
     }
 }
 

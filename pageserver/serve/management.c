@@ -14,8 +14,8 @@
 #include "common/io/http_server.h"
 #include "common/pg/pg_version.h"
 #include "common/pg/wal_reader.h"
-#include "pageserver/ingest/safekeeper_address.h"
 #include "pageserver/serve/management_private.h"
+#include "pageserver/timeline/safekeeper_address.h"
 
 static struct management management; /* one server a process */
 

@@ -320,14 +320,11 @@ static void on_deletions(struct job *job);
 
 static void write_deletions_that_wait(struct tenant *tenant)
 {
-    struct list_link *link;
     if (tenant->writing_deletions || list_is_empty(&tenant->deletions)) {
         return;
     }
     tenant->writing_deletions = true;
-    while ((link = list_pop_front(&tenant->deletions)) != NULL) {
-        list_push_back(&tenant->written_deletions, link);
-    }
+    list_move_all(&tenant->deletions, &tenant->written_deletions);
     tenant->deletions_job = (struct job){.run = write_deletions, .done = on_deletions};
     lane_submit(&tenant->lane, &tenant->deletions_job);
 }
@@ -338,14 +335,11 @@ static void on_deletions(struct job *job)
     err_t result = job->result;
     struct errmsg msg = job->msg;
     struct list written;
-    struct list_link *link;
     list_init(&written);
-    while ((link = list_pop_front(&tenant->written_deletions)) != NULL) {
-        list_push_back(&written, link);
-    }
+    list_move_all(&tenant->written_deletions, &written);
     tenant->writing_deletions = false;
     write_deletions_that_wait(tenant); /* before anybody is told, who may do anything */
-    while ((link = list_pop_front(&written)) != NULL) {
+    for (struct list_link *link; (link = list_pop_front(&written)) != NULL;) {
         struct tenant_request *request = CONTAINER_OF(link, struct tenant_request, new_link);
         request->msg = msg;
         take_deletion(request, result);

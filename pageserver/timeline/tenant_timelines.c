@@ -73,13 +73,6 @@ static void take_row(struct tenant_request *request, err_t result)
     tenant_request_finish(request, ERR_OK);
 }
 
-static void move_all(struct list *from, struct list *to)
-{
-    for (struct list_link *link; (link = list_pop_front(from)) != NULL;) {
-        list_push_back(to, link);
-    }
-}
-
 static void on_new_rows(struct job *job);
 
 static void write_what_waits(struct tenant *tenant)
@@ -88,7 +81,7 @@ static void write_what_waits(struct tenant *tenant)
         return;
     }
     tenant->writing_new_rows = true;
-    move_all(&tenant->new_timelines, &tenant->written_timelines);
+    list_move_all(&tenant->new_timelines, &tenant->written_timelines);
     tenant->new_rows_job = (struct job){.run = write_new_rows, .done = on_new_rows};
     lane_submit(&tenant->lane, &tenant->new_rows_job);
 }
@@ -101,7 +94,7 @@ static void on_new_rows(struct job *job)
     struct errmsg msg = job->msg;
     struct list written;
     list_init(&written);
-    move_all(&tenant->written_timelines, &written);
+    list_move_all(&tenant->written_timelines, &written);
     tenant->writing_new_rows = false;
     write_what_waits(tenant);
     for (struct list_link *link; (link = list_pop_front(&written)) != NULL;) {

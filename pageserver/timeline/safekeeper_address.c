@@ -1,4 +1,4 @@
-#include "pageserver/ingest/safekeeper_address.h"
+#include "pageserver/timeline/safekeeper_address.h"
 
 #include <string.h>
 
