@@ -271,7 +271,7 @@ static err_t measure_tree(struct job *job)
 static void on_tree_measured(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
-    tenant_read_end(call->held_tenant);
+    tenant_read_end(&call->tenant_read);
     if (job->result != ERR_OK) {
         call_fail(call, job->result, &job->msg);
         return;
@@ -279,6 +279,17 @@ static void on_tree_measured(struct job *job)
     http_respond_json(call->http, 200, call->answer);
     call->answer = NULL;
     call_free(call);
+}
+
+static void on_tree_may_be_read(struct tenant_read *read, err_t result)
+{
+    struct call *call = CONTAINER_OF(read, struct call, tenant_read);
+    if (result != ERR_OK) {
+        call_fail(call, result, &read->msg);
+        return;
+    }
+    call->job = (struct job){.run = measure_tree, .done = on_tree_measured};
+    executor_submit(call->server->options.executor, &call->job);
 }
 
 void handle_get_size(struct http_context *context, struct http_request *http)
@@ -293,9 +304,8 @@ void handle_get_size(struct http_context *context, struct http_request *http)
     }
     struct call *call = call_create(server, http);
     call->held_tenant = tenant;
-    tenant_read_begin(tenant);
-    call->job = (struct job){.run = measure_tree, .done = on_tree_measured};
-    executor_submit(server->options.executor, &call->job);
+    call->tenant_read.done = on_tree_may_be_read;
+    tenant_read_begin(tenant, &call->tenant_read);
 }
 
 /* -- why is this kept -- */

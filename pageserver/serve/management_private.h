@@ -38,7 +38,8 @@ struct call {
     bool cold_slrus;            /* of a base backup */
     struct history_hold hold;   /* of `timeline`, while a job reads at an LSN */
     struct tenant *held_tenant; /* while a job works on it */
-    struct page_key key;        /* has_key: the block that is asked about */
+    struct tenant_read tenant_read;
+    struct page_key key; /* has_key: the block that is asked about */
     bool has_key;
     lsn_t version_lsn;
     size_t left_out;

@@ -2,6 +2,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
 #include "pageserver/timeline/shared_text.h"
@@ -42,17 +43,41 @@ void tenant_release(struct tenant *tenant)
     tenant->holds--;
 }
 
-void tenant_read_begin(struct tenant *tenant)
+#define READ_WAIT_MS  5000 /* for an erasure, which waits for those who read already */
+#define READ_PAUSE_MS 10
+
+static void on_read_timer(struct timer *timer)
 {
-    tenant_hold(tenant);
-    tenant->readers++;
+    struct tenant_read *read = CONTAINER_OF(timer, struct tenant_read, timer);
+    struct tenant *tenant = read->tenant;
+    if (!tenant_erasure_waits(tenant)) {
+        tenant->readers++;
+        read->done(read, ERR_OK);
+    } else if (clock_mono() < read->deadline) {
+        timer_start(tenant_loop(tenant), timer, READ_PAUSE_MS);
+    } else {
+        tenant_release(tenant);
+        read->done(
+            read, err_set(
+                      &read->msg, ERR_BUSY,
+                      "a deleted timeline waits until nobody reads the tenant, ask again"));
+    }
 }
 
-void tenant_read_end(struct tenant *tenant)
+void tenant_read_begin(struct tenant *tenant, struct tenant_read *read)
 {
-    ASSERT(tenant->readers > 0);
-    tenant->readers--;
-    tenant_release(tenant);
+    tenant_hold(tenant);
+    read->tenant = tenant;
+    read->deadline = clock_mono() + READ_WAIT_MS * NS_PER_MS;
+    read->timer.on_fire = on_read_timer;
+    timer_start(tenant_loop(tenant), &read->timer, 0);
+}
+
+void tenant_read_end(struct tenant_read *read)
+{
+    ASSERT(read->tenant->readers > 0);
+    read->tenant->readers--;
+    tenant_release(read->tenant);
 }
 
 void tenant_set_user(struct tenant *tenant, struct tenant_user *user)

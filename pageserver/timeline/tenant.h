@@ -109,9 +109,22 @@ void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE]);
 /* While it is held, its store stays open: it is neither deleted nor closed. */
 void tenant_hold(struct tenant *tenant);
 void tenant_release(struct tenant *tenant);
-/* Somebody reads timelines that he has not asked for one by one: held, and none is erased. */
-void tenant_read_begin(struct tenant *tenant);
-void tenant_read_end(struct tenant *tenant);
+/*
+ * Somebody reads timelines that he has not asked for one by one: held, and none is erased. An
+ * erasure that waits goes first: reads that overlap each other would put it off for ever.
+ */
+struct tenant_read {
+    /* Once, from the loop. ERR_OK: until tenant_read_end; ERR_BUSY: an erasure still waits. */
+    void (*done)(struct tenant_read *read, err_t result);
+    struct errmsg msg;
+
+    /* private */
+    struct tenant *tenant;
+    struct timer timer;
+    mono_ns_t deadline;
+};
+void tenant_read_begin(struct tenant *tenant, struct tenant_read *read);
+void tenant_read_end(struct tenant_read *read);
 /* Who mirrors the tenant, to come back from it with CONTAINER_OF; NULL: nobody. */
 struct tenant_user {
     char unused;

@@ -147,6 +147,17 @@ void tenant_start_erasing(struct tenant *tenant, uint32_t number, struct timelin
     timer_start(tenant_loop(tenant), &erasure->timer, 0);
 }
 
+bool tenant_erasure_waits(const struct tenant *tenant)
+{
+    LIST_FOR_EACH(&tenant->erasures, link)
+    {
+        if (timer_is_started(&CONTAINER_OF(link, struct erasure, link)->timer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void tenant_drop_erasures(struct tenant *tenant)
 {
     struct list_link *first;

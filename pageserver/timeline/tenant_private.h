@@ -100,6 +100,8 @@ bool tenant_is_changing(struct tenant *tenant, struct timeline_id id);
 /* `tl` is NULL after a restart: nobody can be reading. Otherwise its reference is taken over. */
 void tenant_start_erasing(struct tenant *tenant, uint32_t number, struct timeline *tl);
 bool tenant_is_erasing(const struct tenant *tenant, struct timeline_id id);
+/* For those who read: erasures that have begun wait for nobody. */
+bool tenant_erasure_waits(const struct tenant *tenant);
 void tenant_drop_erasures(struct tenant *tenant); /* the next start goes on with them */
 /* A tombstone that must go on taking WAL. */
 bool tenant_is_on_its_way(struct tenant *tenant, const struct timeline *tl);

@@ -275,19 +275,69 @@ START_TEST(test_versions_are_erased_only_after_the_last_reader)
 }
 END_TEST
 
+struct tree_reader {
+    struct tenant_read read;
+    bool reads;
+};
+
+static void on_may_read(struct tenant_read *read, err_t result)
+{
+    ck_assert_ok(result, &read->msg);
+    CONTAINER_OF(read, struct tree_reader, read)->reads = true;
+}
+
+static void begin_reading(struct tree_reader *reader)
+{
+    reader->read.done = on_may_read;
+    tenant_read_begin(the_tenant(), &reader->read);
+}
+
+static void until_reading(const struct tree_reader *reader)
+{
+    while (!reader->reads) {
+        fixture_work_for(10);
+    }
+}
+
 START_TEST(test_versions_are_erased_only_after_who_reads_all_of_the_tenant)
 {
+    struct tree_reader reader = {0};
     fixture_begin_with_root();
     ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
     struct page_store *store = timeline_store(find(2));
     uint32_t number = timeline_number(find(2));
     struct ingest_position found;
     ingest_until(find(2), START_LSN + 100);
-    tenant_read_begin(the_tenant());
+    begin_reading(&reader);
+    until_reading(&reader);
     ck_assert_int_eq(delete_timeline_(2), ERR_OK);
     fixture_work_for(100); /* an erasure that is free to begin has begun */
     ck_assert_ok(page_store_position(store, number, &found, &msg), &msg);
-    tenant_read_end(the_tenant());
+    tenant_read_end(&reader.read);
+    fixture_settle();
+    ck_assert_int_eq(page_store_position(store, number, &found, &msg), ERR_NOT_FOUND);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_reads_of_the_tenant_that_overlap_put_no_erasure_off)
+{
+    struct tree_reader first = {0}, second = {0};
+    fixture_begin_with_root();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    struct page_store *store = timeline_store(find(2));
+    uint32_t number = timeline_number(find(2));
+    struct ingest_position found;
+    ingest_until(find(2), START_LSN + 100);
+    begin_reading(&first);
+    until_reading(&first);
+    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    begin_reading(&second); /* as if there were always one more */
+    fixture_work_for(100);
+    ck_assert(!second.reads);
+    tenant_read_end(&first.read);
+    until_reading(&second);
+    tenant_read_end(&second.read);
     fixture_settle();
     ck_assert_int_eq(page_store_position(store, number, &found, &msg), ERR_NOT_FOUND);
     fixture_end();
@@ -570,6 +620,7 @@ UNIT_MAIN(
     test_numbers_are_never_used_again,
     test_versions_are_erased_only_after_the_last_reader,
     test_versions_are_erased_only_after_who_reads_all_of_the_tenant,
+    test_reads_of_the_tenant_that_overlap_put_no_erasure_off,
     test_damaged_tenant_is_out_of_service_until_it_can_be_opened_and_others_are_not,
     test_flush_leaves_the_reserve_of_the_disk_alone,
     test_deleted_tenant_leaves_nothing);
