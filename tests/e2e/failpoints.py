@@ -8,6 +8,7 @@ answers. Prints a line an operation; `ok NAME` or `FAILED NAME` for each.
 """
 import argparse
 import os
+import re
 import sys
 import time
 import traceback
@@ -15,7 +16,7 @@ import urllib.request
 
 import run # noqa: F401 - puts the libraries on the path
 from cluster import ROOT, ApiError, Branch, Cluster, Project, http, wait_for
-from test_hosts import Host
+from failpoint_operations import NOT_SWEPT, OPERATIONS, unswept
 
 POINTS = ["catalog.before_log", "catalog.after_log", "catalog.after_write", "step.before_send", "step.after_answer"]
 HITS_MAX = 60 # an operation with more of them goes on for ever
@@ -23,7 +24,7 @@ HITS_MAX = 60 # an operation with more of them goes on for ever
 
 class Rig:
     def __init__(self, cluster):
-        self.cluster, self.number, self.hosts = cluster, 0, []
+        self.cluster, self.number, self.hosts, self.actions = cluster, 0, [], set()
         self.project = cluster.create_project("swept")
         self.main = self.project.main()
         self.main.sql("CREATE TABLE t AS SELECT generate_series(1, 50) AS n")
@@ -46,130 +47,6 @@ class Rig:
 
     def branch(self, endpoint=True):
         return self.project.create_branch(self.name(), self.main, endpoint=endpoint)
-
-
-def lsn_of_past(branch):
-    """What is committed after it is on a majority, and so is it."""
-    lsn = branch.value("SELECT pg_current_wal_lsn()")
-    branch.sql("CREATE TABLE IF NOT EXISTS later (n int); INSERT INTO later VALUES (1)")
-    return lsn
-
-
-# What is swept: a preparation, then the operation; what it returns is what was answered.
-
-def create_branch(rig):
-    name = rig.name()
-    return lambda: rig.project.api("POST", "/branches", {"branch": {"name": name, "parent_id": rig.main.id},
-                                                         "endpoints": [{"type": "read_write"}]})
-
-
-def create_branch_with_key(rig):
-    """It is asked for again after each death: see `one`."""
-    name = rig.name()
-    url = f"{rig.cluster.control.http_url}/api/v2/projects/{rig.project.id}/branches"
-    body = {"branch": {"name": name, "parent_id": rig.main.id}, "endpoints": [{"type": "read_write"}]}
-    return lambda: http("POST", url, body, headers={"Idempotency-Key": name})
-
-
-create_branch_with_key.repeats = True
-
-
-def delete_branch(rig):
-    branch = rig.branch()
-    return lambda: rig.project.api("DELETE", f"/branches/{branch.id}")
-
-
-def suspend(rig):
-    branch = rig.branch()
-    endpoint = branch.endpoint()["id"]
-    return lambda: rig.project.api("POST", f"/endpoints/{endpoint}/suspend")
-
-
-def start(rig):
-    branch = rig.branch()
-    branch.suspend()
-    endpoint = branch.endpoint()["id"]
-    return lambda: rig.project.api("POST", f"/endpoints/{endpoint}/start")
-
-
-def restore(rig):
-    branch, kept = rig.branch(), rig.name()
-    lsn = lsn_of_past(branch)
-    body = {"source_branch_id": branch.id, "source_lsn": lsn, "preserve_under_name": kept}
-    return lambda: rig.project.api("POST", f"/branches/{branch.id}/restore", body)
-
-
-def create_role(rig):
-    branch, name = rig.branch(), rig.name()
-    return lambda: rig.project.api("POST", f"/branches/{branch.id}/roles", {"role": {"name": name}})
-
-
-def delete_role(rig):
-    branch, name = rig.branch(), rig.name()
-    rig.project.wait_operations(rig.project.api("POST", f"/branches/{branch.id}/roles", {"role": {"name": name}}))
-    return lambda: rig.project.api("DELETE", f"/branches/{branch.id}/roles/{name}")
-
-
-def create_database(rig):
-    branch, name = rig.branch(), rig.name()
-    return lambda: rig.project.api(
-        "POST", f"/branches/{branch.id}/databases", {"database": {"name": name, "owner_name": "app"}})
-
-
-def read_only_past(rig):
-    lsn = lsn_of_past(rig.main)
-    return lambda: rig.project.api("POST", "/endpoints", {"endpoint": {
-        "branch_id": rig.main.id, "type": "read_only", "lsn": lsn}})
-
-
-def replace_safekeeper(rig):
-    branch = rig.branch()
-    members = [k["id"] for k in rig.project.api("GET", f"/branches/{branch.id}/safekeepers")["safekeepers"]]
-    new = next(n for n in range(1, 5) if n not in members)
-    return lambda: rig.project.api("POST", f"/branches/{branch.id}/safekeepers", {"add": [new], "remove": [members[0]]})
-
-
-def create_snapshot(rig):
-    name = rig.name()
-    return lambda: rig.project.api("POST", f"/branches/{rig.main.id}/snapshot?name={name}")
-
-
-def restore_snapshot(rig):
-    branch = rig.branch()
-    snapshot = rig.project.api("POST", f"/branches/{branch.id}/snapshot")["snapshot"]
-    return lambda: rig.project.api("POST", f"/snapshots/{snapshot['id']}/restore", {"finalize_restore": True})
-
-
-def create_project(rig):
-    name = rig.name()
-    return lambda: rig.cluster.api("POST", "/projects", {"project": {"name": name}})
-
-
-def delete_project(rig):
-    project = rig.cluster.create_project(rig.name())
-    return lambda: rig.cluster.api("DELETE", f"/projects/{project.id}")
-
-
-def lose_host(rig):
-    """Of another host than the first: its lease ends, and its compute starts on the first one."""
-    for host in rig.hosts:
-        host.end()
-    host = Host(rig.cluster, 20 + rig.number % 200, lease_ms=1000)
-    rig.hosts = [host]
-    wait_for("the host is known", host.is_known)
-    branch = rig.branch()
-    assert host.address in branch.uri(), branch.uri() # the first one has main
-
-    def operate():
-        host.end()
-        wait_for("it has moved", lambda: not rig.cluster.control.alive() or host.address not in branch.uri())
-        return {}
-    return operate
-
-
-OPERATIONS = [create_branch, create_branch_with_key, delete_branch, suspend, start, restore, create_role, delete_role, create_database,
-              read_only_past, replace_safekeeper, create_snapshot, restore_snapshot, create_project, delete_project,
-              lose_host]
 
 
 # What is judged.
@@ -241,9 +118,16 @@ def clean(rig):
     operations_end(rig)
 
 
+def note_actions(rig, answer):
+    """Which kinds of operations there were; a project that is deleted takes its own along."""
+    rig.actions |= {o["action"] for o in answer.get("operations", [])}
+    rig.actions |= {o["action"] for p in projects(rig) for o in p.api("GET", "/operations")["operations"]}
+
+
 def one(rig, prepare, point, hit):
     """-> True when control died at this hit."""
-    operate = prepare(rig)
+    prepared = prepare(rig)
+    operate, is_there, clear_up = (*(prepared if isinstance(prepared, tuple) else (prepared,)), None, None)[:3]
     operations_end(rig)
     rig.arm(f"{point}=crash@{hit}*1")
     answer = {}
@@ -266,7 +150,13 @@ def one(rig, prepare, point, hit):
         assert ids_in(again) == ids_in(answer), (answer, again)
     operations_end(rig)
     what_was_answered_is_done(rig, answer)
+    if is_there and answer:
+        wait_for("what was answered is there", lambda: is_there(answer))
+    if clear_up:
+        clear_up()
+        operations_end(rig)
     nothing_leaks(rig)
+    note_actions(rig, answer)
     return died
 
 
@@ -284,6 +174,19 @@ def sweep(rig, prepare):
         clean(rig)
     assert deaths > 0
     return deaths
+
+
+def everything_was_swept(rig):
+    """No route that changes something is missing, nor a kind of operation."""
+    missing, gone = unswept()
+    assert not missing and not gone, f"routes that nothing sweeps: {missing}; that are gone: {gone}"
+    routes = {f"{r['method']} {r['path']}" for r in http("GET", rig.cluster.control.http_url + "/")["routes"]
+              if r["method"] != "GET"}
+    listed = {route for operation in OPERATIONS for route in operation.sweeps} | set(NOT_SWEPT)
+    assert routes <= listed, f"control has routes that nothing sweeps: {routes - listed}"
+    names = re.search(r"operation_action_names\[\] = \{(.*?)\}", (ROOT / "control/model/row.c").read_text(), re.DOTALL)[1]
+    never = set(re.findall(r'"(\w+)"', names)) - rig.actions
+    assert not never, f"operations that nothing has begun: {never}"
 
 
 def main():
@@ -307,6 +210,9 @@ def main():
                 traceback.print_exc(file=sys.stdout)
                 run.print_logs(cluster)
                 return 1
+        if not args.words:
+            everything_was_swept(rig)
+            print("ok failpoints_of_every_operation", flush=True)
     finally:
         for host in rig.hosts if rig else []:
             host.end()

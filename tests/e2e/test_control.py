@@ -2,10 +2,13 @@
 import datetime
 import http.client as http_client
 import json
+import pathlib
 import shutil
 import signal
+import subprocess
 import threading
 
+import failpoint_operations
 import pq
 from cluster import ApiError, Branch, http, wait_for
 from test_churn import make_impatient
@@ -110,6 +113,11 @@ def test_role_and_database_reach_running_computes_and_later_branches(cluster):
     before = stored() # the agent has it from the start of the compute, and for a while asks Postgres no more
     project.wait_operations(project.api("POST", f"/branches/{main.id}/roles/second%20role/reset_password"))
     assert before.startswith("SCRAM-SHA-256$") and stored() != before
+
+
+def test_every_operation_is_swept_by_the_failpoints():
+    """The sweep itself runs by name (tests/e2e/failpoints.py): here, that it leaves out nothing."""
+    assert failpoint_operations.unswept() == ([], [])
 
 
 def test_expired_branch_is_deleted(cluster):
@@ -226,14 +234,88 @@ def lsn_of(text):
 
 
 def everything(project):
-    """What the API says of a project, less what moves by itself."""
-    roles = {b["id"]: sorted(r["name"] for r in project.api("GET", f"/branches/{b['id']}/roles")["roles"])
-             for b in project.branches()}
+    """What control knows, as far as anybody can ask for it, less what moves by itself."""
+    cluster = project.cluster
+
+    def of_branches(what):
+        return {b["id"]: project.api("GET", f"/branches/{b['id']}/{what}") for b in project.branches()}
+    nodes = http("GET", cluster.control.http_url + "/v1/nodes")["nodes"]
     return {
-        "branches": {b["id"]: (b["name"], b.get("parent_id"), b.get("parent_lsn"), b["default"]) for b in project.branches()},
-        "endpoints": {e["id"]: (e["branch_id"], e["type"]) for e in project.api("GET", "/endpoints")["endpoints"]},
-        "roles": roles,
+        "project": {k: v for k, v in project.api("GET", "")["project"].items() if "seconds" not in k and "bytes" not in k
+                    and k not in ("updated_at", "compute_last_active_at")},
+        "branches": {b["id"]: (b["name"], b.get("parent_id"), b.get("parent_lsn"), b["default"], b["protected"],
+                               b.get("expires_at")) for b in project.branches()},
+        "endpoints": {e["id"]: (e["branch_id"], e["type"], e["settings"])
+                      for e in project.api("GET", "/endpoints")["endpoints"]},
+        "roles": of_branches("roles"), "databases": of_branches("databases"), "schedules": of_branches("backup_schedule"),
+        "passwords": [project.api("GET", f"/branches/{project.main().id}/roles/{r}/reveal_password")
+                      for r in ("app", "keeper")],
+        "snapshots": project.api("GET", "/snapshots")["snapshots"],
+        "operations": sorted(o["id"] for o in project.api("GET", "/operations")["operations"]),
+        "keys": [{k: v for k, v in key.items() if "last_used" not in k} for key in cluster.api("GET", "/api_keys")],
+        "hosts": [(n["id"], n["host"], n["http_port"]) for n in nodes if n.get("registered")],
     }
+
+
+def used(project):
+    """What is on record of it, of what was measured until now."""
+    http("PUT", project.cluster.control.http_url + "/v1/clock", {"ahead_seconds": 0})
+    found = project.cluster.api("GET", "/consumption_history/projects?granularity=hourly&from=2020-01-01T00:00:00Z"
+                                f"&to=2090-01-01T00:00:00Z&project_ids={project.id}")["projects"][0]["periods"][0]
+    return [sum(frame[name] for frame in found["consumption"]) for name in ("active_time_seconds", "written_data_bytes")]
+
+
+def make_one_of_each(project, main):
+    """Of what the catalog holds, besides branches; -> the request with an Idempotency-Key and its answer."""
+    cluster = project.cluster
+    project.wait_operations(project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "keeper"}}))
+    project.wait_operations(project.api(
+        "POST", f"/branches/{main.id}/databases", {"database": {"name": "kept", "owner_name": "keeper"}}))
+    project.wait_operations(project.api("POST", f"/branches/{main.id}/snapshot?name=kept"))
+    project.api("PUT", f"/branches/{main.id}/backup_schedule", {"schedule": [{"frequency": "yearly", "month": 7}]})
+    cluster.api("POST", "/api_keys", {"key_name": "kept", "project_id": project.id, "branches_max": 3})
+    http("PUT", cluster.control.http_url + "/v1/hosts/99", {"host": "127.0.0.99", "http_port": 1, "lease_ms": 3600000})
+
+    def repeated():
+        return http("POST", f"{cluster.control.http_url}/api/v2/projects/{project.id}/branches",
+                    {"branch": {"name": "once"}, "endpoints": []}, headers={"Idempotency-Key": "once"})
+    return repeated, repeated()
+
+
+class SecondControl:
+    """Another process with the settings of the cluster's control, and a disk of its own or the same."""
+
+    def __init__(self, cluster, folder):
+        self.folder, self.log = pathlib.Path(folder), cluster.data / "logs/second-control.log"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([cluster.build / "control/control", "--config", cluster.control.row["conf"],
+                                             f"--data_dir={folder}", "--http_port=0"], stdout=log, stderr=log)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def url(self):
+        return f"http://127.0.0.1:{json.loads((self.folder / 'ports.json').read_text())['http_port']}"
+
+    def said(self):
+        return self.log.read_text()
+
+
+def assert_is_replaced(cluster, project, url):
+    """That control confirms no generation, changes nothing, and says so."""
+    tenant = http("GET", cluster.pageserver.http_url + "/v1/status")["tenants"][0]
+    claim = {"node_id": 1, "tenants": [{"tenant": tenant["tenant"], "generation": 1}]}
+    for method, path, body in (("POST", "/v1/generations/validate", claim), ("GET", "/readyz", None), (
+            "POST", f"/api/v2/projects/{project.id}/branches", {"branch": {"name": "too late"}})):
+        try:
+            http(method, url + path, body)
+            raise AssertionError("answered by a control that was replaced")
+        except ApiError as error:
+            assert "another control" in str(error.body), error
 
 
 def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
@@ -242,7 +324,9 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     with main.connect() as db:
         db.query("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
         db.query("CREATE TABLE ledger (n int)")
-    project.wait_operations(project.api("POST", f"/branches/{main.id}/roles", {"role": {"name": "keeper"}}))
+    repeated, once = make_one_of_each(project, main)
+    wait_for("something is on record", lambda: min(used(project)) > 0)
+    recorded, kept = used(project), {k: v for k, v in everything(project).items() if k not in ("branches", "roles", "operations")}
     answered, over = [], threading.Event()
 
     def create(worker):
@@ -283,7 +367,13 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     control.start()
     known = {b["id"] for b in project.branches()}
     assert set(answered) <= known, set(answered) - known
-    assert "keeper" in everything(project)["roles"][main.id]
+    found = everything(project)
+    for what in ("passwords", "snapshots", "keys", "hosts", "project"): # of branches there are more by now
+        assert found[what] == kept[what], (what, found[what], kept[what])
+    for what in ("endpoints", "databases", "schedules"):
+        assert kept[what].items() <= found[what].items(), (what, found[what], kept[what])
+    assert all(now >= before for now, before in zip(used(project), recorded)), (used(project), recorded)
+    assert repeated() == once # it is not done again
     branch = next(b for b in project.branches() if b["name"] == "b0-1")
     assert Branch(project, branch["id"]).value("SELECT count(*) FROM t") == "100"
     assert main.value("SELECT count(*) FROM t") == "100"
@@ -301,25 +391,19 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
     assert everything(project) == before
     running = cluster.cli("catalog", "rebuild", check=False)
     assert running.returncode == 1 and "control runs" in running.stdout, running.stdout
+    # The same disk has room for one.
+    with SecondControl(cluster, control.folder) as second:
+        assert second.process.wait(60) != 0 and "is in use by another process" in second.said(), second.said()
     # Another one takes the log over: this one confirms no generation, changes nothing, and says so.
-    cluster.cli("catalog", "rebuild", "--catalog", str(cluster.folder / "elsewhere"),
+    cluster.cli("catalog", "rebuild", "--catalog", str(cluster.folder / "elsewhere/catalog"),
                 "--object-store", f"dir:{cluster.data}/objects")
-    tenant = http("GET", cluster.pageserver.http_url + "/v1/status")["tenants"][0]
-    claim = {"node_id": 1, "tenants": [{"tenant": tenant["tenant"], "generation": 1}]}
-    for call in (lambda: http("POST", control.http_url + "/v1/generations/validate", claim),
-                 lambda: project.create_branch("too late", main, endpoint=False)):
-        try:
-            call()
-            raise AssertionError("answered by a control that was replaced")
-        except ApiError as error:
-            assert "another control" in error.body["message"], error
-    try:
-        control.ready()
-        raise AssertionError("ready")
-    except ApiError as error:
-        assert "another control" in str(error.body), error
-    control.kill()
-    control.start() # and takes it back
+    with SecondControl(cluster, cluster.folder / "elsewhere") as second:
+        wait_for("the second one is ready", lambda: http("GET", second.url() + "/readyz", raw=True) is not None)
+        assert_is_replaced(cluster, project, control.http_url)
+        control.kill()
+        control.start() # and takes it back
+        assert_is_replaced(cluster, project, second.url())
+        assert second.process.poll() is None
     assert everything(project) == before
 
 
@@ -334,6 +418,7 @@ def test_a_branch_whose_row_was_lost_is_found_by_a_rebuild(fresh_cluster):
     objects = cluster.data / "objects"
     control.kill(signal.SIGKILL)
     shutil.copytree(objects / "catalog", cluster.data / "catalog.copy")
+    shutil.copytree(control.folder, cluster.data / "control.copy")
     control.start()
     lost = project.create_branch("lost", main)
     lost.sql("INSERT INTO t SELECT generate_series(1000, 1050)")
@@ -344,10 +429,21 @@ def test_a_branch_whose_row_was_lost_is_found_by_a_rebuild(fresh_cluster):
         remote = http("GET", f"{pageserver.http_url}/v1/tenants/{tenant}/remote")["timelines"]
         return len(remote) == 3 and max(lsn_of(t["remote_lsn"]) for t in remote) >= lsn_of(lsn)
     wait_for("it is in an index", uploaded, 60)
+    # An old copy of the disk follows the object store.
     control.kill(signal.SIGKILL)
     shutil.rmtree(control.folder)
-    shutil.rmtree(objects / "catalog")
+    (cluster.data / "control.copy").rename(control.folder)
+    control.start()
+    assert lost.get()["name"] == "lost"
+    assert "changes were in the object store and not on this disk" in (cluster.data / "logs/control.log").read_text()
+    # An old copy of the object store is refused while the disk knows better.
+    control.kill(signal.SIGKILL)
+    (objects / "catalog").rename(cluster.data / "catalog.newer")
     (cluster.data / "catalog.copy").rename(objects / "catalog")
+    refused = cluster.cli("local", "restart", "control", check=False)
+    assert refused.returncode == 1 and "the store is an older copy" in refused.stdout, refused.stdout
+    # And taken when the disk is gone too.
+    shutil.rmtree(control.folder)
     report = cluster.cli("catalog", "rebuild").stdout
     assert "no branch knew timeline" in report and report.count("is protected") == 1, report
     control.start()
