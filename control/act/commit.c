@@ -440,6 +440,10 @@ static void move_compute(const struct committing *committing, struct endpoint *e
     const struct node *agent = place_on(reconciler->model, reconciler->nodes, NODE_AGENT);
     struct endpoint_row row = endpoint->row;
     struct errmsg msg;
+    /* The next poll of any agent plans it again: there may be no room, and a commit can fail. */
+    if (!list_link_is_in(&endpoint->in_homeless)) {
+        list_push_back(&reconciler->homeless, &endpoint->in_homeless);
+    }
     if (agent == NULL || !agent->reachable) {
         return;
     }

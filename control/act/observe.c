@@ -337,14 +337,15 @@ static void observe_computes(
             stop_orphan(reconciler, node, id, doc_value_str(doc_get(status, "tenant")));
         }
     }
+    for (struct list_link *link; (link = list_pop_front(&reconciler->homeless)) != NULL;) {
+        /* This one may take it. */
+        work_endpoint(reconciler, CONTAINER_OF(link, struct endpoint, in_homeless));
+    }
     FOR_EACH_PROJECT(reconciler->model, project)
     {
         FOR_EACH_ENDPOINT(project, endpoint)
         {
             if (endpoint->row.agent != node->id) {
-                if (endpoint->row.wanted == ENDPOINT_ACTIVE && has_no_host(reconciler, endpoint)) {
-                    work_endpoint(reconciler, endpoint); /* this one may take it */
-                }
                 continue;
             }
             if (endpoint->seen_poll != node->polls && !endpoint->attempt.running) {

@@ -36,6 +36,7 @@ struct reconciler *reconciler_create(
     reconciler->retry.on_fire = on_retry;
     reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
     list_init(&reconciler->asks);
+    list_init(&reconciler->homeless);
     list_init(&reconciler->work_projects);
     list_init(&reconciler->work_branches);
     list_init(&reconciler->work_endpoints);
@@ -326,7 +327,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     }
 }
 
-bool has_no_host(const struct reconciler *reconciler, const struct endpoint *endpoint)
+static bool has_no_host(const struct reconciler *reconciler, const struct endpoint *endpoint)
 {
     return nodes_find(reconciler->nodes, NODE_AGENT, endpoint->row.agent) == NULL;
 }

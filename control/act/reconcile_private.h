@@ -19,6 +19,7 @@ struct reconciler {
     struct list work_projects, work_branches, work_endpoints;
     struct list retry_projects, retry_branches, retry_endpoints;
     struct list commit_projects, commit_branches, commit_endpoints;
+    struct list homeless; /* endpoints whose host is gone, to be planned again */
     struct loop_task work;
     bool work_posted;
     struct timer retry;
@@ -69,7 +70,6 @@ void work_all_of(struct reconciler *reconciler, struct project *project);
 void view_project(
     struct reconciler *reconciler, const struct project *project, struct plan_project_view *ret);
 void view_branch(const struct branch *branch, struct plan_branch_view *ret);
-bool has_no_host(const struct reconciler *reconciler, const struct endpoint *endpoint);
 void view_endpoint(
     const struct reconciler *reconciler,
     const struct endpoint *endpoint,

@@ -296,6 +296,7 @@ static void free_endpoint(struct model *model, struct endpoint *endpoint)
     list_remove(&endpoint->in_branch);
     list_remove(&endpoint->in_work);
     list_remove(&endpoint->in_retry);
+    list_remove(&endpoint->in_homeless);
     list_remove(&endpoint->in_commit);
     endpoint->project->endpoint_count--;
     row_unref(ROW_ENDPOINT, &endpoint->row);

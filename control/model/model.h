@@ -107,7 +107,7 @@ struct endpoint {
     bool recreate;       /* the agent holds it with other settings: delete, then start */
     uint64_t seen_poll;
     struct attempt attempt;
-    struct list_link in_work, in_retry, in_commit;
+    struct list_link in_work, in_retry, in_commit, in_homeless;
 };
 
 struct operation {
