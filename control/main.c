@@ -170,6 +170,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     api->guard = access_guard_create(api, &access);
     control.confirm_timer.on_fire = on_confirm_time;
     timer_start(api->loop, &control.confirm_timer, CONFIRM_EVERY_MS);
+    changes_start(api);
     api_add_routes(api, app_http(app));
     schedules_start(api);
     api->meter = meter_start(api->loop, api->store, api->reconciler);
@@ -198,6 +199,7 @@ static void stop(struct app *app)
     reconciler_stop(control.api.reconciler);
     hosts_stop(control.api.hosts);
     schedules_stop(&control.api);
+    changes_stop(&control.api);
     meter_stop(control.api.meter);
     control.stopping = true;
     timer_stop(&control.confirm_timer);

@@ -150,6 +150,9 @@
     X(CONTROL_CONNECT, post_connect, "POST", "/v1/connect", "", "name:str! role:str! client:str wait_ms:u64 lsn:str timestamp:str", SAME, \
       "of gateways: start an endpoint if it sleeps, and where it runs; with a moment, one that shows its branch then", \
       "{endpoint_id, branch_id, project_id, host, port, verifier}") \
+    X(CONTROL_CHANGES, post_changes, "POST", "/v1/changes", "", "since:u64! wait_ms:u64", READ, \
+      "of gateways: endpoints of which what is remembered may be wrong since that number (0: none), as soon as there are some", \
+      "{next, all, endpoints: [id]}; all: forget everything") \
     X(CONTROL_PUT_HOST, put_host, "PUT", "/v1/hosts/{host}", "", "host:str! http_port:u64! listen_host:str lease_ms:u64!", SAME, \
       "of agents: where it is; again before the lease is over (docs/design/hosts.md)", "{lease_ms}")
 /* clang-format on */

@@ -25,6 +25,7 @@ struct api_options {
 struct access_guard;
 struct schedules;
 struct meter;
+struct changes;
 
 struct api {
     struct http_context http;
@@ -32,6 +33,7 @@ struct api {
     struct access_guard *guard;
     struct schedules *schedules;
     struct meter *meter;
+    struct changes *changes;
     struct loop *loop;
     struct store *store;
     struct model *model;
@@ -52,6 +54,10 @@ void api_add_routes(struct api *api, struct http_server *server);
 /* Snapshots by the calendar, from now on. */
 void schedules_start(struct api *api);
 void schedules_stop(struct api *api);
+
+/* What gateways may have to forget, from now on. */
+void changes_start(struct api *api);
+void changes_stop(struct api *api);
 
 /* Answers the long polls of an operation that has ended. */
 void operations_ended(struct operation *operation);

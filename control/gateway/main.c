@@ -6,6 +6,7 @@
 #include "common/app/app.h"
 #include "common/base/log.h"
 #include "control/gateway/gateway.h"
+#include "control/gateway/route_watch.h"
 
 #define GATEWAY_SETTINGS(X)                                                                        \
     APP_SETTINGS(X, "7450")                                                                        \
@@ -56,6 +57,7 @@ static struct {
     struct app *app;
     struct gateway *gateway;
     struct routes *routes;
+    struct route_watch watch;
     struct tls_context *tls;
     struct upstream_tls *upstream;
 } state;
@@ -138,6 +140,8 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(gateway_open(
         app_loop(app), state.routes, open_pools(app), state.tls, state.upstream, &options,
         &state.gateway, msg));
+    TRY(route_watch_start(
+        &state.watch, app_loop(app), app_http_client(app), state.routes, &routes, msg));
     app_set_listen_port(app, gateway_port(state.gateway));
     return ERR_OK;
 }
@@ -153,6 +157,7 @@ static void on_closed(void)
 static void stop(struct app *app)
 {
     (void)app;
+    route_watch_stop(&state.watch);
     gateway_close(state.gateway, on_closed);
 }
 

@@ -31,6 +31,7 @@ struct routes {
     struct list buckets[BUCKETS];
     struct list by_age; /* oldest first */
     size_t count;
+    uint64_t forgotten; /* how often control said that something has changed */
     uint64_t wake_timeout_ms, keep_ms;
     char url[PATH_SIZE];
     char token[256];
@@ -108,15 +109,32 @@ void routes_forget(
     }
 }
 
-void routes_destroy(struct routes *routes)
+void routes_forget_endpoint(struct routes *routes, const char *endpoint_id)
 {
-    if (routes == NULL) {
-        return;
+    routes->forgotten++;
+    LIST_FOR_EACH(&routes->by_age, link)
+    {
+        struct entry *entry = CONTAINER_OF(link, struct entry, in_age);
+        if (strcmp(entry->route.endpoint_id, endpoint_id) == 0) {
+            forget(routes, entry);
+        }
     }
+}
+
+void routes_forget_all(struct routes *routes)
+{
+    routes->forgotten++;
     while (!list_is_empty(&routes->by_age)) {
         forget(routes, CONTAINER_OF(list_first(&routes->by_age), struct entry, in_age));
     }
-    mem_free(routes);
+}
+
+void routes_destroy(struct routes *routes)
+{
+    if (routes != NULL) {
+        routes_forget_all(routes);
+        mem_free(routes);
+    }
 }
 
 static void remember(struct route_ask *ask)
@@ -182,7 +200,7 @@ static void on_answer(struct http_call *call)
         doc_unref(body);
     }
     http_call_deinit(call);
-    if (ask->result == ERR_OK) {
+    if (ask->result == ERR_OK && ask->forgotten == ask->routes->forgotten) {
         remember(ask);
     }
     ask->done(ask);
@@ -205,6 +223,7 @@ void route_ask_start(struct routes *routes, struct route_ask *ask)
         return;
     }
     metric_add(&asked, 1);
+    ask->forgotten = routes->forgotten;
     struct buf text = {0};
     struct doc *body = doc_object();
     doc_set_str(body, "name", ask->address.name);

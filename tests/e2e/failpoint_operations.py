@@ -20,7 +20,7 @@ OPERATIONS = []
 KEYS = "/api/v2/organizations/{organization}/api_keys" # the same handlers under another path
 NOT_SWEPT = {
     "PUT /faults": "arms the failpoints", "PUT /v1/clock": "is for tests, and writes nothing",
-    "POST /v1/generations/validate": "reads",
+    "POST /v1/generations/validate": "reads", "POST /v1/changes": "reads",
     f"POST {KEYS}": "is POST /api/v2/api_keys", f"DELETE {KEYS}/{{key}}": "is DELETE /api/v2/api_keys/{key}",
     f"PUT {PROJECT}/branches/{{branch}}/leases/{{lease}}": "is the pageserver's: control passes it on, and writes nothing",
     f"DELETE {PROJECT}/branches/{{branch}}/leases/{{lease}}": "is the pageserver's",

@@ -139,6 +139,27 @@ def check_password_changed_by_sql(client):
         assert db.value("SELECT current_user") == "reader"
 
 
+def check_password_changed_by_rest(client, branch):
+    """The gateway is told to forget the old one, also for its pools: nobody waits until it is too old to be remembered."""
+    path = f"/branches/{branch.id}/roles"
+    made = branch.project.wait_operations(branch.project.api("POST", path, {"role": {"name": "changing"}}))["role"]
+    app = f"//app:{urllib.parse.urlsplit(client.uri).password}"
+    pooled = {client.host: client.host.replace(".", "-pooler.", 1)}
+
+    def is_let_in(password):
+        try:
+            with client.connect(swap={app: f"//changing:{password}", **pooled}) as db:
+                return db.value("SELECT current_user") == "changing"
+        except pq.Error as error:
+            assert "password authentication failed" in str(error), error
+            return False
+    assert is_let_in(made["password"])
+    new = branch.project.wait_operations(branch.project.api("POST", f"{path}/changing/reset_password"))["role"]["password"]
+    wait_for("the old one is refused", lambda: not is_let_in(made["password"]), 20)
+    assert is_let_in(new)
+    branch.project.wait_operations(branch.project.api("DELETE", f"{path}/changing"))
+
+
 def check_roles_and_databases_go(client, branch):
     project, path = branch.project, f"/branches/{branch.id}"
     made = project.api("POST", path + "/roles", {"role": {"name": "gone"}})
@@ -264,6 +285,7 @@ def test_gateway(build):
         check_wakes(client, branch)
         check_cancel(client)
         check_password_changed_by_sql(client)
+        check_password_changed_by_rest(client, branch)
         check_roles_and_databases_go(client, branch)
         check_sleeps_without_work(client, branch)
         check_moments(client, branch)
