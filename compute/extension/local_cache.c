@@ -22,6 +22,7 @@
 #include "compute/extension/local_cache_private.h"
 
 #define CLOCK_STEPS_MAX 128		/* then the newcomer is not cached */
+#define PASSING_IN 16
 
 int			local_cache_mb;
 int			local_cache_max_mb;
@@ -248,10 +249,23 @@ chunk_take(void)
 	return NULL;
 }
 
+bool
+local_cache_fits(BlockNumber blocks)
+{
+	return blocks / CHUNK_BLOCKS < pg_atomic_read_u32(&cache_shared->limit);
+}
+
+static bool
+has_free_chunks(void)
+{
+	return pg_atomic_read_u32(&cache_shared->used) < pg_atomic_read_u32(&cache_shared->limit);
+}
+
 /* Found or made, its lock held exclusively; NULL and no lock if there is no room. */
 static CacheChunk *
-chunk_lock_made(const CacheKey *key, uint32 bucket)
+chunk_lock_made(const CacheKey *key, uint32 bucket, bool passing)
 {
+	static uint32 passed;		/* chunks that found no place */
 	CacheChunk *chunk;
 	CacheChunk *taken;
 
@@ -261,6 +275,8 @@ chunk_lock_made(const CacheKey *key, uint32 bucket)
 		return chunk;
 	LWLockRelease(lock_of(bucket));
 
+	if (passing && !has_free_chunks() && ++passed % PASSING_IN != 0)
+		return NULL;
 	taken = chunk_take();
 	if (taken == NULL)
 		return NULL;
@@ -586,7 +602,7 @@ write_run(CacheChunk *chunk, int at, const struct iovec *iov, int count)
 
 void
 local_cache_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-				const void *page)
+				const void *page, bool passing)
 {
 	Part		part = part_of(rlocator, fork, block, 0, 1);
 	struct iovec iov = {.iov_base = unconstify(void *, page), .iov_len = BLCKSZ};
@@ -594,7 +610,7 @@ local_cache_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	int			error;
 
 	if (pg_atomic_read_u32(&cache_shared->limit) > 0 && !is_off() && !RecoveryInProgress())
-		chunk = chunk_lock_made(&part.key, part.bucket);
+		chunk = chunk_lock_made(&part.key, part.bucket, passing);
 	if (chunk == NULL)
 	{
 		local_cache_forget(rlocator, fork, block, block + 1);
@@ -628,9 +644,9 @@ acceptable(const CacheChunk *chunk, const Part *part, void *const *pages, XLogRe
 }
 
 static int
-offer_part(const Part *part, void *const *pages, XLogRecPtr lsn)
+offer_part(const Part *part, void *const *pages, XLogRecPtr lsn, bool passing)
 {
-	CacheChunk *chunk = chunk_lock_made(&part->key, part->bucket);
+	CacheChunk *chunk = chunk_lock_made(&part->key, part->bucket, passing);
 	uint32		mask;
 	int			error = 0;
 
@@ -658,14 +674,14 @@ offer_part(const Part *part, void *const *pages, XLogRecPtr lsn)
 
 void
 local_cache_offer(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-				  void *const *pages, int count, XLogRecPtr lsn)
+				  void *const *pages, int count, XLogRecPtr lsn, bool passing)
 {
 	if (pg_atomic_read_u32(&cache_shared->limit) == 0 || is_off() || RecoveryInProgress())
 		return;
 	for (int first = 0; first < count;)
 	{
 		Part		part = part_of(rlocator, fork, block, first, count);
-		int			error = offer_part(&part, pages, lsn);
+		int			error = offer_part(&part, pages, lsn, passing);
 
 		if (error != 0)
 		{

@@ -63,13 +63,21 @@ extern uint32 local_cache_has(const RelFileLocator *rlocator, ForkNumber fork, B
 extern void local_cache_will_need(const RelFileLocator *rlocator, ForkNumber fork,
 								  BlockNumber block, int count);
 
+/*
+ * Who goes from end to end through a relation that does not fit would push out
+ * each block right before its turn, this time and the next. With `passing` a
+ * block takes a free place, or in one of so many cases (PASSING_IN) that of
+ * another: so most of what is here stays, and is found by the next scan.
+ */
+extern bool local_cache_fits(BlockNumber blocks);
+
 /* The block leaves the buffer pool. */
 extern void local_cache_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-							const void *page);
+							const void *page, bool passing);
 
 /* The blocks were read from the pageserver at `lsn`. The caller's rel_state entry is locked. */
 extern void local_cache_offer(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-							  void *const *pages, int count, XLogRecPtr lsn);
+							  void *const *pages, int count, XLogRecPtr lsn, bool passing);
 
 /* Blocks from `begin` up to but not including `end`; InvalidBlockNumber: all there are. */
 extern void local_cache_forget(const RelFileLocator *rlocator, ForkNumber fork,

@@ -16,6 +16,7 @@
 #define CHUNK_BLOCKS 16
 #define STREAM_COUNT 8
 #define STREAM_MIN_BLOCKS 3		/* read in order before it counts as a stream */
+#define STREAM_SCAN_BLOCKS 64	/* read in order before it counts as a scan of the whole */
 #define STREAM_TOLD_READS 64	/* reads for which it is left to Postgres, which told us of some */
 
 int			read_ahead_blocks_max;
@@ -301,6 +302,12 @@ stream_find(const RelFileLocator *rlocator, ForkNumber fork)
 		.rlocator = *rlocator, .fork = fork, .next = InvalidBlockNumber, .last_use = ++use_count
 	};
 	return least;
+}
+
+bool
+read_ahead_in_scan(const RelFileLocator *rlocator, ForkNumber fork)
+{
+	return read_ahead_blocks_max > 0 && stream_find(rlocator, fork)->run >= STREAM_SCAN_BLOCKS;
 }
 
 void

@@ -25,6 +25,9 @@ extern void read_ahead_init(void);
 extern void read_ahead_ask(const RelFileLocator *rlocator, ForkNumber fork,
 						   const RelFork *state, BlockNumber block, int count);
 
+/* Has this fork been read in order for long? */
+extern bool read_ahead_in_scan(const RelFileLocator *rlocator, ForkNumber fork);
+
 /* These blocks are being read: if that goes on in order, ask for the next ones. */
 extern void read_ahead_note(const RelFileLocator *rlocator, ForkNumber fork,
 							const RelFork *state, BlockNumber block, int count);

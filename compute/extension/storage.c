@@ -5,6 +5,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/md.h"
+#include "storage/proc.h"
 #include "storage/smgr.h"
 
 #include "compute/extension/backpressure.h"
@@ -79,12 +80,22 @@ note_command_id(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	return false;
 }
 
+/* Does this process go through the whole of a fork, which does not fit into the local cache? */
+static bool
+is_passing(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blocks)
+{
+	if (blocks >= BLOCKS_UNKNOWN || local_cache_fits(blocks))
+		return false;
+	return (MyProc != NULL && (MyProc->statusFlags & PROC_IN_VACUUM) != 0) ||
+		read_ahead_in_scan(rlocator, fork);
+}
+
 /*
  * The last-written LSN goes first: once spill and local cache let go of the
  * page, every reader asks for at least this, and the cache takes no older one.
  */
 static void
-put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
+put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block, BlockNumber blocks,
 		 const void *buffer, const PageVerdict *judged)
 {
 	PageVerdict verdict = *judged;
@@ -93,7 +104,7 @@ put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 	if (note_command_id(rlocator, fork, block, &verdict))
 		verdict.keep &= ~KEEP_COMMAND_ID;
 	if (is_rebuilt(&verdict))
-		local_cache_put(rlocator, fork, block, buffer);
+		local_cache_put(rlocator, fork, block, buffer, is_passing(rlocator, fork, blocks));
 	else
 		local_cache_forget(rlocator, fork, block, block + 1);
 	if (verdict.keep != 0)
@@ -110,11 +121,11 @@ put_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 
 static void
 put_any_page(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
-			 const void *buffer, const PageVerdict *verdict)
+			 BlockNumber blocks, const void *buffer, const PageVerdict *verdict)
 {
 	if (!PageIsNew((Page) buffer))
 	{
-		put_page(rlocator, fork, block, buffer, verdict);
+		put_page(rlocator, fork, block, blocks, buffer, verdict);
 		return;
 	}
 	/* nothing was ever logged for this block, so storage has zeros as well */
@@ -155,7 +166,7 @@ anabranch_writev(SMgrRelation reln, ForkNumber fork, BlockNumber block,
 		if (entry->local)
 			mdwritev(reln, fork, block + i, &buffers[i], 1, skipFsync);
 		else
-			put_any_page(rlocator, fork, block + i, buffers[i], &verdict);
+			put_any_page(rlocator, fork, block + i, entry->forks[fork].blocks, buffers[i], &verdict);
 		rel_state_unlock(entry);
 	}
 }
@@ -187,7 +198,7 @@ anabranch_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block,
 		mdextend(reln, fork, block, buffer, skipFsync);
 	else
 	{
-		put_any_page(rlocator, fork, block, buffer, &verdict);
+		put_any_page(rlocator, fork, block, entry->forks[fork].blocks, buffer, &verdict);
 		rel_state_grow(entry, fork, block + 1);
 	}
 	rel_state_unlock(entry);
@@ -265,7 +276,7 @@ storage_offer_to_cache(const PageRead *read)
 		read->block + (BlockNumber) read->count <= state->blocks &&
 		rel_state_cut_since(state, read->block, read->count) <= read->lsn)
 		local_cache_offer(&read->rlocator, read->fork, read->block, read->pages, read->count,
-						  read->lsn);
+						  read->lsn, is_passing(&read->rlocator, read->fork, state->blocks));
 	rel_state_unlock(entry);
 }
 

@@ -5,11 +5,15 @@ have been, and with the last of the counts also SLRU_MEMBERS members of multixac
 compute is started SLRU_STARTS times. Against the same with few transactions, in the same run. Beside it the base backup as
 it would be with every segment in it. `vacuum_freeze_*` keeps 200 million in a database that is left to its defaults, and up
 to 2 billion are possible.
+
+An image has an end (512 MiB). SLRU_LOCKED members more are made by who makes them elsewhere too: LOCKERS sessions lock the
+same rows (10 bytes of WAL a member).
 """
 import os
 import statistics
 import time
 
+import pq
 from cluster import ApiError, http, running, wait_for
 from old_cluster import XIDS_PER_SEGMENT, OldCluster
 from parts.compute_work import cpu_seconds
@@ -17,6 +21,8 @@ from parts.compute_work import cpu_seconds
 XIDS = [int(x) for x in os.environ.get("SLRU_XIDS", "50000000,200000000,1000000000").split(",")]
 MEMBERS = int(os.environ.get("SLRU_MEMBERS", "40000000"))
 MEMBERS_EACH = 100
+LOCKED = int(os.environ.get("SLRU_LOCKED", "0"))
+LOCKERS = 96
 STARTS = int(os.environ.get("SLRU_STARTS", "5"))
 FETCHES = 5
 
@@ -35,13 +41,33 @@ class Backup:
         self.cpu = (cpu_seconds(cluster.pageserver.pid) - begin) * 1000 / FETCHES
 
 
+def lock_rows(uri, members):
+    """Every locker makes a multixact a row, of those before and himself. Not one for all rows: the second has a
+    subtransaction for each."""
+    rows = members // (LOCKERS * (LOCKERS + 1) // 2 - 1) + 1
+    sessions = [pq.connect(uri) for _ in range(LOCKERS)]
+    sessions[0].query(f"CREATE TABLE locked AS SELECT n FROM generate_series(1, {rows}) n; CREATE INDEX ON locked (n); ANALYZE locked")
+    for number, session in enumerate(sessions):
+        session.query("BEGIN")
+        session.query("SELECT count(*) FROM (SELECT 1 FROM locked FOR KEY SHARE) l" if number != 1 else
+                      f"DO $$ BEGIN FOR i IN 1..{rows} LOOP BEGIN PERFORM 1 FROM locked WHERE n = i FOR KEY SHARE;"
+                      " EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$")
+    for session in sessions:
+        session.query("COMMIT")
+        session.close()
+
+
 class Starts:
     """Medians of whole start and its base backup in ms; the base backup as it is, and as it would be with all segments."""
 
-    def __init__(self, cluster, name, first_look_at):
+    def __init__(self, cluster, name, first_look_at, locked=0):
         project = cluster.create_project(name)
-        branch = project.create_branch("bench", project.main(), endpoint=False).add_endpoint(autovacuum="off")
+        branch = project.create_branch("bench", project.main(), endpoint=False).add_endpoint(
+            autovacuum="off", max_connections="150", autovacuum_freeze_max_age="2000000000",
+            autovacuum_multixact_freeze_max_age="2000000000") # nobody freezes, not even where he must
         project.main().suspend()
+        if locked:
+            lock_rows(wait_for("it runs", lambda: branch.compute().get("superuser_uri")), locked)
         laps = []
         for _ in range(STARTS):
             branch.suspend()
@@ -75,9 +101,10 @@ def run(build, emit):
         for xids in XIDS:
             members = MEMBERS if xids == XIDS[-1] else 0
             old.put(xids, members // MEMBERS_EACH, members)
+            locked = LOCKED if xids == XIDS[-1] else 0
             segments = range(1, min(xids // XIDS_PER_SEGMENT, 40))
-            mine = Starts(cluster, f"x{xids}", [segment * XIDS_PER_SEGMENT + 5 for segment in segments])
-            label = f"{xids // 1000000}m_xids" + f"_{members // 1000000}m_members" * bool(members)
+            mine = Starts(cluster, f"x{xids}", [segment * XIDS_PER_SEGMENT + 5 for segment in segments], locked)
+            label = f"{xids // 1000000}m_xids" + f"_{(members + locked) // 1000000}m_members" * bool(members + locked)
             aim = "<= 1.2" if xids <= 200000000 else "none"
             emit(f"start_{label}", mine.total, "ms", "few transactions, ms", few.total, mine.total / few.total, aim,
                  aim == "none" or mine.total <= 1.2 * few.total)
