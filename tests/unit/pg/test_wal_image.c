@@ -230,7 +230,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("fpi");
+    Suite *suite = suite_create("wal_image");
     TCase *tcase = tcase_create("fpi");
     tcase_add_checked_fixture(tcase, setup, NULL);
     tcase_add_test(tcase, test_hole_is_filled_with_zeros);
