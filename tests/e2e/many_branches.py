@@ -111,6 +111,18 @@ def nothing_left(cluster, project, main):
             return True
         raise OSError(f"left: {seen}")
     wait_for("everything of the branches is gone", gone, 120)
+    tenant = project.api("GET", "")["project"]["tenant_id"]
+    remote = f"{cluster.pageserver.http_url}/v1/tenants/{tenant}/remote"
+
+    def only_main():
+        named = [t["timeline"] for t in http("GET", remote)["timelines"]]
+        if named == [main.get()["timeline_id"]]:
+            return True
+        raise OSError(f"left in the index in the object store: {len(named)} timelines")
+    wait_for("no object is of a branch", only_main, 120)
+    scrubbed = wait_for("the object store is looked through", lambda: http("POST", remote + "/scrub"), 120)
+    print("  ", json.dumps(scrubbed), flush=True)
+    assert scrubbed["leaked"] == 0 and scrubbed["dangling"] == 0, scrubbed
     with Client(cluster, main).connect() as db:
         assert db.value("SELECT sum(total) FROM orders") == "0" # and they have harmed nothing
 
