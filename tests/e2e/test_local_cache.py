@@ -378,7 +378,6 @@ def test_a_tiny_cache_is_never_stale(cluster):
         assert not errors, errors
         assert re.search(r"number of failed transactions: 0 ", output), output
         compute.resize(2)
-        db.query("SET max_parallel_workers_per_gather = 0")
         check_all(compute)
         assert compute.counter("read_cache_blocks") > 100, "nothing was read from the cache"
         compute.kill()
