@@ -48,6 +48,8 @@ static void fill_successor(
     row->restored_from[0] = row->restored_as[0] = '\0';
     if (preserve == NULL) {
         branch_take_leave(branch, row);
+    } else {
+        row->created_by[0] = '\0'; /* it counts for who restores, whose quota was asked */
     }
     name_branch(row->id);
     snprintf(row->name, sizeof row->name, "%s", preserve == NULL ? row->id : preserve);

@@ -195,3 +195,25 @@ def test_the_snapshots_of_a_schedule_count_for_the_key_that_set_it(cluster):
     finally:
         set_clock(cluster, 0)
     project.delete()
+
+
+def test_the_history_that_a_restore_keeps_counts_for_the_key_that_restored(cluster):
+    """Whoever made the branch: otherwise a key could have as much of others' history kept as it likes."""
+    project = cluster.create_project("restored-by-key")
+    maker, other = (cluster.api("POST", "/api_keys", {"key_name": name, "project_id": project.id, "branches_max": 1})["key"]
+                    for name in ("maker", "other"))
+
+    def by(key, path, body):
+        answer = http("POST", f"{cluster.control.http_url}/api/v2/projects/{project.id}{path}", body,
+                      headers={"Authorization": f"Bearer {key}"})
+        project.wait_operations(answer)
+        return answer
+    made = by(maker, "/branches", {"branch": {"name": "made"}})["branch"]["id"]
+
+    def restore(name):
+        return by(other, f"/branches/{made}/restore", {"source_branch_id": project.main().id, "preserve_under_name": name})
+    restore("before the first")
+    refused(422, "BRANCHES_LIMIT_EXCEEDED", restore, "before the second")
+    refused(422, "BRANCHES_LIMIT_EXCEEDED", by, maker, "/branches", {"branch": {"name": "another"}}) # it still has its one
+    assert {b["name"] for b in project.branches()} == {"main", "made", "before the first"}
+    project.delete()
