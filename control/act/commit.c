@@ -125,6 +125,7 @@ static void renew_generation(const struct committing *committing, const struct p
     store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
 }
 
+/* Until here its keys could ask for its operations; now there is nothing that they open. */
 static void purge_project(const struct committing *committing, struct project *project)
 {
     FOR_EACH_OPERATION(project, operation)
@@ -135,6 +136,12 @@ static void purge_project(const struct committing *committing, struct project *p
     FOR_EACH_USAGE(project, usage)
     {
         store_delete(committing->reconciler->store, committing->change, ROW_USAGE, &usage->row);
+    }
+    FOR_EACH_KEY(committing->reconciler->model, key)
+    {
+        if (strcmp(key->row.project_id, project->row.id) == 0) {
+            store_delete(committing->reconciler->store, committing->change, ROW_KEY, &key->row);
+        }
     }
     store_delete(committing->reconciler->store, committing->change, ROW_PROJECT, &project->row);
 }
@@ -208,7 +215,7 @@ static void commit_project(struct committing *committing, struct project *projec
     } else if (plan_has(&plan, PLAN_COMMIT)) {
         struct project_row row = project->row;
         row.state = PROJECT_DELETED;
-        row.deleted_at = committing->now;
+        row.deleted_at = reconciler_calendar(committing->reconciler);
         store_put(committing->reconciler->store, committing->change, ROW_PROJECT, &row);
         end_operations(committing, &project->running, STATUS_FINISHED, "");
     } else if (plan_has(&plan, PLAN_PURGE) && !project->attempt.running) {

@@ -235,7 +235,7 @@ void view_project(
         .on_pageserver = project->on_pageserver,
         .branches_left = project->branch_count,
         .endpoints_left = project->endpoint_count,
-        .kept = clock_wall() - project->row.deleted_at < keep_us,
+        .kept = reconciler_calendar(reconciler) - project->row.deleted_at < keep_us,
     };
     if (project->row.state != PROJECT_ACTIVE) {
         FOR_EACH_BRANCH(project, branch)

@@ -175,8 +175,18 @@ def test_a_project_is_recovered(cluster):
         refused(404, "PROJECT_NOT_FOUND", cluster.api, "POST", path + "/recover")
         wait_for("nothing of it is left", lambda: not holds(cluster, answer["project"]["tenant_id"]))
         other = Project(cluster, cluster.api("POST", "/projects", {"project": {"name": "gone at once"}})["project"]["id"])
+        key = cluster.api("POST", "/api_keys", {"key_name": "of it", "project_id": other.id})
         cluster.api("DELETE", f"/projects/{other.id}?hard_delete=true")
         assert not listed("&recoverable=true") and other.id not in listed()
+
+        # Its key can ask for its operations for an hour, and goes with them.
+        operations = f"{cluster.control.http_url}/api/v2/projects/{other.id}/operations"
+        caller = {"Authorization": f"Bearer {key['key']}"}
+        wait_for("it is deleted", lambda: all(o["status"] == "finished" for o in http("GET", operations, headers=caller)[
+            "operations"] if o["action"] == "tenant_detach"))
+        set_clock(cluster, 2 * WINDOW)
+        wait_for("its key goes", lambda: key["id"] not in [k["id"] for k in cluster.api("GET", "/api_keys")])
+        refused(404, "PROJECT_NOT_FOUND", cluster.api, "GET", f"/projects/{other.id}/operations")
 
 
 def holds(cluster, tenant):
