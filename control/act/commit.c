@@ -352,12 +352,12 @@ static void set_branch_aside(
     }
 }
 
-/* The same rows that a DELETE of the branch for good puts. */
+/* The same rows that a DELETE of the branch puts, which may set it aside or be for good. */
 static void expire_branch(const struct committing *committing, struct branch *branch)
 {
     wall_us_t window = (wall_us_t)committing->reconciler->options.recovery_window_ms * 1000;
     struct branch_row row = branch->row;
-    if (window != 0 && branch_is_shown(branch)) {
+    if (window != 0 && branch_may_be_set_aside(branch)) {
         set_branch_aside(committing, branch, window);
         return;
     }

@@ -262,7 +262,6 @@ NODISCARD err_t renew_lease(
 
 /* recover.c: deletions that can be taken back */
 bool is_hard_delete(const struct mutation *mutation); /* said so, or nothing is recoverable here */
-bool has_room_aside(const struct project *project);
 void put_branch_aside(struct mutation *mutation, const struct branch *branch);
 void put_project_aside(struct mutation *mutation, const struct project *project);
 

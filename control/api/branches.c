@@ -400,7 +400,7 @@ static err_t decide_delete(struct mutation *mutation, struct errmsg *msg)
     TRY(find_branch_to_delete(mutation, &branch, msg));
     TRY(check_if_match(mutation, HEAD_OF(branch), msg));
     TRY(check_deletion(mutation, branch, msg));
-    if (!is_hard_delete(mutation) && has_room_aside(branch->project)) {
+    if (!is_hard_delete(mutation) && branch_may_be_set_aside(branch)) {
         put_branch_aside(mutation, branch);
         return ERR_OK;
     }

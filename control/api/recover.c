@@ -9,8 +9,6 @@
  */
 #include "control/api/api_private.h"
 
-#define RECOVERABLE_BRANCHES_MAX 1000 /* of a project: then deleted is deleted */
-
 /* ---- deletions that can be taken back ---- */
 
 bool is_hard_delete(const struct mutation *mutation)
@@ -18,16 +16,6 @@ bool is_hard_delete(const struct mutation *mutation)
     const char *value = http_request_query(mutation->request, "hard_delete");
     return mutation->api->options.recovery_window_ms == 0 ||
            (value != NULL && strcmp(value, "true") == 0);
-}
-
-bool has_room_aside(const struct project *project)
-{
-    size_t count = 0;
-    FOR_EACH_BRANCH(project, branch)
-    {
-        count += branch_is_recoverable(branch);
-    }
-    return count < RECOVERABLE_BRANCHES_MAX;
 }
 
 static wall_us_t window_of(const struct mutation *mutation)

@@ -171,10 +171,12 @@ static err_t apply_branch(
             try_at_once(branch->left_attempts, LEFT_MAX);
         }
         index_remove(&branch->project->names, &branch->by_name);
+        branch->project->recoverable_count -= branch_is_recoverable(branch);
         row_unref(ROW_BRANCH, &branch->row);
         branch->row = *row;
     }
     row_ref(ROW_BRANCH, &branch->row);
+    branch->project->recoverable_count += branch_is_recoverable(branch);
     if (branch_is_live(branch) && !row->is_retired && !branch_is_recoverable(branch) &&
         project_branch_named(branch->project, row->name) == NULL) {
         index_insert(&branch->project->names, &branch->by_name, branch->row.name);
@@ -229,6 +231,7 @@ static void free_branch(struct model *model, struct branch *branch)
     list_remove(&branch->in_retry);
     list_remove(&branch->in_commit);
     branch->project->branch_count--;
+    branch->project->recoverable_count -= branch_is_recoverable(branch);
     row_unref(ROW_BRANCH, &branch->row);
     mem_free(branch->schedule_error);
     mem_free(branch);
@@ -651,6 +654,11 @@ bool project_is_recoverable(const struct project *project)
 bool branch_is_recoverable(const struct branch *branch)
 {
     return branch_is_live(branch) && branch->row.recoverable_until != 0;
+}
+
+bool branch_may_be_set_aside(const struct branch *branch)
+{
+    return branch_is_shown(branch) && branch->project->recoverable_count < RECOVERABLE_BRANCHES_MAX;
 }
 
 bool branch_is_live(const struct branch *branch)

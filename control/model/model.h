@@ -41,7 +41,7 @@ struct project {
     struct id_text tenant_text; /* key of by_tenant */
     struct list_link in_model;
     struct list branches, endpoints, operations, usages; /* in order of creation */
-    size_t branch_count, endpoint_count, operation_count;
+    size_t branch_count, recoverable_count, endpoint_count, operation_count;
     struct index names;  /* of its live branches */
     struct list running; /* operations of the project itself that have not ended */
 
@@ -203,6 +203,12 @@ bool project_is_shown(const struct project *project);
 /* Deleted for people, unchanged on the nodes, and they can have it back. */
 bool project_is_recoverable(const struct project *project);
 bool branch_is_recoverable(const struct branch *branch);
+#define RECOVERABLE_BRANCHES_MAX 1000 /* of a project: then deleted is deleted */
+/*
+ * When it is deleted or expires, it is set aside: it is what people know as a branch, and its
+ * project has not set aside as many as it may.
+ */
+bool branch_may_be_set_aside(const struct branch *branch);
 bool branch_is_live(const struct branch *branch); /* not deleted, not being deleted */
 /* What people know as a branch, or as a snapshot. */
 bool branch_is_shown(const struct branch *branch);
