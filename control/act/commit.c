@@ -144,6 +144,7 @@ static void purge_project(const struct committing *committing, struct project *p
         }
     }
     store_delete(committing->reconciler->store, committing->change, ROW_PROJECT, &project->row);
+    list_push_back(&committing->reconciler->purges, &project->in_purge);
 }
 
 bool project_has_expired(const struct project *project, wall_us_t now)
@@ -413,6 +414,7 @@ static void commit_branch(struct committing *committing, struct branch *branch)
         store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     } else if (plan_has(&plan, PLAN_PURGE) && !branch_has_steps(branch)) {
         store_delete(committing->reconciler->store, committing->change, ROW_BRANCH, &branch->row);
+        list_push_back(&committing->reconciler->purges, &branch->in_purge);
     } else {
         expire_operations(committing, &branch->running);
     }
@@ -578,6 +580,7 @@ static void commit_endpoint(struct committing *committing, struct endpoint *endp
         end_operations(committing, &endpoint->running, STATUS_FINISHED, "");
         store_delete(
             committing->reconciler->store, committing->change, ROW_ENDPOINT, &endpoint->row);
+        list_push_back(&committing->reconciler->purges, &endpoint->in_purge);
     } else {
         expire_operations(committing, &endpoint->running);
     }

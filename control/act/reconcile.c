@@ -37,6 +37,7 @@ struct reconciler *reconciler_create(
     reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
     list_init(&reconciler->asks);
     list_init(&reconciler->homeless);
+    list_init(&reconciler->purges);
     list_init(&reconciler->work_projects);
     list_init(&reconciler->work_branches);
     list_init(&reconciler->work_endpoints);
@@ -406,6 +407,14 @@ void mark_for_commit(struct reconciler *reconciler, const struct target *target)
     commit_soon(reconciler);
 }
 
+/* It may be planned once more meanwhile: of an old list of a node, say. */
+static bool is_being_purged(const struct target *target)
+{
+    return list_link_is_in(&target->project->in_purge) ||
+           (target->branch != NULL && list_link_is_in(&target->branch->in_purge)) ||
+           (target->endpoint != NULL && list_link_is_in(&target->endpoint->in_purge));
+}
+
 static void start(
     struct reconciler *reconciler, const struct target *target, const struct plan_step *planned)
 {
@@ -420,6 +429,9 @@ static void start(
     }
     if (node == NULL || !node->reachable) {
         return; /* planned again when a poll is answered */
+    }
+    if (is_being_purged(target)) {
+        return; /* planned again if the commit fails */
     }
     bool is_erasure = planned->kind == PLAN_DELETE_ON_PAGESERVER;
     size_t *running = is_ask ? &node->asks_running : &node->steps_running;
@@ -571,6 +583,8 @@ static void on_commit_done(struct change *change, err_t result, const struct err
 {
     struct reconciler *reconciler = CONTAINER_OF(change, struct reconciler, commit);
     reconciler->committing = false;
+    while (list_pop_front(&reconciler->purges) != NULL) { /* what went has left the list */
+    }
     if (result != ERR_OK) {
         /* Nothing was applied; the next poll of any node plans the same again. */
         log_warn(

@@ -20,6 +20,7 @@ struct reconciler {
     struct list retry_projects, retry_branches, retry_endpoints;
     struct list commit_projects, commit_branches, commit_endpoints;
     struct list homeless; /* endpoints whose host is gone, to be planned again */
+    struct list purges; /* objects whose rows go with the commit under way: nothing begins there */
     struct loop_task work;
     bool work_posted;
     struct timer retry;

@@ -60,12 +60,14 @@ static void free_project(struct model *model, struct project *project)
     ASSERT(list_is_empty(&project->endpoints));
     ASSERT(list_is_empty(&project->operations));
     ASSERT(list_is_empty(&project->usages));
+    ASSERT(!project->attempt.running); /* the step would come back to it */
     index_remove(&model->tenants, &project->by_tenant);
     index_remove(&model->projects, &project->by_id);
     list_remove(&project->in_model);
     list_remove(&project->in_work);
     list_remove(&project->in_retry);
     list_remove(&project->in_commit);
+    list_remove(&project->in_purge);
     index_deinit(&project->names);
     row_unref(ROW_PROJECT, &project->row);
     mem_free(project);
@@ -218,6 +220,10 @@ static void free_branch(struct model *model, struct branch *branch)
 {
     ASSERT(list_is_empty(&branch->children));
     ASSERT(list_is_empty(&branch->endpoints));
+    ASSERT(!branch->pageserver_attempt.running); /* the step would come back to it */
+    for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
+        ASSERT(!branch->safekeeper_attempts[i].running);
+    }
     LIST_FOR_EACH(&branch->running, item)
     {
         list_remove(item);
@@ -230,6 +236,7 @@ static void free_branch(struct model *model, struct branch *branch)
     list_remove(&branch->in_work);
     list_remove(&branch->in_retry);
     list_remove(&branch->in_commit);
+    list_remove(&branch->in_purge);
     branch->project->branch_count--;
     branch->project->recoverable_count -= branch_is_recoverable(branch);
     row_unref(ROW_BRANCH, &branch->row);
@@ -290,6 +297,7 @@ static err_t apply_endpoint(
 
 static void free_endpoint(struct model *model, struct endpoint *endpoint)
 {
+    ASSERT(!endpoint->attempt.running); /* the step would come back to it */
     LIST_FOR_EACH(&endpoint->running, item)
     {
         list_remove(item);
@@ -301,6 +309,7 @@ static void free_endpoint(struct model *model, struct endpoint *endpoint)
     list_remove(&endpoint->in_retry);
     list_remove(&endpoint->in_homeless);
     list_remove(&endpoint->in_commit);
+    list_remove(&endpoint->in_purge);
     endpoint->project->endpoint_count--;
     row_unref(ROW_ENDPOINT, &endpoint->row);
     mem_free(endpoint);

@@ -53,7 +53,7 @@ struct project {
     bool seen_other_window;  /* and then history was kept for another time than its row says */
     size_t erasures_running; /* deletions of timelines on the pageserver */
     struct attempt attempt;
-    struct list_link in_work, in_retry, in_commit;
+    struct list_link in_work, in_retry, in_commit, in_purge;
 };
 
 /* Former members, and the newcomers of a change that ends with its branch. */
@@ -86,7 +86,7 @@ struct branch {
     /* Of the snapshots that its schedule makes, control/api/schedule.c; memory only. */
     struct attempt schedule_attempt;
     char *schedule_error; /* why the last try made none, owned; NULL: it did, or there was none */
-    struct list_link in_work, in_retry, in_commit;
+    struct list_link in_work, in_retry, in_commit, in_purge;
 };
 
 struct endpoint {
@@ -107,7 +107,7 @@ struct endpoint {
     bool recreate;       /* the agent holds it with other settings: delete, then start */
     uint64_t seen_poll;
     struct attempt attempt;
-    struct list_link in_work, in_retry, in_commit, in_homeless;
+    struct list_link in_work, in_retry, in_commit, in_homeless, in_purge;
 };
 
 struct operation {

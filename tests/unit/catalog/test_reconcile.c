@@ -1,0 +1,214 @@
+/*
+ * The reconciler with a catalog and one agent, which answers as the test says. The catalog's disk
+ * is as slow as the test wants: its one worker waits.
+ */
+#include "control/act/reconcile.h"
+
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/io/http_server.h"
+#include "control/model/name.h"
+#include "tests/unit/unit.h"
+
+static char path[64];
+static struct errmsg msg;
+static struct loop *loop;
+static struct executor *executor;
+static struct http_client *client;
+static struct http_server *agent;
+static struct http_context context;
+static struct store *store;
+static struct nodes *nodes;
+static struct reconciler *reconciler;
+static struct reconcile_user user;
+static struct store_watcher watcher;
+static struct change change;
+static struct timer timer;
+static unsigned deletions, ticks;
+static bool removed;
+
+/* ---- a disk that hangs ---- */
+
+static sem_t may_go_on;
+static struct job held;
+
+static err_t run_held(struct job *job)
+{
+    (void)job;
+    while (sem_wait(&may_go_on) != 0) {
+    }
+    return ERR_OK;
+}
+
+static void done_held(struct job *job)
+{
+    (void)job;
+}
+
+static void hold_the_disk(void)
+{
+    held = (struct job){.run = run_held, .done = done_held};
+    executor_submit(executor, &held);
+}
+
+/* ---- the agent ---- */
+
+/* The compute is gone; from here on the disk hangs, so that its row goes only when it may. */
+static void delete_compute(struct http_context *unused, struct http_request *request)
+{
+    (void)unused;
+    if (deletions++ == 0) {
+        hold_the_disk();
+        http_respond_problem(request, 404, "NOT_FOUND", "there is no such compute");
+    } /* what comes after is answered by nobody */
+}
+
+static const struct http_route routes[] = {
+    HTTP_ROUTE("DELETE", "/v1/computes/{id}", delete_compute, "", true)};
+
+/* ---- the story ---- */
+
+static void on_ended(struct reconcile_user *unused, struct operation *operation)
+{
+    (void)unused;
+    (void)operation;
+}
+
+static void on_applied(struct store_watcher *unused, enum row_kind kind, void *object)
+{
+    (void)unused;
+    (void)kind;
+    (void)object;
+}
+
+static void on_removed(struct store_watcher *unused, enum row_kind kind, const union any_row *row)
+{
+    (void)unused;
+    (void)row;
+    removed = kind == ROW_ENDPOINT;
+    loop_stop(loop);
+}
+
+/* A list that the agent made before it deleted the compute. */
+static void hear_an_old_list(void)
+{
+    struct doc *compute = doc_set_str(doc_object(), "id", "ep-1");
+    doc_set_str(compute, "state", "running");
+    struct doc *list = doc_set(doc_object(), "computes", doc_push(doc_array(), compute));
+    struct nodes_user *hears = reconciler_nodes_user(reconciler);
+    hears->on_poll(hears, nodes_find(nodes, NODE_AGENT, 1), list);
+    doc_unref(list);
+}
+
+/* Each tick is a turn of the loop: the commit that takes the row away has begun by the third. */
+static void on_tick(struct timer *unused)
+{
+    (void)unused;
+    ticks += !store_is_idle(store);
+    if (ticks == 3) {
+        hear_an_old_list();
+    } else if (ticks == 6) {
+        ck_assert_int_eq(sem_post(&may_go_on), 0);
+    }
+    timer_start(loop, &timer, 1);
+}
+
+static err_t prepare(struct change *unused, struct errmsg *why)
+{
+    (void)why;
+    struct image_row image = {.id = "pg17"};
+    struct project_row project = {
+        .id = "p", .name = "p", .system_id = "1", .tenant = name_tenant()};
+    struct branch_row branch = {
+        .id = "br-1",
+        .name = "b",
+        .project_id = "p",
+        .timeline = name_timeline(),
+        .state = BRANCH_READY};
+    struct endpoint_row endpoint = {
+        .id = "ep-1",
+        .project_id = "p",
+        .branch_id = "br-1",
+        .wanted = ENDPOINT_DELETING,
+        .agent = 1};
+    store_put(store, unused, ROW_IMAGE, &image);
+    store_put(store, unused, ROW_PROJECT, &project);
+    store_put(store, unused, ROW_BRANCH, &branch);
+    store_put(store, unused, ROW_ENDPOINT, &endpoint);
+    return ERR_OK;
+}
+
+static void on_prepared(struct change *unused, err_t result, const struct errmsg *why)
+{
+    (void)unused;
+    ck_assert_ok(result, why);
+    reconciler_start(reconciler, nodes);
+    timer_start(loop, &timer, 1);
+}
+
+static void begin(void)
+{
+    static const struct reconcile_options options = {.operation_timeout_ms = 60000};
+    const struct catalog_options catalog = {.path = path};
+    char agents[64];
+    log_init("test", LOG_LEVEL_ERROR);
+    (void)snprintf(path, sizeof path, "/tmp/test_reconcile.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    ck_assert_int_eq(sem_init(&may_go_on, 0, 0), 0);
+    ck_assert_ok(loop_create(&loop, &msg), &msg);
+    ck_assert_ok(executor_create(loop, 1, &executor, &msg), &msg);
+    ck_assert_ok(http_client_create(loop, &client, &msg), &msg);
+    ck_assert_ok(store_open(loop, executor, &catalog, &store, &msg), &msg);
+    ck_assert_ok(
+        http_server_open(loop, "127.0.0.1", 0, &(struct http_options){0}, &agent, &msg), &msg);
+    http_server_add_routes(agent, routes, ARRAY_LEN(routes), &context);
+    (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
+    user.on_operation_ended = on_ended;
+    reconciler = reconciler_create(loop, store, &options, &user);
+    const struct nodes_options only_agent = {
+        .safekeepers = "",
+        .pageservers = "",
+        .agents = agents,
+        .token = "",
+        .poll_interval_ms = 60000};
+    ck_assert_ok(
+        nodes_create(loop, client, &only_agent, reconciler_nodes_user(reconciler), &nodes, &msg),
+        &msg);
+    watcher = (struct store_watcher){.on_applied = on_applied, .on_removed = on_removed};
+    store_watch(store, &watcher);
+    timer.on_fire = on_tick;
+    change = (struct change){.prepare = prepare, .done = on_prepared};
+    store_submit(store, &change);
+}
+
+static void end(void)
+{
+    char command[128];
+    timer_stop(&timer);
+    reconciler_stop(reconciler);
+    store_unwatch(&watcher);
+    http_client_destroy(client);
+    http_server_close(agent);
+    executor_destroy(executor);
+    nodes_destroy(nodes);
+    reconciler_destroy(reconciler);
+    store_close(store);
+    loop_destroy(loop);
+    (void)snprintf(command, sizeof command, "rm -rf %s", path);
+    ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(test_no_step_begins_for_what_the_commit_under_way_takes_away)
+{
+    begin();
+    loop_run(loop);
+    ck_assert(removed);
+    end();
+    ck_assert_uint_eq(deletions, 1);
+}
+END_TEST
+
+UNIT_MAIN("reconcile", test_no_step_begins_for_what_the_commit_under_way_takes_away);
