@@ -4,9 +4,11 @@
 #include "common/io/socket_private.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "common/io/loop_private.h"
 
@@ -93,6 +95,26 @@ void socket_set_options(uv_tcp_t *tcp, unsigned unread_ms)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unread_ms, sizeof(unread_ms));
     }
+}
+
+enum socket_peer socket_ask_about_peer(const uv_tcp_t *tcp, unsigned limit_ms)
+{
+    uv_os_fd_t fd = -1;
+    int unacknowledged = 0;
+    struct tcp_info info = {0};
+    socklen_t size = sizeof(info);
+    if (uv_fileno((const uv_handle_t *)tcp, &fd) != 0 ||
+        ioctl(fd, SIOCOUTQ, &unacknowledged) != 0 || unacknowledged == 0) {
+        return SOCKET_PEER_HAS_ALL;
+    }
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+        info.tcpi_last_ack_recv < limit_ms) {
+        return SOCKET_PEER_ANSWERS;
+    }
+    bool is_data_unanswered = info.tcpi_unacked > 0 && info.tcpi_retransmits >= 2 &&
+                              info.tcpi_last_ack_recv > info.tcpi_last_data_sent;
+    bool is_probe_unanswered = info.tcpi_probes >= 2; /* an answer sets it to 0 */
+    return is_data_unanswered || is_probe_unanswered ? SOCKET_PEER_SILENT : SOCKET_PEER_ANSWERS;
 }
 
 void socket_name_peer(const uv_tcp_t *tcp, char peer[SOCKET_PEER_SIZE])

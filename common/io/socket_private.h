@@ -24,6 +24,18 @@ void address_take(const struct addrinfo *found, struct sockaddr_storage *ret);
  * it may leave bytes unread for as long as it likes.
  */
 void socket_set_options(uv_tcp_t *tcp, unsigned unread_ms);
+
+enum socket_peer {
+    SOCKET_PEER_HAS_ALL, /* of what was written */
+    SOCKET_PEER_ANSWERS, /* or nothing is known yet: it may not be reading */
+    SOCKET_PEER_SILENT,  /* for limit_ms no answer to anything, though it was asked again */
+};
+/*
+ * Where TCP_USER_TIMEOUT is not set: a peer that does not read still answers each probe of its
+ * window, one that has gone answers nothing. A retransmission that was sent this moment looks
+ * unanswered too, so SILENT counts when it is said twice.
+ */
+enum socket_peer socket_ask_about_peer(const uv_tcp_t *tcp, unsigned limit_ms);
 /* "127.0.0.1:41234"; leaves `peer` as it is when there is none. */
 void socket_name_peer(const uv_tcp_t *tcp, char peer[SOCKET_PEER_SIZE]);
 /* The port that a bound socket has. */

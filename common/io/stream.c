@@ -26,6 +26,7 @@ METRIC_GAUGE(streams_open, "stream_open", "Connections of plain bytes that exist
 #define READ_SPACE         (64 * KIB)
 #define KEEP_BUFFER_MAX    (16 * KIB) /* an idle stream gives more than this back */
 #define LINGER_MS          1000
+#define SILENCE_MAX_MS     20000
 
 enum stream_state {
     STREAM_RESOLVING,
@@ -58,7 +59,9 @@ struct stream {
     struct buf writing; /* what libuv holds */
     struct buf discard; /* takes what is sent after stream_close() */
 
-    struct timer timer; /* connecting, lingering: their limits */
+    struct timer timer;   /* connecting, lingering: their limits */
+    struct timer watcher; /* while something was sent: is the peer still there? */
+    bool silent;          /* when it was looked at last */
     struct stream_options options;
     uint16_t port;
     err_t reason;
@@ -113,6 +116,7 @@ static void stream_end(struct stream *stream)
     }
     stream->state = STREAM_ENDED;
     timer_stop(&stream->timer);
+    timer_stop(&stream->watcher);
     list_remove(&stream->dirty);
     loop_remove(&stream->object);
     if (stream->resolving) {
@@ -155,6 +159,35 @@ static void give_back(struct buf *buf)
     buf_clear(buf);
     if (buf->capacity > KEEP_BUFFER_MAX) {
         buf_deinit(buf);
+    }
+}
+
+/*
+ * Keepalive does not look after a connection on which bytes are under way, and the kernel would
+ * retransmit them for a quarter of an hour: so long would a client wait for a compute whose host is
+ * lost.
+ */
+static void watch_peer(struct stream *stream)
+{
+    if (!timer_is_started(&stream->watcher)) {
+        timer_start(stream->loop, &stream->watcher, stream->options.silence_max_ms / 2);
+    }
+}
+
+static void on_watch(struct timer *timer)
+{
+    struct stream *stream = CONTAINER_OF(timer, struct stream, watcher);
+    enum socket_peer peer = socket_ask_about_peer(&stream->tcp, stream->options.silence_max_ms);
+    bool was_silent = stream->silent;
+    stream->silent = peer == SOCKET_PEER_SILENT;
+    if (stream->silent && was_silent) {
+        struct errmsg msg;
+        err_t err = err_set(
+            &msg, ERR_TIMEOUT, "%s does not answer for more than %u ms", stream->peer,
+            stream->options.silence_max_ms);
+        stream_fail(stream, err, &msg);
+    } else if (peer != SOCKET_PEER_HAS_ALL || stream->write_pending) {
+        watch_peer(stream);
     }
 }
 
@@ -225,6 +258,7 @@ static void flush(struct stream *stream)
     }
     size_t written = rc < 0 ? 0 : (size_t)rc;
     metric_add(&bytes_sent, (int64_t)written);
+    watch_peer(stream);
     if (written == stream->wire.size) {
         give_back(&stream->wire);
     } else {
@@ -386,6 +420,7 @@ static struct stream *stream_new(struct loop *loop, const struct stream_options 
     stream->loop = loop;
     stream->object.shut = on_object_shut;
     stream->timer.on_fire = on_timer;
+    stream->watcher.on_fire = on_watch;
     if (options != NULL) {
         stream->options = *options;
     }
@@ -394,6 +429,9 @@ static struct stream *stream_new(struct loop *loop, const struct stream_options 
     }
     if (stream->options.send_queue_max == 0) {
         stream->options.send_queue_max = SEND_QUEUE_MAX;
+    }
+    if (stream->options.silence_max_ms == 0) {
+        stream->options.silence_max_ms = SILENCE_MAX_MS;
     }
     int rc = uv_tcp_init(&loop->uv, &stream->tcp);
     ASSERT(rc == 0);

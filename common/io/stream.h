@@ -4,7 +4,7 @@
  * For protocols that are not ours (Postgres'); our own travel in frames, see link.h. What is sent
  * during one turn of the loop is written, and encrypted, together at its end. TCP keepalive and
  * TCP_NODELAY are set; a peer that does not read for a while (a pager, a write held back) is left
- * alone. Threads: loop only.
+ * alone, one whose host answers nothing is given up: ERR_TIMEOUT. Threads: loop only.
  */
 #pragma once
 
@@ -42,6 +42,7 @@ struct stream_user {
 struct stream_options {
     uint64_t connect_timeout_ms; /* 0: 5000 */
     size_t send_queue_max;       /* bytes; 0: 256 KiB; above it stream_is_congested() */
+    unsigned silence_max_ms;     /* without an answer to what was sent; 0: 20000 */
 };
 
 /* Connect; on_open or on_closed follows. Fails at once only for a malformed host. */
