@@ -2,11 +2,12 @@
  * changes.c - POST /v1/changes: gateways hear of which endpoints they may remember what is wrong.
  *
  * A gateway remembers for a while where an endpoint runs, the verifiers of its roles, and who is
- * let in. Each time that an operation on an endpoint has ended (its roles have new passwords, it
- * runs elsewhere), or its branch or project has changed, the endpoint gets the next number. A
- * gateway asks for what came since the number that it has, and waits for it. The numbers of each
- * control begin with the time of its start, so those of another one are no numbers of its own:
- * then, as when there were more than are kept, everything is to be forgotten.
+ * let in. Each time that an operation on an endpoint has ended (its roles have new passwords), or
+ * that its row (it moves to another host, which is no operation), its branch or its project has
+ * changed, the endpoint gets the next number. A gateway asks for what came since the number that it
+ * has, and waits for it. The numbers of each control begin with the time of its start, so those of
+ * another one are no numbers of its own: then, as when there were more than are kept, everything is
+ * to be forgotten.
  */
 #include <stdio.h>
 
@@ -94,6 +95,9 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
         if (operation->row.status != STATUS_RUNNING && operation->row.endpoint_id[0] != '\0') {
             note(changes, operation->row.endpoint_id);
         }
+    } else if (kind == ROW_ENDPOINT) {
+        const struct endpoint *endpoint = object;
+        note(changes, endpoint->row.id);
     } else if (kind == ROW_BRANCH) {
         const struct branch *branch = object;
         FOR_EACH_ENDPOINT_OF(branch, endpoint)

@@ -252,6 +252,19 @@ class Test:
             self.control.ok("PATCH", path, {member: {"name": "third"}}, headers={"If-Match": "*"})
             self.control.ok("PATCH", path, {member: {"name": "fourth"}})
 
+    def test_gateways_hear_of_what_changed(self):
+        made = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "heard of"}})
+        project, endpoint = made["project"]["id"], made["endpoints"][0]["id"]
+
+        def said(since):
+            return self.control.ok("POST", "/v1/changes", {"since": since, "wait_ms": 0})
+        assert said(0)["all"] and said(1 << 62)["all"] # of no control, and of another one
+        for path in ("", f"/branches/{made['branch']['id']}", f"/endpoints/{endpoint}"):
+            since, member = said(0)["next"], {"b": "branch", "e": "endpoint"}.get(path[1:2], "project")
+            self.control.ok("PATCH", f"/api/v2/projects/{project}{path}", {member: {"name": "renamed"}})
+            heard = said(since)
+            assert not heard["all"] and endpoint in heard["endpoints"], (path, heard)
+
     def test_changes_are_recorded(self):
         key = self.key("auditor")
         path = f"/api/v2/projects/{self.own}"
