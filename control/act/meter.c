@@ -77,7 +77,10 @@ static void count_computes(struct project *project, uint64_t elapsed_ms)
     }
 }
 
-/* Of a branch that is older than this process it is not known what was counted before. */
+/*
+ * Of a branch that is older than this process it is not known what was counted before, nor of one
+ * that a restore has left an old timeline to.
+ */
 static void count_writes(const struct meter *meter, struct project *project)
 {
     FOR_EACH_BRANCH(project, branch)
@@ -87,8 +90,8 @@ static void count_writes(const struct meter *meter, struct project *project)
             continue;
         }
         if (branch->metered_lsn == LSN_NONE) {
-            bool is_new = MAX_OF(row->created_at, row->last_reset_at) >= meter->began &&
-                          row->start_lsn != LSN_NONE;
+            bool is_new = branch->is_timeline_new && row->start_lsn != LSN_NONE &&
+                          MAX_OF(row->created_at, row->last_reset_at) >= meter->began;
             branch->metered_lsn = is_new ? row->start_lsn : branch->last_lsn;
         }
         if (branch->last_lsn > branch->metered_lsn) {

@@ -90,6 +90,7 @@ static err_t insert_branch(
     list_init(&branch->running);
     branch->project = project;
     branch->row = *row;
+    branch->is_timeline_new = row->state == BRANCH_INIT && !row->is_found;
     index_insert(&model->branches, &branch->by_id, branch->row.id);
     branch->timeline_text = timeline;
     index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
@@ -111,6 +112,7 @@ static err_t change_timeline(
     branch->timeline_text = text;
     index_insert(&model->timelines, &branch->by_timeline, branch->timeline_text.text);
     branch->last_lsn = branch->metered_lsn = LSN_NONE;
+    branch->is_timeline_new = true;
     branch->on_pageserver = SEEN_UNKNOWN;
     branch->pageserver_generation = 0;
     memset(branch->reports, 0, sizeof(branch->reports));

@@ -74,6 +74,7 @@ struct branch {
     uint64_t seen_poll[1 + SAFEKEEPERS_MAX];
     uint8_t missed[SAFEKEEPERS_MAX]; /* polls in a row that did not list it */
     lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
+    bool is_timeline_new; /* it began with the row that we have; a restore leaves an old one */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];
 
     /* What the members answered under the newest membership, by their index in it: members.h. */

@@ -27,6 +27,15 @@ def test_what_a_project_used(cluster):
     wait_for("the time of the compute too", lambda: total("compute_time_seconds") > 0 and total("active_time_seconds") > 0)
     written, active = total("written_data_bytes"), total("active_time_seconds")
     assert written < 100_000_000, written
+
+    # The history that a restore keeps under another branch was counted when it was written.
+    said = {"source_branch_id": main.id, "source_lsn": main.value("SELECT pg_current_wal_lsn()"), "preserve_under_name": "before"}
+    project.wait_operations(project.api("POST", f"/branches/{main.id}/restore", said))
+    before = total("written_data_bytes")
+    main.sql("CREATE TABLE u AS SELECT generate_series(1, 15000) AS n, repeat('x', 100) AS filler")
+    more = wait_for("the rest is counted too", lambda: (now := total("written_data_bytes") - before) > 1_000_000 and now)
+    assert more < 10_000_000, more
+    written, active = total("written_data_bytes"), total("active_time_seconds")
     cluster.control.kill()
     cluster.control.start()
     assert total("written_data_bytes") >= written and total("active_time_seconds") >= active
