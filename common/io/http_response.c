@@ -76,6 +76,16 @@ void http_response_header(struct http_request *request, const char *name, const 
     }
 }
 
+static bool has_header(const struct http_request *request, const char *name)
+{
+    for (size_t i = 0; i < request->header_count; i++) {
+        if (strcmp(request->headers[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Problems. */
 
 static const char *status_title(unsigned status)
@@ -122,6 +132,10 @@ void http_respond_problem(
         log_warn(
             NULL, "%s %s answers %u: %s (request %s)", request->method, request->path, status,
             message, request->id);
+    }
+    bool may_pass = status == 423 || status == 429 || status == 503;
+    if (may_pass && !has_header(request, "Retry-After")) {
+        http_response_header(request, "Retry-After", "1");
     }
     http_respond_json(request, status, http_problem_doc(request, status, code, message));
 }

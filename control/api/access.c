@@ -212,7 +212,6 @@ static bool admit_key(
     http_request_set_actor(request, actor);
     if (is_too_fast(guard, key)) {
         metric_add(&throttled, 1);
-        http_response_header(request, "Retry-After", "1");
         http_respond_problem(
             request, 429, "TOO_MANY_REQUESTS", "too many requests with this key: try again");
         return false;
@@ -221,10 +220,9 @@ static bool admit_key(
     return may(key, request, route);
 }
 
-static bool admit(
-    struct http_guard *http, struct http_request *request, const struct http_route *route)
+static bool recognise(
+    struct access_guard *guard, struct http_request *request, const struct http_route *route)
 {
-    struct access_guard *guard = CONTAINER_OF(http, struct access_guard, http);
     struct bytes token = http_request_bearer(request);
     const char *secret = guard->api->owner_token;
     size_t prefix = strlen(KEY_PREFIX);
@@ -238,6 +236,38 @@ static bool admit(
     }
     http_request_set_actor(request, "owner");
     return true;
+}
+
+/* Before anything is looked up; for callers with a right to the route. */
+static bool check_request(struct http_request *request, const struct http_route *route)
+{
+    const char *code = NULL;
+    struct errmsg msg = {0};
+    if (!str_starts_with(route->path, API)) {
+        return true;
+    }
+    if (query_check(request, &code, &msg) != ERR_OK) {
+        http_respond_problem(request, 400, code, msg.text);
+        return false;
+    }
+    bool in_path = strstr(route->path, "{organization}") != NULL;
+    const char *organization = in_path ? http_request_param(request, "organization")
+                                       : http_request_query(request, "org_id");
+    bool is_ours = organization == NULL || (organization[0] == '\0' && !in_path) ||
+                   strcmp(organization, ORGANIZATION_ID) == 0;
+    if (!is_ours) {
+        http_respond_problem(
+            request, 404, "ORGANIZATION_NOT_FOUND",
+            "the one organization here is " ORGANIZATION_ID);
+    }
+    return is_ours;
+}
+
+static bool admit(
+    struct http_guard *http, struct http_request *request, const struct http_route *route)
+{
+    struct access_guard *guard = CONTAINER_OF(http, struct access_guard, http);
+    return recognise(guard, request, route) && check_request(request, route);
 }
 
 /* ---- the record ---- */

@@ -4,6 +4,7 @@
 #include "common/rpc/rpc.h"
 #include "control/act/placement.h"
 #include "control/api/api.h"
+#include "control/api/queries.h"
 
 #define ROUTE(method_, path_, handler_, help_)                                                     \
     {                                                                                              \
@@ -110,7 +111,12 @@ NODISCARD err_t mutation_refuse(
 #define HEAD_OF(object) ((const struct row_head *)(const void *)&(object)->row)
 NODISCARD err_t
 check_if_match(struct mutation *mutation, const struct row_head *row, struct errmsg *msg);
-void set_etag(struct http_request *request, const struct row_head *row);
+/*
+ * The answer to a GET of one object, with an ETag: the version of its row, which If-Match looks at,
+ * and what the whole view hashes to, because it shows more than the row. If-None-Match: 304.
+ */
+void respond_with_etag(
+    struct http_request *request, const struct row_head *row, struct doc *answer);
 void mutation_put(struct mutation *mutation, enum row_kind kind, void *row);
 /* A running operation; its target's ids may be "". Those of the target before it are cancelled. */
 void mutation_operation(
@@ -151,10 +157,13 @@ struct project *request_project(struct api *api, struct http_request *request); 
 struct branch *request_branch(struct api *api, struct http_request *request);   /* NULL: answered */
 void answer_not_found(struct http_request *request, const struct errmsg *msg);
 
-/* Limit and cursor of a list request. */
+/*
+ * Limit and cursor of a list request. Lists are in order of creation, and a cursor is the number of
+ * the last row that the client has: it holds also when that row has gone meanwhile.
+ */
 struct page {
     uint64_t limit;
-    const char *cursor; /* id of the last one that the client has; NULL: from the first */
+    uint64_t after; /* 0: from the first */
 };
 NODISCARD err_t page_of(
     struct http_request *request,
@@ -162,6 +171,8 @@ NODISCARD err_t page_of(
     uint64_t limit_max,
     struct page *ret_page,
     struct errmsg *msg);
+/* {"pagination": {KEY: cursor}} */
+void set_cursor(struct doc *answer, const char *key, uint64_t seq);
 
 /*
  * The API key for which something is made: of the request, or of who asked for it before; NULL:
@@ -310,17 +321,17 @@ struct doc *new_role(const char *name); /* with a random password */
 struct doc *new_database(const char *name, const char *owner);
 struct doc *find_named(const struct doc *array, const char *name); /* {"name": NAME}; or NULL */
 
-extern const struct http_route project_routes[], branch_routes[], restore_routes[],
-    safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[], schedule_routes[],
-    storage_routes[], consumption_routes[], role_routes[], endpoint_routes[], operation_routes[],
-    schema_routes[], key_routes[], openapi_routes[], recover_routes[], not_yet_routes[],
-    other_routes[], rpc_routes[];
-extern const size_t project_route_count, branch_route_count, restore_route_count,
-    safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
+extern const struct http_route project_routes[], branch_routes[], branch_list_routes[],
+    restore_routes[], safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[],
+    schedule_routes[], storage_routes[], consumption_routes[], role_routes[], endpoint_routes[],
+    operation_routes[], schema_routes[], key_routes[], openapi_routes[], recover_routes[],
+    permission_routes[], not_yet_routes[], other_routes[], rpc_routes[];
+extern const size_t project_route_count, branch_route_count, branch_list_route_count,
+    restore_route_count, safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
     schedule_route_count, storage_route_count, consumption_route_count, role_route_count,
     endpoint_route_count, operation_route_count, schema_route_count, key_route_count,
-    openapi_route_count, recover_route_count, not_yet_route_count, other_route_count,
-    rpc_route_count;
+    openapi_route_count, recover_route_count, permission_route_count, not_yet_route_count,
+    other_route_count, rpc_route_count;
 
 /* The calls of the other parts: common/rpc/methods.h. */
 RPC_CONTROL(RPC_HANDLER)

@@ -150,6 +150,8 @@ static const struct body_field post_role[] = {OBJECT("role", role_new, .required
 static const struct body_field post_database[] = {
     OBJECT("database", database_new, .required = true), END};
 
+static const struct body_field post_permission[] = {
+    STR("email", .required = true, .max = 256), END};
 static const struct body_field post_key[] = {
     STR("key_name", .required = true, .max = 64, .code = "NAME_INVALID"),
     STR("project_id", .min = 0),
@@ -203,6 +205,7 @@ static const struct {
     {"PATCH", B "/databases/{database}", patch_database},
     {"POST", P "/endpoints", post_endpoint},
     {"PATCH", P "/endpoints/{endpoint}", patch_endpoint},
+    {"POST", P "/permissions", post_permission},
     {"POST", "/api/v2/api_keys", post_key},
     {"POST", "/api/v2/organizations/{organization}/api_keys", post_key},
     {"PATCH", P "/snapshots/{snapshot}", patch_snapshot},
@@ -515,7 +518,7 @@ static void set_limits(struct doc *schema, const struct body_field *field)
     }
 }
 
-static struct doc *field_schema(const struct body_field *field)
+struct doc *field_schema(const struct body_field *field)
 {
     static const char *const names[] = {
         [BODY_STR] = "string",   [BODY_INT] = "integer",   [BODY_REAL] = "number",

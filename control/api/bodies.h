@@ -47,5 +47,6 @@ NODISCARD err_t body_take(
     const char **ret_code,
     struct errmsg *msg);
 
-/* As a JSON schema. */
+/* As a JSON schema, the fields of what is nested left out, and the whole. */
+struct doc *field_schema(const struct body_field *field);
 struct doc *body_schema(const struct body_field *fields);

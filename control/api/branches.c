@@ -145,80 +145,6 @@ static void post_branch(struct http_context *context, struct http_request *reque
 
 /* ---- read ---- */
 
-static bool matches(const struct branch *branch, const char *search)
-{
-    return search == NULL || strstr(branch->row.name, search) != NULL ||
-           strstr(branch->row.id, search) != NULL;
-}
-
-/* One at a time: a document of thousands is built from memory that no cache holds. */
-static void append_branch(const struct api *api, const struct branch *branch, struct buf *to)
-{
-    struct doc *doc = view_branch_doc(api, branch);
-    doc_print(doc, false, to);
-    doc_unref(doc);
-}
-
-/* Without a limit all of them: clients look up names in this list. */
-static void list_branches(struct http_context *context, struct http_request *request)
-{
-    struct api *api = api_of(context);
-    struct project *project = request_project(api, request);
-    struct page page;
-    struct errmsg msg = {0};
-    if (project == NULL) {
-        return;
-    }
-    if (page_of(request, UINT64_MAX, 10000, &page, &msg) != ERR_OK) {
-        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
-        return;
-    }
-    const char *search = http_request_query(request, "search");
-    const char *include = http_request_query(request, "include_deleted");
-    bool with_deleted = include != NULL && strcmp(include, "true") == 0;
-    struct buf text = {0};
-    const char *last = NULL;
-    uint64_t count = 0;
-    bool past_cursor = page.cursor == NULL, more = false;
-    buf_printf(&text, "{\"branches\":[");
-    FOR_EACH_BRANCH(project, branch)
-    {
-        bool fits = branch_is_shown(branch) || (with_deleted && branch_is_recoverable(branch));
-        if (past_cursor && fits && matches(branch, search)) {
-            more = count >= page.limit;
-            if (more) {
-                break;
-            }
-            buf_append(&text, ",", count > 0 ? 1 : 0);
-            append_branch(api, branch, &text);
-            last = branch->row.id;
-            count++;
-        }
-        past_cursor = past_cursor || strcmp(branch->row.id, page.cursor) == 0;
-    }
-    buf_printf(&text, "],\"annotations\":{}");
-    if (more && last != NULL) {
-        buf_printf(&text, ",\"pagination\":{\"next\":\"%s\"}", last);
-    }
-    buf_printf(&text, "}\n");
-    http_respond_buf(request, 200, "application/json", &text);
-}
-
-static void count_branches(struct http_context *context, struct http_request *request)
-{
-    const struct project *project = request_project(api_of(context), request);
-    const char *search = http_request_query(request, "search");
-    int64_t count = 0;
-    if (project == NULL) {
-        return;
-    }
-    FOR_EACH_BRANCH(project, branch)
-    {
-        count += branch_is_shown(branch) && matches(branch, search);
-    }
-    http_respond_json(request, 200, doc_set_int(doc_object(), "count", count));
-}
-
 /* The sizes come from the pageserver; without its answer the rest is still true. */
 struct branch_get {
     struct api *api;
@@ -245,8 +171,7 @@ static void answer_branch_get(const struct branch_get *get, const struct doc *ti
     doc_set_str(object, "id", branch->row.id);
     struct doc *annotation = doc_set(doc_object(), "object", object);
     doc_set(annotation, "value", doc_object()); /* nothing is noted about a branch */
-    set_etag(get->request, HEAD_OF(branch));
-    http_respond_json(get->request, 200, doc_set(doc, "annotation", annotation));
+    respond_with_etag(get->request, HEAD_OF(branch), doc_set(doc, "annotation", annotation));
 }
 
 static void on_sizes(struct node_call *call)
@@ -433,8 +358,6 @@ static void delete_branch(struct http_context *context, struct http_request *req
 
 #define P "/api/v2/projects/{project}"
 const struct http_route branch_routes[] = {
-    ROUTE("GET", P "/branches", list_branches, "branches; limit, cursor, search"),
-    ROUTE("GET", P "/branches/count", count_branches, "how many; search"),
     ROUTE(
         "POST",
         P "/branches",

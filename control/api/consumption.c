@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "common/base/mem.h"
 #include "common/base/parse.h"
 #include "control/act/meter.h"
 #include "control/api/api_private.h"
@@ -23,7 +24,7 @@ struct question {
 static err_t read_granularity(
     struct http_request *request, enum usage_granularity *ret_granularity, struct errmsg *msg)
 {
-    const char *text = http_request_query(request, "granularity");
+    const char *text = request_query(request, "granularity");
     for (unsigned i = 0; text != NULL && i < USAGE_GRANULARITIES; i++) {
         if (strcmp(text, usage_granularity_names[i]) == 0) {
             *ret_granularity = (enum usage_granularity)i;
@@ -36,7 +37,7 @@ static err_t read_granularity(
 static err_t read_time(
     struct http_request *request, const char *name, wall_us_t *ret_time, struct errmsg *msg)
 {
-    const char *text = http_request_query(request, name);
+    const char *text = request_query(request, name);
     if (text == NULL || parse_time(text, ret_time, NULL) != ERR_OK || *ret_time <= 0) {
         return err_set(msg, ERR_INVALID, "%s: expected a time as of RFC 3339", name);
     }
@@ -62,7 +63,6 @@ static bool read_question(struct http_request *request, bool by_metric, struct q
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return false;
     }
-    question.project_ids = http_request_query(request, "project_ids");
     *ret = question;
     return true;
 }
@@ -151,25 +151,24 @@ static void answer_projects(
     if (!read_question(request, by_metric, &question)) {
         return;
     }
+    question.project_ids = request_query(request, "project_ids");
     if (page_of(request, 10, LIST_MAX, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
     }
     struct doc *array = doc_array();
-    const char *last = NULL;
-    bool past_cursor = page.cursor == NULL;
+    uint64_t last = 0;
     FOR_EACH_PROJECT(api->model, project)
     {
-        if (past_cursor && doc_count(array) < page.limit && project_is_shown(project) &&
-            is_asked(&question, project->row.id)) {
+        if (project->row.seq > page.after && doc_count(array) < page.limit &&
+            project_is_shown(project) && is_asked(&question, project->row.id)) {
             doc_push(array, view_project(&question, project));
-            last = project->row.id;
+            last = project->row.seq;
         }
-        past_cursor = past_cursor || strcmp(project->row.id, page.cursor) == 0;
     }
     struct doc *doc = doc_set(doc_object(), "projects", array);
-    if (last != NULL) {
-        doc_set(doc, "pagination", doc_set_str(doc_object(), "cursor", last));
+    if (last != 0) {
+        set_cursor(doc, "cursor", last);
     }
     http_respond_json(request, 200, doc);
 }
@@ -186,56 +185,54 @@ static void get_projects_v2(struct http_context *context, struct http_request *r
 
 /* ---- all of them together ---- */
 
-/* Adds what lies in the first period after `after`, as far as it is known by now. */
-static void add_project(
-    const struct question *question,
-    const struct project *project,
-    wall_us_t after,
-    struct usage_row *sum)
-{
-    FOR_EACH_USAGE(project, usage)
-    {
-        const struct usage_row *row = &usage->row;
-        bool is_later = row->begin > after && (sum->begin == 0 || row->begin <= sum->begin);
-        if (is_in(question, row) && is_later) {
-            if (row->begin != sum->begin) {
-                *sum = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
-            }
-            sum->active_ms += row->active_ms;
-            sum->compute_ms += row->compute_ms;
-            sum->written_bytes += row->written_bytes;
-        }
-    }
-}
+/* Periods in order of time; there are few of them, however many projects. */
+struct sums {
+    struct usage_row rows[USAGE_ROWS_MAX];
+    size_t count;
+};
 
-/* The next period after `after` in which any project has something, all of them added up. */
-static bool next_sum(
-    const struct api *api,
-    const struct question *question,
-    wall_us_t after,
-    struct usage_row *ret_sum)
+static void add_usage(struct sums *sums, const struct usage_row *row)
 {
-    struct usage_row sum = {.begin = 0};
-    FOR_EACH_PROJECT(api->model, project)
-    {
-        add_project(question, project, after, &sum);
+    size_t at = sums->count;
+    while (at > 0 && sums->rows[at - 1].begin > row->begin) {
+        at--;
     }
-    *ret_sum = sum;
-    return sum.begin != 0;
+    if (at == 0 || sums->rows[at - 1].begin != row->begin) {
+        if (sums->count == USAGE_ROWS_MAX) {
+            return; /* a project has no more periods than that */
+        }
+        memmove(&sums->rows[at + 1], &sums->rows[at], (sums->count - at) * sizeof sums->rows[0]);
+        sums->rows[at] = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
+        sums->count++;
+        at++;
+    }
+    sums->rows[at - 1].active_ms += row->active_ms;
+    sums->rows[at - 1].compute_ms += row->compute_ms;
+    sums->rows[at - 1].written_bytes += row->written_bytes;
 }
 
 static void get_account(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct question question;
-    struct usage_row sum = {.begin = 0};
     if (!read_question(request, false, &question)) {
         return;
     }
-    struct doc *frames = doc_array();
-    while (next_sum(api, &question, sum.begin, &sum)) {
-        doc_push(frames, view_frame(&question, &sum));
+    struct sums *sums = MEM_NEW(struct sums);
+    FOR_EACH_PROJECT(api->model, project)
+    {
+        FOR_EACH_USAGE(project, usage)
+        {
+            if (is_in(&question, &usage->row)) {
+                add_usage(sums, &usage->row);
+            }
+        }
     }
+    struct doc *frames = doc_array();
+    for (size_t i = 0; i < sums->count; i++) {
+        doc_push(frames, view_frame(&question, &sums->rows[i]));
+    }
+    mem_free(sums);
     http_respond_json(
         request, 200,
         doc_set(doc_object(), "periods", periods_of(api->model->image.created_at, frames)));

@@ -422,9 +422,8 @@ static void get_endpoint(struct http_context *context, struct http_request *requ
         answer_not_found(request, &msg);
         return;
     }
-    set_etag(request, HEAD_OF(endpoint));
-    http_respond_json(
-        request, 200, doc_set(doc_object(), "endpoint", view_endpoint_doc(api, endpoint)));
+    struct doc *view = view_endpoint_doc(api, endpoint);
+    respond_with_etag(request, HEAD_OF(endpoint), doc_set(doc_object(), "endpoint", view));
 }
 
 #define P "/api/v2/projects/{project}"

@@ -26,8 +26,6 @@ static bool is_printable(const char *text)
 
 static void identify(struct mutation *mutation, const char *key)
 {
-    /* Some routes say what they want behind the `?`. */
-    static const char *const arguments[] = {"name", "lsn", "timestamp", "expires_at"};
     const struct http_request *request = mutation->request;
     char hash[TOKEN_HASH_SIZE];
     struct buf text = {0};
@@ -38,8 +36,10 @@ static void identify(struct mutation *mutation, const char *key)
     snprintf(mutation->reply_id, sizeof mutation->reply_id, "%.*s", REPLY_ID_SIZE, hash);
     buf_deinit(&text);
     struct bytes body = http_request_body(request);
-    for (size_t i = 0; i < ARRAY_LEN(arguments); i++) {
-        const char *value = http_request_query(request, arguments[i]);
+    /* Some routes say what they want behind the `?`. */
+    for (const struct body_field *field = query_of_route(http_request_route(request));
+         field->name != NULL; field++) {
+        const char *value = request_query(request, field->name);
         buf_printf(&text, "%s\n", value == NULL ? "" : value);
     }
     buf_append(&text, body.data, body.size);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "common/base/checksum.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -205,29 +206,43 @@ err_t mutation_refuse(
     return ERR_INVALID;
 }
 
-static void print_etag(const struct row_head *row, char to[32])
+/* "VERSION" or "VERSION.HASH": a change is made to a row, whatever else its view shows. */
+static bool is_version(const char *etag, const struct row_head *row)
 {
-    snprintf(to, 32, "\"%" PRIu64 "\"", row->version);
+    char version[32];
+    int size = snprintf(version, sizeof version, "\"%" PRIu64, row->version);
+    return strncmp(etag, version, (size_t)size) == 0 &&
+           (etag[size] == '.' || strcmp(etag + size, "\"") == 0);
 }
 
 err_t check_if_match(struct mutation *mutation, const struct row_head *row, struct errmsg *msg)
 {
-    char etag[32];
     const char *wanted = http_request_header(mutation->request, "If-Match");
-    print_etag(row, etag);
-    if (wanted == NULL || strcmp(wanted, "*") == 0 || strcmp(wanted, etag) == 0) {
+    if (wanted == NULL || strcmp(wanted, "*") == 0 || is_version(wanted, row)) {
         return ERR_OK;
     }
     return mutation_refuse(
-        mutation, 412, "PRECONDITION_FAILED", msg, "%s has changed since: it is at %s now", row->id,
-        etag);
+        mutation, 412, "PRECONDITION_FAILED", msg,
+        "%s has changed since: it is at version %" PRIu64 " now", row->id, row->version);
 }
 
-void set_etag(struct http_request *request, const struct row_head *row)
+void respond_with_etag(struct http_request *request, const struct row_head *row, struct doc *answer)
 {
-    char etag[32];
-    print_etag(row, etag);
+    char etag[64];
+    struct buf text = {0};
+    const char *known = http_request_header(request, "If-None-Match");
+    doc_print(answer, false, &text);
+    snprintf(
+        etag, sizeof etag, "\"%" PRIu64 ".%016" PRIx64 "\"", row->version,
+        hash64(text.data, text.size, 0));
+    buf_deinit(&text);
     http_response_header(request, "ETag", etag);
+    if (known != NULL && (strcmp(known, "*") == 0 || strstr(known, etag) != NULL)) {
+        doc_unref(answer);
+        http_respond_bytes(request, 304, "application/json", (struct bytes){0});
+        return;
+    }
+    http_respond_json(request, 200, answer);
 }
 
 const struct api_key *mutation_key(const struct mutation *mutation)
@@ -439,20 +454,30 @@ err_t page_of(
     struct page *ret_page,
     struct errmsg *msg)
 {
-    const char *limit = http_request_query(request, "limit");
-    const char *cursor = http_request_query(request, "cursor");
+    const char *limit = request_query(request, "limit");
+    const char *cursor = request_query(request, "cursor");
     struct page page = {.limit = limit_default};
     if (limit != NULL && parse_u64(limit, 1, limit_max, &page.limit, msg) != ERR_OK) {
         return err_wrap(msg, ERR_INVALID, "limit");
     }
-    page.cursor = cursor != NULL && cursor[0] != '\0' ? cursor : NULL;
+    if (cursor != NULL && parse_u64(cursor, 1, UINT64_MAX, &page.after, NULL) != ERR_OK) {
+        return err_set(msg, ERR_INVALID, "cursor: expected the one that a page before has given");
+    }
     *ret_page = page;
     return ERR_OK;
+}
+
+void set_cursor(struct doc *answer, const char *key, uint64_t seq)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, seq);
+    doc_set(answer, "pagination", doc_set_str(doc_object(), key, text));
 }
 
 const struct api_table api_tables[] = {
     {other_routes, &other_route_count},
     {project_routes, &project_route_count},
+    {branch_list_routes, &branch_list_route_count},
     {branch_routes, &branch_route_count},
     {restore_routes, &restore_route_count},
     {safekeeper_routes, &safekeeper_route_count},
@@ -468,6 +493,7 @@ const struct api_table api_tables[] = {
     {schema_routes, &schema_route_count},
     {openapi_routes, &openapi_route_count},
     {recover_routes, &recover_route_count},
+    {permission_routes, &permission_route_count},
     {not_yet_routes, &not_yet_route_count},
     {rpc_routes, &rpc_route_count},
 };

@@ -19,8 +19,6 @@ static void answer(struct http_context *context, struct http_request *request)
 #define B                     P "/branches/{branch}"
 #define NOT_YET(method, path) ROUTE(method, path, answer, "not yet: 501")
 const struct http_route not_yet_routes[] = {
-    NOT_YET("GET", P "/permissions"),
-    NOT_YET("POST", P "/permissions"),
     NOT_YET("GET", "/api/v2/consumption_history/v2/branches"),
 };
 const size_t not_yet_route_count = ARRAY_LEN(not_yet_routes);

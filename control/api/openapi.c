@@ -230,6 +230,7 @@ static struct doc *parameters_of(const struct http_route *route)
         doc_set_bool(parameter, "required", true);
         doc_push(parameters, doc_set(parameter, "schema", typed("string")));
     }
+    query_parameters(route, parameters);
     return parameters;
 }
 

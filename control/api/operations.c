@@ -43,7 +43,7 @@ void operations_ended(struct operation *operation)
 /* "30s", "500ms"; a bare number is seconds, as in the header Prefer: wait=30. */
 static err_t wait_of(struct http_request *request, uint64_t *ret_ms, struct errmsg *msg)
 {
-    const char *wait = http_request_query(request, "wait");
+    const char *wait = request_query(request, "wait");
     const char *prefer = http_request_header(request, "Prefer");
     uint64_t ms = 0;
     if (wait == NULL && prefer != NULL && str_starts_with(prefer, "wait=")) {
@@ -67,11 +67,16 @@ static void get_operation(struct http_context *context, struct http_request *req
     struct api *api = api_of(context);
     struct errmsg msg = {0};
     const char *id = http_request_param(request, "operation");
+    const char *project_id = http_request_param(request, "project");
     struct operation *operation = model_operation(api->model, id);
     uint64_t wait_ms = 0;
-    if (operation == NULL ||
-        strcmp(operation->row.project_id, http_request_param(request, "project")) != 0) {
-        err_ignore(err_set(&msg, ERR_NOT_FOUND, "operation %s not found", id), "answered below");
+    bool no_project = model_project(api->model, project_id) == NULL;
+    if (operation == NULL || strcmp(operation->row.project_id, project_id) != 0) {
+        err_ignore(
+            err_set(
+                &msg, ERR_NOT_FOUND, "%s %s not found", no_project ? "project" : "operation",
+                no_project ? project_id : id),
+            "answered below");
         answer_not_found(request, &msg);
         return;
     }
@@ -109,20 +114,18 @@ static void list_operations(struct http_context *context, struct http_request *r
         return;
     }
     struct doc *array = doc_array();
-    const char *last = NULL;
-    bool past_cursor = page.cursor == NULL;
+    uint64_t last = 0;
     for (const struct list_link *link = project->operations.head.prev;
          link != &project->operations.head; link = link->prev) {
         const struct operation *operation = CONTAINER_OF(link, struct operation, in_project);
-        if (past_cursor && doc_count(array) < page.limit) {
+        if ((page.after == 0 || operation->row.seq < page.after) && doc_count(array) < page.limit) {
             doc_push(array, view_operation_doc(operation));
-            last = operation->row.id;
+            last = operation->row.seq;
         }
-        past_cursor = past_cursor || strcmp(operation->row.id, page.cursor) == 0;
     }
     struct doc *doc = doc_set(doc_object(), "operations", array);
-    if (last != NULL) {
-        doc_set(doc, "pagination", doc_set_str(doc_object(), "cursor", last));
+    if (last != 0) {
+        set_cursor(doc, "cursor", last);
     }
     http_respond_json(request, 200, doc);
 }

@@ -49,11 +49,6 @@ static void get_organizations(struct http_context *context, struct http_request 
 
 static void get_organization(struct http_context *context, struct http_request *request)
 {
-    if (strcmp(http_request_param(request, "organization"), ORGANIZATION_ID) != 0) {
-        http_respond_problem(
-            request, 404, "ORGANIZATION_NOT_FOUND", "there is no such organization");
-        return;
-    }
     http_respond_json(request, 200, organization_doc(api_of(context)));
 }
 
@@ -99,28 +94,27 @@ static void get_connection_uri(struct http_context *context, struct http_request
     }
     struct errmsg msg = {0};
     struct branch *branch = project_default_branch(project);
-    const char *branch_id = http_request_query(request, "branch_id");
+    const char *branch_id = request_query(request, "branch_id");
     if (branch_id != NULL &&
         find_branch(api, project->row.id, branch_id, &branch, &msg) != ERR_OK) {
         answer_not_found(request, &msg);
         return;
     }
     struct endpoint *endpoint = branch == NULL ? NULL : first_endpoint(branch);
-    const char *endpoint_id = http_request_query(request, "endpoint_id");
+    const char *endpoint_id = request_query(request, "endpoint_id");
     if (endpoint_id != NULL &&
         find_endpoint(api, project->row.id, endpoint_id, &endpoint, &msg) != ERR_OK) {
         answer_not_found(request, &msg);
         return;
     }
-    const char *pooled = http_request_query(request, "pooled");
     struct buf uri = {0};
     if (endpoint == NULL) {
         http_respond_problem(
             request, 404, "ENDPOINT_NOT_FOUND", "the branch has no endpoint: create one");
     } else if (!view_connection_uri(
-                   api, endpoint, http_request_query(request, "role_name"),
-                   http_request_query(request, "database_name"),
-                   pooled != NULL && strcmp(pooled, "true") == 0, &uri)) {
+                   api, endpoint, request_query(request, "role_name"),
+                   request_query(request, "database_name"), request_says(request, "pooled"),
+                   &uri)) {
         http_respond_problem(
             request, 404, "ROLE_NOT_FOUND", "the branch has no such role or database");
     } else {

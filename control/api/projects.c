@@ -164,17 +164,15 @@ static void list_projects(struct http_context *context, struct http_request *req
     struct api *api = api_of(context);
     struct page page;
     struct errmsg msg = {0};
-    const char *search = http_request_query(request, "search");
-    const char *recoverable = http_request_query(request, "recoverable");
+    const char *search = request_query(request, "search");
     const struct api_key *key = request_key(api, request);
-    bool deleted = recoverable != NULL && strcmp(recoverable, "true") == 0;
+    bool deleted = request_says(request, "recoverable");
     if (page_of(request, 10, 400, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
     }
     struct doc *array = doc_array();
-    const char *last = NULL;
-    bool past_cursor = page.cursor == NULL;
+    uint64_t last = 0;
     FOR_EACH_PROJECT(api->model, project)
     {
         bool is_seen = key == NULL || key->row.project_id[0] == '\0' ||
@@ -183,17 +181,16 @@ static void list_projects(struct http_context *context, struct http_request *req
                     (deleted ? project_is_recoverable(project) : project_is_shown(project)) &&
                     (search == NULL || strstr(project->row.name, search) != NULL ||
                      strstr(project->row.id, search) != NULL);
-        if (past_cursor && fits && doc_count(array) < page.limit) {
+        if (project->row.seq > page.after && fits && doc_count(array) < page.limit) {
             doc_push(array, view_project_doc(api, project));
-            last = project->row.id;
+            last = project->row.seq;
         }
-        past_cursor = past_cursor || strcmp(project->row.id, page.cursor) == 0;
     }
     struct doc *doc = doc_set(doc_object(), "projects", array);
     doc_set(doc, "applications", doc_object());
     doc_set(doc, "integrations", doc_object());
-    if (last != NULL) { /* a full page without a cursor makes some clients loop for ever */
-        doc_set(doc, "pagination", doc_set_str(doc_object(), "cursor", last));
+    if (last != 0) { /* a full page without a cursor makes some clients loop for ever */
+        set_cursor(doc, "cursor", last);
     }
     http_respond_json(request, 200, doc);
 }
@@ -209,9 +206,8 @@ static void get_project(struct http_context *context, struct http_request *reque
     struct api *api = api_of(context);
     struct project *project = request_project(api, request);
     if (project != NULL) {
-        set_etag(request, HEAD_OF(project));
-        http_respond_json(
-            request, 200, doc_set(doc_object(), "project", view_project_doc(api, project)));
+        struct doc *view = view_project_doc(api, project);
+        respond_with_etag(request, HEAD_OF(project), doc_set(doc_object(), "project", view));
     }
 }
 

@@ -13,9 +13,8 @@
 
 bool is_hard_delete(const struct mutation *mutation)
 {
-    const char *value = http_request_query(mutation->request, "hard_delete");
     return mutation->api->options.recovery_window_ms == 0 ||
-           (value != NULL && strcmp(value, "true") == 0);
+           request_says(mutation->request, "hard_delete");
 }
 
 static wall_us_t window_of(const struct mutation *mutation)

@@ -245,7 +245,7 @@ static void begin_reading(struct schema *schema)
 /* The first database, unless the request names one. */
 static const char *database_of(struct http_request *request, const struct branch *branch)
 {
-    const char *name = http_request_query(request, "db_name");
+    const char *name = request_query(request, "db_name");
     const struct doc *first = doc_at(branch->row.databases, 0);
     return name != NULL ? name : doc_value_str(doc_get(first, "name"));
 }
@@ -271,17 +271,17 @@ static struct schema *start(struct http_context *context, struct http_request *r
     schema->timer.on_fire = on_look;
     schema->count = 1;
     memcpy(schema->moments[0].branch_id, branch->row.id, sizeof(row_id_t));
-    schema->moments[0].lsn = http_request_query(request, "lsn");
-    schema->moments[0].timestamp = http_request_query(request, "timestamp");
+    schema->moments[0].lsn = request_query(request, "lsn");
+    schema->moments[0].timestamp = request_query(request, "timestamp");
     return schema;
 }
 
 static void get_schema(struct http_context *context, struct http_request *request)
 {
-    const char *format = http_request_query(request, "format");
-    if (format != NULL && strcmp(format, "sql") != 0) {
+    const char *format = request_query(request, "format");
+    if (format != NULL && strcmp(format, "json") == 0) {
         http_respond_problem(
-            request, 501, "NOT_SUPPORTED", "format: only sql is supported, json is not yet");
+            request, 501, "NOT_SUPPORTED", "format: json is not supported yet, only sql");
         return;
     }
     struct schema *schema = start(context, request);
@@ -298,7 +298,7 @@ static void compare_schema(struct http_context *context, struct http_request *re
         return;
     }
     const struct branch *branch = model_branch(schema->api->model, schema->moments[0].branch_id);
-    const char *base = http_request_query(request, "base_branch_id");
+    const char *base = request_query(request, "base_branch_id");
     if (base == NULL) {
         base = branch->row.parent_id;
     }
@@ -309,8 +309,8 @@ static void compare_schema(struct http_context *context, struct http_request *re
         return;
     }
     snprintf(schema->moments[1].branch_id, sizeof(row_id_t), "%s", base);
-    schema->moments[1].lsn = http_request_query(request, "base_lsn");
-    schema->moments[1].timestamp = http_request_query(request, "base_timestamp");
+    schema->moments[1].lsn = request_query(request, "base_lsn");
+    schema->moments[1].timestamp = request_query(request, "base_timestamp");
     schema->count = 2;
     begin_reading(schema);
 }

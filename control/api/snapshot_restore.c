@@ -107,7 +107,7 @@ static err_t choose_name(
     struct branch_row *row,
     struct errmsg *msg)
 {
-    const char *name = http_request_query(mutation->request, "name");
+    const char *name = request_query(mutation->request, "name");
     TRY(doc_opt_str(mutation->body, "name", &name, msg));
     if (name == NULL) {
         snprintf(

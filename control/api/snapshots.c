@@ -69,17 +69,24 @@ struct doc *view_snapshot(const struct branch *snapshot)
 
 /* ---- create ---- */
 
+static const struct branch *snapshot_named(const struct project *project, const char *name)
+{
+    FOR_EACH_BRANCH(project, branch)
+    {
+        if (snapshot_is_shown(branch) && strcmp(branch->row.snapshot_name, name) == 0) {
+            return branch;
+        }
+    }
+    return NULL;
+}
+
 static err_t check_snapshot_name(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
     TRY(check_name(mutation, "snapshot", name, msg));
-    FOR_EACH_BRANCH(project, branch)
-    {
-        if (snapshot_is_shown(branch) && strcmp(branch->row.snapshot_name, name) == 0) {
-            return mutation_refuse(
-                mutation, 409, "SNAPSHOT_ALREADY_EXISTS", msg, "snapshot \"%s\" already exists",
-                name);
-        }
+    if (snapshot_named(project, name) != NULL) {
+        return mutation_refuse(
+            mutation, 409, "SNAPSHOT_ALREADY_EXISTS", msg, "snapshot \"%s\" already exists", name);
     }
     return ERR_OK;
 }
@@ -144,21 +151,30 @@ static err_t read_expiry(
     return ERR_OK;
 }
 
+/* The second one of a second gets a number. */
+static void name_by_time(
+    const struct mutation *mutation, const struct branch *source, row_text_t ret_name)
+{
+    struct compact_time now = compact_time(api_now(mutation->api));
+    int prefix = str_prefix(source->row.name, 90);
+    snprintf(ret_name, sizeof(row_text_t), "%.*s_%s", prefix, source->row.name, now.text);
+    for (unsigned n = 2; snapshot_named(source->project, ret_name) != NULL; n++) {
+        snprintf(ret_name, sizeof(row_text_t), "%.*s_%s_%u", prefix, source->row.name, now.text, n);
+    }
+}
+
 static err_t decide_create(struct mutation *mutation, struct errmsg *msg)
 {
     struct branch *source = NULL;
     struct branch_row row = {.is_manual = true};
-    const char *name = http_request_query(mutation->request, "name");
-    const char *expires_at = http_request_query(mutation->request, "expires_at");
+    const char *name = request_query(mutation->request, "name");
+    const char *expires_at = request_query(mutation->request, "expires_at");
     TRY(find_branch(mutation->api, mutation->project_id, mutation->branch_id, &source, msg));
     if (expires_at != NULL) {
         TRY(read_expiry(mutation, expires_at, &row.expires_at, msg));
     }
     if (name == NULL) {
-        snprintf(
-            row.snapshot_name, sizeof row.snapshot_name, "%.*s_%s",
-            str_prefix(source->row.name, 100), source->row.name,
-            compact_time(api_now(mutation->api)).text);
+        name_by_time(mutation, source, row.snapshot_name);
     } else {
         TRY(check_snapshot_name(mutation, source->project, name, msg));
         snprintf(row.snapshot_name, sizeof row.snapshot_name, "%s", name);
@@ -178,7 +194,7 @@ static struct doc *answer_snapshot(struct mutation *mutation)
 /* What the request says stands behind the `?`. */
 static void take_query(struct mutation *mutation, const char *key)
 {
-    const char *value = http_request_query(mutation->request, key);
+    const char *value = request_query(mutation->request, key);
     if (value != NULL) {
         doc_set_str(mutation->body, key, value);
     }
@@ -214,23 +230,22 @@ static void list_snapshots(struct http_context *context, struct http_request *re
         return;
     }
     struct doc *array = doc_array();
-    const char *last = NULL;
-    bool past_cursor = page.cursor == NULL, more = false;
+    uint64_t last = 0;
+    bool more = false;
     FOR_EACH_BRANCH(project, branch)
     {
-        if (past_cursor && snapshot_is_shown(branch)) {
+        if (branch->row.seq > page.after && snapshot_is_shown(branch)) {
             more = doc_count(array) >= page.limit;
             if (more) {
                 break;
             }
             doc_push(array, view_snapshot(branch));
-            last = branch->row.id;
+            last = branch->row.seq;
         }
-        past_cursor = past_cursor || strcmp(branch->row.id, page.cursor) == 0;
     }
     struct doc *doc = doc_set(doc_object(), "snapshots", array);
-    if (more && last != NULL) {
-        doc_set(doc, "pagination", doc_set_str(doc_object(), "next", last));
+    if (more && last != 0) {
+        set_cursor(doc, "next", last);
     }
     http_respond_json(request, 200, doc);
 }
@@ -245,8 +260,8 @@ static void get_snapshot(struct http_context *context, struct http_request *requ
         answer_not_found(request, &msg);
         return;
     }
-    set_etag(request, HEAD_OF(snapshot));
-    http_respond_json(request, 200, doc_set(doc_object(), "snapshot", view_snapshot(snapshot)));
+    respond_with_etag(
+        request, HEAD_OF(snapshot), doc_set(doc_object(), "snapshot", view_snapshot(snapshot)));
 }
 
 static err_t update_expiry(

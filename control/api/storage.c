@@ -63,7 +63,6 @@ static void on_answer(struct node_call *node_call)
             call->request, node_call->status,
             node_call->status == 404 ? "NOT_FOUND" : "STORAGE_REFUSED", node_call->msg.text);
     } else {
-        http_response_header(call->request, "Retry-After", "1");
         http_respond_problem(call->request, 503, "STORAGE_AWAY", node_call->msg.text);
     }
     mem_free(call);
@@ -88,7 +87,7 @@ static bool take_query(struct http_request *request, const char *const *names, s
 {
     bool first = true;
     for (; *names != NULL; names++) {
-        const char *value = http_request_query(request, *names);
+        const char *value = request_query(request, *names);
         if (value == NULL) {
             continue;
         }
@@ -115,7 +114,6 @@ static void ask(
     struct node *node = nodes_find(api->nodes, NODE_PAGESERVER, project->row.pageserver);
     if (node == NULL || !node->reachable) {
         doc_unref(body);
-        http_response_header(request, "Retry-After", "1");
         http_respond_problem(request, 503, "STORAGE_AWAY", "the pageserver does not answer");
         return;
     }
@@ -204,7 +202,7 @@ static void get_time_of_lsn(struct http_context *context, struct http_request *r
 static const struct branch *other_side(
     struct api *api, struct http_request *request, const struct branch *branch)
 {
-    const char *id = http_request_query(request, "other");
+    const char *id = request_query(request, "other");
     struct errmsg msg = {0};
     if (id == NULL) {
         if (branch->parent == NULL) {

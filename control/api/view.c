@@ -299,7 +299,8 @@ struct doc *view_endpoint_doc(const struct api *api, const struct endpoint *endp
         doc_set(
             doc_object(), "pg_settings",
             row->settings == NULL ? doc_object() : doc_copy(row->settings)));
-    doc_set_bool(doc, "pooler_enabled", false);
+    /* Its -pooler name leads to the gateway's pools; without a gateway there are none. */
+    doc_set_bool(doc, "pooler_enabled", api->options.gateway_host[0] != '\0');
     doc_set_str(doc, "pooler_mode", "transaction");
     doc_set_bool(doc, "disabled", false);
     doc_set_bool(doc, "passwordless_access", false);

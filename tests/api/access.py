@@ -21,6 +21,7 @@ import traceback
 import urllib.error
 import urllib.request
 
+import audit
 import bodies
 import idempotent
 import malformed
@@ -66,7 +67,11 @@ class Control:
             else:
                 time.sleep(0.02)
 
-    def call(self, method, path, body=None, token=OWNER, headers=()):
+    def call(self, *args, **options):
+        return self.exchange(*args, **options)[:2]
+
+    def exchange(self, method, path, body=None, token=OWNER, headers=()):
+        """-> status, answer, its headers"""
         request = urllib.request.Request(
             self.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {}),
@@ -74,9 +79,9 @@ class Control:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=30) as answer:
-                return answer.status, json_or_text(answer.read())
+                return answer.status, json_or_text(answer.read()), answer.headers
         except urllib.error.HTTPError as error:
-            return error.code, json_or_text(error.read())
+            return error.code, json_or_text(error.read()), error.headers
 
     def ok(self, method, path, body=None, **options):
         status, answer = self.call(method, path, body, **options)
@@ -106,7 +111,7 @@ def table():
 
 
 def filled(path, project):
-    return re.sub(r"\{[a-z_]+\}", "no-such-1", path.replace("{project}", project))
+    return re.sub(r"\{[a-z_]+\}", "no-such-1", path.replace("{project}", project).replace("{organization}", "org-local"))
 
 
 def outcome(control, method, path, token):
@@ -155,7 +160,8 @@ class Test:
         assert set(listed) == expected, set(listed) ^ expected
         for (method, path), operation in listed.items():
             assert operation["x-access"] == table()[method, path], (method, path)
-            assert [p["name"] for p in operation["parameters"]] == re.findall(r"\{([a-z_]+)\}", path), path
+            in_path = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
+            assert in_path == re.findall(r"\{([a-z_]+)\}", path), path
         text = json.dumps(document)
         for name in re.findall(r'"#/components/schemas/(\w+)"', text):
             assert name in document["components"]["schemas"], name
@@ -264,6 +270,18 @@ class Test:
             self.control.ok("PATCH", f"/api/v2/projects/{project}{path}", {member: {"name": "renamed"}})
             heard = said(since)
             assert not heard["all"] and endpoint in heard["endpoints"], (path, heard)
+
+    def test_audit_of_every_route(self):
+        audit.check_routes(self.control, self.own, self.branch)
+
+    def test_audit_of_pages(self):
+        audit.check_pages(self.control)
+
+    def test_audit_of_versions(self):
+        audit.check_versions(self.control)
+
+    def test_audit_of_what_passes(self):
+        audit.check_what_passes(self.control)
 
     def test_changes_are_recorded(self):
         key = self.key("auditor")

@@ -1,0 +1,190 @@
+#include "control/api/queries.h"
+
+#include "common/base/parse.h"
+#include "common/base/str.h"
+
+#define API "/api/v2/"
+
+/* ---- the tables ---- */
+
+#define END                                                                                        \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+#define ARGUMENT(name_, type_, ...)                                                                \
+    {                                                                                              \
+        .name = (name_), .type = (type_), __VA_ARGS__                                              \
+    }
+#define TEXT(name_)      ARGUMENT(name_, BODY_STR, .max = 0)
+#define PAGE(limit_max_) ARGUMENT("limit", BODY_INT, .min = 1, .max = (limit_max_)), TEXT("cursor")
+
+static const char *const sorts[] = {"name", "created_at", "updated_at", NULL};
+static const char *const orders[] = {"asc", "desc", NULL};
+static const char *const formats[] = {"sql", "json", NULL};
+static const char *const granularities[] = {"hourly", "daily", "monthly", NULL};
+
+static const struct body_field nothing[] = {END};
+static const struct body_field projects[] = {
+    PAGE(400), TEXT("search"), TEXT("org_id"), ARGUMENT("recoverable", BODY_BOOL, .max = 0), END};
+static const struct body_field shared[] = {PAGE(400), TEXT("search"), END};
+static const struct body_field deletion[] = {ARGUMENT("hard_delete", BODY_BOOL, .max = 0), END};
+static const struct body_field branches[] = {
+    PAGE(10000),
+    TEXT("search"),
+    ARGUMENT("sort_by", BODY_STR, .choices = sorts),
+    ARGUMENT("sort_order", BODY_STR, .choices = orders),
+    ARGUMENT("include_deleted", BODY_BOOL, .max = 0),
+    END,
+};
+static const struct body_field search[] = {TEXT("search"), END};
+static const struct body_field pages[] = {PAGE(10000), END};
+static const struct body_field operations[] = {PAGE(1000), END};
+static const struct body_field operation[] = {TEXT("wait"), END};
+static const struct body_field connection_uri[] = {
+    TEXT("branch_id"),
+    TEXT("endpoint_id"),
+    TEXT("role_name"),
+    TEXT("database_name"),
+    ARGUMENT("pooled", BODY_BOOL, .max = 0),
+    END,
+};
+static const struct body_field snapshot[] = {
+    TEXT("name"),
+    ARGUMENT("lsn", BODY_LSN, .max = 0),
+    ARGUMENT("timestamp", BODY_TIME, .max = 0),
+    ARGUMENT("expires_at", BODY_TIME, .max = 0),
+    END,
+};
+static const struct body_field name[] = {TEXT("name"), END};
+#define SCHEMA                                                                                     \
+    TEXT("db_name"), ARGUMENT("lsn", BODY_LSN, .max = 0), ARGUMENT("timestamp", BODY_TIME, .max = 0)
+static const struct body_field schema[] = {
+    SCHEMA, ARGUMENT("format", BODY_STR, .choices = formats), END};
+static const struct body_field compare_schema[] = {
+    SCHEMA,
+    TEXT("base_branch_id"),
+    ARGUMENT("base_lsn", BODY_LSN, .max = 0),
+    ARGUMENT("base_timestamp", BODY_TIME, .max = 0),
+    END,
+};
+static const struct body_field digest[] = {TEXT("lsn"),  TEXT("spc"),   TEXT("db"), TEXT("rel"),
+                                           TEXT("fork"), TEXT("block"), END};
+static const struct body_field lsn[] = {TEXT("lsn"), END};
+static const struct body_field diff[] = {TEXT("lsn"), TEXT("other"), TEXT("other_lsn"), END};
+
+#define HISTORY                                                                                    \
+    ARGUMENT("from", BODY_TIME, .required = true), ARGUMENT("to", BODY_TIME, .required = true),    \
+        ARGUMENT("granularity", BODY_STR, .required = true, .choices = granularities),             \
+        TEXT("org_id")
+static const struct body_field account[] = {HISTORY, END};
+static const struct body_field history[] = {
+    HISTORY, PAGE(100), TEXT("project_ids"), TEXT("metrics"), END};
+
+#define P API "projects/{project}"
+#define B P "/branches/{branch}"
+static const struct {
+    const char *method, *path;
+    const struct body_field *fields;
+} queries[] = {
+    {"GET", API "projects", projects},
+    {"GET", API "projects/shared", shared},
+    {"DELETE", P, deletion},
+    {"GET", P "/branches", branches},
+    {"GET", P "/branches/count", search},
+    {"DELETE", B, deletion},
+    {"GET", P "/operations", operations},
+    {"GET", P "/operations/{operation}", operation},
+    {"GET", P "/connection_uri", connection_uri},
+    {"GET", P "/snapshots", pages},
+    {"POST", B "/snapshot", snapshot},
+    {"POST", P "/snapshots/{snapshot}/restore", name},
+    {"GET", B "/schema", schema},
+    {"GET", B "/compare_schema", compare_schema},
+    {"GET", B "/digest", digest},
+    {"GET", B "/why_kept", digest},
+    {"GET", B "/time_of_lsn", lsn},
+    {"GET", B "/diff", diff},
+    {"GET", API "consumption_history/projects", history},
+    {"GET", API "consumption_history/v2/projects", history},
+    {"GET", API "consumption_history/account", account},
+};
+
+const struct body_field *query_of_route(const struct http_route *route)
+{
+    for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
+        if (strcmp(queries[i].method, route->method) == 0 &&
+            strcmp(queries[i].path, route->path) == 0) {
+            return queries[i].fields;
+        }
+    }
+    return nothing;
+}
+
+/* ---- asking ---- */
+
+static const char *raw(const struct http_request *request, const char *argument)
+{
+    const char *value = http_request_query(request, argument);
+    return value != NULL && value[0] == '\0' ? NULL : value;
+}
+
+const char *request_query(const struct http_request *request, const char *argument)
+{
+    bool is_known = !str_starts_with(http_request_route(request)->path, API);
+    for (const struct body_field *field = query_of_route(http_request_route(request));
+         field->name != NULL; field++) {
+        is_known = is_known || strcmp(field->name, argument) == 0;
+    }
+    ASSERT(is_known); /* or it would be looked at without a check, and be in no document */
+    return raw(request, argument);
+}
+
+bool request_says(const struct http_request *request, const char *argument)
+{
+    const char *value = request_query(request, argument);
+    return value != NULL && strcmp(value, "true") == 0;
+}
+
+/* As JSON would say it, if it can; otherwise the text, which is of the wrong type then. */
+static struct doc *typed_value(const struct body_field *field, const char *text)
+{
+    bool is_true = strcmp(text, "true") == 0;
+    uint64_t number = 0;
+    if (field->type == BODY_INT && parse_u64(text, 0, INT64_MAX, &number, NULL) == ERR_OK) {
+        return doc_int((int64_t)number);
+    }
+    if (field->type == BODY_BOOL && (is_true || strcmp(text, "false") == 0)) {
+        return doc_bool(is_true);
+    }
+    return doc_str(text);
+}
+
+err_t query_check(const struct http_request *request, const char **ret_code, struct errmsg *msg)
+{
+    const struct body_field *fields = query_of_route(http_request_route(request));
+    struct doc *said = doc_object(), *known = NULL;
+    for (const struct body_field *field = fields; field->name != NULL; field++) {
+        const char *text = raw(request, field->name);
+        if (text != NULL) {
+            doc_set(said, field->name, typed_value(field, text));
+        }
+    }
+    err_t err = body_take(fields, said, &known, ret_code, msg);
+    doc_unref(known);
+    doc_unref(said);
+    return err;
+}
+
+/* ---- as parameters ---- */
+
+void query_parameters(const struct http_route *route, struct doc *to)
+{
+    for (const struct body_field *field = query_of_route(route); field->name != NULL; field++) {
+        struct body_field never_null = *field;
+        never_null.required = true;
+        struct doc *parameter = doc_set_str(doc_object(), "name", field->name);
+        doc_set_str(parameter, "in", "query");
+        doc_set_bool(parameter, "required", field->required);
+        doc_push(to, doc_set(parameter, "schema", field_schema(&never_null)));
+    }
+}
