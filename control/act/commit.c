@@ -413,6 +413,10 @@ static void commit_branch(struct committing *committing, struct branch *branch)
         row.is_cut_off = row.is_cut_off || view.cuts_off;
         store_put(committing->reconciler->store, committing->change, ROW_BRANCH, &row);
     } else if (plan_has(&plan, PLAN_PURGE) && !branch_has_steps(branch)) {
+        FOR_EACH_USAGE(branch, usage)
+        {
+            store_delete(committing->reconciler->store, committing->change, ROW_USAGE, &usage->row);
+        }
         store_delete(committing->reconciler->store, committing->change, ROW_BRANCH, &branch->row);
         list_push_back(&committing->reconciler->purges, &branch->in_purge);
     } else {

@@ -26,10 +26,7 @@ struct meter {
 
     struct change change;
     bool recording, more;
-    row_id_t recorded[PROJECTS_MAX]; /* and what of each is in the change */
-    struct project_usage {
-        uint64_t active_ms, compute_ms, written_bytes;
-    } amounts[PROJECTS_MAX];
+    row_id_t recorded[PROJECTS_MAX];
     size_t count;
 };
 
@@ -65,14 +62,44 @@ static bool is_too_old(const struct usage_row *row, wall_us_t now)
 
 /* ---- samples ---- */
 
-static void count_computes(struct project *project, uint64_t elapsed_ms)
+static void add(struct used *to, const struct used *more)
+{
+    to->active_ms += more->active_ms;
+    to->compute_ms += more->compute_ms;
+    to->written_bytes += more->written_bytes;
+}
+
+static void subtract(struct used *from, const struct used *less)
+{
+    from->active_ms -= less->active_ms;
+    from->compute_ms -= less->compute_ms;
+    from->written_bytes -= less->written_bytes;
+}
+
+static bool is_nothing(const struct used *used)
+{
+    return used->active_ms == 0 && used->written_bytes == 0;
+}
+
+/* What shows a moment of a branch is used by that branch. */
+static struct branch *counted_for(const struct meter *meter, const struct endpoint *endpoint)
+{
+    struct branch *source = model_branch(meter->model, endpoint->row.source_branch_id);
+    return source != NULL ? source : endpoint->branch;
+}
+
+static void count_computes(const struct meter *meter, struct project *project, uint64_t elapsed_ms)
 {
     FOR_EACH_ENDPOINT(project, endpoint)
     {
         if (endpoint->seen == COMPUTE_RUNNING) {
             uint64_t milli = endpoint->row.cu_max_milli;
-            project->active_ms += elapsed_ms;
-            project->compute_ms += elapsed_ms * (milli == 0 ? 1000 : milli) / 1000;
+            struct used more = {
+                .active_ms = elapsed_ms,
+                .compute_ms = elapsed_ms * (milli == 0 ? 1000 : milli) / 1000,
+            };
+            add(&project->used, &more);
+            add(&counted_for(meter, endpoint)->used, &more);
         }
     }
 }
@@ -95,7 +122,9 @@ static void count_writes(const struct meter *meter, struct project *project)
             branch->metered_lsn = is_new ? row->start_lsn : branch->last_lsn;
         }
         if (branch->last_lsn > branch->metered_lsn) {
-            project->written_bytes += branch->last_lsn - branch->metered_lsn;
+            struct used more = {.written_bytes = branch->last_lsn - branch->metered_lsn};
+            add(&project->used, &more);
+            add(&branch->used, &more);
             branch->metered_lsn = branch->last_lsn;
         }
     }
@@ -103,45 +132,67 @@ static void count_writes(const struct meter *meter, struct project *project)
 
 /* ---- recording ---- */
 
+/* Of the branch, or of all of the project. */
 static void put_period(
-    struct meter *meter, const struct project *project, enum usage_granularity granularity)
+    struct meter *meter,
+    const struct project *project,
+    const struct branch *branch,
+    enum usage_granularity granularity)
 {
     wall_us_t begin = usage_begin(granularity, reconciler_calendar(meter->reconciler));
+    const struct used *used = branch == NULL ? &project->recording : &branch->recording;
     struct usage_row row = {.granularity = granularity, .begin = begin};
     char id[ROW_ID_SIZE];
     snprintf(
-        id, sizeof id, "%.40s.%c%" PRId64, project->row.id, usage_granularity_names[granularity][0],
-        begin / US_PER_HOUR);
+        id, sizeof id, "%.40s.%c%" PRId64, branch == NULL ? project->row.id : branch->row.id,
+        usage_granularity_names[granularity][0], begin / US_PER_HOUR);
     const struct usage *usage = model_usage(meter->model, id);
     if (usage != NULL) {
         row = usage->row;
     } else {
         memcpy(row.id, id, sizeof row.id);
         memcpy(row.project_id, project->row.id, sizeof row.project_id);
+        if (branch != NULL) {
+            memcpy(row.branch_id, branch->row.id, sizeof row.branch_id);
+        }
     }
-    row.active_ms += project->active_ms;
-    row.compute_ms += project->compute_ms;
-    row.written_bytes += project->written_bytes;
+    row.active_ms += used->active_ms;
+    row.compute_ms += used->compute_ms;
+    row.written_bytes += used->written_bytes;
     store_put(meter->store, &meter->change, ROW_USAGE, &row);
 }
 
 static bool is_due(const struct project *project)
 {
-    return project->row.state == PROJECT_ACTIVE &&
-           (project->active_ms != 0 || project->written_bytes != 0);
+    return project->row.state == PROJECT_ACTIVE && !is_nothing(&project->used);
 }
 
-static void put_project(struct meter *meter, const struct project *project)
+static void drop_old(struct meter *meter, const struct list *usages)
 {
     wall_us_t now = reconciler_calendar(meter->reconciler);
-    for (unsigned i = 0; i < USAGE_GRANULARITIES; i++) {
-        put_period(meter, project, (enum usage_granularity)i);
-    }
-    FOR_EACH_USAGE(project, usage)
+    LIST_FOR_EACH(usages, link)
     {
+        const struct usage *usage = CONTAINER_OF(link, struct usage, in_target);
         if (is_too_old(&usage->row, now)) {
             store_delete(meter->store, &meter->change, ROW_USAGE, &usage->row);
         }
+    }
+}
+
+static void put_project(struct meter *meter, struct project *project)
+{
+    project->recording = project->used;
+    for (unsigned i = 0; i < USAGE_GRANULARITIES; i++) {
+        put_period(meter, project, NULL, (enum usage_granularity)i);
+    }
+    drop_old(meter, &project->usages);
+    FOR_EACH_BRANCH(project, branch)
+    {
+        branch->recording = branch->used;
+        for (unsigned i = 0; i < USAGE_GRANULARITIES && !is_nothing(&branch->used); i++) {
+            put_period(meter, project, branch, (enum usage_granularity)i);
+        }
+        drop_old(meter, &branch->usages);
     }
 }
 
@@ -160,15 +211,21 @@ static err_t prepare(struct change *change, struct errmsg *msg)
             meter->more = true;
             return ERR_OK;
         }
-        memcpy(meter->recorded[meter->count], project->row.id, sizeof project->row.id);
-        meter->amounts[meter->count++] = (struct project_usage){
-            .active_ms = project->active_ms,
-            .compute_ms = project->compute_ms,
-            .written_bytes = project->written_bytes,
-        };
+        memcpy(meter->recorded[meter->count++], project->row.id, sizeof project->row.id);
         put_project(meter, project);
     }
     return ERR_OK;
+}
+
+/* A branch that was made meanwhile has nothing in the change. */
+static void record(struct project *project)
+{
+    subtract(&project->used, &project->recording);
+    FOR_EACH_BRANCH(project, branch)
+    {
+        subtract(&branch->used, &branch->recording);
+        branch->recording = (struct used){0};
+    }
 }
 
 static void on_recorded(struct change *change, err_t result, const struct errmsg *msg)
@@ -182,9 +239,7 @@ static void on_recorded(struct change *change, err_t result, const struct errmsg
     for (size_t i = 0; i < meter->count; i++) {
         struct project *project = model_project(meter->model, meter->recorded[i]);
         if (project != NULL) {
-            project->active_ms -= meter->amounts[i].active_ms;
-            project->compute_ms -= meter->amounts[i].compute_ms;
-            project->written_bytes -= meter->amounts[i].written_bytes;
+            record(project);
         }
     }
     if (meter->more) {
@@ -210,7 +265,7 @@ static void on_sample(struct timer *timer)
     meter->sampled_at += elapsed_ms * NS_PER_MS;
     FOR_EACH_PROJECT(meter->model, project)
     {
-        count_computes(project, elapsed_ms <= GAP_MAX_MS ? elapsed_ms : 0);
+        count_computes(meter, project, elapsed_ms <= GAP_MAX_MS ? elapsed_ms : 0);
         count_writes(meter, project);
     }
     if (now - meter->recorded_at >= RECORD_EVERY_NS) {

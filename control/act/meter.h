@@ -1,11 +1,12 @@
 /*
- * meter.h - what projects use: how long their computes run, and how much they write.
+ * meter.h - what projects and their branches use: how long their computes run, and how much they
+ * write.
  *
  * Measured from what the polls of the nodes have seen anyway, every few seconds. Once a minute it
  * is added to rows of the hour, the day and the month (UTC), and rows that are too old go: at most
- * USAGE_ROWS_MAX a project. What a control that dies has not recorded yet (a minute at most) and
- * what happens while none runs is not counted: the figures are never above what was used. Threads:
- * loop only.
+ * USAGE_ROWS_MAX a project and as many a branch, which go with it. What a control that dies has not
+ * recorded yet (a minute at most) and what happens while none runs is not counted: the figures are
+ * never above what was used. Threads: loop only.
  */
 #pragma once
 

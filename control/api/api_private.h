@@ -325,13 +325,13 @@ extern const struct http_route project_routes[], branch_routes[], branch_list_ro
     restore_routes[], safekeeper_routes[], snapshot_routes[], snapshot_restore_routes[],
     schedule_routes[], storage_routes[], consumption_routes[], role_routes[], endpoint_routes[],
     operation_routes[], schema_routes[], key_routes[], openapi_routes[], recover_routes[],
-    permission_routes[], not_yet_routes[], other_routes[], rpc_routes[];
+    permission_routes[], other_routes[], rpc_routes[];
 extern const size_t project_route_count, branch_route_count, branch_list_route_count,
     restore_route_count, safekeeper_route_count, snapshot_route_count, snapshot_restore_route_count,
     schedule_route_count, storage_route_count, consumption_route_count, role_route_count,
     endpoint_route_count, operation_route_count, schema_route_count, key_route_count,
-    openapi_route_count, recover_route_count, permission_route_count, not_yet_route_count,
-    other_route_count, rpc_route_count;
+    openapi_route_count, recover_route_count, permission_route_count, other_route_count,
+    rpc_route_count;
 
 /* The calls of the other parts: common/rpc/methods.h. */
 RPC_CONTROL(RPC_HANDLER)

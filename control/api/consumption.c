@@ -8,14 +8,17 @@
 #include "control/act/meter.h"
 #include "control/api/api_private.h"
 
-#define PERIOD_ID   "6f0d3c5a-2f4e-4b52-9d3e-0a1b2c3d4e5f" /* there is one, without an end */
-#define PERIOD_PLAN "local"
-#define LIST_MAX    100
+#define PERIOD_ID    "6f0d3c5a-2f4e-4b52-9d3e-0a1b2c3d4e5f" /* there is one, without an end */
+#define PERIOD_PLAN  "local"
+#define LIST_MAX     100
+#define BRANCHES_MAX 1000
 
 struct question {
     enum usage_granularity granularity;
     wall_us_t from, to;
     const char *project_ids; /* "a,b"; NULL: all */
+    const char *branch_ids;  /* the same */
+    const char *metrics;     /* the same */
     bool by_metric;          /* as of v2 */
 };
 
@@ -67,19 +70,29 @@ static bool read_question(struct http_request *request, bool by_metric, struct q
     return true;
 }
 
-static bool is_asked(const struct question *question, const char *id)
+/* Of a list "a,b"; NULL and "" have everything. */
+static bool is_in_list(const char *list, const char *name)
 {
-    size_t size = strlen(id);
-    if (question->project_ids == NULL || question->project_ids[0] == '\0') {
+    size_t size = strlen(name);
+    if (list == NULL || list[0] == '\0') {
         return true;
     }
-    for (const char *at = question->project_ids; at != NULL;
+    for (const char *at = list; at != NULL;
          at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1) {
-        if (strncmp(at, id, size) == 0 && (at[size] == ',' || at[size] == '\0')) {
+        if (strncmp(at, name, size) == 0 && (at[size] == ',' || at[size] == '\0')) {
             return true;
         }
     }
     return false;
+}
+
+static size_t list_count(const char *list)
+{
+    size_t count = list == NULL || list[0] == '\0' ? 0 : 1;
+    for (const char *at = list; at != NULL && *at != '\0'; at++) {
+        count += *at == ',';
+    }
+    return count;
 }
 
 /* ---- the answer ---- */
@@ -99,6 +112,7 @@ static struct doc *view_frame(const struct question *question, const struct usag
     } metrics[] = {
         {"active_time_seconds", row->active_ms / 1000},
         {"compute_time_seconds", row->compute_ms / 1000},
+        {"compute_unit_seconds", row->compute_ms / 1000}, /* as v2 calls it */
         {"written_data_bytes", row->written_bytes},
     };
     struct doc *doc = doc_object(), *list = doc_array();
@@ -106,7 +120,11 @@ static struct doc *view_frame(const struct question *question, const struct usag
     doc_set_time(doc, "timeframe_end", usage_end(question->granularity, row->begin));
     for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
         struct doc *metric = doc_set_str(doc_object(), "metric_name", metrics[i].name);
-        doc_push(list, doc_set_int(metric, "value", (int64_t)metrics[i].value));
+        doc_set_int(metric, "value", (int64_t)metrics[i].value);
+        if (is_in_list(question->metrics, metrics[i].name)) {
+            doc_push(list, doc_ref(metric));
+        }
+        doc_unref(metric);
         if (!question->by_metric) {
             doc_set_int(doc, metrics[i].name, (int64_t)metrics[i].value);
         }
@@ -128,17 +146,32 @@ static struct doc *periods_of(wall_us_t begin, struct doc *frames)
     return doc_push(doc_array(), doc_set(period, "consumption", frames));
 }
 
-static struct doc *view_project(const struct question *question, const struct project *project)
+static struct doc *frames_of(const struct question *question, const struct list *usages)
 {
     struct doc *frames = doc_array();
-    FOR_EACH_USAGE(project, usage)
+    LIST_FOR_EACH(usages, link)
     {
+        const struct usage *usage = CONTAINER_OF(link, struct usage, in_target);
         if (is_in(question, &usage->row)) {
             doc_push(frames, view_frame(question, &usage->row));
         }
     }
+    return frames;
+}
+
+static struct doc *view_project(const struct question *question, const struct project *project)
+{
     struct doc *doc = doc_set_str(doc_object(), "project_id", project->row.id);
+    struct doc *frames = frames_of(question, &project->usages);
     return doc_set(doc, "periods", periods_of(project->row.created_at, frames));
+}
+
+static struct doc *view_branch(const struct question *question, const struct branch *branch)
+{
+    struct doc *doc = doc_set_str(doc_object(), "project_id", branch->row.project_id);
+    struct doc *frames = frames_of(question, &branch->usages);
+    doc_set_str(doc, "branch_id", branch->row.id);
+    return doc_set(doc, "periods", periods_of(branch->row.created_at, frames));
 }
 
 static void answer_projects(
@@ -152,6 +185,7 @@ static void answer_projects(
         return;
     }
     question.project_ids = request_query(request, "project_ids");
+    question.metrics = request_query(request, "metrics");
     if (page_of(request, 10, LIST_MAX, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
@@ -161,7 +195,7 @@ static void answer_projects(
     FOR_EACH_PROJECT(api->model, project)
     {
         if (project->row.seq > page.after && doc_count(array) < page.limit &&
-            project_is_shown(project) && is_asked(&question, project->row.id)) {
+            project_is_shown(project) && is_in_list(question.project_ids, project->row.id)) {
             doc_push(array, view_project(&question, project));
             last = project->row.seq;
         }
@@ -181,6 +215,78 @@ static void get_projects(struct http_context *context, struct http_request *requ
 static void get_projects_v2(struct http_context *context, struct http_request *request)
 {
     answer_projects(context, request, true);
+}
+
+/* ---- branches ---- */
+
+/* Those of the page, in order of creation across projects: the first `limit` after its cursor. */
+struct selection {
+    const struct branch *branches[BRANCHES_MAX];
+    size_t count;
+};
+
+static void select_branch(
+    struct selection *selection, const struct page *page, const struct branch *branch)
+{
+    size_t at = selection->count;
+    while (at > 0 && selection->branches[at - 1]->row.seq > branch->row.seq) {
+        at--;
+    }
+    if (at == page->limit) {
+        return;
+    }
+    selection->count -= selection->count == page->limit;
+    memmove(
+        &selection->branches[at + 1], &selection->branches[at],
+        (selection->count - at) * sizeof selection->branches[0]);
+    selection->branches[at] = branch;
+    selection->count++;
+}
+
+static void get_branches(struct http_context *context, struct http_request *request)
+{
+    struct question question;
+    struct page page;
+    struct errmsg msg = {0};
+    if (!read_question(request, true, &question)) {
+        return;
+    }
+    question.project_ids = request_query(request, "project_ids");
+    question.branch_ids = request_query(request, "branch_ids");
+    question.metrics = request_query(request, "metrics");
+    err_t err = page_of(request, LIST_MAX, BRANCHES_MAX, &page, &msg);
+    if (err == ERR_OK && (list_count(question.project_ids) > LIST_MAX ||
+                          list_count(question.branch_ids) > LIST_MAX)) {
+        err =
+            err_set(&msg, ERR_INVALID, "project_ids and branch_ids: expected at most %d", LIST_MAX);
+    }
+    if (err != ERR_OK) {
+        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
+        return;
+    }
+    struct selection *selection = MEM_NEW(struct selection);
+    FOR_EACH_PROJECT(api_of(context)->model, project)
+    {
+        if (!project_is_shown(project) || !is_in_list(question.project_ids, project->row.id)) {
+            continue;
+        }
+        FOR_EACH_BRANCH(project, branch)
+        {
+            if (branch_is_shown(branch) && branch->row.seq > page.after &&
+                is_in_list(question.branch_ids, branch->row.id)) {
+                select_branch(selection, &page, branch);
+            }
+        }
+    }
+    struct doc *array = doc_array(), *doc = doc_set(doc_object(), "branches", array);
+    for (size_t i = 0; i < selection->count; i++) {
+        doc_push(array, view_branch(&question, selection->branches[i]));
+    }
+    if (selection->count > 0) {
+        set_cursor(doc, "cursor", selection->branches[selection->count - 1]->row.seq);
+    }
+    mem_free(selection);
+    http_respond_json(request, 200, doc);
 }
 
 /* ---- all of them together ---- */
@@ -246,6 +352,7 @@ const struct http_route consumption_routes[] = {
         get_projects,
         "what each project used; from, to, granularity, project_ids, limit, cursor"),
     ROUTE("GET", HISTORY "/v2/projects", get_projects_v2, "the same as a list of metrics"),
+    ROUTE("GET", HISTORY "/v2/branches", get_branches, "the same of each branch of some projects"),
     ROUTE("GET", HISTORY "/account", get_account, "all projects; from, to, granularity"),
 };
 const size_t consumption_route_count = ARRAY_LEN(consumption_routes);

@@ -7,7 +7,7 @@
 
 #define KEPT_US           ((wall_us_t)24 * 3600 * 1000000)
 #define KEY_BYTES_MAX     255
-#define ANSWER_BYTES_MAX  (64 * KIB) /* a larger one is made anew */
+#define ANSWER_BYTES_MAX  (8 * KIB) /* a larger one is made anew: 40 MB of a caller at most */
 #define EXPIRED_PER_PUT   4
 #define REPLY_ID_SIZE     40 /* hex digits of the hash: 160 bits */
 #define IS_KEYED(request) list_link_is_in(&(request)->in_keyed)

@@ -4,7 +4,8 @@
  * With the rows of the request a row of its own goes into the same commit: the key's hash, and the
  * ids with which the answer can be made. So whoever died when, a repetition finds either both or
  * nothing. The answer itself is put into that row before it is given, and a repetition gets it as
- * it was, for 24 hours, also from another process. A request that was refused has changed nothing:
+ * it was, for 24 hours, also from another process. One of more than 8 KiB is not kept but made anew
+ * from what is there by then. A request that was refused has changed nothing:
  * it leaves no row and may come again with another body.
  *
  * A key belongs to its caller (the owner, or one API key), the method and the path. Each caller may

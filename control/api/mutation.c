@@ -494,7 +494,6 @@ const struct api_table api_tables[] = {
     {openapi_routes, &openapi_route_count},
     {recover_routes, &recover_route_count},
     {permission_routes, &permission_route_count},
-    {not_yet_routes, &not_yet_route_count},
     {rpc_routes, &rpc_route_count},
 };
 const size_t api_table_count = ARRAY_LEN(api_tables);

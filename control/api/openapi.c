@@ -54,6 +54,7 @@ static const struct shape schemas[] = {
     {"Lease", "name:str,lsn:str,expires_at:time?"},
     {"Holder", "reason:str,lsn:str?,from_lsn:str?,name:str?,branch_id:str?,snapshot_id:str?"},
     {"Consumption", "project_id:str,periods:any"},
+    {"BranchConsumption", "project_id:str,branch_id:str,periods:any"},
     {"Region", "region_id:str,name:str,default:bool"},
 };
 
@@ -125,6 +126,7 @@ static const struct {
     {"GET", B "/diff", "relations:any"},
     {"GET", BASE "/consumption_history/projects", "projects:[Consumption]"},
     {"GET", BASE "/consumption_history/v2/projects", "projects:[Consumption]"},
+    {"GET", BASE "/consumption_history/v2/branches", "branches:[BranchConsumption]"},
     {"GET", BASE "/consumption_history/account", "periods:any"},
     {"GET", P "/operations", "operations:[Operation]"},
     {"GET", P "/operations/{operation}", "operation:Operation"},

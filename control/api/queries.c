@@ -79,6 +79,14 @@ static const struct body_field diff[] = {TEXT("lsn"), TEXT("other"), TEXT("other
 static const struct body_field account[] = {HISTORY, END};
 static const struct body_field history[] = {
     HISTORY, PAGE(100), TEXT("project_ids"), TEXT("metrics"), END};
+static const struct body_field history_of_branches[] = {
+    HISTORY,
+    PAGE(1000),
+    ARGUMENT("project_ids", BODY_STR, .required = true),
+    TEXT("branch_ids"),
+    TEXT("metrics"),
+    END,
+};
 
 #define P API "projects/{project}"
 #define B P "/branches/{branch}"
@@ -106,6 +114,7 @@ static const struct {
     {"GET", B "/diff", diff},
     {"GET", API "consumption_history/projects", history},
     {"GET", API "consumption_history/v2/projects", history},
+    {"GET", API "consumption_history/v2/branches", history_of_branches},
     {"GET", API "consumption_history/account", account},
 };
 

@@ -88,6 +88,7 @@ static err_t insert_branch(
     list_init(&branch->children);
     list_init(&branch->endpoints);
     list_init(&branch->running);
+    list_init(&branch->usages);
     branch->project = project;
     branch->row = *row;
     branch->is_timeline_new = row->state == BRANCH_INIT && !row->is_found;
@@ -226,6 +227,7 @@ static void free_branch(struct model *model, struct branch *branch)
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         ASSERT(!branch->safekeeper_attempts[i].running);
     }
+    ASSERT(list_is_empty(&branch->usages));
     LIST_FOR_EACH(&branch->running, item)
     {
         list_remove(item);
@@ -459,10 +461,15 @@ static err_t apply_usage(
         if (project == NULL) {
             return err_set(msg, ERR_CORRUPT, "usage %s: no project %s", row->id, row->project_id);
         }
+        struct branch *branch =
+            row->branch_id[0] == '\0' ? NULL : model_branch(model, row->branch_id);
+        if (row->branch_id[0] != '\0' && branch == NULL) {
+            return err_set(msg, ERR_CORRUPT, "usage %s: no branch %s", row->id, row->branch_id);
+        }
         usage = MEM_NEW(struct usage);
         usage->row = *row;
         index_insert(&model->usages, &usage->by_id, usage->row.id);
-        list_push_back(&project->usages, &usage->in_project);
+        list_push_back(branch == NULL ? &project->usages : &branch->usages, &usage->in_target);
     } else {
         usage->row = *row;
     }
@@ -473,7 +480,7 @@ static err_t apply_usage(
 static void free_usage(struct model *model, struct usage *usage)
 {
     index_remove(&model->usages, &usage->by_id);
-    list_remove(&usage->in_project);
+    list_remove(&usage->in_target);
     mem_free(usage);
 }
 
@@ -574,6 +581,10 @@ void model_deinit(struct model *model)
         }
         FOR_EACH_BRANCH(project, branch)
         {
+            FOR_EACH_USAGE(branch, usage)
+            {
+                free_usage(model, usage);
+            }
             free_branch(model, branch);
         }
         free_project(model, project);

@@ -35,6 +35,11 @@ struct attempt {
     mono_ns_t next; /* not before */
 };
 
+/* Used since the last time that it was recorded, and what of it is being recorded. */
+struct used {
+    uint64_t active_ms, compute_ms, written_bytes;
+};
+
 struct project {
     struct project_row row;
     struct index_link by_id, by_tenant;
@@ -45,8 +50,7 @@ struct project {
     struct index names;  /* of its live branches */
     struct list running; /* operations of the project itself that have not ended */
 
-    /* Used since the last time that it was recorded; memory only. See control/act/meter.h. */
-    uint64_t active_ms, compute_ms, written_bytes;
+    struct used used, recording; /* memory only: control/act/meter.h */
 
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
@@ -67,7 +71,8 @@ struct branch {
     struct id_text timeline_text; /* key of by_timeline */
     struct list_link in_project, in_parent;
     struct list children, endpoints;
-    struct list running;
+    struct list running, usages;
+    struct used used, recording; /* memory only */
 
     enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
     /* Pageserver, then safekeepers as in row.safekeepers. */
@@ -151,7 +156,7 @@ struct host {
 struct usage {
     struct usage_row row;
     struct index_link by_id;
-    struct list_link in_project;
+    struct list_link in_target; /* of its project, or of its branch */
 };
 
 struct model {
@@ -273,9 +278,9 @@ bool endpoint_lost_port(const struct model *model, const struct endpoint *endpoi
     LIST_FOR_EACH(&(project)->operations, item##_at)                                               \
     for (struct operation *item = CONTAINER_OF(item##_at, struct operation, in_project);           \
          item != NULL; item = NULL)
-#define FOR_EACH_USAGE(project, item)                                                              \
-    LIST_FOR_EACH(&(project)->usages, item##_at)                                                   \
-    for (struct usage *item = CONTAINER_OF(item##_at, struct usage, in_project); item != NULL;     \
+#define FOR_EACH_USAGE(target, item)                                                               \
+    LIST_FOR_EACH(&(target)->usages, item##_at)                                                    \
+    for (struct usage *item = CONTAINER_OF(item##_at, struct usage, in_target); item != NULL;      \
          item = NULL)
 #define FOR_EACH_RUNNING(target, item)                                                             \
     LIST_FOR_EACH(&(target)->running, item##_at)                                                   \

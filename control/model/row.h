@@ -231,7 +231,7 @@ extern const char *const usage_granularity_names[];
 
 /*
  * What a project has used in an hour, a day or a month (UTC) that begins at `begin`. compute: of
- * one unit, a compute of two counts twice.
+ * one unit, a compute of two counts twice. branch_id: only that branch; "" for all of the project.
  */
 #define USAGE_FIELDS(X)                                                                            \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -239,7 +239,8 @@ extern const char *const usage_granularity_names[];
     X(time, begin, NULL)                                                                           \
     X(u64, active_ms, NULL)                                                                        \
     X(u64, compute_ms, NULL)                                                                       \
-    X(u64, written_bytes, NULL)
+    X(u64, written_bytes, NULL)                                                                    \
+    X(id, branch_id, NULL)
 
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {

@@ -44,6 +44,26 @@ def test_what_a_project_used(cluster):
     metrics = {m["metric_name"]: m["value"] for m in frames("monthly", f"{path}/v2/projects")[-1]["metrics"]}
     assert metrics["written_data_bytes"] >= written and metrics["active_time_seconds"] >= rest, metrics
     assert project.api("GET", "")["project"]["written_data_bytes"] >= written
+
+    # By branch: what one writes is not another's, and all of them are the project's.
+    query = f"{path}/v2/branches?granularity=monthly&{WINDOW}&project_ids={project.id}&org_id=org-local"
+    quiet = project.create_branch("quiet", main, endpoint=False)
+
+    def of_branches(more=""):
+        return {b["branch_id"]: {m["metric_name"]: m["value"] for f in b["periods"][0]["consumption"] for m in f["metrics"]}
+                for b in cluster.api("GET", query + more)["branches"]}
+    used = of_branches()
+    assert sorted(used) == sorted([main.id, quiet.id]) and used[quiet.id] == {}, used
+    assert used[main.id]["written_data_bytes"] >= written and used[main.id]["active_time_seconds"] > 0, used
+    assert used[main.id]["compute_unit_seconds"] == used[main.id]["compute_time_seconds"]
+    assert list(of_branches(f"&branch_ids={quiet.id},br-no-such-1")) == [quiet.id]
+    said = of_branches("&metrics=compute_unit_seconds,root_branch_bytes_month")[main.id]
+    assert list(said) == ["compute_unit_seconds"], said # what is not measured is not there
+    first = cluster.api("GET", query + "&limit=1")
+    rest = cluster.api("GET", query + f"&limit=1&cursor={first['pagination']['cursor']}")
+    assert [b["branch_id"] for b in first["branches"] + rest["branches"]] == [main.id, quiet.id], (first, rest)
+    refused(400, "BAD_REQUEST", cluster.api, "GET", f"{path}/v2/branches?granularity=daily&{WINDOW}")
+    quiet.delete()
     account = cluster.api("GET", f"{path}/account?granularity=monthly&{WINDOW}")["periods"][0]["consumption"]
     assert sum(f["written_data_bytes"] for f in account) >= written, account
     assert cluster.api("GET", f"{path}/projects?granularity=hourly&{WINDOW}&limit=1")["pagination"]["cursor"]

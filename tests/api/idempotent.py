@@ -58,6 +58,16 @@ class Test:
             first = self.post("of all", body, at, method)
             assert first[0] in (200, 201) and self.post("of all", body, at, method) == first, (method, at, first)
 
+    def test_a_long_answer_is_made_anew(self):
+        """What is not kept shows what is there by then, and nothing is done twice."""
+        body = {"project": {"name": "long", "settings": {"filler": "x" * 10000}}}
+        status, first = self.post("long", body)
+        self.control.ok("PATCH", f"/api/v2/projects/{first['project']['id']}", {"project": {"name": "longer"}})
+        again = self.post("long", body)
+        assert (status, again[0]) == (201, 201) and again[1]["project"]["name"] == "longer", again
+        assert again[1]["project"]["id"] == first["project"]["id"] and len(self.named("longer")) == 1
+        self.control.ok("DELETE", f"/api/v2/projects/{first['project']['id']}")
+
     def test_another_body_is_refused(self):
         assert self.post("b", {"project": {"name": "one body"}})[0] == 201
         status, answer = self.post("b", {"project": {"name": "another body"}})

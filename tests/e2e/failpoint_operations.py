@@ -24,7 +24,7 @@ NOT_SWEPT = {
     f"POST {KEYS}": "is POST /api/v2/api_keys", f"DELETE {KEYS}/{{key}}": "is DELETE /api/v2/api_keys/{key}",
     f"PUT {PROJECT}/branches/{{branch}}/leases/{{lease}}": "is the pageserver's: control passes it on, and writes nothing",
     f"DELETE {PROJECT}/branches/{{branch}}/leases/{{lease}}": "is the pageserver's",
-    f"POST {PROJECT}/permissions": "is not supported yet",
+    f"POST {PROJECT}/permissions": "is refused", f"DELETE {PROJECT}/permissions/{{permission}}": "finds none",
 }
 
 
