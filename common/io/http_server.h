@@ -107,8 +107,8 @@ void http_respond_buf(
 void http_response_header(struct http_request *request, const char *name, const char *value);
 
 /*
- * problem+json: {type,title,status,detail,message,code,request_id}. What passes by itself (423, 429,
- * 503) has a Retry-After of a second, unless another one was said.
+ * problem+json: {type,title,status,detail,message,code,request_id}. What passes by itself (423,
+ * 429, 503) has a Retry-After of a second, unless another one was said.
  */
 void http_respond_problem(
     struct http_request *request, unsigned status, const char *code, const char *message);
