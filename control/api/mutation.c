@@ -17,7 +17,8 @@
 #include "control/api/idempotency.h"
 #include "control/model/name.h"
 
-#define OPERATIONS_MAX 1000 /* kept for each project; the oldest ended ones go first */
+#define OPERATIONS_MAX     1000 /* kept for each project; the oldest ended ones go first */
+#define PRUNED_AT_ONCE_MAX 4    /* for each that is added */
 
 struct api *api_of(struct http_context *context)
 {
@@ -272,24 +273,29 @@ void mutation_put(struct mutation *mutation, enum row_kind kind, void *row)
     store_put(mutation->api->store, &mutation->change, kind, row);
 }
 
-/* Room for one more: drop the oldest that has ended. */
+/*
+ * Room for one more: drop the oldest that have ended. Also for those that the reconciler has put
+ * since, which drops none: for each compute that it suspends somebody has started one.
+ */
 static void prune_operations(struct mutation *mutation, const struct project *project)
 {
-    size_t skip = mutation->pruned;
-    if (project->operation_count + mutation->operation_count < OPERATIONS_MAX + mutation->pruned) {
-        return;
-    }
+    size_t skip = mutation->pruned, dropped = 0;
     FOR_EACH_OPERATION(project, operation)
     {
+        size_t there = project->operation_count + mutation->operation_count - mutation->pruned;
+        if (there < OPERATIONS_MAX || dropped == PRUNED_AT_ONCE_MAX) {
+            return;
+        }
         if (operation->row.status == STATUS_RUNNING) {
             continue;
         }
-        if (skip == 0) {
-            store_delete(mutation->api->store, &mutation->change, ROW_OPERATION, &operation->row);
-            mutation->pruned++;
-            return;
+        if (skip > 0) {
+            skip--;
+            continue;
         }
-        skip--;
+        store_delete(mutation->api->store, &mutation->change, ROW_OPERATION, &operation->row);
+        mutation->pruned++;
+        dropped++;
     }
 }
 
