@@ -131,9 +131,11 @@ static void
 hold_for_limits(void)
 {
 	TimestampTz begin;
+	XLogRecPtr	written_before;
 
 	nap_event();
 	begin = GetCurrentTimestamp();
+	written_before = position_inserted();	/* of all that is in the spill now */
 	counter_add(COUNTER_THROTTLE, 1);
 
 	do
@@ -147,11 +149,13 @@ hold_for_limits(void)
 
 		/*
 		 * A spill that only this transaction fills would hold it for ever.
-		 * Once all WAL is acknowledged, waiting longer frees nothing.
+		 * Once the WAL of what was there is acknowledged, waiting longer
+		 * frees nothing; others may go on to write, so that some WAL is
+		 * always under way.
 		 */
 		if (is_spill_pressed() &&
 			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), HOLD_MS) &&
-			GetXLogWriteRecPtr() <= position_acked())
+			written_before <= position_acked())
 			held_in_vain_at = spill_used();
 	} while (over_a_limit());
 	SetLatch(MyLatch);			/* it may have been set for someone above us */

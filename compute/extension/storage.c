@@ -4,6 +4,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/ipc.h"
 #include "storage/md.h"
 #include "storage/proc.h"
 #include "storage/smgr.h"
@@ -436,14 +437,15 @@ note_lock(LWLock *lock, LWLockMode mode, void *context)
  * A commit or a rollback is written and is being carried out: nothing may fail
  * or wait any more. An ERROR would be a PANIC there, and in COMMIT PREPARED it
  * would leave the locks of the prepared transaction for ever. Other code that
- * holds interrupts back has a lock.
+ * holds interrupts back has a lock, or is a process on its way out, which holds
+ * them once.
  */
 static bool
 is_ending_transaction(void)
 {
 	bool		has_lock = false;
 
-	if (InterruptHoldoffCount == 0)
+	if (InterruptHoldoffCount <= (proc_exit_inprogress ? 1 : 0))
 		return false;
 	ForEachLWLockHeldByMe(note_lock, &has_lock);
 	return !has_lock;
