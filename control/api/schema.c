@@ -155,11 +155,12 @@ static void dump(struct schema *schema, const struct endpoint *endpoint)
 static void look(struct schema *schema)
 {
     const struct endpoint *endpoint = model_endpoint(schema->api->model, schema->endpoint_id);
+    bool restarts = endpoint != NULL && endpoint->row.wanted == ENDPOINT_RESTARTING;
     if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
         fail(schema, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted meanwhile");
-    } else if (endpoint->row.wanted != ENDPOINT_ACTIVE) {
+    } else if (endpoint->row.wanted != ENDPOINT_ACTIVE && !restarts) {
         fail(schema, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended meanwhile");
-    } else if (endpoint->seen == COMPUTE_RUNNING) {
+    } else if (endpoint->seen == COMPUTE_RUNNING && !restarts) {
         dump(schema, endpoint);
     } else if (clock_mono() >= schema->deadline) {
         fail(

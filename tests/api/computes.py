@@ -12,7 +12,9 @@ def test_a_restart_brings_new_settings(cluster):
     main.sql("CREATE TABLE t AS SELECT 1 AS n")
     began, endpoint = main.value("SELECT pg_postmaster_start_time()"), main.endpoint()["id"]
     project.api("PATCH", f"/endpoints/{endpoint}", {"endpoint": {"settings": {"pg_settings": {"work_mem": "7MB"}}}})
-    answer = project.wait_operations(project.api("POST", f"/endpoints/{endpoint}/restart"))
+    answer = project.api("POST", f"/endpoints/{endpoint}/restart")
+    assert "CREATE TABLE public.t" in project.api("GET", f"/branches/{main.id}/schema?db_name=app")["sql"] # waits for it
+    project.wait_operations(answer)
     assert [o["action"] for o in answer["operations"]] == ["suspend_compute", "start_compute"], answer
     assert main.value("SHOW work_mem") == "7MB" and main.value("SELECT pg_postmaster_start_time()") != began
     assert main.value("SELECT n FROM t") == "1" and main.endpoint()["current_state"] == "active"
