@@ -460,9 +460,12 @@ static void move_compute(const struct committing *committing, struct endpoint *e
     if (agent == NULL || !agent->reachable) {
         return;
     }
-    if (port_choose(
-            reconciler->model, agent, reconciler->options.port_first, reconciler->options.port_last,
-            &row.port, &msg) != ERR_OK) {
+    const struct port_wish wish = {
+        .agent = agent->id,
+        .host = agent->host,
+        .first = reconciler->options.port_first,
+        .last = reconciler->options.port_last};
+    if (port_choose(reconciler->model, &wish, &row.port, &msg) != ERR_OK) {
         log_warn(NULL, "endpoint %s cannot move to another host: %s", row.id, msg.text);
         return;
     }

@@ -46,12 +46,16 @@ static bool can_bind(const char *host, uint64_t port)
     return free_port;
 }
 
+static bool comes_back(const struct port_wish *wish, const struct endpoint *endpoint)
+{
+    if (wish->branch != NULL) {
+        return endpoint->branch == wish->branch;
+    }
+    return endpoint->project == wish->project && !branch_is_recoverable(endpoint->branch);
+}
+
 static uint64_t choose(
-    const struct model *model,
-    const struct node *agent,
-    uint64_t first,
-    uint64_t last,
-    bool spares_recoverable)
+    const struct model *model, const struct port_wish *wish, bool spares_recoverable)
 {
     size_t count = 0, capacity = 64;
     uint64_t *taken = MEM_ARRAY(uint64_t, capacity);
@@ -63,36 +67,32 @@ static uint64_t choose(
                 capacity *= 2;
                 taken = mem_realloc(taken, capacity * sizeof taken[0]);
             }
-            bool is_spared = spares_recoverable || !endpoint_is_recoverable(endpoint);
-            if (endpoint->row.agent == agent->id && is_spared) {
+            bool is_spared = spares_recoverable || !endpoint_is_recoverable(endpoint) ||
+                             comes_back(wish, endpoint);
+            if (endpoint->row.agent == wish->agent && is_spared) {
                 taken[count++] = endpoint->row.port;
             }
         }
     }
-    uint64_t port = plan_port(first, last, taken, count);
-    while (port != 0 && !can_bind(agent->host, port)) {
-        port = plan_port(port + 1, last, taken, count);
+    uint64_t port = plan_port(wish->first, wish->last, taken, count);
+    while (port != 0 && wish->host != NULL && !can_bind(wish->host, port)) {
+        port = plan_port(port + 1, wish->last, taken, count);
     }
     mem_free(taken);
     return port;
 }
 
 err_t port_choose(
-    const struct model *model,
-    const struct node *agent,
-    uint64_t first,
-    uint64_t last,
-    uint64_t *ret_port,
-    struct errmsg *msg)
+    const struct model *model, const struct port_wish *wish, uint64_t *ret_port, struct errmsg *msg)
 {
-    uint64_t port = choose(model, agent, first, last, true);
-    port = port != 0 ? port : choose(model, agent, first, last, false);
+    uint64_t port = choose(model, wish, true);
+    port = port != 0 ? port : choose(model, wish, false);
     if (port == 0) {
         return err_set(
             msg, ERR_FULL,
             "no free port for a compute in %" PRIu64 "-%" PRIu64
             ": delete endpoints or widen the setting compute_ports",
-            first, last);
+            wish->first, wish->last);
     }
     *ret_port = port;
     return ERR_OK;

@@ -225,9 +225,13 @@ NODISCARD err_t put_endpoint(
     struct errmsg *msg);
 void put_endpoint_deletion(struct mutation *mutation, struct endpoint *endpoint);
 void put_deletion_of_endpoints(struct mutation *mutation, const struct branch *branch);
-/* Of a compute on that host, also for several endpoints of one change. */
+/* Of a compute on the wish's host, also for several endpoints of one change; the range is ours. */
+struct port_wish;
 NODISCARD err_t choose_port(
-    struct mutation *mutation, const struct node *agent, uint64_t *ret_port, struct errmsg *msg);
+    struct mutation *mutation, struct port_wish *wish, uint64_t *ret_port, struct errmsg *msg);
+/* POST .../recover: project_id, or branch_id too, comes back. */
+NODISCARD err_t decide_project_recovery(struct mutation *mutation, struct errmsg *msg);
+NODISCARD err_t decide_branch_recovery(struct mutation *mutation, struct errmsg *msg);
 /* As POST .../start, for another route's request; an error has been answered. */
 NODISCARD err_t endpoint_want_active(
     struct api *api,

@@ -13,11 +13,12 @@
 /* ---- create ---- */
 
 err_t choose_port(
-    struct mutation *mutation, const struct node *agent, uint64_t *ret_port, struct errmsg *msg)
+    struct mutation *mutation, struct port_wish *wish, uint64_t *ret_port, struct errmsg *msg)
 {
     const struct api_options *options = &mutation->api->options;
-    uint64_t first = MAX_OF(options->port_first, mutation->ports_taken + 1); /* of this change */
-    err_t err = port_choose(mutation->api->model, agent, first, options->port_last, ret_port, msg);
+    wish->first = MAX_OF(options->port_first, mutation->ports_taken + 1); /* of this change */
+    wish->last = options->port_last;
+    err_t err = port_choose(mutation->api->model, wish, ret_port, msg);
     if (err == ERR_FULL) {
         struct errmsg why = *msg;
         return mutation_refuse(mutation, 503, "NO_FREE_PORT", msg, "%s", why.text);
@@ -88,7 +89,8 @@ static err_t fill_endpoint(
             mutation, 503, "NO_COMPUTE_HOST", msg,
             "the cluster has no compute agent: set `agents` of control, or `control_url` of one");
     }
-    TRY(choose_port(mutation, agent, &row->port, msg));
+    struct port_wish port = {.agent = agent->id, .host = agent->host};
+    TRY(choose_port(mutation, &port, &row->port, msg));
     row->agent = agent->id;
     row->settings = doc_get(wish, "pg_settings"); /* borrowed, see mutation_put */
     if (row->settings == NULL) {

@@ -7,6 +7,7 @@
  * the window the reconciler deletes it for good (control/act/commit.c), with the same rows as a
  * DELETE with hard_delete=true. It takes its space until then, so the window is 0 unless it is set.
  */
+#include "control/act/port.h"
 #include "control/api/api_private.h"
 
 /* ---- deletions that can be taken back ---- */
@@ -86,22 +87,32 @@ static err_t find_deleted_project(
     return ERR_OK;
 }
 
-/* A port that was given to another one meanwhile is the other's. */
+/*
+ * A port that was given to another one meanwhile is the other's. The next one is for a host that is
+ * away, too: it may come back before its compute is to start on another.
+ */
 static err_t put_endpoint_back(
-    struct mutation *mutation, const struct endpoint *endpoint, struct errmsg *msg)
+    struct mutation *mutation,
+    const struct endpoint *endpoint,
+    const struct branch *recovered,
+    struct errmsg *msg)
 {
-    const struct node *agent = nodes_find(mutation->api->nodes, NODE_AGENT, endpoint->row.agent);
-    if (!endpoint_is_live(endpoint) || agent == NULL ||
-        !endpoint_lost_port(mutation->api->model, endpoint)) {
+    if (!endpoint_is_live(endpoint) || !endpoint_lost_port(mutation->api->model, endpoint)) {
         return ERR_OK;
     }
+    const struct node *agent = nodes_find(mutation->api->nodes, NODE_AGENT, endpoint->row.agent);
     struct endpoint_row row = endpoint->row;
-    TRY(choose_port(mutation, agent, &row.port, msg));
+    struct port_wish wish = {
+        .agent = row.agent,
+        .host = agent == NULL ? NULL : agent->host,
+        .project = endpoint->project,
+        .branch = recovered};
+    TRY(choose_port(mutation, &wish, &row.port, msg));
     mutation_put(mutation, ROW_ENDPOINT, &row);
     return ERR_OK;
 }
 
-static err_t decide_project(struct mutation *mutation, struct errmsg *msg)
+err_t decide_project_recovery(struct mutation *mutation, struct errmsg *msg)
 {
     struct project *project = NULL;
     TRY(find_deleted_project(mutation, &project, msg));
@@ -111,7 +122,7 @@ static err_t decide_project(struct mutation *mutation, struct errmsg *msg)
     FOR_EACH_ENDPOINT(project, endpoint)
     {
         if (!branch_is_recoverable(endpoint->branch)) {
-            TRY(put_endpoint_back(mutation, endpoint, msg));
+            TRY(put_endpoint_back(mutation, endpoint, NULL, msg));
         }
     }
     mutation_put(mutation, ROW_PROJECT, &row);
@@ -134,7 +145,7 @@ static struct doc *answer_project(struct mutation *mutation)
     return doc_set(doc, "operations", view_operations_of(mutation));
 }
 
-static err_t decide_branch(struct mutation *mutation, struct errmsg *msg)
+err_t decide_branch_recovery(struct mutation *mutation, struct errmsg *msg)
 {
     struct project *project = NULL;
     const char *id = mutation->branch_id;
@@ -161,7 +172,7 @@ static err_t decide_branch(struct mutation *mutation, struct errmsg *msg)
     mutation_put(mutation, ROW_BRANCH, &row);
     FOR_EACH_ENDPOINT_OF(branch, endpoint)
     {
-        TRY(put_endpoint_back(mutation, endpoint, msg));
+        TRY(put_endpoint_back(mutation, endpoint, branch, msg));
     }
     return ERR_OK;
 }
@@ -176,12 +187,12 @@ static struct doc *answer_branch(struct mutation *mutation)
 
 static void recover_project(struct http_context *context, struct http_request *request)
 {
-    mutation_start(context, request, decide_project, answer_project, 200);
+    mutation_start(context, request, decide_project_recovery, answer_project, 200);
 }
 
 static void recover_branch(struct http_context *context, struct http_request *request)
 {
-    mutation_start(context, request, decide_branch, answer_branch, 200);
+    mutation_start(context, request, decide_branch_recovery, answer_branch, 200);
 }
 
 #define P "/api/v2/projects/{project}"

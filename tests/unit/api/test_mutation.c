@@ -14,6 +14,9 @@ static struct errmsg msg;
 static struct executor *executor;
 static struct api api;
 static unsigned ended_count;
+static struct nodes_user hearing;
+static err_t expected; /* of the next commit */
+static const char *recovered_branch;
 
 static void begin(void)
 {
@@ -41,7 +44,7 @@ static void end(void)
 static void on_done(struct mutation_then *then, err_t result, const struct errmsg *why)
 {
     (void)then;
-    ck_assert_ok(result, why);
+    ck_assert_msg(result == expected, "%d: %s", (int)result, why->text);
     loop_stop(api.loop);
 }
 
@@ -104,4 +107,108 @@ START_TEST(test_operations_of_a_project_stay_within_their_limit_whoever_makes_th
 }
 END_TEST
 
-UNIT_MAIN("api_mutation", test_operations_of_a_project_stay_within_their_limit_whoever_makes_them);
+/* ---- ports of what comes back ---- */
+
+static void put_branch_of(
+    struct mutation *mutation, const char *project_id, const char *id, wall_us_t recoverable_until)
+{
+    struct branch_row row = {
+        .state = BRANCH_READY,
+        .timeline = name_timeline(),
+        .deleted_at = recoverable_until == 0 ? 0 : 1,
+        .recoverable_until = recoverable_until};
+    (void)snprintf(row.id, sizeof row.id, "%s", id);
+    (void)snprintf(row.name, sizeof row.name, "%s", id);
+    (void)snprintf(row.project_id, sizeof row.project_id, "%s", project_id);
+    mutation_put(mutation, ROW_BRANCH, &row);
+}
+
+static void put_port_of(
+    struct mutation *mutation, const char *branch_id, const char *id, uint64_t agent, uint64_t port)
+{
+    struct endpoint_row row = {.wanted = ENDPOINT_IDLE, .agent = agent, .port = port};
+    (void)snprintf(row.id, sizeof row.id, "%s", id);
+    (void)snprintf(row.branch_id, sizeof row.branch_id, "%s", branch_id);
+    (void)snprintf(row.project_id, sizeof row.project_id, "%c", branch_id[0]);
+    mutation_put(mutation, ROW_ENDPOINT, &row);
+}
+
+/* Project d is deleted, and so is branch p-b: each with a port that is lost, and one that is not.
+ */
+static err_t decide_deleted(struct mutation *mutation, struct errmsg *why)
+{
+    (void)why;
+    struct project_row used = {.id = "p", .name = "p", .tenant = name_tenant()};
+    struct project_row deleted = {
+        .id = "d",
+        .name = "d",
+        .tenant = name_tenant(),
+        .deleted_at = 1,
+        .recoverable_until = api_now(&api) + 3600000000};
+    mutation_put(mutation, ROW_PROJECT, &used);
+    mutation_put(mutation, ROW_PROJECT, &deleted);
+    put_branch_of(mutation, "p", "p-a", 0);
+    put_branch_of(mutation, "p", "p-b", deleted.recoverable_until);
+    put_branch_of(mutation, "d", "d-a", 0);
+    put_port_of(mutation, "p-a", "has-1", 1, 7501);
+    put_port_of(mutation, "p-a", "has-2", 2, 7501);
+    put_port_of(mutation, "p-a", "has-3", 1, 7502);
+    put_port_of(mutation, "p-b", "b-lost", 1, 7502);
+    put_port_of(mutation, "p-b", "b-keeps", 1, 7503);
+    put_port_of(mutation, "d-a", "d-lost", 1, 7501);
+    put_port_of(mutation, "d-a", "d-lost-away", 2, 7501);
+    put_port_of(mutation, "d-a", "d-keeps", 1, 7504);
+    return ERR_OK;
+}
+
+static err_t decide_recovery(struct mutation *mutation, struct errmsg *why)
+{
+    (void)snprintf(mutation->project_id, sizeof mutation->project_id, "%c", recovered_branch[0]);
+    (void)snprintf(mutation->branch_id, sizeof mutation->branch_id, "%s", recovered_branch);
+    return recovered_branch[1] == '\0' ? decide_project_recovery(mutation, why)
+                                       : decide_branch_recovery(mutation, why);
+}
+
+static void recover(const char *branch_id, uint64_t port_last, err_t result)
+{
+    api.options.port_first = 7501;
+    api.options.port_last = port_last;
+    recovered_branch = branch_id;
+    expected = result;
+    commit(decide_recovery);
+    expected = ERR_OK;
+}
+
+static uint64_t port_of(const char *id)
+{
+    return model_endpoint(api.model, id)->row.port;
+}
+
+/* There are four ports, and six computes of host 1: host 2 is known by nobody now. */
+START_TEST(test_what_comes_back_takes_no_port_of_its_siblings)
+{
+    static const struct nodes_options only_one = {
+        .safekeepers = "", .pageservers = "", .agents = "1@10.0.0.1:7440", .token = ""};
+    begin();
+    ck_assert_ok(nodes_create(api.loop, NULL, &only_one, &hearing, &api.nodes, &msg), &msg);
+    commit(decide_deleted);
+    recover("p-b", 7503, ERR_INVALID); /* its own other port is no port for it */
+    ck_assert(branch_is_recoverable(model_branch(api.model, "p-b")));
+    recover("p-b", 7504, ERR_OK); /* but that of what is still deleted is */
+    ck_assert_uint_eq(port_of("b-lost"), 7504);
+    ck_assert_uint_eq(port_of("b-keeps"), 7503);
+    recover("d", 7504, ERR_INVALID);
+    recover("d", 7507, ERR_OK); /* two of host 1 have lost theirs now, and one of host 2 */
+    ck_assert_uint_ge(port_of("d-lost"), 7505);
+    ck_assert_uint_ge(port_of("d-keeps"), 7505);
+    ck_assert_uint_ne(port_of("d-lost"), port_of("d-keeps"));
+    ck_assert_uint_ne(port_of("d-lost-away"), 7501);
+    nodes_destroy(api.nodes);
+    end();
+}
+END_TEST
+
+UNIT_MAIN(
+    "api_mutation",
+    test_operations_of_a_project_stay_within_their_limit_whoever_makes_them,
+    test_what_comes_back_takes_no_port_of_its_siblings);
