@@ -458,6 +458,7 @@ static void move_compute(const struct committing *committing, struct endpoint *e
         list_push_back(&reconciler->homeless, &endpoint->in_homeless);
     }
     if (agent == NULL || !agent->reachable) {
+        expire_operations(committing, &endpoint->running);
         return;
     }
     const struct port_wish wish = {
@@ -467,6 +468,7 @@ static void move_compute(const struct committing *committing, struct endpoint *e
         .last = reconciler->options.port_last};
     if (port_choose(reconciler->model, &wish, &row.port, &msg) != ERR_OK) {
         log_warn(NULL, "endpoint %s cannot move to another host: %s", row.id, msg.text);
+        expire_operations(committing, &endpoint->running);
         return;
     }
     row.agent = agent->id;

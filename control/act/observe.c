@@ -357,32 +357,6 @@ static void observe_computes(
     }
 }
 
-/*
- * Operations whose target cannot even be tried (a node is away) end by their time limit too. And
- * projects that nobody can have back any more go.
- */
-static void mark_expired(struct reconciler *reconciler)
-{
-    wall_us_t oldest = clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
-    FOR_EACH_PROJECT(reconciler->model, project)
-    {
-        if (project_has_expired(project, reconciler_calendar(reconciler))) {
-            mark_for_commit(reconciler, &(struct target){.project = project});
-        }
-        FOR_EACH_OPERATION(project, operation)
-        {
-            if (operation->row.status != STATUS_RUNNING || operation->row.created_at > oldest) {
-                continue;
-            }
-            struct target target = {
-                .project = project,
-                .branch = model_branch(reconciler->model, operation->row.branch_id),
-                .endpoint = model_endpoint(reconciler->model, operation->row.endpoint_id)};
-            mark_for_commit(reconciler, &target);
-        }
-    }
-}
-
 void observe_poll(struct nodes_user *user, struct node *node, const struct doc *body)
 {
     struct reconciler *reconciler = CONTAINER_OF(user, struct reconciler, nodes_user);
@@ -394,7 +368,6 @@ void observe_poll(struct nodes_user *user, struct node *node, const struct doc *
         if (reconciler->model->image.id[0] == '\0') {
             image_ensure(reconciler); /* before the first project asks for it */
         }
-        mark_expired(reconciler);
     } else {
         observe_timelines(reconciler, node, body);
     }

@@ -7,12 +7,14 @@
 #include "control/model/members.h"
 
 #define RETRY_TICK_MS            20
+#define EXPIRY_TICK_MS           500
 #define RETRIES_PER_TICK         500 /* of each kind: the rest comes at the next tick */
 #define ERASURES_PER_PROJECT_MAX 32  /* the pageserver takes those of a tenant together */
 #define STEPS_PER_NODE_MAX       64  /* and as many that only wait for a compute to change */
 
 static void on_work(struct loop_task *task);
 static void on_retry(struct timer *timer);
+static void on_expiry(struct timer *timer);
 static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *object);
 static void on_removed(struct store_watcher *watcher, enum row_kind kind, const union any_row *row);
 static void on_commit_done(struct change *change, err_t result, const struct errmsg *msg);
@@ -34,6 +36,7 @@ struct reconciler *reconciler_create(
     reconciler->nodes_user.on_poll = observe_poll;
     reconciler->work.run = on_work;
     reconciler->retry.on_fire = on_retry;
+    reconciler->expiry.on_fire = on_expiry;
     reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
     list_init(&reconciler->asks);
     list_init(&reconciler->homeless);
@@ -64,12 +67,14 @@ void reconciler_start(struct reconciler *reconciler, struct nodes *nodes)
         work_all_of(reconciler, project);
     }
     nodes_start_polls(nodes);
+    timer_start(reconciler->loop, &reconciler->expiry, EXPIRY_TICK_MS);
 }
 
 void reconciler_stop(struct reconciler *reconciler)
 {
     reconciler->stopping = true;
     timer_stop(&reconciler->retry);
+    timer_stop(&reconciler->expiry);
     step_stop_asking(reconciler, NULL);
     if (reconciler->nodes != NULL) {
         nodes_stop_polls(reconciler->nodes);
@@ -567,6 +572,41 @@ static void on_retry(struct timer *timer)
     if (has_retries(reconciler)) {
         timer_start(reconciler->loop, timer, RETRY_TICK_MS);
     }
+}
+
+/* ---- what time ends ---- */
+
+/*
+ * Operations whose target cannot even be tried (a node is away) end by their time limit too. And
+ * projects that nobody can have back any more go. No node has to answer for that.
+ */
+static void mark_expired(struct reconciler *reconciler)
+{
+    wall_us_t oldest = clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
+    FOR_EACH_PROJECT(reconciler->model, project)
+    {
+        if (project_has_expired(project, reconciler_calendar(reconciler))) {
+            mark_for_commit(reconciler, &(struct target){.project = project});
+        }
+        FOR_EACH_OPERATION(project, operation)
+        {
+            if (operation->row.status != STATUS_RUNNING || operation->row.created_at > oldest) {
+                continue;
+            }
+            struct target target = {
+                .project = project,
+                .branch = model_branch(reconciler->model, operation->row.branch_id),
+                .endpoint = model_endpoint(reconciler->model, operation->row.endpoint_id)};
+            mark_for_commit(reconciler, &target);
+        }
+    }
+}
+
+static void on_expiry(struct timer *timer)
+{
+    struct reconciler *reconciler = CONTAINER_OF(timer, struct reconciler, expiry);
+    mark_expired(reconciler);
+    timer_start(reconciler->loop, timer, EXPIRY_TICK_MS);
 }
 
 /* ---- commits: see commit.c for what is written ---- */

@@ -23,7 +23,7 @@ struct reconciler {
     struct list purges; /* objects whose rows go with the commit under way: nothing begins there */
     struct loop_task work;
     bool work_posted;
-    struct timer retry;
+    struct timer retry, expiry;
 
     struct change commit;
     bool committing;

@@ -29,6 +29,8 @@ static struct change change;
 static struct timer timer;
 static unsigned deletions, ticks;
 static bool removed;
+static struct nodes_options only_agent = {
+    .safekeepers = "", .pageservers = "", .token = "", .poll_interval_ms = 60000};
 
 /* ---- a disk that hangs ---- */
 
@@ -149,9 +151,13 @@ static void on_prepared(struct change *unused, err_t result, const struct errmsg
     timer_start(loop, &timer, 1);
 }
 
-static void begin(void)
+static void begin_with(
+    const char *agents_or_none,
+    uint64_t operation_timeout_ms,
+    err_t (*prepares)(struct change *change, struct errmsg *why),
+    void (*ticks_by)(struct timer *timer))
 {
-    static const struct reconcile_options options = {.operation_timeout_ms = 60000};
+    const struct reconcile_options options = {.operation_timeout_ms = operation_timeout_ms};
     const struct catalog_options catalog = {.path = path};
     char agents[64];
     log_init("test", LOG_LEVEL_ERROR);
@@ -168,19 +174,14 @@ static void begin(void)
     (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
     user.on_operation_ended = on_ended;
     reconciler = reconciler_create(loop, store, &options, &user);
-    const struct nodes_options only_agent = {
-        .safekeepers = "",
-        .pageservers = "",
-        .agents = agents,
-        .token = "",
-        .poll_interval_ms = 60000};
+    only_agent.agents = agents_or_none == NULL ? agents : agents_or_none;
     ck_assert_ok(
         nodes_create(loop, client, &only_agent, reconciler_nodes_user(reconciler), &nodes, &msg),
         &msg);
     watcher = (struct store_watcher){.on_applied = on_applied, .on_removed = on_removed};
     store_watch(store, &watcher);
-    timer.on_fire = on_tick;
-    change = (struct change){.prepare = prepare, .done = on_prepared};
+    timer.on_fire = ticks_by;
+    change = (struct change){.prepare = prepares, .done = on_prepared};
     store_submit(store, &change);
 }
 
@@ -203,7 +204,7 @@ static void end(void)
 
 START_TEST(test_no_step_begins_for_what_the_commit_under_way_takes_away)
 {
-    begin();
+    begin_with(NULL, 60000, prepare, on_tick);
     loop_run(loop);
     ck_assert(removed);
     end();
@@ -211,4 +212,78 @@ START_TEST(test_no_step_begins_for_what_the_commit_under_way_takes_away)
 }
 END_TEST
 
-UNIT_MAIN("reconcile", test_no_step_begins_for_what_the_commit_under_way_takes_away);
+/* ---- while no agent answers ---- */
+
+/* p could be recovered until a while ago; a compute of q is to start. */
+static err_t prepare_expired(struct change *unused, struct errmsg *why)
+{
+    (void)why;
+    struct project_row gone = {
+        .id = "p", .name = "p", .tenant = name_tenant(), .deleted_at = 1, .recoverable_until = 2};
+    struct project_row project = {
+        .id = "q", .name = "q", .system_id = "1", .tenant = name_tenant()};
+    struct branch_row branch = {
+        .id = "br-1",
+        .name = "b",
+        .project_id = "q",
+        .timeline = name_timeline(),
+        .state = BRANCH_READY};
+    struct endpoint_row endpoint = {
+        .id = "ep-1",
+        .project_id = "q",
+        .branch_id = "br-1",
+        .wanted = ENDPOINT_ACTIVE,
+        .agent = 1};
+    struct operation_row operation = {
+        .id = "op-1",
+        .project_id = "q",
+        .branch_id = "br-1",
+        .endpoint_id = "ep-1",
+        .action = ACTION_START_COMPUTE,
+        .status = STATUS_RUNNING};
+    store_put(store, unused, ROW_PROJECT, &gone);
+    store_put(store, unused, ROW_PROJECT, &project);
+    store_put(store, unused, ROW_BRANCH, &branch);
+    store_put(store, unused, ROW_ENDPOINT, &endpoint);
+    store_put(store, unused, ROW_OPERATION, &operation);
+    return ERR_OK;
+}
+
+/* Until both have ended, and then until nothing is under way. */
+static void on_tick_expired(struct timer *unused)
+{
+    (void)unused;
+    const struct model *model = store_model(store);
+    if (model_project(model, "p")->row.state != PROJECT_ACTIVE &&
+        model_operation(model, "op-1")->row.status == STATUS_FAILED) {
+        reconciler_stop(reconciler);
+        if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
+            loop_stop(loop);
+            return;
+        }
+    }
+    timer_start(loop, &timer, 1);
+}
+
+START_TEST(test_time_limits_end_what_they_limit_while_no_agent_answers)
+{
+    begin_with(NULL, 1, prepare_expired, on_tick_expired); /* it has no list of computes */
+    loop_run(loop);
+    end();
+}
+END_TEST
+
+START_TEST(test_time_limits_end_what_they_limit_while_there_is_no_host)
+{
+    begin_with("", 1, prepare_expired, on_tick_expired);
+    loop_run(loop);
+    ck_assert_int_eq(model_endpoint(store_model(store), "ep-1")->row.wanted, ENDPOINT_ACTIVE);
+    end();
+}
+END_TEST
+
+UNIT_MAIN(
+    "reconcile",
+    test_no_step_begins_for_what_the_commit_under_way_takes_away,
+    test_time_limits_end_what_they_limit_while_no_agent_answers,
+    test_time_limits_end_what_they_limit_while_there_is_no_host);
