@@ -14,9 +14,12 @@
 #include "control/model/members.h"
 #include "control/model/name.h"
 
-#define COMMIT_OBJECTS_MAX                                                                         \
-    200 /* in one commit, so that a request never waits behind a huge one                          \
-         */
+/*
+ * In one commit, so that a request never waits behind a huge one: objects that are looked at, and
+ * rows, of which a branch or a project that goes takes many with it. The last one may be above it.
+ */
+#define COMMIT_OBJECTS_MAX 200
+#define COMMIT_ROWS_MAX    500
 
 struct committing {
     struct reconciler *reconciler;
@@ -606,7 +609,8 @@ err_t commit_prepare(struct change *change, struct errmsg *msg)
         commit_image(&committing); /* alone: it touches rows that may also be in the lists */
         return ERR_OK;
     }
-    for (size_t i = 0; i < COMMIT_OBJECTS_MAX && !committing.full; i++) {
+    for (size_t i = 0;
+         i < COMMIT_OBJECTS_MAX && change->count < COMMIT_ROWS_MAX && !committing.full; i++) {
         if ((link = list_pop_front(&reconciler->commit_endpoints)) != NULL) {
             commit_endpoint(&committing, CONTAINER_OF(link, struct endpoint, in_commit));
         } else if ((link = list_pop_front(&reconciler->commit_branches)) != NULL) {

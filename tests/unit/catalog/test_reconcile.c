@@ -29,6 +29,8 @@ static struct change change;
 static struct timer timer;
 static unsigned deletions, ticks;
 static bool removed;
+static size_t rows_now, rows_max;
+static struct loop_task counted;
 static struct nodes_options only_agent = {
     .safekeepers = "", .pageservers = "", .token = "", .poll_interval_ms = 60000};
 
@@ -92,6 +94,26 @@ static void on_removed(struct store_watcher *unused, enum row_kind kind, const u
     (void)row;
     removed = kind == ROW_ENDPOINT;
     loop_stop(loop);
+}
+
+/* The rows of one commit come all at once. */
+static void on_counted(struct loop_task *unused)
+{
+    (void)unused;
+    rows_max = MAX_OF(rows_max, rows_now);
+    rows_now = 0;
+}
+
+static void count_removed(
+    struct store_watcher *unused, enum row_kind kind, const union any_row *row)
+{
+    (void)unused;
+    (void)kind;
+    (void)row;
+    if (rows_now++ == 0) {
+        counted.run = on_counted;
+        loop_post(loop, &counted);
+    }
 }
 
 /* A list that the agent made before it deleted the compute. */
@@ -282,8 +304,71 @@ START_TEST(test_time_limits_end_what_they_limit_while_there_is_no_host)
 }
 END_TEST
 
+/* ---- how much goes at once ---- */
+
+#define BRANCHES        100
+#define USAGES          10
+#define COMMIT_ROWS_MAX (500 + USAGES) /* and the branch that was the last to fit */
+
+static err_t prepare_deleted(struct change *unused, struct errmsg *why)
+{
+    (void)why;
+    struct project_row project = {
+        .id = "p", .name = "p", .system_id = "1", .tenant = name_tenant(), .pageserver = 1};
+    store_put(store, unused, ROW_PROJECT, &project);
+    for (unsigned i = 0; i < BRANCHES; i++) {
+        struct branch_row branch = {
+            .project_id = "p", .timeline = name_timeline(), .state = BRANCH_DELETED};
+        (void)snprintf(branch.id, sizeof branch.id, "br-%u", i);
+        (void)snprintf(branch.name, sizeof branch.name, "%u", i);
+        store_put(store, unused, ROW_BRANCH, &branch);
+        for (unsigned j = 0; j < USAGES; j++) {
+            struct usage_row usage = {.project_id = "p", .begin = j};
+            (void)snprintf(usage.id, sizeof usage.id, "br-%u.h%u", i, j);
+            (void)snprintf(usage.branch_id, sizeof usage.branch_id, "br-%u", i);
+            store_put(store, unused, ROW_USAGE, &usage);
+        }
+    }
+    return ERR_OK;
+}
+
+/* The pageserver has nothing of it: everything may go. */
+static void on_tick_deleted(struct timer *unused)
+{
+    (void)unused;
+    struct doc *nothing = doc_set(doc_object(), "tenants", doc_array());
+    struct nodes_user *hears = reconciler_nodes_user(reconciler);
+    if (ticks++ == 0) {
+        struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
+        pageserver->polls++;
+        hears->on_poll(hears, pageserver, nothing);
+    }
+    doc_unref(nothing);
+    if (model_project(store_model(store), "p")->branch_count == 0 && rows_now == 0) {
+        reconciler_stop(reconciler);
+        if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
+            loop_stop(loop);
+            return;
+        }
+    }
+    timer_start(loop, &timer, 1);
+}
+
+START_TEST(test_a_commit_counts_what_goes_with_a_branch)
+{
+    only_agent.pageservers = "1@127.0.0.1:1/1";
+    begin_with("", 60000, prepare_deleted, on_tick_deleted);
+    watcher.on_removed = count_removed;
+    loop_run(loop);
+    ck_assert_uint_gt(rows_max, 0);
+    ck_assert_uint_le(rows_max, COMMIT_ROWS_MAX);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "reconcile",
     test_no_step_begins_for_what_the_commit_under_way_takes_away,
     test_time_limits_end_what_they_limit_while_no_agent_answers,
-    test_time_limits_end_what_they_limit_while_there_is_no_host);
+    test_time_limits_end_what_they_limit_while_there_is_no_host,
+    test_a_commit_counts_what_goes_with_a_branch);
