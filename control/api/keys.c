@@ -157,36 +157,46 @@ static void delete_key(struct http_context *context, struct http_request *reques
 
 /* ---- what a key may have ---- */
 
-/* What a key made and what is there for people: what they can have back is not. */
-static uint64_t count_branches(const struct project *project, const struct api_key *key)
+/* Of what a key made: what is there for people. What they can have back is not. */
+static bool is_counted(const struct branch *branch)
 {
-    uint64_t count = 0;
-    FOR_EACH_BRANCH(project, branch)
-    {
-        count += branch_is_live(branch) && !branch_is_recoverable(branch) &&
-                 strcmp(branch->row.created_by, key->row.id) == 0;
+    return branch_is_live(branch) && !branch_is_recoverable(branch);
+}
+
+static err_t check_count(
+    struct mutation *mutation,
+    const struct api_key *key,
+    uint64_t count,
+    uint64_t more,
+    struct errmsg *msg)
+{
+    if (key->row.branches_max == 0 || more == 0 || count + more <= key->row.branches_max) {
+        return ERR_OK;
     }
-    return count;
+    return mutation_refuse(
+        mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg,
+        "this key has made %" PRIu64 " branches that are still there, its limit is %" PRIu64, count,
+        key->row.branches_max);
 }
 
 static err_t check_branches_of(
     struct mutation *mutation, const struct api_key *key, uint64_t more, struct errmsg *msg)
 {
     uint64_t count = 0;
-    if (key == NULL || key->row.branches_max == 0 || more == 0) {
+    if (key == NULL || key->row.branches_max == 0) {
         return ERR_OK;
     }
     FOR_EACH_PROJECT(mutation->api->model, project)
     {
-        count += project_is_recoverable(project) ? 0 : count_branches(project, key);
+        if (project_is_recoverable(project)) {
+            continue;
+        }
+        FOR_EACH_BRANCH(project, branch)
+        {
+            count += is_counted(branch) && strcmp(branch->row.created_by, key->row.id) == 0;
+        }
     }
-    if (count + more > key->row.branches_max) {
-        return mutation_refuse(
-            mutation, 422, "BRANCHES_LIMIT_EXCEEDED", msg,
-            "this key has made %" PRIu64 " branches that are still there, its limit is %" PRIu64,
-            count, key->row.branches_max);
-    }
-    return ERR_OK;
+    return check_count(mutation, key, count, more, msg);
 }
 
 err_t check_branch_quota(struct mutation *mutation, struct errmsg *msg)
@@ -200,14 +210,37 @@ err_t check_quota_of_key(
     return check_branches_of(mutation, model_key(mutation->api->model, key_id), more, msg);
 }
 
+static void count_of_project(
+    const struct model *model, const struct project *project, bool comes_back)
+{
+    FOR_EACH_BRANCH(project, branch)
+    {
+        struct api_key *key = is_counted(branch) ? model_key(model, branch->row.created_by) : NULL;
+        if (key != NULL) {
+            key->made += !comes_back;
+            key->comes_back += comes_back;
+        }
+    }
+}
+
+/* One walk for all keys: there may be as many of them as there are branches. */
 err_t check_quota_of_project(
     struct mutation *mutation, const struct project *recovered, struct errmsg *msg)
 {
-    FOR_EACH_KEY(mutation->api->model, key)
+    const struct model *model = mutation->api->model;
+    FOR_EACH_KEY(model, key)
     {
-        if (key->row.branches_max != 0) {
-            TRY(check_branches_of(mutation, key, count_branches(recovered, key), msg));
+        key->made = key->comes_back = 0;
+    }
+    FOR_EACH_PROJECT(model, project)
+    {
+        if (project == recovered || !project_is_recoverable(project)) {
+            count_of_project(model, project, project == recovered);
         }
+    }
+    FOR_EACH_KEY(model, key)
+    {
+        TRY(check_count(mutation, key, key->made, key->comes_back, msg));
     }
     return ERR_OK;
 }

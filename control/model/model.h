@@ -137,6 +137,7 @@ struct api_key {
     row_text_t used_from;
     double tokens;
     mono_ns_t tokens_at;
+    uint64_t made, comes_back; /* branches, while a project's recovery counts them */
 };
 
 /* The answer to a request with an Idempotency-Key: see control/api/idempotency.h. */

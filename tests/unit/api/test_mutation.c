@@ -208,7 +208,67 @@ START_TEST(test_what_comes_back_takes_no_port_of_its_siblings)
 }
 END_TEST
 
+/* ---- keys of what comes back ---- */
+
+static void put_made(
+    struct mutation *mutation, const char *project_id, const char *id, const char *key)
+{
+    struct branch_row row = {.state = BRANCH_READY, .timeline = name_timeline()};
+    (void)snprintf(row.id, sizeof row.id, "%s", id);
+    (void)snprintf(row.name, sizeof row.name, "%s", id);
+    (void)snprintf(row.project_id, sizeof row.project_id, "%s", project_id);
+    (void)snprintf(row.created_by, sizeof row.created_by, "%s", key);
+    mutation_put(mutation, ROW_BRANCH, &row);
+}
+
+static void put_key(struct mutation *mutation, const char *id, uint64_t branches_max)
+{
+    struct key_row row = {.branches_max = branches_max};
+    (void)snprintf(row.id, sizeof row.id, "%s", id);
+    (void)snprintf(row.hash, sizeof row.hash, "hash of %s", id);
+    mutation_put(mutation, ROW_KEY, &row);
+}
+
+/* d and e are deleted; one key may have three branches, one of each is its limit, one has none. */
+static err_t decide_made(struct mutation *mutation, struct errmsg *why)
+{
+    (void)why;
+    struct project_row rows[] = {
+        {.id = "p", .name = "p"}, {.id = "d", .name = "d"}, {.id = "e", .name = "e"}};
+    put_key(mutation, "three", 3);
+    put_key(mutation, "one", 1);
+    put_key(mutation, "any", 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        rows[i].tenant = name_tenant();
+        rows[i].deleted_at = i == 0 ? 0 : 1;
+        rows[i].recoverable_until = i == 0 ? 0 : api_now(&api) + 3600000000;
+        mutation_put(mutation, ROW_PROJECT, &rows[i]);
+    }
+    put_made(mutation, "p", "p-1", "three");
+    put_made(mutation, "p", "p-2", "any");
+    put_made(mutation, "p", "p-3", "one");
+    put_made(mutation, "d", "d-1", "three");
+    put_made(mutation, "d", "d-2", "three");
+    put_made(mutation, "d", "d-3", "any");
+    put_made(mutation, "e", "e-1", "any");
+    put_made(mutation, "e", "e-2", "one");
+    return ERR_OK;
+}
+
+START_TEST(test_project_comes_back_when_each_of_its_keys_has_room)
+{
+    begin();
+    commit(decide_made);
+    recover("e", 1, ERR_INVALID);
+    ck_assert(project_is_recoverable(model_project(api.model, "e")));
+    recover("d", 1, ERR_OK); /* what e has does not count, and who is full has nothing in d */
+    ck_assert(project_is_shown(model_project(api.model, "d")));
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "api_mutation",
     test_operations_of_a_project_stay_within_their_limit_whoever_makes_them,
-    test_what_comes_back_takes_no_port_of_its_siblings);
+    test_what_comes_back_takes_no_port_of_its_siblings,
+    test_project_comes_back_when_each_of_its_keys_has_room);
