@@ -25,7 +25,7 @@ struct changes {
     row_id_t endpoints[CHANGES_MAX];
     struct list waiters;
     struct loop_task tell;
-    bool is_telling;
+    bool is_telling, is_stopping;
 };
 
 struct waiter {
@@ -136,6 +136,7 @@ void changes_start(struct api *api)
 void changes_stop(struct api *api)
 {
     if (api->changes != NULL) {
+        api->changes->is_stopping = true;
         on_tell(&api->changes->tell); /* who waits hears nothing more from this control */
     }
 }
@@ -155,6 +156,10 @@ void handle_post_changes(struct http_context *context, struct http_request *requ
     }
     if (err != ERR_OK) {
         http_respond_error(request, err, &msg);
+        return;
+    }
+    if (changes->is_stopping) { /* who is told nothing new would ask again at once */
+        http_respond_problem(request, 503, "STOPPING", "control stops: ask the next one");
         return;
     }
     if (since != changes->next || wait_ms == 0) {
