@@ -17,10 +17,11 @@ METRIC_HISTOGRAM(
 #define KEY_SIZE        (ADDRESS_NAME_SIZE + ADDRESS_MOMENT_SIZE + PG_NAME_SIZE + 64)
 #define BUCKETS         4096
 #define ENTRIES_MAX     16384 /* then the oldest go */
+#define CHANGES_MAX     1024  /* that are told apart: as many as control tells at once */
 #define CANCEL_SLACK_MS 5000  /* control answers within wake_timeout_ms; we wait a little longer */
 
 struct entry {
-    struct list_link in_bucket, in_age;
+    struct list_link in_bucket, in_endpoint, in_age;
     char key[KEY_SIZE];
     struct route route;
 };
@@ -29,9 +30,12 @@ struct routes {
     struct loop *loop;
     struct http_client *client;
     struct list buckets[BUCKETS];
-    struct list by_age; /* oldest first */
+    struct list endpoints[BUCKETS]; /* by the endpoint where they lead */
+    struct list by_age;             /* oldest first */
     size_t count;
-    uint64_t forgotten; /* how often control said that something has changed */
+    /* How often control said that something has changed, and the last ones: at number % MAX. */
+    uint64_t forgotten;
+    char changes[CHANGES_MAX][ADDRESS_NAME_SIZE];
     uint64_t wake_timeout_ms, keep_ms;
     char url[PATH_SIZE];
     char token[256];
@@ -52,6 +56,7 @@ err_t routes_create(
     list_init(&routes->by_age);
     for (size_t i = 0; i < BUCKETS; i++) {
         list_init(&routes->buckets[i]);
+        list_init(&routes->endpoints[i]);
     }
     err_t err = str_format(
         routes->url, sizeof routes->url, msg, "%s%s", options->control_url,
@@ -78,6 +83,11 @@ static struct list *bucket_of(struct routes *routes, const char *key)
     return &routes->buckets[hash64(key, strlen(key), 0) % BUCKETS];
 }
 
+static struct list *bucket_of_endpoint(struct routes *routes, const char *endpoint_id)
+{
+    return &routes->endpoints[hash64(endpoint_id, strlen(endpoint_id), 0) % BUCKETS];
+}
+
 static struct entry *find(struct routes *routes, const char *key)
 {
     LIST_FOR_EACH(bucket_of(routes, key), link)
@@ -93,6 +103,7 @@ static struct entry *find(struct routes *routes, const char *key)
 static void forget(struct routes *routes, struct entry *entry)
 {
     list_remove(&entry->in_bucket);
+    list_remove(&entry->in_endpoint);
     list_remove(&entry->in_age);
     routes->count--;
     mem_free(entry);
@@ -111,10 +122,11 @@ void routes_forget(
 
 void routes_forget_endpoint(struct routes *routes, const char *endpoint_id)
 {
-    routes->forgotten++;
-    LIST_FOR_EACH(&routes->by_age, link)
+    char *change = routes->changes[routes->forgotten++ % CHANGES_MAX];
+    (void)snprintf(change, ADDRESS_NAME_SIZE, "%s", endpoint_id);
+    LIST_FOR_EACH(bucket_of_endpoint(routes, endpoint_id), link)
     {
-        struct entry *entry = CONTAINER_OF(link, struct entry, in_age);
+        struct entry *entry = CONTAINER_OF(link, struct entry, in_endpoint);
         if (strcmp(entry->route.endpoint_id, endpoint_id) == 0) {
             forget(routes, entry);
         }
@@ -123,7 +135,7 @@ void routes_forget_endpoint(struct routes *routes, const char *endpoint_id)
 
 void routes_forget_all(struct routes *routes)
 {
-    routes->forgotten++;
+    routes->forgotten += CHANGES_MAX + 1; /* nobody can say any more what has not changed */
     while (!list_is_empty(&routes->by_age)) {
         forget(routes, CONTAINER_OF(list_first(&routes->by_age), struct entry, in_age));
     }
@@ -148,8 +160,24 @@ static void remember(struct route_ask *ask)
     make_key(&ask->address, ask->role, ask->client, entry->key);
     entry->route = ask->route;
     list_push_back(bucket_of(routes, entry->key), &entry->in_bucket);
+    list_push_back(bucket_of_endpoint(routes, entry->route.endpoint_id), &entry->in_endpoint);
     list_push_back(&routes->by_age, &entry->in_age);
     routes->count++;
+}
+
+/* Has control said so since it was asked? Then the answer may be older than that. */
+static bool has_changed(const struct route_ask *ask)
+{
+    const struct routes *routes = ask->routes;
+    if (routes->forgotten - ask->forgotten > CHANGES_MAX) {
+        return true;
+    }
+    for (uint64_t number = ask->forgotten; number < routes->forgotten; number++) {
+        if (strcmp(routes->changes[number % CHANGES_MAX], ask->route.endpoint_id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool recall(struct route_ask *ask)
@@ -200,7 +228,7 @@ static void on_answer(struct http_call *call)
         doc_unref(body);
     }
     http_call_deinit(call);
-    if (ask->result == ERR_OK && ask->forgotten == ask->routes->forgotten) {
+    if (ask->result == ERR_OK && !has_changed(ask)) {
         remember(ask);
     }
     ask->done(ask);

@@ -65,6 +65,6 @@ void route_ask_start(struct routes *routes, struct route_ask *ask);
 void route_ask_cancel(struct route_ask *ask); /* done() follows soon */
 void routes_forget(
     struct routes *routes, const struct address *address, const char *role, const char *client);
-/* Control says that it has changed; nor are answers remembered that are under way. */
+/* Control says that it has changed; nor are answers remembered that are under way to it. */
 void routes_forget_endpoint(struct routes *routes, const char *endpoint_id);
 void routes_forget_all(struct routes *routes);
