@@ -476,6 +476,28 @@ static bool may_be_cold(const char *name, int64_t size)
     return is_segment && size == (int64_t)strlen(SLRU_COLD_TEXT);
 }
 
+/* The folder was empty, so what is there has come before: it may be one file with many names. */
+static err_t create_file(
+    int *ret_fd, const struct unpack *unpack, const char *path, struct errmsg *msg)
+{
+    err_t err = file_open(ret_fd, path, FILE_CREATE_NEW, msg);
+    if (err == ERR_EXISTS) {
+        const char *name = path + strlen(unpack->files->dir) + strlen("/pgdata/");
+        return err_set(msg, ERR_CORRUPT, "base backup: the name \"%.60s\" comes twice", name);
+    }
+    return err;
+}
+
+static err_t write_new(
+    const struct unpack *unpack, const char *path, struct bytes data, struct errmsg *msg)
+{
+    int fd = -1;
+    TRY(create_file(&fd, unpack, path, msg));
+    err_t err = file_write_at(fd, path, data, 0, msg);
+    file_close(&fd);
+    return err != ERR_OK ? err : give_away(unpack->files, path, msg);
+}
+
 /*
  * A database that was not frozen for long has thousands of cold segments. They are names of one
  * file: who fetches a segment puts another file in its place. A file of its own for each costs most
@@ -493,7 +515,7 @@ static err_t unpack_cold(struct unpack *unpack, const char *path, size_t size, s
     if (is_cold && unpack->cold_path[0] != '\0' && link(unpack->cold_path, path) == 0) {
         return ERR_OK;
     }
-    TRY(write_file(unpack->files, path, bytes_of(text, size), msg)); /* also: too many links */
+    TRY(write_new(unpack, path, bytes_of(text, size), msg)); /* also: too many links */
     return is_cold ? str_copy(unpack->cold_path, sizeof(unpack->cold_path), path, msg) : ERR_OK;
 }
 
@@ -509,7 +531,7 @@ static err_t unpack_file(
     if (may_be_cold(name, real_size)) {
         return unpack_cold(unpack, path, (size_t)real_size, msg);
     }
-    TRY(file_open(&fd, path, FILE_CREATE, msg));
+    TRY(create_file(&fd, unpack, path, msg));
     uint64_t size = is_wal_segment(name) ? SEGMENT_SIZE : (uint64_t)real_size;
     err_t err = file_resize(fd, path, size, false, msg);
     if (err == ERR_OK) {

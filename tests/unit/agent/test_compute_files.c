@@ -40,6 +40,7 @@ static void open_folder(const char *settings)
     ck_assert_ok(compute_spec_parse(body, &spec, &msg), &msg);
     doc_unref(body);
     buf_deinit(&text);
+    (void)snprintf(folder, sizeof(folder), "/tmp/anabranch-files-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(folder));
     ck_assert_ok(str_format(dir, sizeof(dir), &msg, "%s/computes/ep-1", folder), &msg);
     files = (struct compute_files){
@@ -126,6 +127,33 @@ START_TEST(test_good_backup_becomes_a_data_directory)
     (void)snprintf(path, sizeof(path), "%.900s/base_backup.tar", dir);
     ck_assert(!file_exists(path));
     clean_up();
+}
+END_TEST
+
+/* What comes second would go into the file that all cold segments share. */
+START_TEST(test_name_that_comes_twice_is_refused)
+{
+    static const struct {
+        const char *name, *first, *second;
+    } twice[] = {
+        {"base/1/1", "a page", "a page"},
+        {"pg_xact/0000", "cold\n", "other"},
+        {"pg_xact/0000", "cold\n", "cold\n"},
+        {"pg_xact/0000", "cold\n", "a segment"},
+        {"base/1", "not a folder", ""}};
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++) {
+        open_folder("{}");
+        add_good_members();
+        add("pg_xact", AE_IFDIR, "");
+        add("pg_xact/0001", AE_IFREG, "cold\n");
+        add(twice[i].name, AE_IFREG, twice[i].first);
+        if (twice[i].second[0] != '\0') {
+            add(twice[i].name, AE_IFREG, twice[i].second);
+        }
+        add("anabranch.json", AE_IFREG,
+            "{\"start_lsn\":\"0/2000100\",\"pg_version\":17,\"system_id\":\"77\"}");
+        expect_refused("comes twice");
+    }
 }
 END_TEST
 
@@ -413,6 +441,7 @@ UNIT_MAIN(
     "compute_files",
     test_good_backup_becomes_a_data_directory,
     test_cold_segments_are_names_of_one_file,
+    test_name_that_comes_twice_is_refused,
     test_backup_that_was_cut_short_is_refused,
     test_backup_of_another_lsn_is_refused,
     test_backup_of_any_lsn_is_taken_when_none_was_asked_for,
