@@ -10,6 +10,7 @@
 #define LEASE_MAX       (30 * 24 * 3600)
 #define RETENTION_MAX   3024000
 #define KEEP_MIN        3600
+#define KEEP_MAX        ((int64_t)100 * 366 * 24 * 3600)
 #define NESTED_MAX      32 /* objects in one body that are still to be looked at */
 #define PATH_BYTES_MAX  96
 #define ENDPOINTS_MAX   20
@@ -177,7 +178,7 @@ static const struct body_field rule[] = {
     FIELD("hour", BODY_INT, .min = 0, .max = 23),
     FIELD("day", BODY_INT, .min = 1, .max = 31),
     FIELD("month", BODY_INT, .min = 1, .max = 12),
-    FIELD("retention_seconds", BODY_INT, .min = KEEP_MIN, .max = SAFE_NUMBER_MAX),
+    FIELD("retention_seconds", BODY_INT, .min = KEEP_MIN, .max = KEEP_MAX),
     END,
 };
 static const struct body_field put_schedule[] = {

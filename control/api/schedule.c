@@ -100,7 +100,8 @@ static err_t read_rule(
     bool is_said = doc_get(doc, "retention_seconds") != NULL;
     if (is_said && (keep_s < RETENTION_SECONDS_MIN || keep_s > RETENTION_SECONDS_MAX)) {
         return err_set(
-            msg, ERR_INVALID, "retention_seconds: expected at least %d", RETENTION_SECONDS_MIN);
+            msg, ERR_INVALID, "retention_seconds: expected %d to %" PRIu64, RETENTION_SECONDS_MIN,
+            RETENTION_SECONDS_MAX);
     }
     *ret_rule = rule;
     *ret_keep_s = keep_s;

@@ -21,7 +21,7 @@ def refused(status, code, call, *args):
         answer = call(*args)
     except ApiError as error:
         assert (error.status, error.body["code"]) == (status, code), error.body
-        return
+        return error.body
     raise AssertionError(f"expected {code}: {answer}")
 
 
@@ -104,8 +104,12 @@ def test_snapshots_by_the_calendar(cluster):
     project = cluster.create_project("scheduled")
     path = f"/branches/{project.main().id}/backup_schedule"
     for rule in ({"frequency": "secondly"}, {"frequency": "daily", "hour": 24}, {"frequency": "weekly", "day": 8}, {},
-                 {"frequency": "yearly", "month": 0}, {"frequency": "daily", "retention_seconds": 3599}, 7):
+                 {"frequency": "yearly", "month": 0}, 7):
         refused(400, "BAD_REQUEST", project.api, "PUT", path, {"schedule": [rule]})
+    for seconds in (3599, 100 * 366 * DAY + 1): # the answer says both ends
+        rule = {"frequency": "daily", "retention_seconds": seconds}
+        said = refused(400, "BAD_REQUEST", project.api, "PUT", path, {"schedule": [rule]})
+        assert said["message"].endswith(f"expected 3600 to {100 * 366 * DAY}"), said
     rules = [{"frequency": "daily", "hour": 3, "retention_seconds": 36 * 3600}, {"frequency": "yearly", "month": 2}]
     project.api("PUT", path, {"schedule": rules})
     assert project.api("GET", path)["schedule"] == rules
