@@ -365,3 +365,37 @@ err_t compute_sql_lines(
     PQfinish(conn);
     return err;
 }
+
+/* A session that was refused is not told why by a code, only by a text. */
+static bool is_absent(const PGconn *conn)
+{
+    const char *fatal = strstr(PQerrorMessage(conn), "FATAL:  database \"");
+    return fatal != NULL && strstr(fatal, "\" does not exist\n") != NULL;
+}
+
+err_t compute_sql_value(
+    const struct compute_sql *sql,
+    const char *database,
+    const char *statements,
+    struct buf *to,
+    struct errmsg *msg)
+{
+    err_t err = ERR_OK;
+    PGresult *result = NULL;
+    PGconn *conn = connect_to(sql, database);
+    if (PQstatus(conn) != CONNECTION_OK) {
+        err = is_absent(conn) ? err_set(msg, ERR_NOT_FOUND, "there is no database \"%s\"", database)
+                              : failed("connect", PQerrorMessage(conn), msg);
+        goto out;
+    }
+    result = PQexec(conn, statements);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1) {
+        err = failed("ask Postgres", PQerrorMessage(conn), msg);
+        goto out;
+    }
+    buf_append(to, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
+out:
+    PQclear(result);
+    PQfinish(conn);
+    return err;
+}

@@ -32,6 +32,17 @@ NODISCARD err_t compute_sql_drop(const struct compute_sql *sql, struct errmsg *m
 NODISCARD err_t compute_sql_verifier(
     const struct compute_sql *sql, const char *role, struct buf *verifier, struct errmsg *msg);
 
+/*
+ * Append the first column of the only row of the last of `statements`, run in `database`; nothing
+ * when it is null. ERR_NOT_FOUND: there is no such database.
+ */
+NODISCARD err_t compute_sql_value(
+    const struct compute_sql *sql,
+    const char *database,
+    const char *statements,
+    struct buf *to,
+    struct errmsg *msg);
+
 /* Append the first column of every row, each as a line. */
 NODISCARD err_t compute_sql_lines(
     const struct compute_sql *sql, const char *query, struct buf *to, struct errmsg *msg);

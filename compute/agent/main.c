@@ -23,6 +23,7 @@
 #include "compute/agent/leftovers.h"
 #include "compute/agent/registration.h"
 #include "compute/agent/schema_dump.h"
+#include "compute/agent/schema_json.h"
 #include "compute/agent/verifier.h"
 
 METRIC_GAUGE(computes_known, "agent_computes", "Computes that this agent knows, in any state.");
@@ -389,7 +390,26 @@ static void handle_post_schema(struct http_context *context, struct http_request
     (void)context;
     char dir[PATH_SIZE];
     uint16_t port = 0;
-    if (running_socket(request, dir, &port)) {
+    struct doc *body = NULL;
+    const char *format = "sql";
+    struct errmsg msg;
+    err_t err = http_request_json(request, &body, &msg);
+    if (err == ERR_OK) {
+        err = doc_opt_str(body, "format", &format, &msg);
+    }
+    if (err == ERR_OK && strcmp(format, "sql") != 0 && strcmp(format, "json") != 0) {
+        err = err_set(&msg, ERR_INVALID, "format: expected sql or json");
+    }
+    if (err != ERR_OK) {
+        http_respond_error(request, err, &msg);
+        return;
+    }
+    if (!running_socket(request, dir, &port)) {
+        return;
+    }
+    if (strcmp(format, "json") == 0) {
+        schema_json_answer(agent.host.sessions, dir, port, request);
+    } else {
         schema_dump_answer(&agent.host, dir, port, request);
     }
 }

@@ -56,6 +56,11 @@ static const struct shape schemas[] = {
     {"Consumption", "project_id:str,periods:any"},
     {"BranchConsumption", "project_id:str,branch_id:str,periods:any"},
     {"Region", "region_id:str,name:str,default:bool"},
+    {"Schema", "tables:[SchemaTable]"},
+    {"SchemaTable", "schema:str,name:str,columns:[SchemaColumn],constraints:[SchemaConstraint]"},
+    {"SchemaColumn", "name:str,type:str,nullable:bool,generated:bool"},
+    {"SchemaConstraint", "type:str,name:str,columns:[str],referenced_table:ReferencedTable?"},
+    {"ReferencedTable", "schema:str,table:str,columns:[str]"},
 };
 
 #define P BASE "/projects/{project}"
@@ -86,7 +91,7 @@ static const struct {
     {"DELETE", B, "branch:Branch,operations:[Operation]"},
     {"POST", B "/set_as_default", "branch:Branch,operations:[Operation]"},
     {"POST", B "/restore", "branch:Branch,operations:[Operation]"},
-    {"GET", B "/schema", "sql:str"},
+    {"GET", B "/schema", "sql:str?,json:Schema?"},
     {"GET", B "/compare_schema", "diff:str"},
     {"GET", B "/endpoints", "endpoints:[Endpoint]"},
     {"GET", B "/roles", "roles:[Role]"},

@@ -61,6 +61,8 @@ await step("suspend and start", async () => {
 await step("schema and its difference", async () => {
   expect((await api.getProjectBranchSchema({ projectId: project, branchId: dev, db_name: "app" })).data.sql
     .includes("PostgreSQL database dump"), "sql");
+  expect(Array.isArray((await api.getProjectBranchSchema({ projectId: project, branchId: dev, db_name: "app", format: "json" }))
+    .data.json.tables), "json");
   const { data } = await api.getProjectBranchSchemaComparison({ projectId: project, branchId: dev, db_name: "app" });
   expect(data.diff === "", data);
 });

@@ -27,6 +27,7 @@ import computes # noqa: E402
 import consumption # noqa: E402
 import neonctl # noqa: E402
 import recovery # noqa: E402
+import schema # noqa: E402
 import snapshots # noqa: E402
 import storage # noqa: E402
 from cluster import ROOT, Cluster, http # noqa: E402
@@ -237,7 +238,7 @@ def main():
         if results.wants("branch-up"):
             results.step("branch-up and down", lambda: check_branch_up_and_down(cluster, psql_env))
         os.environ["PGHOSTADDR"] = "127.0.0.1" # the gateway's name is known to nobody
-        for module in (snapshots, storage, computes, consumption, recovery):
+        for module in (snapshots, storage, computes, consumption, recovery, schema):
             for name in [n for n in dir(module) if n.startswith("test_") and results.wants(module.__name__)]:
                 results.step(f"{module.__name__}: {name[5:].replace('_', ' ')}", lambda: getattr(module, name)(cluster))
         for thread in lists:

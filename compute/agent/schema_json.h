@@ -1,0 +1,17 @@
+/*
+ * schema_json.h - POST /v1/computes/{id}/schema {database, format: "json"}: {"json": {"tables"}},
+ * the tables of a database with their columns, primary and foreign keys and unique constraints, in
+ * the shape that API clients know. No views, sequences, indexes, checks and defaults: it has no
+ * place for them. As in pg_dump, what belongs to an extension is left out.
+ *
+ * 404: there is no such database; 503: not read, in time or at all, or larger than 8 MiB.
+ * Threads: loop only; Postgres is asked on `sessions`, in one transaction that only reads.
+ */
+#pragma once
+
+#include "common/io/executor.h"
+#include "common/io/http_server.h"
+
+/* Answers the request. `socket_dir` is copied. */
+void schema_json_answer(
+    struct executor *sessions, const char *socket_dir, uint16_t port, struct http_request *request);
