@@ -157,15 +157,8 @@ const char *http_request_param(const struct http_request *request, const char *n
 
 /* Query, headers, body. */
 
-const char *http_request_query(const struct http_request *request, const char *name)
+static const char *keep_decoded(const struct http_request *request, const char *raw)
 {
-    if (request->connection == NULL) {
-        return NULL;
-    }
-    const char *raw = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
-    if (raw == NULL) {
-        return NULL;
-    }
     struct query_value *value = mem_zalloc(sizeof(*value) + strlen(raw) + 1);
     memcpy(value->text, raw, strlen(raw) + 1);
     if (!percent_decode(value->text, true)) {
@@ -174,6 +167,44 @@ const char *http_request_query(const struct http_request *request, const char *n
     struct http_request *writable = (struct http_request *)request;
     list_push_back(&writable->query_values, &value->link);
     return value->text;
+}
+
+const char *http_request_query(const struct http_request *request, const char *name)
+{
+    if (request->connection == NULL) {
+        return NULL;
+    }
+    const char *raw = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+    return raw == NULL ? NULL : keep_decoded(request, raw);
+}
+
+struct gathering {
+    const char *name;
+    struct buf text; /* not decoded */
+};
+
+static enum MHD_Result gather(
+    void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct gathering *gathering = data;
+    (void)kind;
+    if (strcmp(name, gathering->name) == 0 && value != NULL && value[0] != '\0') {
+        buf_printf(&gathering->text, "%s%s", gathering->text.size == 0 ? "" : ",", value);
+    }
+    return MHD_YES;
+}
+
+const char *http_request_query_list(const struct http_request *request, const char *name)
+{
+    struct gathering gathering = {.name = name};
+    if (request->connection == NULL) {
+        return NULL;
+    }
+    (void)MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, gather, &gathering);
+    const char *list =
+        gathering.text.size == 0 ? NULL : keep_decoded(request, buf_cstr(&gathering.text));
+    buf_deinit(&gathering.text);
+    return list;
 }
 
 void http_request_forget_query(struct http_request *request)

@@ -79,8 +79,10 @@ void http_server_close(struct http_server *server);              /* open request
 const struct http_route *http_request_route(const struct http_request *request);
 const char *http_request_method(const struct http_request *request);
 const char *http_request_path(const struct http_request *request);
-const char *http_request_param(const struct http_request *request, const char *name);  /* {name} */
-const char *http_request_query(const struct http_request *request, const char *name);  /* or NULL */
+const char *http_request_param(const struct http_request *request, const char *name); /* {name} */
+const char *http_request_query(const struct http_request *request, const char *name); /* or NULL */
+/* All that it was said with, in order: "a,b" of ?name=a&name=b and of ?name=a,b. Or NULL. */
+const char *http_request_query_list(const struct http_request *request, const char *name);
 const char *http_request_header(const struct http_request *request, const char *name); /* or NULL */
 const char *http_request_id(const struct http_request *request); /* for logs and errors */
 void http_request_peer(const struct http_request *request, char ret_address[64]); /* or "" */

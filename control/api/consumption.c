@@ -184,8 +184,8 @@ static void answer_projects(
     if (!read_question(request, by_metric, &question)) {
         return;
     }
-    question.project_ids = request_query(request, "project_ids");
-    question.metrics = request_query(request, "metrics");
+    question.project_ids = request_query_list(request, "project_ids");
+    question.metrics = request_query_list(request, "metrics");
     if (page_of(request, 10, LIST_MAX, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
@@ -251,9 +251,9 @@ static void get_branches(struct http_context *context, struct http_request *requ
     if (!read_question(request, true, &question)) {
         return;
     }
-    question.project_ids = request_query(request, "project_ids");
-    question.branch_ids = request_query(request, "branch_ids");
-    question.metrics = request_query(request, "metrics");
+    question.project_ids = request_query_list(request, "project_ids");
+    question.branch_ids = request_query_list(request, "branch_ids");
+    question.metrics = request_query_list(request, "metrics");
     err_t err = page_of(request, LIST_MAX, BRANCHES_MAX, &page, &msg);
     if (err == ERR_OK && (list_count(question.project_ids) > LIST_MAX ||
                           list_count(question.branch_ids) > LIST_MAX)) {

@@ -137,7 +137,7 @@ static const char *raw(const struct http_request *request, const char *argument)
     return value != NULL && value[0] == '\0' ? NULL : value;
 }
 
-const char *request_query(const struct http_request *request, const char *argument)
+static void assert_known(const struct http_request *request, const char *argument)
 {
     bool is_known = !str_starts_with(http_request_route(request)->path, API);
     for (const struct body_field *field = query_of_route(http_request_route(request));
@@ -145,7 +145,18 @@ const char *request_query(const struct http_request *request, const char *argume
         is_known = is_known || strcmp(field->name, argument) == 0;
     }
     ASSERT(is_known); /* or it would be looked at without a check, and be in no document */
+}
+
+const char *request_query(const struct http_request *request, const char *argument)
+{
+    assert_known(request, argument);
     return raw(request, argument);
+}
+
+const char *request_query_list(const struct http_request *request, const char *argument)
+{
+    assert_known(request, argument);
+    return http_request_query_list(request, argument);
 }
 
 bool request_says(const struct http_request *request, const char *argument)

@@ -18,6 +18,8 @@ query_check(const struct http_request *request, const char **ret_code, struct er
 
 /* NULL: not said, or said as nothing. The route's table must have it. */
 const char *request_query(const struct http_request *request, const char *name);
+/* The same of a list: "a,b", also of one that came as several arguments. */
+const char *request_query_list(const struct http_request *request, const char *name);
 bool request_says(const struct http_request *request, const char *name); /* "true" */
 
 /* One OpenAPI parameter for each argument, pushed to `to`. */

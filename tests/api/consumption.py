@@ -58,6 +58,7 @@ def test_what_a_project_used(cluster):
     assert used[main.id]["written_data_bytes"] >= written and used[main.id]["active_time_seconds"] > 0, used
     assert used[main.id]["compute_unit_seconds"] == used[main.id]["compute_time_seconds"]
     assert list(of_branches(f"&branch_ids={quiet.id},br-no-such-1")) == [quiet.id]
+    assert list(of_branches(f"&branch_ids=br-no-such-1&branch_ids={quiet.id}")) == [quiet.id]
     said = of_branches("&metrics=compute_unit_seconds,root_branch_bytes_month")[main.id]
     assert list(said) == ["compute_unit_seconds"], said # what is not measured is not there
     first = cluster.api("GET", query + "&limit=2")

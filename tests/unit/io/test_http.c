@@ -29,6 +29,7 @@ static void get_timeline(struct http_context *given, struct http_request *reques
     (void)doc_set_str(body, "tenant", http_request_param(request, "tenant"));
     (void)doc_set_str(body, "timeline", http_request_param(request, "timeline"));
     (void)doc_set_str(body, "at", http_request_query(request, "at"));
+    (void)doc_set_str(body, "of", http_request_query_list(request, "of"));
     (void)doc_set_str(body, "header", http_request_header(request, "X-Test"));
     http_respond_json(request, 200, body);
 }
@@ -236,6 +237,20 @@ START_TEST(test_path_and_query_parameters_are_decoded)
     expect_member(answer, "tenant", "a/b");
     expect_member(answer, "timeline", "x y");
     expect_member(answer, "at", "2026-11-22T10:00:00+02:00");
+    doc_unref(answer);
+    http_call_deinit(&call);
+    close_all();
+}
+END_TEST
+
+START_TEST(test_arguments_that_come_again_are_one_list)
+{
+    open_all(NULL);
+    struct http_call call = {0};
+    struct doc *answer = run_call(
+        &call, "GET", "/v1/tenants/a/timelines/b?of=x&at=1&of=y%2Cz&of=&office=no&of=%20", NULL,
+        200);
+    expect_member(answer, "of", "x,y,z, ");
     doc_unref(answer);
     http_call_deinit(&call);
     close_all();
@@ -575,6 +590,7 @@ END_TEST
 UNIT_MAIN(
     "http",
     test_path_and_query_parameters_are_decoded,
+    test_arguments_that_come_again_are_one_list,
     test_request_without_its_shape_does_not_reach_the_handler,
     test_server_knows_how_long_its_caller_waits,
     test_json_body_and_its_errors,
