@@ -139,11 +139,15 @@ def one(rig, prepare, point, hit):
     except (OSError, TimeoutError):
         assert rig.died()
     died = rig.died()
+    try:
+        if not died:
+            rig.arm("")
+    except OSError: # a later write of the background has met it
+        assert rig.died()
+        died = True
     print(f"   {prepare.__name__}, {point} {hit}: {'died' if died else 'through'}", flush=True)
     if died:
         rig.cluster.control.start()
-    else:
-        rig.arm("")
     if hasattr(prepare, "repeats"):
         answer = wait_for("it is repeated", operate) # done once: a second branch of that name would be 409
         again = operate() # an answer that was lost in the death is made anew, from what is there now
