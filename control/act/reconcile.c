@@ -101,9 +101,25 @@ wall_us_t reconciler_calendar(const struct reconciler *reconciler)
     return clock_wall() + reconciler->clock_ahead;
 }
 
+/* What is in them lives in the model, which may live longer. */
+static void empty_lists(struct reconciler *reconciler)
+{
+    struct list *const lists[] = {
+        &reconciler->work_projects,   &reconciler->work_branches,   &reconciler->work_endpoints,
+        &reconciler->retry_projects,  &reconciler->retry_branches,  &reconciler->retry_endpoints,
+        &reconciler->commit_projects, &reconciler->commit_branches, &reconciler->commit_endpoints,
+        &reconciler->homeless,        &reconciler->purges,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        while (list_pop_front(lists[i]) != NULL) { /* it has left the list */
+        }
+    }
+}
+
 void reconciler_destroy(struct reconciler *reconciler)
 {
     if (reconciler != NULL) {
+        empty_lists(reconciler);
         store_unwatch(&reconciler->watcher);
         mem_free(reconciler);
     }
