@@ -1,8 +1,9 @@
 """The schema of a branch as JSON: every kind of thing that the published shape has a place for, and what it leaves out."""
+import concurrent.futures
 import urllib.parse
 
 import pq
-from cluster import ApiError
+from cluster import ApiError, wait_for
 from snapshots import refused
 
 STRUCTURE = '''
@@ -96,17 +97,34 @@ def superuser(branch, database):
     return pq.connect(uri + "&hostaddr=") # by its socket, whatever PGHOSTADDR says
 
 
+def not_read(why, call, *args):
+    try:
+        answer = call(*args)
+    except ApiError as error:
+        assert (error.status, error.body["code"]) == (503, "SCHEMA_NOT_READ") and why in error.body["message"], error.body
+        return
+    raise AssertionError(f"expected a failure, {why}: {len(answer)} tables")
+
+
+def check_a_drop_meanwhile(branch):
+    """The reader has its snapshot and waits for a lock; then a table that it sees is gone with the type of its column."""
+    with superuser(branch, "app") as db, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        db.query("CREATE TYPE brief_kind AS ENUM ('x'); CREATE TABLE brief_one (kind brief_kind)")
+        db.query("BEGIN; LOCK TABLE pg_constraint; DROP TABLE brief_one; DROP TYPE brief_kind")
+        reader = threads.submit(schema, branch)
+        wait_for("it waits", lambda: db.query("SELECT FROM pg_locks WHERE relation = 'pg_constraint'::regclass AND NOT granted"))
+        db.query("COMMIT")
+        not_read("a table was dropped meanwhile", reader.result)
+    assert schema(branch) == EXPECTED
+
+
 def check_the_limit(branch, database):
     """Names that are six times as long as JSON: twelve wide tables are below 8 MiB, thirteen above."""
     with superuser(branch, urllib.parse.quote(database)) as db:
         db.query("DO $$ BEGIN EXECUTE 'CREATE TABLE wide_1 (' || (SELECT string_agg(format('%I int', repeat(chr(1), 58) || i), ',')"
                  " FROM generate_series(1, 1600) i) || ')';"
                  " FOR i IN 2..13 LOOP EXECUTE format('CREATE TABLE wide_%s (LIKE wide_1)', i); END LOOP; END $$")
-        try:
-            schema(branch, database)
-            raise AssertionError("it is not too large")
-        except ApiError as error:
-            assert error.status == 503 and "larger than 8 MiB of JSON" in error.body["message"], error.body
+        not_read("larger than 8 MiB of JSON", schema, branch, database)
         db.query("DROP TABLE wide_13")
         wide = schema(branch, database)
         assert len(wide) == 13 and [len(t["columns"]) for t in wide] == [1] + 12 * [1600], [t["name"] for t in wide]
@@ -147,6 +165,7 @@ def test_a_schema_as_json(cluster):
         key("primary_key", "only_here_pkey", "n")])]
     refused(404, "DATABASE_NOT_FOUND", schema, main, "no-such")
     check_the_limit(main, other)
+    check_a_drop_meanwhile(main)
     with superuser(main, "app") as db: # which control has not heard of
         db.query("SET client_encoding = 'UTF8'")
         db.query('ALTER DATABASE "Zwei ""東""" RENAME TO away')
