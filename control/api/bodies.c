@@ -40,8 +40,6 @@
 static const char *const endpoint_types[] = {"read_write", "read_only", NULL};
 static const char *const frequencies[] = {"hourly", "daily", "weekly", "monthly", "yearly", NULL};
 
-static const struct body_field nothing[] = {END};
-
 static const struct body_field endpoint_settings[] = {
     FIELD("pg_settings", BODY_ANY, .min = 0),
     END,
@@ -191,10 +189,7 @@ static const struct body_field put_lease[] = {
 
 #define P "/api/v2/projects/{project}"
 #define B P "/branches/{branch}"
-static const struct {
-    const char *method, *path;
-    const struct body_field *fields;
-} bodies[] = {
+static const struct route_fields bodies[] = {
     {"POST", "/api/v2/projects", post_project},
     {"PATCH", P, patch_project},
     {"POST", P "/branches", post_branch},
@@ -216,15 +211,21 @@ static const struct {
     {"PUT", B "/leases/{lease}", put_lease},
 };
 
-const struct body_field *body_of_route(const struct http_route *route)
+const struct body_field *fields_of_route(
+    const struct http_route *route, const struct route_fields *rows, size_t count)
 {
-    for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
-        if (strcmp(bodies[i].method, route->method) == 0 &&
-            strcmp(bodies[i].path, route->path) == 0) {
-            return bodies[i].fields;
+    static const struct body_field nothing[] = {END};
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rows[i].method, route->method) == 0 && strcmp(rows[i].path, route->path) == 0) {
+            return rows[i].fields;
         }
     }
     return nothing;
+}
+
+const struct body_field *body_of_route(const struct http_route *route)
+{
+    return fields_of_route(route, bodies, ARRAY_LEN(bodies));
 }
 
 /* ---- taking ---- */

@@ -33,6 +33,16 @@ struct body_field {
     const char *code; /* of the refusal of a value; NULL: "BAD_REQUEST" */
 };
 
+/* What one route may say. */
+struct route_fields {
+    const char *method, *path; /* as the route has them */
+    const struct body_field *fields;
+};
+
+/* The fields of a route among `count` rows; an empty table where it has no row. */
+const struct body_field *fields_of_route(
+    const struct http_route *route, const struct route_fields *rows, size_t count);
+
 /* The body of a route; an empty table: it has none. */
 const struct body_field *body_of_route(const struct http_route *route);
 

@@ -23,7 +23,6 @@ static const char *const orders[] = {"asc", "desc", NULL};
 static const char *const formats[] = {"sql", "json", NULL};
 static const char *const granularities[] = {"hourly", "daily", "monthly", NULL};
 
-static const struct body_field nothing[] = {END};
 static const struct body_field projects[] = {
     PAGE(400), TEXT("search"), TEXT("org_id"), ARGUMENT("recoverable", BODY_BOOL, .max = 0), END};
 static const struct body_field shared[] = {PAGE(400), TEXT("search"), END};
@@ -90,10 +89,7 @@ static const struct body_field history_of_branches[] = {
 
 #define P API "projects/{project}"
 #define B P "/branches/{branch}"
-static const struct {
-    const char *method, *path;
-    const struct body_field *fields;
-} queries[] = {
+static const struct route_fields queries[] = {
     {"GET", API "projects", projects},
     {"GET", API "projects/shared", shared},
     {"DELETE", P, deletion},
@@ -120,13 +116,7 @@ static const struct {
 
 const struct body_field *query_of_route(const struct http_route *route)
 {
-    for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
-        if (strcmp(queries[i].method, route->method) == 0 &&
-            strcmp(queries[i].path, route->path) == 0) {
-            return queries[i].fields;
-        }
-    }
-    return nothing;
+    return fields_of_route(route, queries, ARRAY_LEN(queries));
 }
 
 /* ---- asking ---- */
