@@ -420,5 +420,5 @@ int main(int argc, char **argv)
     (void)setenv("CK_DEFAULT_TIMEOUT", "600", 1);
     (void)setenv("CK_FORK", "no", 1);
     (void)setenv("CK_VERBOSITY", "silent", 0);
-    return unit_run("safekeeper_bench", tests, ARRAY_LEN(tests));
+    return unit_run("safekeeper_bench", &(struct unit_options){0}, tests, ARRAY_LEN(tests));
 }

@@ -1,6 +1,7 @@
 /*
  * unit.h - the main() of a test program: UNIT_MAIN("link", test_a, test_b). Each test runs in a
- * process of its own, so that it may crash, leave handles open or change globals.
+ * process of its own, so that it may crash, leave handles open or change globals. UNIT_MAIN_WITH():
+ * where they share a setup or need more time.
  */
 #pragma once
 
@@ -12,15 +13,15 @@
 
 #define UNIT_TIMEOUT_S 30
 
-static inline int unit_run(const char *name, const TTest *const *tests, size_t count)
+/* What the tests of a program have in common; {0}: nothing, and the usual time. */
+struct unit_options {
+    SFun setup, teardown; /* before and after each test, in its process; NULL: none */
+    int timeout_s;        /* of each test; 0: UNIT_TIMEOUT_S */
+};
+
+/* Runs and frees a suite that was put together by hand: of tests in loops, say. The exit status. */
+static inline int unit_run_suite(Suite *suite)
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_set_timeout(tcase, UNIT_TIMEOUT_S);
-    for (size_t i = 0; i < count; i++) {
-        tcase_add_test(tcase, tests[i]);
-    }
-    suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
@@ -28,13 +29,29 @@ static inline int unit_run(const char *name, const TTest *const *tests, size_t c
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-#define UNIT_MAIN(name, ...)                                                                       \
+static inline int unit_run(
+    const char *name, const struct unit_options *options, const TTest *const *tests, size_t count)
+{
+    Suite *suite = suite_create(name);
+    TCase *tcase = tcase_create(name);
+    tcase_set_timeout(tcase, options->timeout_s == 0 ? UNIT_TIMEOUT_S : options->timeout_s);
+    tcase_add_checked_fixture(tcase, options->setup, options->teardown);
+    for (size_t i = 0; i < count; i++) {
+        tcase_add_test(tcase, tests[i]);
+    }
+    suite_add_tcase(suite, tcase);
+    return unit_run_suite(suite);
+}
+
+#define UNIT_MAIN_WITH(options, name, ...)                                                         \
     int main(void)                                                                                 \
     {                                                                                              \
         const TTest *const tests[] = {__VA_ARGS__};                                                \
-        return unit_run((name), tests, ARRAY_LEN(tests));                                          \
+        return unit_run((name), &(options), tests, ARRAY_LEN(tests));                              \
     }                                                                                              \
     static_assert(true, "")
+
+#define UNIT_MAIN(...) UNIT_MAIN_WITH((struct unit_options){0}, __VA_ARGS__)
 
 /* ck_assert_int_eq(err, ERR_OK), but a failure prints what the message says. */
 #define ck_assert_ok(expression, msg)                                                              \

@@ -79,13 +79,3 @@ static inline void feed_read(struct client *feed, lsn_t begin_lsn, lsn_t end_lsn
     }
     ck_assert_uint_eq(begin_lsn, end_lsn);
 }
-
-/* Runs the suite; the exit status. */
-static inline int safekeeper_suite_run(Suite *suite)
-{
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}

@@ -360,5 +360,5 @@ int main(void)
     tcase_add_test(tcase, test_damage_is_found_by_a_feed);
     tcase_add_loop_test(tcase, test_damaged_promise_is_not_forgotten, 0, 2);
     suite_add_tcase(suite, tcase);
-    return safekeeper_suite_run(suite);
+    return unit_run_suite(suite);
 }

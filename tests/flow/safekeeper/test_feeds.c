@@ -186,17 +186,14 @@ START_TEST(test_feed_from_before_the_start_is_refused)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("feeds");
-    TCase *tcase = tcase_create("feeds");
-    tcase_set_timeout(tcase, 60);
-    tcase_add_test(tcase, test_feed_gets_exactly_what_is_committed);
-    tcase_add_test(tcase, test_commits_gather_for_a_feed_until_it_hurries);
-    tcase_add_test(tcase, test_much_wal_does_not_gather);
-    tcase_add_test(tcase, test_many_feeds_share_a_connection);
-    tcase_add_test(tcase, test_feedback_reaches_the_proposer_and_the_status);
-    tcase_add_test(tcase, test_feed_from_before_the_start_is_refused);
-    suite_add_tcase(suite, tcase);
-    return safekeeper_suite_run(suite);
-}
+static const struct unit_options options = {.timeout_s = 60};
+
+UNIT_MAIN_WITH(
+    options,
+    "feeds",
+    test_feed_gets_exactly_what_is_committed,
+    test_commits_gather_for_a_feed_until_it_hurries,
+    test_much_wal_does_not_gather,
+    test_many_feeds_share_a_connection,
+    test_feedback_reaches_the_proposer_and_the_status,
+    test_feed_from_before_the_start_is_refused);

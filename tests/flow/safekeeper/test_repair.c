@@ -555,9 +555,5 @@ int main(void)
     tcase_add_test(tcase, test_a_bit_that_flips_at_rest_is_found_and_put_back);
     tcase_add_test(tcase, test_members_that_differ_in_what_is_committed_say_so);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

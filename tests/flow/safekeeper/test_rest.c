@@ -394,20 +394,16 @@ START_TEST(test_the_empty_list_of_another_disk_is_another_one)
 }
 END_TEST
 
-int main(void)
-{
-    const TTest *const tests[] = {
-        test_a_promise_survives_rest,
-        test_a_log_goes_on_where_it_rested,
-        test_what_is_not_committed_survives_rest,
-        test_a_suspicion_survives_rest,
-        test_a_membership_is_changed_at_rest,
-        test_status_of_timelines_at_rest_comes_from_their_rows,
-        test_status_of_timelines_that_are_still_unopened,
-        test_who_reads_or_writes_keeps_it_awake,
-        test_what_has_failed_does_not_rest,
-        test_the_list_is_sent_again_when_it_has_changed,
-        test_the_empty_list_of_another_disk_is_another_one,
-    };
-    return unit_run("safekeeper at rest", tests, ARRAY_LEN(tests));
-}
+UNIT_MAIN(
+    "safekeeper at rest",
+    test_a_promise_survives_rest,
+    test_a_log_goes_on_where_it_rested,
+    test_what_is_not_committed_survives_rest,
+    test_a_suspicion_survives_rest,
+    test_a_membership_is_changed_at_rest,
+    test_status_of_timelines_at_rest_comes_from_their_rows,
+    test_status_of_timelines_that_are_still_unopened,
+    test_who_reads_or_writes_keeps_it_awake,
+    test_what_has_failed_does_not_rest,
+    test_the_list_is_sent_again_when_it_has_changed,
+    test_the_empty_list_of_another_disk_is_another_one);

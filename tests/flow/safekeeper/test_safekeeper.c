@@ -478,28 +478,25 @@ START_TEST(test_lost_disk_is_another_incarnation)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("safekeeper");
-    TCase *tcase = tcase_create("safekeeper");
-    tcase_set_timeout(tcase, 60);
-    tcase_add_test(tcase, test_acknowledged_wal_survives_kill);
-    tcase_add_test(tcase, test_a_promise_survives_kill);
-    tcase_add_test(tcase, test_next_leader_cuts_what_was_not_committed);
-    tcase_add_test(tcase, test_donor_is_read_by_its_term_only);
-    tcase_add_test(tcase, test_hello_is_refused_with_a_reason);
-    tcase_add_test(tcase, test_a_newer_membership_comes_with_a_proposer_too);
-    tcase_add_test(tcase, test_a_membership_that_is_none_or_no_news_is_refused);
-    tcase_add_test(tcase, test_refused_hello_leaves_the_other_channels_alone);
-    tcase_add_test(tcase, test_append_that_leaves_a_gap_is_refused);
-    tcase_add_test(tcase, test_append_before_elected_is_refused);
-    tcase_add_test(tcase, test_malformed_message_ends_the_connection);
-    tcase_add_test(tcase, test_garbage_on_the_port);
-    tcase_add_test(tcase, test_deleted_timeline_stays_deleted);
-    tcase_add_test(tcase, test_creation_is_idempotent_and_survives_kill);
-    tcase_add_test(tcase, test_idle_timelines_hold_no_files);
-    tcase_add_test(tcase, test_clean_stop_keeps_commit_lsn);
-    tcase_add_test(tcase, test_lost_disk_is_another_incarnation);
-    suite_add_tcase(suite, tcase);
-    return safekeeper_suite_run(suite);
-}
+static const struct unit_options options = {.timeout_s = 60};
+
+UNIT_MAIN_WITH(
+    options,
+    "safekeeper",
+    test_acknowledged_wal_survives_kill,
+    test_a_promise_survives_kill,
+    test_next_leader_cuts_what_was_not_committed,
+    test_donor_is_read_by_its_term_only,
+    test_hello_is_refused_with_a_reason,
+    test_a_newer_membership_comes_with_a_proposer_too,
+    test_a_membership_that_is_none_or_no_news_is_refused,
+    test_refused_hello_leaves_the_other_channels_alone,
+    test_append_that_leaves_a_gap_is_refused,
+    test_append_before_elected_is_refused,
+    test_malformed_message_ends_the_connection,
+    test_garbage_on_the_port,
+    test_deleted_timeline_stays_deleted,
+    test_creation_is_idempotent_and_survives_kill,
+    test_idle_timelines_hold_no_files,
+    test_clean_stop_keeps_commit_lsn,
+    test_lost_disk_is_another_incarnation);

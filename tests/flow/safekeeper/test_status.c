@@ -396,24 +396,17 @@ START_TEST(test_a_stopped_feed_says_nothing_more)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("safekeeper status");
-    TCase *tcase = tcase_create("status");
-    tcase_set_timeout(tcase, 60);
-    tcase_add_test(tcase, test_status_tells_where_a_timeline_stands_and_when_it_moves);
-    tcase_add_test(tcase, test_status_tells_of_a_move_right_after_its_answer);
-    tcase_add_test(tcase, test_status_of_what_is_not_here);
-    tcase_add_test(tcase, test_only_what_moves_is_told_of);
-    tcase_add_test(tcase, test_positions_of_a_watch_reach_the_proposer);
-    tcase_add_test(tcase, test_status_is_refused_to_who_speaks_protocol_1);
-    tcase_add_test(tcase, test_malformed_watches_end_the_connection);
-    tcase_add_test(tcase, test_a_window_holds_one_feed_of_a_connection);
-    tcase_add_test(tcase, test_a_stopped_feed_says_nothing_more);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
+static const struct unit_options options = {.timeout_s = 60};
+
+UNIT_MAIN_WITH(
+    options,
+    "safekeeper status",
+    test_status_tells_where_a_timeline_stands_and_when_it_moves,
+    test_status_tells_of_a_move_right_after_its_answer,
+    test_status_of_what_is_not_here,
+    test_only_what_moves_is_told_of,
+    test_positions_of_a_watch_reach_the_proposer,
+    test_status_is_refused_to_who_speaks_protocol_1,
+    test_malformed_watches_end_the_connection,
+    test_a_window_holds_one_feed_of_a_connection,
+    test_a_stopped_feed_says_nothing_more);

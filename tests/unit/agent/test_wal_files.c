@@ -164,25 +164,13 @@ START_TEST(test_what_cannot_be_read_is_put_for_postgres_to_say_so)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("wal_files");
-    TCase *tcase = tcase_create("wal_files");
-    const TTest *tests[] = {
-        test_pieces_begin_at_a_page_and_end_with_their_segment,
-        test_segments_are_whole_and_begin_with_a_header,
-        test_mappings_are_those_that_the_records_say,
-        test_behind_a_gap_wal_is_put_and_no_mappings_are_made,
-        test_what_cannot_be_read_is_put_for_postgres_to_say_so,
-    };
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-        tcase_add_test(tcase, tests[i]);
-    }
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+static const struct unit_options options = {.setup = setup, .teardown = teardown};
+
+UNIT_MAIN_WITH(
+    options,
+    "wal_files",
+    test_pieces_begin_at_a_page_and_end_with_their_segment,
+    test_segments_are_whole_and_begin_with_a_header,
+    test_mappings_are_those_that_the_records_say,
+    test_behind_a_gap_wal_is_put_and_no_mappings_are_made,
+    test_what_cannot_be_read_is_put_for_postgres_to_say_so);

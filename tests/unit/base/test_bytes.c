@@ -72,9 +72,5 @@ int main(void)
     tcase_add_test(tcase, test_printf_appends_and_terminates);
     tcase_add_test(tcase, test_empty_views_are_equal_whatever_they_point_to);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

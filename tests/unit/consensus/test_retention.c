@@ -89,21 +89,11 @@ START_TEST(test_slots_and_the_minimum_hold)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("retention");
-    TCase *tcase = tcase_create("retention");
-    tcase_set_timeout(tcase, UNIT_TIMEOUT_S);
-    tcase_add_test(tcase, test_what_everybody_has_may_go);
-    tcase_add_test(tcase, test_what_only_a_pageservers_disk_has_stays);
-    tcase_add_test(tcase, test_an_older_attachment_moves_nothing);
-    tcase_add_test(tcase, test_a_member_that_is_behind_holds_up_to_the_limit);
-    tcase_add_test(tcase, test_a_member_that_is_away_holds_up_to_the_limit);
-    tcase_add_test(tcase, test_slots_and_the_minimum_hold);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
+UNIT_MAIN(
+    "retention",
+    test_what_everybody_has_may_go,
+    test_what_only_a_pageservers_disk_has_stays,
+    test_an_older_attachment_moves_nothing,
+    test_a_member_that_is_behind_holds_up_to_the_limit,
+    test_a_member_that_is_away_holds_up_to_the_limit,
+    test_slots_and_the_minimum_hold);

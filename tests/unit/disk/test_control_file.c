@@ -245,9 +245,5 @@ int main(void)
     tcase_add_test(tcase, test_the_begin_of_the_log_comes_back);
     tcase_add_test(tcase, test_tombstone_remembers_its_generation);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

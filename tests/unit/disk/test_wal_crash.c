@@ -206,9 +206,5 @@ int main(void)
     tcase_set_timeout(tcase, 600);
     tcase_add_test(tcase, test_power_cut_at_any_call);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

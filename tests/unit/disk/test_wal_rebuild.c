@@ -209,9 +209,5 @@ int main(void)
     tcase_add_test(tcase, test_an_interrupted_copy_leaves_the_log_alone);
     tcase_add_test(tcase, test_an_interrupted_swap_is_no_shorter_log);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

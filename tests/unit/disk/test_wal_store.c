@@ -851,9 +851,5 @@ int main(void)
     tcase_add_test(tcase, test_reader_follows_the_writer_and_its_truncations);
     tcase_add_test(tcase, test_reader_finds_damage);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

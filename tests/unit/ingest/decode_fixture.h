@@ -4,9 +4,6 @@
  */
 #pragma once
 
-#include <check.h>
-#include <stdlib.h>
-
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/pg/page.h"
@@ -14,6 +11,7 @@
 #include "common/pg/pg_version.h"
 #include "pageserver/ingest/wal_decode.h"
 #include "tests/lib/wal_builder.h"
+#include "tests/unit/unit.h"
 
 struct version {
     struct page_key key;
@@ -366,26 +364,4 @@ static inline void assert_next_multi(uint32_t multi, uint32_t offset)
 }
 
 /* Each test with a fresh store. */
-static inline int decode_run(const char *name, const TTest *const *tests, size_t count)
-{
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    for (size_t i = 0; i < count; i++) {
-        tcase_add_test(tcase, tests[i]);
-    }
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
-
-#define DECODE_MAIN(name, ...)                                                                     \
-    int main(void)                                                                                 \
-    {                                                                                              \
-        const TTest *const tests[] = {__VA_ARGS__};                                                \
-        return decode_run((name), tests, ARRAY_LEN(tests));                                        \
-    }                                                                                              \
-    static_assert(true, "")
+static const struct unit_options decode_options = {.setup = setup, .teardown = teardown};

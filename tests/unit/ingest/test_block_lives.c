@@ -3,15 +3,13 @@
  * of an older life may ever be read. Random records against a model that knows when each block was
  * born.
  */
-#include <check.h>
-#include <stdlib.h>
-
 #include "common/base/mem.h"
 #include "common/base/prng.h"
 #include "common/pg/page.h"
 #include "common/pg/pg_control.h"
 #include "pageserver/ingest/wal_decode.h"
 #include "tests/lib/wal_builder.h"
+#include "tests/unit/unit.h"
 
 enum { RELS = 3, BLOCKS = 40, VERSIONS_MAX = 200000, RECORDS = 3000 };
 
@@ -266,9 +264,5 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, test_no_version_of_an_older_life_is_read, 1, 9);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return unit_run_suite(suite);
 }

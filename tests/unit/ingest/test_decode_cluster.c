@@ -482,7 +482,8 @@ START_TEST(test_counters_of_the_store_win_over_the_checkpoint)
 }
 END_TEST
 
-DECODE_MAIN(
+UNIT_MAIN_WITH(
+    decode_options,
     "decode_cluster",
     test_database_by_wal_is_a_state,
     test_dropped_database_takes_its_relations,

@@ -382,7 +382,8 @@ START_TEST(test_commit_ts_truncation_moves_the_oldest)
 }
 END_TEST
 
-DECODE_MAIN(
+UNIT_MAIN_WITH(
+    decode_options,
     "decode_transactions",
     test_commit_touches_its_clog_page,
     test_children_on_other_pages_touch_those_too,

@@ -487,7 +487,8 @@ START_TEST(test_free_space_map_pages_lie_depth_first)
 }
 END_TEST
 
-DECODE_MAIN(
+UNIT_MAIN_WITH(
+    decode_options,
     "wal_decode",
     test_record_on_an_existing_block_is_a_delta,
     test_block_made_from_nothing_is_an_init,

@@ -1,11 +1,12 @@
 #include "common/kv/kv.h"
 
-#include <check.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/unit/unit.h"
 
 #define PREFIX 4
 
@@ -538,9 +539,5 @@ int main(void)
     Suite *suite = suite_create("kv");
     suite_add_tcase(suite, tcase);
     suite_add_tcase(suite, crash);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return unit_run_suite(suite);
 }

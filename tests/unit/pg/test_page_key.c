@@ -1,7 +1,6 @@
 /* Keys of the store: their bytes, their order, their text. */
-#include <check.h>
-
 #include "common/pg/page_key.h"
+#include "tests/unit/unit.h"
 
 static const struct page_key key = {.spc = 1663, .db = 5, .rel = 16384, .block = 7};
 
@@ -82,19 +81,10 @@ START_TEST(test_text_says_what_it_is)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("page_key");
-    TCase *tcase = tcase_create("page_key");
-    tcase_add_test(tcase, test_key_round_trips);
-    tcase_add_test(tcase, test_key_of_another_size_is_refused);
-    tcase_add_test(tcase, test_newest_version_comes_first);
-    tcase_add_test(tcase, test_size_stands_behind_the_blocks_of_its_fork);
-    tcase_add_test(tcase, test_text_says_what_it_is);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+UNIT_MAIN(
+    "page_key",
+    test_key_round_trips,
+    test_key_of_another_size_is_refused,
+    test_newest_version_comes_first,
+    test_size_stands_behind_the_blocks_of_its_fork,
+    test_text_says_what_it_is);

@@ -1,12 +1,11 @@
 /* pg_control and the start at any LSN: what is written can be read, as Postgres lays it out. */
-#include <check.h>
-
 #include "common/base/mark.h"
 #include "common/pg/page.h"
 #include "common/pg/pg_control.h"
 #include "common/pg/pg_version.h"
 #include "common/pg/wal_page.h"
 #include "common/pg/wal_reader.h"
+#include "tests/unit/unit.h"
 
 #define SEGMENT ((uint32_t)(16 * MIB))
 
@@ -167,21 +166,14 @@ START_TEST(test_start_off_a_record_end_is_refused)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("pg_control");
-    TCase *tcase = tcase_create("pg_control");
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_add_test(tcase, test_control_file_round_trips);
-    tcase_add_test(tcase, test_changed_control_file_is_refused);
-    tcase_add_test(tcase, test_foreign_control_file_is_refused);
-    tcase_add_test(tcase, test_checkpoint_of_another_size_is_refused);
-    tcase_add_test(tcase, test_start_anywhere);
-    tcase_add_test(tcase, test_start_off_a_record_end_is_refused);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+static const struct unit_options options = {.setup = setup, .teardown = teardown};
+
+UNIT_MAIN_WITH(
+    options,
+    "pg_control",
+    test_control_file_round_trips,
+    test_changed_control_file_is_refused,
+    test_foreign_control_file_is_refused,
+    test_checkpoint_of_another_size_is_refused,
+    test_start_anywhere,
+    test_start_off_a_record_end_is_refused);

@@ -556,9 +556,5 @@ int main(void)
     TCase *tcase = tcase_create("wal_catalogue");
     tcase_add_loop_test(tcase, test_the_catalogue, 0, (int)ARRAY_LEN(rows));
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run_suite(suite);
 }

@@ -1,7 +1,5 @@
 /* Page images: hole and compressions undone; nothing written past the page whatever they say. */
-#include <check.h>
 #include <lz4.h>
-#include <stdlib.h>
 #include <zstd.h>
 
 #include "common/base/mark.h"
@@ -9,6 +7,7 @@
 #include "common/pg/page.h"
 #include "common/pg/wal_image.h"
 #include "common/pg/wal_record.h"
+#include "tests/unit/unit.h"
 
 enum { HOLE_OFFSET = 100, HOLE_SIZE = 5000, PLAIN_SIZE = PAGE_SIZE - HOLE_SIZE };
 
@@ -228,26 +227,19 @@ START_TEST(test_hole_past_the_page_is_refused)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("wal_image");
-    TCase *tcase = tcase_create("fpi");
-    tcase_add_checked_fixture(tcase, setup, NULL);
-    tcase_add_test(tcase, test_hole_is_filled_with_zeros);
-    tcase_add_test(tcase, test_page_without_a_hole);
-    tcase_add_test(tcase, test_pglz_is_undone);
-    tcase_add_test(tcase, test_pglz_of_one_repeated_byte);
-    tcase_add_test(tcase, test_lz4_is_undone);
-    tcase_add_test(tcase, test_zstd_is_undone);
-    tcase_add_test(tcase, test_bombs_are_refused_and_write_nothing);
-    tcase_add_test(tcase, test_too_short_an_image_is_refused);
-    tcase_add_test(tcase, test_pglz_refuses_what_does_not_fit);
-    tcase_add_test(tcase, test_garbage_stays_inside);
-    tcase_add_test(tcase, test_hole_past_the_page_is_refused);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+static const struct unit_options options = {.setup = setup};
+
+UNIT_MAIN_WITH(
+    options,
+    "wal_image",
+    test_hole_is_filled_with_zeros,
+    test_page_without_a_hole,
+    test_pglz_is_undone,
+    test_pglz_of_one_repeated_byte,
+    test_lz4_is_undone,
+    test_zstd_is_undone,
+    test_bombs_are_refused_and_write_nothing,
+    test_too_short_an_image_is_refused,
+    test_pglz_refuses_what_does_not_fit,
+    test_garbage_stays_inside,
+    test_hole_past_the_page_is_refused);

@@ -1,13 +1,11 @@
 /* The WAL reader: whole records out of bytes that come in any pieces, and nothing from bad ones. */
-#include <check.h>
-#include <stdlib.h>
-
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/pg/wal_reader.h"
 #include "tests/lib/wal_builder.h"
+#include "tests/unit/unit.h"
 
 #define SEGMENT  ((uint32_t)(64 * KIB)) /* small, so that a test crosses many */
 #define ENDS_MAX 4096
@@ -463,36 +461,28 @@ START_TEST(test_lsn_arithmetic_knows_the_headers)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("wal_reader");
-    TCase *tcase = tcase_create("wal_reader");
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_set_timeout(tcase, 60);
-    tcase_add_test(tcase, test_split_at_every_byte_finds_the_same_records);
-    tcase_add_test(tcase, test_record_larger_than_a_segment_is_whole);
-    tcase_add_test(tcase, test_header_may_cross_a_page);
-    tcase_add_test(tcase, test_end_at_a_page_boundary_stands_before_the_header);
-    tcase_add_test(tcase, test_end_at_a_segment_boundary_stands_before_the_header);
-    tcase_add_test(tcase, test_record_counts_only_with_its_padding);
-    tcase_add_test(tcase, test_start_at_a_page_or_segment_boundary);
-    tcase_add_test(tcase, test_start_right_behind_a_header_needs_none);
-    tcase_add_test(tcase, test_switch_ends_its_segment);
-    tcase_add_test(tcase, test_switch_that_fills_its_segment_skips_nothing);
-    tcase_add_test(tcase, test_rest_of_the_switched_segment_is_not_looked_at);
-    tcase_add_test(tcase, test_aborted_record_is_skipped);
-    tcase_add_test(tcase, test_aborted_record_with_its_header_cut_is_skipped);
-    tcase_add_test(tcase, test_any_flipped_bit_is_noticed);
-    tcase_add_test(tcase, test_bad_record_headers_are_named);
-    tcase_add_test(tcase, test_bad_page_headers_are_named);
-    tcase_add_test(tcase, test_page_that_continues_nothing_is_refused);
-    tcase_add_test(tcase, test_failure_is_sticky);
-    tcase_add_test(tcase, test_garbage_ends_with_an_error);
-    tcase_add_test(tcase, test_lsn_arithmetic_knows_the_headers);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+static const struct unit_options options = {.setup = setup, .teardown = teardown, .timeout_s = 60};
+
+UNIT_MAIN_WITH(
+    options,
+    "wal_reader",
+    test_split_at_every_byte_finds_the_same_records,
+    test_record_larger_than_a_segment_is_whole,
+    test_header_may_cross_a_page,
+    test_end_at_a_page_boundary_stands_before_the_header,
+    test_end_at_a_segment_boundary_stands_before_the_header,
+    test_record_counts_only_with_its_padding,
+    test_start_at_a_page_or_segment_boundary,
+    test_start_right_behind_a_header_needs_none,
+    test_switch_ends_its_segment,
+    test_switch_that_fills_its_segment_skips_nothing,
+    test_rest_of_the_switched_segment_is_not_looked_at,
+    test_aborted_record_is_skipped,
+    test_aborted_record_with_its_header_cut_is_skipped,
+    test_any_flipped_bit_is_noticed,
+    test_bad_record_headers_are_named,
+    test_bad_page_headers_are_named,
+    test_page_that_continues_nothing_is_refused,
+    test_failure_is_sticky,
+    test_garbage_ends_with_an_error,
+    test_lsn_arithmetic_knows_the_headers);

@@ -1,13 +1,11 @@
 /* Taking a record apart: what the builder put in comes out, and lengths are never believed. */
-#include <check.h>
-#include <stdlib.h>
-
 #include "common/base/mark.h"
 #include "common/base/mem.h"
 #include "common/pg/page.h"
 #include "common/pg/wal_image.h"
 #include "common/pg/wal_record.h"
 #include "tests/lib/wal_builder.h"
+#include "tests/unit/unit.h"
 
 static struct wal_builder builder;
 static struct wal_record record;
@@ -275,27 +273,19 @@ START_TEST(test_text_names_the_operation)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("wal_record");
-    TCase *tcase = tcase_create("wal_record");
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_set_timeout(tcase, 30);
-    tcase_add_test(tcase, test_parts_come_out_as_they_went_in);
-    tcase_add_test(tcase, test_long_main_data);
-    tcase_add_test(tcase, test_cut_record_never_reads_beyond);
-    tcase_add_test(tcase, test_changed_byte_never_reads_beyond);
-    tcase_add_test(tcase, test_unusable_block_references_are_refused);
-    tcase_add_test(tcase, test_block_references_come_in_order);
-    tcase_add_test(tcase, test_block_header_cut_short_is_refused);
-    tcase_add_test(tcase, test_data_flag_and_length_agree);
-    tcase_add_test(tcase, test_impossible_images_are_refused);
-    tcase_add_test(tcase, test_crc_covers_header_and_data);
-    tcase_add_test(tcase, test_text_names_the_operation);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+static const struct unit_options options = {.setup = setup, .teardown = teardown};
+
+UNIT_MAIN_WITH(
+    options,
+    "wal_record",
+    test_parts_come_out_as_they_went_in,
+    test_long_main_data,
+    test_cut_record_never_reads_beyond,
+    test_changed_byte_never_reads_beyond,
+    test_unusable_block_references_are_refused,
+    test_block_references_come_in_order,
+    test_block_header_cut_short_is_refused,
+    test_data_flag_and_length_agree,
+    test_impossible_images_are_refused,
+    test_crc_covers_header_and_data,
+    test_text_names_the_operation);

@@ -119,24 +119,10 @@ START_TEST(test_safekeepers_keep_what_slots_need_up_to_the_limit)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("slots");
-    TCase *tcase = tcase_create("slots");
-    const TTest *tests[] = {
-        test_the_slot_that_is_furthest_behind_counts,
-        test_a_branch_has_no_slots_of_its_parent,
-        test_slots_being_made_count_while_their_server_lives,
-        test_a_malformed_slot_is_refused,
-        test_safekeepers_keep_what_slots_need_up_to_the_limit,
-    };
-    for (size_t i = 0; i < ARRAY_LEN(tests); i++) {
-        tcase_add_test(tcase, tests[i]);
-    }
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
-}
+UNIT_MAIN(
+    "slots",
+    test_the_slot_that_is_furthest_behind_counts,
+    test_a_branch_has_no_slots_of_its_parent,
+    test_slots_being_made_count_while_their_server_lives,
+    test_a_malformed_slot_is_refused,
+    test_safekeepers_keep_what_slots_need_up_to_the_limit);
