@@ -176,8 +176,10 @@ enum idempotency idempotency_begin(struct mutation *mutation)
 {
     struct http_request *request = mutation->request;
     const char *key = http_request_header(request, "Idempotency-Key");
-    if (key == NULL || !str_starts_with(http_request_path(request), "/api/v2/") ||
-        strcmp(http_request_method(request), "GET") == 0) {
+    /* By the route: a HEAD is served as a GET. What that needs is no deed of the request. */
+    const struct http_route *route = http_request_route(request);
+    if (key == NULL || !str_starts_with(route->path, "/api/v2/") ||
+        strcmp(route->method, "GET") == 0) {
         return KEY_FIRST;
     }
     if (key[0] == '\0' || strlen(key) > KEY_BYTES_MAX || !is_printable(key)) {

@@ -283,6 +283,9 @@ class Test:
     def test_audit_of_what_passes(self):
         audit.check_what_passes(self.control)
 
+    def test_audit_of_keys_of_readers(self):
+        audit.check_keys_of_readers(self.control)
+
     def test_changes_are_recorded(self):
         key = self.key("auditor")
         path = f"/api/v2/projects/{self.own}"

@@ -4,6 +4,7 @@ What each route's arguments and path parameters are stands in /api/v2/openapi.js
 them, so a route that is added is asked too. Control is alone: everything here is decided before a node is needed.
 """
 import re
+import threading
 
 API = "/api/v2"
 NOT_FOUND = {"project": "PROJECT_NOT_FOUND", "branch": "BRANCH_NOT_FOUND", "endpoint": "ENDPOINT_NOT_FOUND",
@@ -178,3 +179,23 @@ def check_what_passes(control):
         check_problem(path, status, answer, headers)
         seen.add(status)
     assert seen == {423, 503}, seen
+
+
+def check_keys_of_readers(control):
+    """An Idempotency-Key is for requests that change something: a HEAD is a GET, also of a schema, which starts a compute."""
+    made = control.ok("POST", API + "/projects", {"project": {"name": "reads"}})
+    base = f"{API}/projects/{made['project']['id']}"
+    endpoint = f"{base}/endpoints/{made['endpoints'][0]['id']}"
+    control.ok("POST", endpoint + "/suspend")
+    answers = []
+
+    def head():
+        answers.append(control.call("HEAD", f"{base}/branches/{made['branch']['id']}/schema", headers={"Idempotency-Key": "k"})[0])
+    first = threading.Thread(target=head)
+    first.start()
+    while control.ok("GET", base + "/operations?limit=1")["operations"][0]["action"] != "start_compute":
+        assert first.is_alive(), answers
+    control.ok("DELETE", endpoint)
+    first.join()
+    head()
+    assert answers == [404, 423], answers # its compute went, and no other one is made of a branch that is not there yet
