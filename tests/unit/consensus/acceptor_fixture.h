@@ -1,4 +1,10 @@
-/* acceptor_fixture.h - one acceptor, what happens to it, and what it wants done, for tests. */
+/*
+ * acceptor_fixture.h - one acceptor, what happens to it (given, when), and what it wants done
+ * (then), for tests.
+ *
+ * A log begins at START; its bytes are zeros, and only their sizes count. Each event replaces the
+ * actions of the one before it. A test has a process of its own, so nothing is put back.
+ */
 #pragma once
 
 #include "common/base/mark.h"
@@ -19,16 +25,33 @@ static const struct acceptor_peer second = {.proposer_id = 2, .connection = 20};
 
 /* ---- given ---- */
 
-/* A log of term 3 from START on, `size` bytes of whole records, term 3 promised. */
-static inline void given_log(size_t size, lsn_t commit_lsn)
+/* Term 3 promised, and its log from START on. */
+static inline struct acceptor_state state_of_log(void)
 {
     struct acceptor_state state;
     acceptor_state_init(&state, GENERATION, START);
     term_history_push(&state.history, 3, START);
     state.term = 3;
+    return state;
+}
+
+/* `size` bytes of whole records. */
+static inline void given_log(size_t size, lsn_t commit_lsn)
+{
+    struct acceptor_state state = state_of_log();
     state.commit_lsn = commit_lsn;
     ck_assert_ok(acceptor_init(&acceptor, &state, START + size, START + size, &msg), &msg);
 }
+
+/* The log ends at +`size`; records up to +`lost` may have been acknowledged. */
+static inline void given_suspect(size_t size, size_t lost)
+{
+    struct acceptor_state state = state_of_log();
+    acceptor_state_suspect(&state, START + size, START + lost);
+    ck_assert_ok(acceptor_init(&acceptor, &state, START + size, START + size, &msg), &msg);
+}
+
+/* ---- when ---- */
 
 static inline void step(struct acceptor_event event)
 {
@@ -96,12 +119,21 @@ static inline void when_append(
         .kind = ACCEPTOR_APPEND_REQUESTED, .from = from, .append = &append});
 }
 
+/* ---- given: what happened before ---- */
+
+/* A log, and `term` promised to `to` since. */
+static inline void given_promised(
+    size_t size, lsn_t commit_lsn, term_t term, struct acceptor_peer to)
+{
+    given_log(size, commit_lsn);
+    when_vote(term, to);
+    when_persisted();
+}
+
 /* Follows `first` in term 4 from the end of its log on. */
 static inline void given_following(size_t size, lsn_t commit_lsn)
 {
-    given_log(size, commit_lsn);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(size, commit_lsn, 4, first);
     struct elected elected = elected_from(4, START + size, START + size);
     when_elected(&elected, first);
     when_persisted();
@@ -130,17 +162,6 @@ static inline void then_refused(err_t err)
 {
     then_only(ACCEPTOR_REFUSE);
     ck_assert_int_eq(actions.items[0].refuse.err, err);
-}
-
-/* The log of term 3 ends at +`size`; records up to +`lost` may have been acknowledged. */
-static inline void given_suspect(size_t size, size_t lost)
-{
-    struct acceptor_state state;
-    acceptor_state_init(&state, GENERATION, START);
-    term_history_push(&state.history, 3, START);
-    state.term = 3;
-    acceptor_state_suspect(&state, START + size, START + lost);
-    ck_assert_ok(acceptor_init(&acceptor, &state, START + size, START + size, &msg), &msg);
 }
 
 /* Asked under the term that it knows, so that it answers at once. */

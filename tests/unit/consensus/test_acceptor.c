@@ -30,9 +30,7 @@ END_TEST
 
 START_TEST(test_one_vote_in_a_term)
 {
-    given_log(64, START);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(64, START, 4, first);
     when_vote(4, second);
     then_only(ACCEPTOR_SEND_VOTE);
     ck_assert_uint_eq(actions.items[0].vote->granted, 0);
@@ -79,9 +77,7 @@ END_TEST
 
 START_TEST(test_vote_clips_its_history_to_its_records)
 {
-    given_log(64, START);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(64, START, 4, first);
     struct elected elected =
         elected_from(4, START + 1000, START + 64); /* we are behind its start */
     when_elected(&elected, first);
@@ -179,9 +175,7 @@ END_TEST
 
 START_TEST(test_append_before_elected_is_refused)
 {
-    given_log(64, START);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(64, START, 4, first);
     when_append(4, START + 64, 16, START + 80, START, first);
     then_refused(ERR_INVALID);
     when_append(5, START + 64, 16, START + 80, START, first); /* of a term nobody heard of */

@@ -3,11 +3,18 @@
 
 /* ---- elected ---- */
 
+/* In `term`, which begins at `start_lsn`; term 4 came before, and left our log at `left_lsn`. */
+static struct elected elected_after(lsn_t left_lsn, term_t term, lsn_t start_lsn)
+{
+    struct elected elected = elected_from(4, left_lsn, left_lsn);
+    term_history_push(&elected.history, term, start_lsn);
+    elected.term = term;
+    return elected;
+}
+
 START_TEST(test_streaming_begins_after_the_history_is_durable)
 {
-    given_log(64, START);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(64, START, 4, first);
     struct elected elected = elected_from(4, START + 64, START + 64);
     when_elected(&elected, first);
     then_only(ACCEPTOR_PERSIST_STATE);
@@ -24,12 +31,8 @@ END_TEST
 
 START_TEST(test_divergent_tail_is_cut_durably_before_the_history_changes)
 {
-    given_log(64, START + 32);
-    when_vote(5, first);
-    when_persisted();
-    struct elected elected = elected_from(4, START + 48, START + 48); /* term 4 began at 48 */
-    term_history_push(&elected.history, 5, START + 80);
-    elected.term = 5;
+    given_promised(64, START + 32, 5, first);
+    struct elected elected = elected_after(START + 48, 5, START + 80);
     when_elected(&elected, first);
     then_only(ACCEPTOR_TRUNCATE_WAL);
     ck_assert_uint_eq(actions.items[0].truncate.lsn, START + 48);
@@ -45,12 +48,8 @@ END_TEST
 
 START_TEST(test_a_vote_during_the_truncation_keeps_the_old_history)
 {
-    given_log(64, START);
-    when_vote(5, first);
-    when_persisted();
-    struct elected elected = elected_from(4, START + 48, START + 48);
-    term_history_push(&elected.history, 5, START + 80);
-    elected.term = 5;
+    given_promised(64, START, 5, first);
+    struct elected elected = elected_after(START + 48, 5, START + 80);
     when_elected(&elected, first);
     when_vote(6, second);
     when_truncated();
@@ -61,19 +60,13 @@ END_TEST
 
 START_TEST(test_one_truncation_at_a_time)
 {
-    given_log(64, START);
-    when_vote(5, first);
-    when_persisted();
-    struct elected elected = elected_from(4, START + 48, START + 48);
-    term_history_push(&elected.history, 5, START + 80);
-    elected.term = 5;
+    given_promised(64, START, 5, first);
+    struct elected elected = elected_after(START + 48, 5, START + 80);
     when_elected(&elected, first);
     ck_assert_ptr_nonnull(find(ACCEPTOR_TRUNCATE_WAL));
     when_vote(6, second);
     when_persisted();
-    struct elected lower = elected_from(4, START + 32, START + 32);
-    term_history_push(&lower.history, 6, START + 80);
-    lower.term = 6;
+    struct elected lower = elected_after(START + 32, 6, START + 80);
     when_elected(&lower, second);
     then_refused(ERR_BUSY);
     when_truncated();
@@ -118,13 +111,9 @@ END_TEST
 
 START_TEST(test_elected_below_commit_truncates_nothing)
 {
-    given_log(64, START + 64);
-    when_vote(5, first);
-    when_persisted();
-    struct elected elected = elected_from(4, START + 32, START + 32); /* cannot have won honestly */
-    term_history_push(&elected.history, 5, START + 32);
-    elected.term = 5;
-    when_elected(&elected, first);
+    given_promised(64, START + 64, 5, first);
+    struct elected elected = elected_after(START + 32, 5, START + 32);
+    when_elected(&elected, first); /* it cannot have won honestly */
     then_refused(ERR_INVALID);
     ck_assert_uint_eq(mark_hits("acceptor.elected.below_commit"), 1);
     ck_assert_uint_eq(acceptor.record_lsn, START + 64);
@@ -133,9 +122,7 @@ END_TEST
 
 START_TEST(test_elected_of_an_older_term_learns_the_newer)
 {
-    given_log(64, START);
-    when_vote(9, second);
-    when_persisted();
+    given_promised(64, START, 9, second);
     struct elected elected = elected_from(4, START + 64, START + 64);
     when_elected(&elected, first);
     then_only(ACCEPTOR_SEND_APPENDED);
@@ -252,6 +239,14 @@ static void when_peer_wal(lsn_t begin_lsn, size_t size)
         .peer_wal = {.begin_lsn = begin_lsn, .wal = bytes_of(wal, size)}});
 }
 
+static void given_catching_up(void)
+{
+    given_log(104, START);
+    when_peer_answers(START + 504);
+    when_persisted();
+    ck_assert_int_eq(acceptor.phase, ACCEPTOR_CATCHING_UP);
+}
+
 START_TEST(test_a_lagging_log_is_completed_from_a_peer)
 {
     given_log(104, START);
@@ -312,10 +307,7 @@ END_TEST
 
 START_TEST(test_a_vote_ends_catching_up)
 {
-    given_log(104, START);
-    when_peer_answers(START + 504);
-    when_persisted();
-    ck_assert_int_eq(acceptor.phase, ACCEPTOR_CATCHING_UP);
+    given_catching_up();
     when_vote(9, first);
     when_peer_wal(START + 104, 200);
     ck_assert_ptr_null(find(ACCEPTOR_WRITE_WAL));
@@ -350,9 +342,7 @@ END_TEST
 
 START_TEST(test_catching_up_begins_anew_when_its_source_is_gone)
 {
-    given_log(104, START);
-    when_peer_answers(START + 504);
-    when_persisted();
+    given_catching_up();
     when_peer_wal(START + 104, 200);
     when_peer_answers(START + 504);
     ck_assert_uint_eq(actions.count, 0); /* its bytes are on their way to the disk */
@@ -416,9 +406,7 @@ END_TEST
 /* In this order: the state that takes the old log away, the files, the state that lets WAL in. */
 START_TEST(test_a_log_that_nobody_can_complete_begins_anew)
 {
-    given_log(100, START + 48);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(100, START + 48, 4, first);
     when_elected_anew(START + 900, START + 504, first);
     const struct acceptor_state *state = find(ACCEPTOR_PERSIST_STATE)->state;
     ck_assert(state->is_begun_anew);
@@ -464,9 +452,7 @@ END_TEST
 
 START_TEST(test_a_vote_after_a_new_begin_waits_for_the_disk)
 {
-    given_log(100, START + 48);
-    when_vote(4, first);
-    when_persisted();
+    given_promised(100, START + 48, 4, first);
     when_elected_anew(START + 900, START + 504, first);
     when_vote(5, second); /* before anything of it is on disk */
     ck_assert_ptr_null(find(ACCEPTOR_SEND_VOTE));
