@@ -335,6 +335,14 @@ static inline struct wal_builder_record record_of(
         .rmgr = rmgr, .info = info, .xid = xid, .main_data = bytes_of(main->data, main->size)};
 }
 
+/* Damaged, says the rule of this mark, which has refused `hits` with it. */
+static inline void assert_refused(
+    const struct wal_builder_record *bad, const char *mark, uint64_t hits)
+{
+    ck_assert_int_eq(decode(bad), ERR_CORRUPT);
+    ck_assert_uint_eq(mark_hits(mark), hits);
+}
+
 /* Every shorter main data is refused. */
 static inline void assert_prefixes_refused(struct wal_builder_record full)
 {
