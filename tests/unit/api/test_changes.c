@@ -1,21 +1,13 @@
 /* What gateways hear of changes, also from a control that stops. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "tests/unit/api/api_fixture.h"
 
-#include "common/base/log.h"
 #include "common/io/http_client.h"
 #include "common/io/http_server.h"
-#include "control/api/api_private.h"
-#include "control/model/name.h"
-#include "tests/unit/unit.h"
 
-static char path[64], url[128], body[128];
-static struct errmsg msg;
-static struct executor *executor;
+static char url[128], body[128];
 static struct http_server *server;
 static struct http_client *client;
 static struct http_call call;
-static struct api api;
 static unsigned asked;
 static void (*when_asked)(void);
 
@@ -67,14 +59,7 @@ static uint64_t next_of_answer(void)
 
 static void begin(void)
 {
-    const struct catalog_options catalog = {.path = path};
-    log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(path, sizeof path, "/tmp/test_changes.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
-    ck_assert_ok(loop_create(&api.loop, &msg), &msg);
-    ck_assert_ok(executor_create(api.loop, 1, &executor, &msg), &msg);
-    ck_assert_ok(store_open(api.loop, executor, &catalog, &api.store, &msg), &msg);
-    api.model = store_model(api.store);
+    api_begin();
     ck_assert_ok(http_client_create(api.loop, &client, &msg), &msg);
     ck_assert_ok(
         http_server_open(api.loop, "127.0.0.1", 0, &(struct http_options){0}, &server, &msg), &msg);
@@ -86,14 +71,9 @@ static void begin(void)
 
 static void end(void)
 {
-    char command[128];
     http_client_destroy(client);
     http_server_close(server);
-    executor_destroy(executor);
-    store_close(api.store);
-    loop_destroy(api.loop);
-    (void)snprintf(command, sizeof command, "rm -rf %s", path);
-    ck_assert_int_eq(system(command), 0);
+    api_end();
 }
 
 /* ---- the story ---- */

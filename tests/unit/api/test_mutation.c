@@ -1,45 +1,12 @@
 /* What a change leaves in the catalog, whoever else writes there. */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "common/base/log.h"
-#include "control/api/api_private.h"
-#include "control/model/name.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/api/api_fixture.h"
 
 #define KEPT 1000 /* operations of a project */
 
-static char path[64];
-static struct errmsg msg;
-static struct executor *executor;
-static struct api api;
 static unsigned ended_count;
 static struct nodes_user hearing;
 static err_t expected; /* of the next commit */
 static const char *recovered_branch;
-
-static void begin(void)
-{
-    const struct catalog_options catalog = {.path = path};
-    log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(path, sizeof path, "/tmp/test_mutation.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
-    ck_assert_ok(loop_create(&api.loop, &msg), &msg);
-    ck_assert_ok(executor_create(api.loop, 1, &executor, &msg), &msg);
-    ck_assert_ok(store_open(api.loop, executor, &catalog, &api.store, &msg), &msg);
-    api.model = store_model(api.store);
-    list_init(&api.keyed);
-}
-
-static void end(void)
-{
-    char command[128];
-    executor_destroy(executor);
-    store_close(api.store);
-    loop_destroy(api.loop);
-    (void)snprintf(command, sizeof command, "rm -rf %s", path);
-    ck_assert_int_eq(system(command), 0);
-}
 
 static void on_done(struct mutation_then *then, err_t result, const struct errmsg *why)
 {
@@ -91,7 +58,7 @@ static err_t decide_wake(struct mutation *mutation, struct errmsg *why)
 
 START_TEST(test_operations_of_a_project_stay_within_their_limit_whoever_makes_them)
 {
-    begin();
+    api_begin();
     ended_count = KEPT + 20;
     commit(decide_project);
     const struct project *project = model_project(api.model, "p");
@@ -103,7 +70,7 @@ START_TEST(test_operations_of_a_project_stay_within_their_limit_whoever_makes_th
     }
     ck_assert_uint_le(project->operation_count, KEPT + 1);
     ck_assert_uint_ge(project->operation_count, KEPT - 1); /* nor do more go than must */
-    end();
+    api_end();
 }
 END_TEST
 
@@ -189,7 +156,7 @@ START_TEST(test_what_comes_back_takes_no_port_of_its_siblings)
 {
     static const struct nodes_options only_one = {
         .safekeepers = "", .pageservers = "", .agents = "1@10.0.0.1:7440", .token = ""};
-    begin();
+    api_begin();
     ck_assert_ok(nodes_create(api.loop, NULL, &only_one, &hearing, &api.nodes, &msg), &msg);
     commit(decide_deleted);
     recover("p-b", 7503, ERR_INVALID); /* its own other port is no port for it */
@@ -204,7 +171,7 @@ START_TEST(test_what_comes_back_takes_no_port_of_its_siblings)
     ck_assert_uint_ne(port_of("d-lost"), port_of("d-keeps"));
     ck_assert_uint_ne(port_of("d-lost-away"), 7501);
     nodes_destroy(api.nodes);
-    end();
+    api_end();
 }
 END_TEST
 
@@ -257,13 +224,13 @@ static err_t decide_made(struct mutation *mutation, struct errmsg *why)
 
 START_TEST(test_project_comes_back_when_each_of_its_keys_has_room)
 {
-    begin();
+    api_begin();
     commit(decide_made);
     recover("e", 1, ERR_INVALID);
     ck_assert(project_is_recoverable(model_project(api.model, "e")));
     recover("d", 1, ERR_OK); /* what e has does not count, and who is full has nothing in d */
     ck_assert(project_is_shown(model_project(api.model, "d")));
-    end();
+    api_end();
 }
 END_TEST
 
