@@ -12,11 +12,19 @@
 static struct rig rig;
 static struct errmsg msg;
 
-static inline void given_timeline(void)
+/* `options` of its own, up to two; NULL: none. */
+static inline void given_timeline_with(const char *option, const char *other)
 {
     rig_init(&rig);
+    rig.extra[0] = option;
+    rig.extra[1] = other;
     rig_start(&rig);
     ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+}
+
+static inline void given_timeline(void)
+{
+    given_timeline_with(NULL, NULL);
 }
 
 static inline void restart(void)

@@ -96,11 +96,7 @@ END_TEST
 START_TEST(test_full_disk_is_back_pressure)
 {
     struct leader leader;
-    rig_init(&rig);
-    rig.extra[0] = "--pending_wal_max=256kB";
-    rig.extra[1] = "--full_disk_retry=5ms";
-    rig_start(&rig);
-    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    given_timeline_with("--pending_wal_max=256kB", "--full_disk_retry=5ms");
     leader_begin(&leader, &rig, 1);
     leader_commit(&leader, 800);
     lsn_t acked_lsn = leader.lsn;
@@ -124,10 +120,7 @@ END_TEST
 START_TEST(test_next_leader_while_the_disk_is_full)
 {
     struct leader leader, next;
-    rig_init(&rig);
-    rig.extra[0] = "--full_disk_retry=5ms";
-    rig_start(&rig);
-    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    given_timeline_with("--full_disk_retry=5ms", NULL);
     leader_begin(&leader, &rig, 1);
     leader_commit(&leader, 800);
     lsn_t acked_lsn = leader.lsn;
@@ -220,10 +213,7 @@ END_TEST
 START_TEST(test_damaged_last_group_is_said_in_the_vote)
 {
     struct leader leader;
-    rig_init(&rig);
-    rig.extra[0] = "--certify_delay=0";
-    rig_start(&rig);
-    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    given_timeline_with("--certify_delay=0", NULL);
     leader_begin(&leader, &rig, 1);
     leader_commit(&leader, 4000);
     lsn_t commit_lsn = rig_lsn(&rig, "commit_lsn");

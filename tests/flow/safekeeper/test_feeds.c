@@ -37,11 +37,7 @@ END_TEST
 /* Begins a feed whose pieces gather until somebody is in a hurry. */
 static void given_gathering_feed(struct leader *leader, struct client *feed)
 {
-    rig_init(&rig);
-    rig.extra[0] = "--feed_gather=1h";
-    rig.extra[1] = "--feed_status_interval=1h";
-    rig_start(&rig);
-    ck_assert_uint_eq(rig_create_timeline(&rig, rig_timeline, RIG_START_LSN), 201);
+    given_timeline_with("--feed_gather=1h", "--feed_status_interval=1h");
     leader_begin(leader, &rig, 1);
     feed_start(feed, RIG_START_LSN);
     leader_commit(leader, 800);
