@@ -117,6 +117,7 @@ static err_t decide_deleted(struct mutation *mutation, struct errmsg *why)
     put_branch_of(mutation, "p", "p-a", 0);
     put_branch_of(mutation, "p", "p-b", deleted.recoverable_until);
     put_branch_of(mutation, "d", "d-a", 0);
+    put_branch_of(mutation, "d", "d-b", deleted.recoverable_until);
     put_port_of(mutation, "p-a", "has-1", 1, 7501);
     put_port_of(mutation, "p-a", "has-2", 2, 7501);
     put_port_of(mutation, "p-a", "has-3", 1, 7502);
@@ -125,6 +126,7 @@ static err_t decide_deleted(struct mutation *mutation, struct errmsg *why)
     put_port_of(mutation, "d-a", "d-lost", 1, 7501);
     put_port_of(mutation, "d-a", "d-lost-away", 2, 7501);
     put_port_of(mutation, "d-a", "d-keeps", 1, 7504);
+    put_port_of(mutation, "d-b", "d-stays", 1, 7507);
     return ERR_OK;
 }
 
@@ -165,7 +167,9 @@ START_TEST(test_what_comes_back_takes_no_port_of_its_siblings)
     ck_assert_uint_eq(port_of("b-lost"), 7504);
     ck_assert_uint_eq(port_of("b-keeps"), 7503);
     recover("d", 7504, ERR_INVALID);
-    recover("d", 7507, ERR_OK); /* two of host 1 have lost theirs now, and one of host 2 */
+    /* Two of host 1 have lost theirs now, and one of host 2; d-b stays deleted, so its port goes.
+     */
+    recover("d", 7507, ERR_OK);
     ck_assert_uint_ge(port_of("d-lost"), 7505);
     ck_assert_uint_ge(port_of("d-keeps"), 7505);
     ck_assert_uint_ne(port_of("d-lost"), port_of("d-keeps"));
@@ -219,6 +223,7 @@ static err_t decide_made(struct mutation *mutation, struct errmsg *why)
     put_made(mutation, "d", "d-3", "any");
     put_made(mutation, "e", "e-1", "any");
     put_made(mutation, "e", "e-2", "one");
+    put_made(mutation, "e", "e-3", "three");
     return ERR_OK;
 }
 

@@ -25,7 +25,7 @@ static struct nodes *nodes;
 static struct reconciler *reconciler;
 static struct reconcile_user user;
 static struct store_watcher watcher;
-static struct change change;
+static struct change change, later;
 static struct timer timer;
 static unsigned deletions, ticks;
 static bool removed;
@@ -271,13 +271,42 @@ static err_t prepare_expired(struct change *unused, struct errmsg *why)
     return ERR_OK;
 }
 
-/* Until both have ended, and then until nothing is under way. */
+/* Another one, once the first has ended: it is not looked for only once. */
+static err_t prepare_later(struct change *unused, struct errmsg *why)
+{
+    (void)why;
+    struct operation_row operation = {
+        .id = "op-2",
+        .project_id = "q",
+        .branch_id = "br-1",
+        .endpoint_id = "ep-1",
+        .action = ACTION_START_COMPUTE,
+        .status = STATUS_RUNNING};
+    store_put(store, unused, ROW_OPERATION, &operation);
+    return ERR_OK;
+}
+
+static void on_prepared_later(struct change *unused, err_t result, const struct errmsg *why)
+{
+    (void)unused;
+    ck_assert_ok(result, why);
+}
+
+static bool has_failed(const char *operation_id)
+{
+    const struct operation *operation = model_operation(store_model(store), operation_id);
+    return operation != NULL && operation->row.status == STATUS_FAILED;
+}
+
+/* Until all have ended, and then until nothing is under way. */
 static void on_tick_expired(struct timer *unused)
 {
     (void)unused;
-    const struct model *model = store_model(store);
-    if (model_project(model, "p")->row.state != PROJECT_ACTIVE &&
-        model_operation(model, "op-1")->row.status == STATUS_FAILED) {
+    if (has_failed("op-1") && later.done == NULL) {
+        later = (struct change){.prepare = prepare_later, .done = on_prepared_later};
+        store_submit(store, &later);
+    }
+    if (model_project(store_model(store), "p")->row.state != PROJECT_ACTIVE && has_failed("op-2")) {
         reconciler_stop(reconciler);
         if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
             loop_stop(loop);
@@ -289,6 +318,7 @@ static void on_tick_expired(struct timer *unused)
 
 START_TEST(test_time_limits_end_what_they_limit_while_no_agent_answers)
 {
+    later = (struct change){0};
     begin_with(NULL, 1, prepare_expired, on_tick_expired); /* it has no list of computes */
     loop_run(loop);
     end();
@@ -297,6 +327,7 @@ END_TEST
 
 START_TEST(test_time_limits_end_what_they_limit_while_there_is_no_host)
 {
+    later = (struct change){0};
     begin_with("", 1, prepare_expired, on_tick_expired);
     loop_run(loop);
     ck_assert_int_eq(model_endpoint(store_model(store), "ep-1")->row.wanted, ENDPOINT_ACTIVE);
