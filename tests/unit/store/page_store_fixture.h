@@ -22,6 +22,7 @@ static char folder[64];
 static struct page_store *store;
 static struct errmsg msg;
 static struct page_versions versions;
+static struct page_store_options store_options; /* a test may set them before it begins */
 
 /* The path of a timeline without a parent, and of a branch of it. */
 static inline struct page_path *make_path(size_t count, const struct page_span *spans)
@@ -54,8 +55,7 @@ static inline void make_folder(void)
 static inline struct page_store *open_in_folder(void)
 {
     struct page_store *opened = NULL;
-    struct page_store_options options = {0};
-    ck_assert_ok(page_store_open(folder, &options, &opened, &msg), &msg);
+    ck_assert_ok(page_store_open(folder, &store_options, &opened, &msg), &msg);
     return opened;
 }
 
@@ -98,19 +98,26 @@ static inline void put(
 }
 
 /* "D30 D20 I10": tags and LSNs, newest first. */
-static inline const char *collected(struct page_path *path, struct page_key key, lsn_t lsn)
+static inline const char *read_by(struct page_reader *reader, struct page_key key, lsn_t lsn)
 {
     static struct buf text;
-    struct page_reader *reader = page_reader_create(store, path);
     ck_assert_ok(page_reader_collect(reader, key, lsn, &versions, &msg), &msg);
-    page_reader_destroy(reader);
     buf_clear(&text);
     for (size_t i = 0; i < versions.count; i++) {
         buf_printf(
             &text, "%s%c%" PRIu64, i == 0 ? "" : " ", versions.items[i].tag, versions.items[i].lsn);
     }
-    mem_free(path);
     return buf_cstr(&text);
+}
+
+/* By a reader of its own; takes the path. */
+static inline const char *collected(struct page_path *path, struct page_key key, lsn_t lsn)
+{
+    struct page_reader *reader = page_reader_create(store, path);
+    const char *text = read_by(reader, key, lsn);
+    page_reader_destroy(reader);
+    mem_free(path);
+    return text;
 }
 
 static inline void put_size(

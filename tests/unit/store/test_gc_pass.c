@@ -1,20 +1,6 @@
 #include "pageserver/store/gc_pass.h"
 
-#include <stdio.h>
-
-#include "common/base/mem.h"
-#include "common/io/file.h"
-#include "pageserver/store/page_store.h"
-#include "tests/lib/page_batch.h"
-#include "tests/unit/unit.h"
-
-#define ROOT  1u
-#define CHILD 2u
-
-static char folder[64];
-static struct page_store *store;
-static struct errmsg msg;
-static struct page_versions versions;
+#include "tests/unit/store/page_store_fixture.h"
 
 /* -- what must be kept: set by each test -- */
 
@@ -52,27 +38,13 @@ static void keep_child(lsn_t start, lsn_t cutoff)
 
 /* -- a store -- */
 
-static void begin(void)
+static void begin_collected(void)
 {
-    struct page_store_options options = {.gc = &source};
-    (void)snprintf(folder, sizeof(folder), "/tmp/test_gc_pass.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_ok(page_store_open(folder, &options, &store, &msg), &msg);
+    store_options.gc = &source;
+    begin();
 }
 
-static void end(void)
-{
-    page_versions_deinit(&versions);
-    page_store_close(store);
-    ck_assert_ok(dir_remove(folder, &msg), &msg);
-}
-
-static struct page_key page_of(uint32_t rel, uint32_t block)
-{
-    return (struct page_key){.spc = 1663, .db = 5, .rel = rel, .block = block};
-}
-
-static void put(uint32_t timeline, struct page_key key, lsn_t lsn, uint8_t tag)
+static void put_version(uint32_t timeline, struct page_key key, lsn_t lsn, uint8_t tag)
 {
     static const uint8_t page[PAGE_SIZE];
     struct page_batch *batch = page_batch_create();
@@ -82,56 +54,14 @@ static void put(uint32_t timeline, struct page_key key, lsn_t lsn, uint8_t tag)
     page_batch_destroy(batch);
 }
 
-static void put_size(uint32_t timeline, uint32_t rel, lsn_t lsn, bool exists, uint32_t blocks)
-{
-    struct page_batch *batch = page_batch_create();
-    page_batch_put_rel_size(batch, timeline, page_of(rel, 0), lsn, exists, blocks);
-    ck_assert_ok(page_store_write(store, batch, &msg), &msg);
-    page_batch_destroy(batch);
-}
-
-static void flush(void)
-{
-    ck_assert_ok(page_store_flush(store, &msg), &msg);
-}
-
 static void collect_garbage(void)
 {
     ck_assert_ok(page_store_compact(store, &msg), &msg);
 }
 
-static struct page_path *path_of(uint32_t timeline, lsn_t branch_lsn)
-{
-    static struct page_path *path;
-    mem_free(path);
-    path = mem_zalloc(sizeof(*path) + 2 * sizeof(path->spans[0]));
-    if (timeline == CHILD) {
-        path->spans[path->count++] = (struct page_span){.timeline = CHILD, .max_lsn = UINT64_MAX};
-    }
-    path->spans[path->count++] = (struct page_span){
-        .timeline = ROOT, .max_lsn = timeline == CHILD ? branch_lsn : UINT64_MAX};
-    return path;
-}
-
-/* "D40 I30": what a read finds. */
-static const char *read_by(struct page_reader *reader, struct page_key key, lsn_t lsn)
-{
-    static struct buf text;
-    buf_clear(&text);
-    ck_assert_ok(page_reader_collect(reader, key, lsn, &versions, &msg), &msg);
-    for (size_t i = 0; i < versions.count; i++) {
-        buf_printf(
-            &text, "%s%c%" PRIu64, i == 0 ? "" : " ", versions.items[i].tag, versions.items[i].lsn);
-    }
-    return buf_cstr(&text);
-}
-
 static const char *found(struct page_key key, lsn_t lsn)
 {
-    struct page_reader *reader = page_reader_create(store, path_of(ROOT, 0));
-    const char *text = read_by(reader, key, lsn);
-    page_reader_destroy(reader);
-    return text;
+    return collected(root_path(), key, lsn);
 }
 
 /* -- tests -- */
@@ -139,14 +69,14 @@ static const char *found(struct page_key key, lsn_t lsn)
 START_TEST(test_a_compaction_keeps_the_window_and_the_points)
 {
     struct page_key key = page_of(7, 0);
-    begin();
-    put_size(ROOT, 7, 5, true, 1);
-    put(ROOT, key, 10, VALUE_INIT);
-    put(ROOT, key, 20, VALUE_DELTA);
-    put(ROOT, key, 30, VALUE_INIT);
-    put(ROOT, key, 40, VALUE_DELTA);
-    put(ROOT, key, 50, VALUE_INIT);
-    put(ROOT, key, 60, VALUE_DELTA);
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 5, true, 1);
+    put_version(ROOT, key, 10, VALUE_INIT);
+    put_version(ROOT, key, 20, VALUE_DELTA);
+    put_version(ROOT, key, 30, VALUE_INIT);
+    put_version(ROOT, key, 40, VALUE_DELTA);
+    put_version(ROOT, key, 50, VALUE_INIT);
+    put_version(ROOT, key, 60, VALUE_DELTA);
     flush();
     points[0] = 15;
     keep_root(45, 1);
@@ -161,31 +91,29 @@ END_TEST
 
 START_TEST(test_a_dead_timeline_goes)
 {
-    begin();
-    put(ROOT, page_of(7, 0), 10, VALUE_INIT);
-    put(CHILD, page_of(7, 0), 20, VALUE_INIT);
+    begin_collected();
+    put_version(ROOT, page_of(7, 0), 10, VALUE_INIT);
+    put_version(CHILD, page_of(7, 0), 20, VALUE_INIT);
     flush();
     keep_root(5, 0);
     collect_garbage();
     ck_assert_str_eq(found(page_of(7, 0), 99), "W10");
-    struct page_reader *reader = page_reader_create(store, path_of(CHILD, 10));
-    ck_assert_str_eq(read_by(reader, page_of(7, 0), 99), "W10"); /* its own is gone */
-    page_reader_destroy(reader);
+    ck_assert_str_eq(collected(child_path(10), page_of(7, 0), 99), "W10"); /* its own is gone */
     end();
 }
 END_TEST
 
 START_TEST(test_blocks_that_are_dead_at_the_cutoff_go_but_for_points_before)
 {
-    begin();
-    put_size(ROOT, 7, 10, true, 2);
-    put(ROOT, page_of(7, 0), 10, VALUE_INIT);
-    put(ROOT, page_of(7, 1), 10, VALUE_INIT);
-    put(ROOT, page_of(7, 1), 12, VALUE_DELTA);
-    put_size(ROOT, 7, 20, true, 1);  /* truncated */
-    put_size(ROOT, 7, 30, false, 0); /* dropped */
-    put_size(ROOT, 7, 60, true, 1);  /* the same number again */
-    put(ROOT, page_of(7, 0), 60, VALUE_ZERO);
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 10, true, 2);
+    put_version(ROOT, page_of(7, 0), 10, VALUE_INIT);
+    put_version(ROOT, page_of(7, 1), 10, VALUE_INIT);
+    put_version(ROOT, page_of(7, 1), 12, VALUE_DELTA);
+    put_size(ROOT, page_of(7, 0), 20, true, 1);  /* truncated */
+    put_size(ROOT, page_of(7, 0), 30, false, 0); /* dropped */
+    put_size(ROOT, page_of(7, 0), 60, true, 1);  /* the same number again */
+    put_version(ROOT, page_of(7, 0), 60, VALUE_ZERO);
     flush();
     points[0] = 11;
     keep_root(25, 1);
@@ -204,43 +132,38 @@ END_TEST
 
 START_TEST(test_a_size_in_the_parent_tells_of_blocks_in_the_child)
 {
-    begin();
-    put_size(ROOT, 7, 10, true, 1);
-    put(ROOT, page_of(7, 0), 10, VALUE_INIT);
-    put(CHILD, page_of(7, 0), 30, VALUE_INIT); /* no size of its own */
-    put(CHILD, page_of(8, 0), 30, VALUE_INIT); /* of no relation that is known: stays */
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 10, true, 1);
+    put_version(ROOT, page_of(7, 0), 10, VALUE_INIT);
+    put_version(CHILD, page_of(7, 0), 30, VALUE_INIT); /* no size of its own */
+    put_version(CHILD, page_of(8, 0), 30, VALUE_INIT); /* of no relation that is known: stays */
     flush();
     points[0] = 20;
     keep_root(25, 1);
     keep_child(20, 50);
     collect_garbage();
-    struct page_reader *reader = page_reader_create(store, path_of(CHILD, 20));
-    ck_assert_str_eq(read_by(reader, page_of(7, 0), 50), "W30");
-    ck_assert_str_eq(read_by(reader, page_of(8, 0), 50), "W30");
-    ck_assert_str_eq(read_by(reader, page_of(7, 0), 20), "W10");
-    page_reader_destroy(reader);
+    ck_assert_str_eq(collected(child_path(20), page_of(7, 0), 50), "W30");
+    ck_assert_str_eq(collected(child_path(20), page_of(8, 0), 50), "W30");
+    ck_assert_str_eq(collected(child_path(20), page_of(7, 0), 20), "W10");
     end();
 }
 END_TEST
 
 static lsn_t size_lsn(uint32_t timeline, uint32_t rel, lsn_t lsn)
 {
-    struct fork_size size;
-    struct page_reader *reader = page_reader_create(store, path_of(timeline, 20));
-    ck_assert_ok(page_reader_rel_size(reader, page_of(rel, 0), lsn, &size, &msg), &msg);
-    page_reader_destroy(reader);
-    return size.lsn;
+    struct page_path *path = timeline == CHILD ? child_path(20) : root_path();
+    return size_at(path, page_of(rel, 0), lsn).lsn;
 }
 
 START_TEST(test_the_size_of_a_dropped_fork_goes_after_all_that_it_hides)
 {
-    begin();
-    put_size(ROOT, 7, 10, true, 1);
-    put(ROOT, page_of(7, 0), 10, VALUE_INIT);
-    put_size(ROOT, 7, 30, false, 0);
-    put_size(CHILD, 7, 30, false, 0); /* of the parent's fork */
-    put_size(CHILD, 8, 30, true, 1);  /* of its own */
-    put_size(CHILD, 8, 40, false, 0);
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 10, true, 1);
+    put_version(ROOT, page_of(7, 0), 10, VALUE_INIT);
+    put_size(ROOT, page_of(7, 0), 30, false, 0);
+    put_size(CHILD, page_of(7, 0), 30, false, 0); /* of the parent's fork */
+    put_size(CHILD, page_of(8, 0), 30, true, 1);  /* of its own */
+    put_size(CHILD, page_of(8, 0), 40, false, 0);
     flush();
     points[0] = 20;
     keep_root(50, 1);
@@ -261,9 +184,10 @@ END_TEST
 
 START_TEST(test_a_size_stays_while_blocks_of_the_fork_are_left)
 {
-    begin();
-    put_size(ROOT, 7, 30, false, 0);
-    put(ROOT, page_of(7, 3), 60, VALUE_INIT); /* of its next life, whose size is still to come */
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 30, false, 0);
+    /* Of its next life, whose size is still to come. */
+    put_version(ROOT, page_of(7, 3), 60, VALUE_INIT);
     flush();
     keep_root(50, 0);
     collect_garbage();
@@ -279,14 +203,15 @@ END_TEST
 START_TEST(test_a_reader_from_before_a_flush_finds_a_whole_history)
 {
     struct page_key key = page_of(7, 0);
-    begin();
-    put_size(ROOT, 7, 5, true, 1);
-    put(ROOT, key, 10, VALUE_INIT);
+    begin_collected();
+    put_size(ROOT, page_of(7, 0), 5, true, 1);
+    put_version(ROOT, key, 10, VALUE_INIT);
     flush();
-    put(ROOT, key, 20, VALUE_DELTA);
-    struct page_reader *reader = page_reader_create(store, path_of(ROOT, 0));
+    put_version(ROOT, key, 20, VALUE_DELTA);
+    struct page_path *path = root_path();
+    struct page_reader *reader = page_reader_create(store, path);
     flush();
-    put(ROOT, key, 20, VALUE_IMAGE);
+    put_version(ROOT, key, 20, VALUE_IMAGE);
     flush();
     keep_root(20, 0);
     collect_garbage();
@@ -294,6 +219,7 @@ START_TEST(test_a_reader_from_before_a_flush_finds_a_whole_history)
     ck_assert_msg(
         strcmp(text, "I20") == 0 || strcmp(text, "D20 W10") == 0, "the read found %s", text);
     page_reader_destroy(reader);
+    mem_free(path);
     end();
 }
 END_TEST
