@@ -7,7 +7,7 @@
  *
  * A request has two sides: MHD's (the connection) and the handler's (who owes the answer). Each may
  * end first: a server that closes while a handler still works answers 503 and keeps the request
- * until the handler is done with it.
+ * until the handler is done with it. Threads: loop only.
  */
 #pragma once
 
@@ -65,15 +65,15 @@ struct http_request {
     const struct route_table *table;
     const struct http_route *route;
     char method[16];
-    char *path;     /* as it came, without the query */
-    char *segments; /* the path again, cut at slashes and percent-decoded */
-    const char *segment[HTTP_SEGMENTS_MAX];
+    char *path;                             /* as it came, without the query */
+    char *segments;                         /* the path again, cut at slashes and percent-decoded */
+    const char *segment[HTTP_SEGMENTS_MAX]; /* into `segments` */
     size_t segment_count;
     char id[33];
     char actor[64];
     struct buf body;
     struct doc *json;
-    struct list query_values;
+    struct list query_values; /* texts that were given out */
 
     unsigned status; /* 0: no answer yet */
     char content_type[64];
@@ -84,19 +84,19 @@ struct http_request {
 
 /* -- http_server.c -- */
 
-/* The answer is complete: MHD takes it when it asks again. */
+/* The answer is complete: MHD takes it when it asks again. This may free the request. */
 void http_request_answered(struct http_request *request);
-/* Neither MHD nor a handler has it any more: it goes. */
+/* It goes, unless MHD or a handler still has it. */
 void http_request_free_if_done(struct http_request *request);
 
 /* -- http_request.c -- */
 
-/* Cuts and decodes the path. False: a broken escape, or too many segments. */
+/* Cuts and decodes the path, once. False: a broken escape, or more than HTTP_SEGMENTS_MAX. */
 bool http_request_split_path(struct http_request *request);
-/* Sets the route, or leaves it NULL; `allow` gets the methods that the path has. */
+/* Sets the route and its table. Or not: `allow` got "GET, PUT", the methods of the path, if any. */
 void http_request_find_route(struct http_request *request, struct buf *allow);
-void http_request_forget_query(
-    struct http_request *request); /* frees what http_request_query gave out */
+/* Frees what http_request_query() gave out. */
+void http_request_forget_query(struct http_request *request);
 
 /* -- http_response.c -- */
 

@@ -8,7 +8,10 @@
  *   compute_status.c    what it says of itself
  *
  * A step starts by a compute_start_*() and ends by exactly one compute_post() or
- * compute_work_failed(), which may come from inside of the start.
+ * compute_work_failed(), which may come from inside of the start. Of a process that has exited,
+ * exit_status is what it returned, or -1 and `number` the signal that ended it.
+ *
+ * Threads: loop only; the runs of its jobs, on a worker, touch what belongs to their step.
  */
 #pragma once
 
@@ -67,7 +70,7 @@ struct compute {
 
 /* -- compute.c -- */
 
-/* Feed the plan. Inside of a step the event waits until that one has been carried out. */
+/* Feed the plan; exit_code: of an exit, or 0. Inside of a step the event waits for its end. */
 void compute_post(struct compute *compute, enum compute_event_kind kind, int exit_code);
 /* The work that the plan asked for has failed; `why` is logged, unless that was the wish. */
 void compute_work_failed(struct compute *compute, const struct errmsg *why);
@@ -87,8 +90,11 @@ uint64_t compute_lap_ms(struct compute *compute);
 
 /* -- compute_prepare.c -- */
 
+/* The try begins: the folder is prepared, then walproposer --sync says where the WAL ends. */
 void compute_start_sync(struct compute *compute);
+/* The data directory as it was at start_lsn; one that was fetched beside the election counts. */
 void compute_start_backup(struct compute *compute);
+/* What else belongs into the data directory: statistics of the last try, WAL before start_lsn. */
 void compute_start_unpack(struct compute *compute);
 /* The data directory of the try before goes while the compute runs. */
 void compute_remove_old(struct compute *compute);
@@ -96,15 +102,16 @@ void compute_on_sync_exit(struct child_user *user, int exit_status, int number);
 
 /* -- compute_launch.c -- */
 
+/* Both processes, and the probe: it ends with POSTGRES_READY, or as one of the two does. */
 void compute_launch(struct compute *compute);
-/* `user` is compute->proposer, or compute->sync; stdout_path may be NULL. */
+/* `user` is compute->proposer or ->sync; stdout_path may be NULL. Fails as child_start() does. */
 NODISCARD err_t compute_start_proposer(
     struct compute *compute,
     const char *flag,
     const char *stdout_path,
     struct child_user *user,
     struct errmsg *msg);
-/* What the walproposer logged last as an error is the best reason there is. */
+/* "postgres ended with status 1: ", and what was logged last as fatal: the best reason there is. */
 void compute_describe_exit(
     const struct compute *compute,
     const char *what,
@@ -117,4 +124,5 @@ void compute_on_probe(struct timer *timer);
 
 /* -- compute_roles.c -- */
 
+/* By SQL, once Postgres is ready; WORK_REFUSED: it does not take a setting of the spec. */
 void compute_start_roles(struct compute *compute);

@@ -4,7 +4,8 @@
  * the shape that API clients know. No views, sequences, indexes, checks and defaults: it has no
  * place for them. As in pg_dump, what belongs to an extension is left out.
  *
- * 404: there is no such database; 503: not read, in time or at all, or larger than 8 MiB.
+ * 404 DATABASE_NOT_FOUND; 503 SCHEMA_NOT_READ, in time or at all; 503 SCHEMA_TOO_LARGE, more than
+ * 8 MiB; 503 ERR_BUSY, when as many are being read as may be; 400 for a body that says no database.
  * Threads: loop only; Postgres is asked on `sessions`, in one transaction that only reads.
  */
 #pragma once
@@ -12,6 +13,6 @@
 #include "common/io/executor.h"
 #include "common/io/http_server.h"
 
-/* Answers the request. `socket_dir` is copied. */
+/* Answers the request, now or later. Postgres listens in `socket_dir` (copied), on `port`. */
 void schema_json_answer(
     struct executor *sessions, const char *socket_dir, uint16_t port, struct http_request *request);

@@ -3,7 +3,8 @@
  * for the OpenAPI file, in the words of bodies.h.
  *
  * What the table has is checked before the handler runs; what it does not have is ignored, because
- * clients send arguments of their own, and a handler cannot ask for it. Threads: [any].
+ * clients send arguments of their own, and a handler that asks for it aborts. What is handed out
+ * lives as long as its request. Threads: [any]; a request is its loop's.
  */
 #pragma once
 
@@ -16,9 +17,9 @@ const struct body_field *query_of_route(const struct http_route *route);
 NODISCARD err_t
 query_check(const struct http_request *request, const char **ret_code, struct errmsg *msg);
 
-/* NULL: not said, or said as nothing. The route's table must have it. */
+/* NULL: not said, or said as nothing. The route's table has it, also below. */
 const char *request_query(const struct http_request *request, const char *name);
-/* The same of a list: "a,b", also of one that came as several arguments. */
+/* Of a list: "a,b", also when it came as several arguments. */
 const char *request_query_list(const struct http_request *request, const char *name);
 bool request_says(const struct http_request *request, const char *name); /* "true" */
 

@@ -3,7 +3,8 @@
  *
  * So a password that was replaced through control counts at once, and so do addresses that are let
  * in. While control is away, or where a password is changed in SQL, what is remembered is as old as
- * routes_options.keep_ms at most. Threads: loop only.
+ * routes_options.keep_ms at most. A question that finds no control is asked again a second later,
+ * for ever: it is no error. Threads: loop only.
  */
 #pragma once
 
@@ -22,7 +23,10 @@ struct route_watch {
     bool is_calling, is_stopping;
 };
 
-/* Memory of the caller, who keeps it until the loop has ended. */
+/*
+ * Memory of the caller, who keeps it until the loop has ended. URL and token are copied;
+ * ERR_INVALID: one of them is too long, and nothing was started.
+ */
 NODISCARD err_t route_watch_start(
     struct route_watch *watch,
     struct loop *loop,

@@ -3,7 +3,8 @@
  *
  * Those come first who may go on for the longest time; who fails is due later the more often he has
  * failed. So however many fail for ever, each of the others has its turn: who has never failed
- * waits for nobody who has. Pure: the time is an argument.
+ * waits for nobody who has. A round begins with {0} and an offer of each; then `turns` is read in
+ * its order. Pure: the time is an argument, on the clock of mono_ns_t.
  */
 #pragma once
 
@@ -20,8 +21,11 @@ struct turns {
     size_t count;
 };
 
-/* Those who are offered first come first among equals; who is not due yet is left out. */
+/*
+ * Those who are offered first come first among equals; who is not due yet, or has its turn now, is
+ * left out. Of more than TURNS_MAX those stay who come first. `id` is copied.
+ */
 void turns_offer(struct turns *turns, const char *id, const struct attempt *attempt, mono_ns_t now);
 
-/* It is due again after first_ms, twice that, and so on up to max_ms. */
+/* It has failed, and is due again after first_ms, next time after twice that, up to max_ms. */
 void attempt_put_off(struct attempt *attempt, mono_ns_t now, uint64_t first_ms, uint64_t max_ms);

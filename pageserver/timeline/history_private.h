@@ -4,6 +4,9 @@
  *   history.c          the tree, what may be read, the horizon of GC, cutoffs
  *   history_rows.c     what of it is on disk: rows of cutoffs, leases and the retention
  *   history_leases.c   leases: put, dropped, expired
+ *
+ * Threads: [any]; each section below says whether its caller holds the lock. What writes rows waits
+ * for a disk, so it comes without the lock, and from the tenant's lane only (history.h).
  */
 #pragma once
 
@@ -57,14 +60,16 @@ struct history_timeline *history_find(const struct history *history, uint32_t nu
 /* Whose own WAL the LSN of a timeline lies in: the timeline, or one of its ancestors. */
 const struct history_timeline *history_owner_of(
     const struct history *history, const struct history_timeline *tl, lsn_t lsn);
+/* history_check() of history.h: ERR_RANGE, unless a lease or a hold keeps the LSN. */
 NODISCARD err_t history_check_locked(
     const struct history *history,
     const struct history_timeline *tl,
     lsn_t lsn,
     struct errmsg *msg);
 
-/* -- history_rows.c; without the lock -- */
+/* -- history_rows.c; without the lock; errors are the store's -- */
 
+/* Durable when it returns; an older row of the same number is replaced. */
 NODISCARD err_t history_write_lease(
     struct page_store *store, const struct history_lease *lease, struct errmsg *msg);
 /* What compactions may rely on from now on: after a crash, and in a copy of the store. */
@@ -73,8 +78,10 @@ NODISCARD err_t history_write_settled(
 
 /* -- history_leases.c; the lock is held -- */
 
+/* Copied. Who puts a new one has looked at LEASES_MAX, and for one of the same name. */
 void history_append_lease(struct history *history, const struct history_lease *lease);
 /* Leases of timelines that are gone: their rows go when the versions are erased. NULL: of all that
  * the history does not know. */
 void history_void_leases_of(struct history *history, const struct history_timeline *gone);
+/* With the history: nobody comes any more. */
 void history_free_leases(struct history *history);

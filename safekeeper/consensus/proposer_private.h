@@ -4,6 +4,10 @@
  *   proposer.c            connections, time, the membership; the step
  *   proposer_election.c   campaign, votes, victory: until every acceptor is told from where
  *   proposer_stream.c     appends, repair from other acceptors, what is committed
+ *
+ * Pure, as proposer.h says. A function changes the proposer at once and adds to `out` what is to be
+ * done for that; a step has room for all of it (the assertion below). on_*() are the events of a
+ * step. `index` and `peer` are an acceptor's place in the membership.
  */
 #pragma once
 
@@ -30,7 +34,7 @@ static inline bool proposer_is_connected(const struct proposer_peer *peer)
 
 /* -- proposer.c -- */
 
-/* The caller fills in what belongs to the kind. */
+/* The caller fills in what belongs to the kind, before the next action is added. */
 struct proposer_action *proposer_emit(
     struct proposer_actions *out, enum proposer_action_kind kind, uint32_t peer);
 
@@ -42,10 +46,13 @@ void proposer_ask(struct proposer *proposer, uint32_t index, struct proposer_act
  * Give the term up and campaign for another one after a random while, so that rivals do not meet.
  */
 void proposer_back_off(struct proposer *proposer);
+/* Connected, whatever they have answered. */
 bool proposer_has_quorum_connected(const struct proposer *proposer);
+/* A new term and its vote requests: when a quorum is there and no backoff runs. */
 void proposer_campaign_if_due(struct proposer *proposer, struct proposer_actions *out);
 /* Somebody is newer. After a victory this is the end: the newest start of a compute wins. */
 void proposer_on_higher_term(struct proposer *proposer, term_t term, struct proposer_actions *out);
+/* A vote, or the positions of one who comes back; an old one is dropped, an invalid one closes. */
 void proposer_on_vote_reply(
     struct proposer *proposer,
     uint32_t index,
@@ -70,12 +77,16 @@ void proposer_send_empty_append(
 void proposer_pump(struct proposer *proposer, uint32_t index, struct proposer_actions *out);
 /* Keep what a live acceptor or the quorum still needs; a slow one reads from its peers instead. */
 void proposer_trim_window(struct proposer *proposer);
+/* What a quorum has on disk, from the start of the term on, is committed. */
 void proposer_advance_commit(struct proposer *proposer, struct proposer_actions *out);
+/* The same for what it has on disk of this term. */
 void proposer_on_append_reply(
     struct proposer *proposer,
     uint32_t index,
     const struct append_reply *appended,
     struct proposer_actions *out);
+/* WAL of one acceptor for another, or why there is none: then it is tried again, elsewhere. */
 void proposer_on_read_reply(
     struct proposer *proposer, const struct proposer_event *event, struct proposer_actions *out);
+/* Postgres has written up to `end_lsn`; the last whole record ends at `record_lsn`. */
 void proposer_on_local_wal(struct proposer *proposer, lsn_t end_lsn, lsn_t record_lsn);

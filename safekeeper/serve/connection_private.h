@@ -5,6 +5,10 @@
  *   connection_channel.c   the table of channels; how one begins and ends
  *   connection_hello.c     hello: who may open a channel, and what begins with it
  *   connection_reads.c     READ_WAL
+ *
+ * A connection ends in its link's last callback, which destroys the channels that are left: so a
+ * connection that is closing is still there, and connection_close() may come from anywhere.
+ * Threads: loop only.
  */
 #pragma once
 
@@ -81,17 +85,18 @@ struct connection {
 
 /* -- connection.c -- */
 
-void connection_close(struct connection *conn);
-/* While at least one channel wants it, nothing is read from the link. */
+void connection_close(struct connection *conn); /* again is fine */
+/* While at least one channel wants it, nothing is read from the link. In pairs. */
 void connection_set_paused(struct connection *conn, bool is_paused);
 
 /* -- connection_channel.c -- */
 
-/* With a reference to `tl`, which may be NULL. The caller has checked that there is room. */
+/* With a reference to `tl`, which may be NULL. The caller has checked that there is room: a free
+ * slot, or fewer than CHANNELS_MAX. */
 struct channel *channel_create(struct connection *conn, struct timeline *tl);
 /* `is_link_gone`: the last callback of the link is running. */
 void channel_destroy(struct channel *channel, bool is_link_gone);
-/* FRAME_ERROR is queued already. A connection without a channel is of no use. */
+/* FRAME_ERROR is queued already; the channel is freed. A connection without one is closed. */
 void channel_drop(struct channel *channel);
 /* ERR_NOT_FOUND: no hello opened it. ERR_CANCELED: it was there once. */
 NODISCARD err_t
@@ -99,11 +104,13 @@ channel_find(struct connection *conn, uint32_t number, struct channel **ret_chan
 
 /* -- connection_hello.c -- */
 
+/* Opens a channel and answers, now or when its timeline is open; or says FRAME_ERROR. */
 void connection_on_hello(
     struct connection *conn, const struct frame *frame, const struct hello *hello);
 
 /* -- connection_reads.c -- */
 
+/* Answered in order, each with its request_id; ERR_BUSY when READS_MAX wait. */
 void channel_on_read_wal(
     struct channel *channel, const struct frame *frame, const struct read_wal *message);
-void wal_reads_release(struct wal_reads *reads); /* none of its reads is running */
+void wal_reads_release(struct wal_reads *reads); /* frees it; none of its reads is running */

@@ -1,4 +1,8 @@
-/* safekeeper_fixture.h - one safekeeper with one timeline, for tests. */
+/*
+ * safekeeper_fixture.h - one safekeeper, a process of its own, with one timeline whose WAL begins
+ * at RIG_START_LSN, for tests. Its WAL is what fill_wal() says, so that each side can be checked.
+ * Who has begun ends with rig_deinit(&rig).
+ */
 #pragma once
 
 #include <check.h>
@@ -12,7 +16,7 @@
 static struct rig rig;
 static struct errmsg msg;
 
-/* `options` of its own, up to two; NULL: none. */
+/* With up to two options of its own, "--name=value"; NULL: none. */
 static inline void given_timeline_with(const char *option, const char *other)
 {
     rig_init(&rig);
@@ -27,6 +31,7 @@ static inline void given_timeline(void)
     given_timeline_with(NULL, NULL);
 }
 
+/* Killed, and back with its storage in order. */
 static inline void restart(void)
 {
     rig_kill(&rig);
@@ -55,6 +60,7 @@ static inline void assert_digest(lsn_t begin_lsn, lsn_t end_lsn, term_t term)
     mem_free(wal);
 }
 
+/* A connection of its own, without a window: all that is committed comes. */
 static inline void feed_start(struct client *feed, lsn_t begin_lsn)
 {
     struct feed_start start = {.begin_lsn = begin_lsn};
@@ -63,8 +69,7 @@ static inline void feed_start(struct client *feed, lsn_t begin_lsn)
     client_flush(feed);
 }
 
-/* Read the feed up to `end_lsn`; its bytes are those of `term`, and none is beyond its commit_lsn.
- */
+/* Up to `end_lsn` exactly; the bytes are those of `term`, and none is beyond its commit_lsn. */
 static inline void feed_read(struct client *feed, lsn_t begin_lsn, lsn_t end_lsn, term_t term)
 {
     while (begin_lsn < end_lsn) {

@@ -1,6 +1,9 @@
 /*
  * decode_fixture.h - the store of a decoder's test: a list of versions, newest last, from which the
  * decoder's source answers; and how a test says what is given, what happens, and what was made.
+ *
+ * given_*() put versions as if they had been there before; when() and decode() feed one record;
+ * made() and assert_*() look at the versions of the last record alone, newest() at all.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /*
  * page_store_fixture.h - a page store in a temporary folder, a root and a branch of it, and what a
- * read of them collects, for tests.
+ * read of them collects, for tests. A page is relation and block; LSNs are small numbers; a path is
+ * the caller's until a read takes it. Who calls begin() calls end().
  */
 #pragma once
 
