@@ -527,3 +527,12 @@ void leader_commit(struct leader *leader, size_t size)
         ck_assert(next_reply(leader));
     }
 }
+
+void leader_commit_much(struct leader *leader, unsigned appends, size_t size)
+{
+    for (unsigned i = 0; i < appends; i++) {
+        leader_send(leader, WAL_APPEND_MAX, LSN_NONE);
+    }
+    ck_assert(leader_wait(leader, leader->lsn));
+    leader_commit(leader, size);
+}

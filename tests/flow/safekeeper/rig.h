@@ -104,3 +104,5 @@ void leader_queue(
 bool leader_wait(struct leader *leader, lsn_t lsn);
 /* Send, wait for the flush, commit, wait until the safekeeper knows. */
 void leader_commit(struct leader *leader, size_t size);
+/* `appends` of WAL_APPEND_MAX on their way at once; when they are flushed, leader_commit(). */
+void leader_commit_much(struct leader *leader, unsigned appends, size_t size);

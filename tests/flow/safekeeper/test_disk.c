@@ -279,11 +279,7 @@ START_TEST(test_damage_is_found_by_a_feed)
     struct frame frame;
     given_timeline();
     leader_begin(&leader, &rig, 1);
-    for (unsigned i = 0; i < 24; i++) { /* more than the memory keeps */
-        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
-    }
-    ck_assert(leader_wait(&leader, leader.lsn));
-    leader_commit(&leader, 8);
+    leader_commit_much(&leader, 24, 8); /* more than the memory keeps */
     rig_flip(
         rig_path(&rig, "wal/000000010000000000000031"), 5000); /* the feed gets as far as this */
     feed_start(&feed, RIG_START_LSN);

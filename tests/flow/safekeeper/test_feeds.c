@@ -11,11 +11,7 @@ START_TEST(test_feed_gets_exactly_what_is_committed)
     leader_commit(&leader, 800);
     feed_read(&feed, RIG_START_LSN, leader.last.commit_lsn, 1);
     lsn_t read_lsn = leader.last.commit_lsn;
-    for (unsigned i = 0; i < 40; i++) { /* over several segments */
-        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
-    }
-    ck_assert(leader_wait(&leader, leader.lsn));
-    leader_commit(&leader, 80);
+    leader_commit_much(&leader, 40, 80); /* over several segments */
     feed_read(&feed, read_lsn, leader.last.commit_lsn, 1);
     /* A second one from the files: the memory does not reach so far back. */
     feed_start(&late, RIG_START_LSN + 88);
@@ -98,11 +94,7 @@ START_TEST(test_many_feeds_share_a_connection)
     lsn_t next_lsn[FEEDS + 1];
     given_timeline();
     leader_begin(&leader, &rig, 1);
-    for (unsigned i = 0; i < 64; i++) {
-        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
-    }
-    ck_assert(leader_wait(&leader, leader.lsn));
-    leader_commit(&leader, 8);
+    leader_commit_much(&leader, 64, 8);
     client_connect(&client, &rig);
     struct hello hello = client_hello(HELLO_ROLE_FEED);
     for (unsigned i = 0; i < FEEDS; i++) {

@@ -311,11 +311,7 @@ START_TEST(test_a_window_holds_one_feed_of_a_connection)
     struct client client;
     given_timeline();
     leader_begin(&leader, &rig, 1);
-    for (unsigned i = 0; i < 64; i++) {
-        leader_send(&leader, WAL_APPEND_MAX, LSN_NONE);
-    }
-    ck_assert(leader_wait(&leader, leader.lsn));
-    leader_commit(&leader, 8);
+    leader_commit_much(&leader, 64, 8);
     client_connect(&client, &rig);
     lsn_t end_lsn[2] = {RIG_START_LSN + 300000, leader.last.commit_lsn};
     lsn_t next_lsn[2] = {RIG_START_LSN, RIG_START_LSN};
