@@ -140,28 +140,29 @@ static void on_tick(struct timer *unused)
     timer_start(loop, &timer, 1);
 }
 
-static err_t prepare(struct change *unused, struct errmsg *why)
+/* A project with one branch, br-1, and a compute of it on host 1, ep-1. */
+static void put_project(struct change *to, const char *id, enum endpoint_wanted wanted)
+{
+    struct project_row project = {.system_id = "1", .tenant = name_tenant()};
+    struct branch_row branch = {
+        .id = "br-1", .name = "b", .timeline = name_timeline(), .state = BRANCH_READY};
+    struct endpoint_row endpoint = {
+        .id = "ep-1", .branch_id = "br-1", .wanted = wanted, .agent = 1};
+    (void)snprintf(project.id, sizeof project.id, "%s", id);
+    (void)snprintf(project.name, sizeof project.name, "%s", id);
+    (void)snprintf(branch.project_id, sizeof branch.project_id, "%s", id);
+    (void)snprintf(endpoint.project_id, sizeof endpoint.project_id, "%s", id);
+    store_put(store, to, ROW_PROJECT, &project);
+    store_put(store, to, ROW_BRANCH, &branch);
+    store_put(store, to, ROW_ENDPOINT, &endpoint);
+}
+
+static err_t prepare(struct change *to, struct errmsg *why)
 {
     (void)why;
     struct image_row image = {.id = "pg17"};
-    struct project_row project = {
-        .id = "p", .name = "p", .system_id = "1", .tenant = name_tenant()};
-    struct branch_row branch = {
-        .id = "br-1",
-        .name = "b",
-        .project_id = "p",
-        .timeline = name_timeline(),
-        .state = BRANCH_READY};
-    struct endpoint_row endpoint = {
-        .id = "ep-1",
-        .project_id = "p",
-        .branch_id = "br-1",
-        .wanted = ENDPOINT_DELETING,
-        .agent = 1};
-    store_put(store, unused, ROW_IMAGE, &image);
-    store_put(store, unused, ROW_PROJECT, &project);
-    store_put(store, unused, ROW_BRANCH, &branch);
-    store_put(store, unused, ROW_ENDPOINT, &endpoint);
+    store_put(store, to, ROW_IMAGE, &image);
+    put_project(to, "p", ENDPOINT_DELETING);
     return ERR_OK;
 }
 
@@ -237,25 +238,11 @@ END_TEST
 /* ---- while no agent answers ---- */
 
 /* p could be recovered until a while ago; a compute of q is to start. */
-static err_t prepare_expired(struct change *unused, struct errmsg *why)
+static err_t prepare_expired(struct change *to, struct errmsg *why)
 {
     (void)why;
     struct project_row gone = {
         .id = "p", .name = "p", .tenant = name_tenant(), .deleted_at = 1, .recoverable_until = 2};
-    struct project_row project = {
-        .id = "q", .name = "q", .system_id = "1", .tenant = name_tenant()};
-    struct branch_row branch = {
-        .id = "br-1",
-        .name = "b",
-        .project_id = "q",
-        .timeline = name_timeline(),
-        .state = BRANCH_READY};
-    struct endpoint_row endpoint = {
-        .id = "ep-1",
-        .project_id = "q",
-        .branch_id = "br-1",
-        .wanted = ENDPOINT_ACTIVE,
-        .agent = 1};
     struct operation_row operation = {
         .id = "op-1",
         .project_id = "q",
@@ -263,11 +250,9 @@ static err_t prepare_expired(struct change *unused, struct errmsg *why)
         .endpoint_id = "ep-1",
         .action = ACTION_START_COMPUTE,
         .status = STATUS_RUNNING};
-    store_put(store, unused, ROW_PROJECT, &gone);
-    store_put(store, unused, ROW_PROJECT, &project);
-    store_put(store, unused, ROW_BRANCH, &branch);
-    store_put(store, unused, ROW_ENDPOINT, &endpoint);
-    store_put(store, unused, ROW_OPERATION, &operation);
+    store_put(store, to, ROW_PROJECT, &gone);
+    put_project(to, "q", ENDPOINT_ACTIVE);
+    store_put(store, to, ROW_OPERATION, &operation);
     return ERR_OK;
 }
 

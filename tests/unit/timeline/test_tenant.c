@@ -299,18 +299,26 @@ static void until_reading(const struct tree_reader *reader)
     }
 }
 
-START_TEST(test_versions_are_erased_only_after_who_reads_all_of_the_tenant)
+/* Timeline 2 with versions of its own, deleted while `reader` reads all of the tenant. */
+static struct page_store *given_deleted_while_read(struct tree_reader *reader, uint32_t *ret_number)
 {
-    struct tree_reader reader = {0};
     fixture_begin_with_root();
     ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
     struct page_store *store = timeline_store(find(2));
-    uint32_t number = timeline_number(find(2));
-    struct ingest_position found;
+    *ret_number = timeline_number(find(2));
     ingest_until(find(2), START_LSN + 100);
-    begin_reading(&reader);
-    until_reading(&reader);
+    begin_reading(reader);
+    until_reading(reader);
     ck_assert_int_eq(delete_timeline_(2), ERR_OK);
+    return store;
+}
+
+START_TEST(test_versions_are_erased_only_after_who_reads_all_of_the_tenant)
+{
+    struct tree_reader reader = {0};
+    uint32_t number;
+    struct page_store *store = given_deleted_while_read(&reader, &number);
+    struct ingest_position found;
     fixture_work_for(100); /* an erasure that is free to begin has begun */
     ck_assert_ok(page_store_position(store, number, &found, &msg), &msg);
     tenant_read_end(&reader.read);
@@ -323,15 +331,9 @@ END_TEST
 START_TEST(test_reads_of_the_tenant_that_overlap_put_no_erasure_off)
 {
     struct tree_reader first = {0}, second = {0};
-    fixture_begin_with_root();
-    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
-    struct page_store *store = timeline_store(find(2));
-    uint32_t number = timeline_number(find(2));
+    uint32_t number;
+    struct page_store *store = given_deleted_while_read(&first, &number);
     struct ingest_position found;
-    ingest_until(find(2), START_LSN + 100);
-    begin_reading(&first);
-    until_reading(&first);
-    ck_assert_int_eq(delete_timeline_(2), ERR_OK);
     begin_reading(&second); /* as if there were always one more */
     fixture_work_for(100);
     ck_assert(!second.reads);
