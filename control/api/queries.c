@@ -169,17 +169,32 @@ static struct doc *typed_value(const struct body_field *field, const char *text)
     return doc_str(text);
 }
 
+/* A name of other bytes would be another one as soon as it is written down, which is as JSON. */
+static bool is_utf8(const struct doc *value, const char *text)
+{
+    const char *kept = doc_value_str(value);
+    return kept == NULL || strcmp(kept, text) == 0;
+}
+
 err_t query_check(const struct http_request *request, const char **ret_code, struct errmsg *msg)
 {
     const struct body_field *fields = query_of_route(http_request_route(request));
     struct doc *said = doc_object(), *known = NULL;
-    for (const struct body_field *field = fields; field->name != NULL; field++) {
-        const char *text = raw(request, field->name);
-        if (text != NULL) {
-            doc_set(said, field->name, typed_value(field, text));
+    err_t err = ERR_OK;
+    for (const struct body_field *f = fields; f->name != NULL && err == ERR_OK; f++) {
+        const char *text = raw(request, f->name);
+        if (text == NULL) {
+            continue;
+        }
+        doc_set(said, f->name, typed_value(f, text));
+        if (!is_utf8(doc_get(said, f->name), text)) {
+            *ret_code = "BAD_REQUEST";
+            err = err_set(msg, ERR_INVALID, "%s: expected UTF-8", f->name);
         }
     }
-    err_t err = body_take(fields, said, &known, ret_code, msg);
+    if (err == ERR_OK) {
+        err = body_take(fields, said, &known, ret_code, msg);
+    }
     doc_unref(known);
     doc_unref(said);
     return err;
