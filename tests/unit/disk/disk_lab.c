@@ -106,6 +106,13 @@ void lab_append(struct wal_store *store, size_t size, unsigned salt)
     ck_assert_ok(lab_try_append(store, size, salt, &msg), &msg);
 }
 
+void lab_fill_to_segment_end(struct wal_store *store, unsigned salt)
+{
+    do {
+        lab_append(store, MIN_OF(wal_store_group_room(store), 100 * KIB), salt);
+    } while (wal_store_flush_lsn(store) % LAB_SEGMENT_SIZE != 0);
+}
+
 void lab_assert_bytes(lsn_t begin_lsn, lsn_t end_lsn, unsigned salt)
 {
     struct wal_store_options options = lab_options();

@@ -25,6 +25,7 @@ void lab_fill(uint8_t *to, lsn_t begin_lsn, size_t size, unsigned salt);
 NODISCARD err_t
 lab_try_append(struct wal_store *store, size_t size, unsigned salt, struct errmsg *msg);
 void lab_append(struct wal_store *store, size_t size, unsigned salt);
+void lab_fill_to_segment_end(struct wal_store *store, unsigned salt); /* group after group */
 
 void lab_assert_bytes(lsn_t begin_lsn, lsn_t end_lsn, unsigned salt); /* through a reader */
 /* Path of the file of the segment that holds `lsn`, plus suffix. */
