@@ -3,7 +3,7 @@
  * be. Each row is refused with a typed error that says what is wrong, or accepted because Postgres
  * does the same; the records before it come out whole, and reading in single bytes says the same.
  *
- * What a record may do to a page: tests/unit/redo/test_redo_catalogue.c.
+ * What a record may do to a page: tests/unit/redo/redo_catalogue.h.
  */
 #include <lz4.h>
 #include <zstd.h>
