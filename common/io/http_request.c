@@ -140,8 +140,15 @@ const char *http_request_path(const struct http_request *request)
     return request->path;
 }
 
+/* Who has answered asks for nothing more: the request may be gone. */
+static void check_is_open(const struct http_request *request)
+{
+    ASSERT(request->owed || request->status == 0);
+}
+
 const char *http_request_param(const struct http_request *request, const char *name)
 {
+    check_is_open(request);
     const char *rest = request->route->path;
     size_t size = 0;
     size_t index = 0;
@@ -171,6 +178,7 @@ static const char *keep_decoded(const struct http_request *request, const char *
 
 const char *http_request_query(const struct http_request *request, const char *name)
 {
+    check_is_open(request);
     if (request->connection == NULL) {
         return NULL;
     }
@@ -197,6 +205,7 @@ static enum MHD_Result gather(
 const char *http_request_query_list(const struct http_request *request, const char *name)
 {
     struct gathering gathering = {.name = name};
+    check_is_open(request);
     if (request->connection == NULL) {
         return NULL;
     }
@@ -242,11 +251,13 @@ uint64_t http_request_timeout_ms(const struct http_request *request, uint64_t mo
 
 struct bytes http_request_body(const struct http_request *request)
 {
+    check_is_open(request);
     return buf_view(&request->body);
 }
 
 err_t http_request_json(struct http_request *request, struct doc **ret_body, struct errmsg *msg)
 {
+    check_is_open(request);
     if (request->json == NULL) {
         if (request->body.size == 0) {
             request->json = doc_object();

@@ -259,12 +259,9 @@ bool read_only_begin(
     const char *project_id,
     struct doc *body,
     struct mutation_then *then);
+/* Once nobody asks any more: without a request, which may be answered meanwhile. */
 void read_only_end(
-    struct api *api,
-    struct http_request *request,
-    const char *project_id,
-    const char *endpoint_id,
-    struct mutation_then *then);
+    struct api *api, const char *project_id, const char *endpoint_id, struct mutation_then *then);
 void put_read_only_deletion(struct mutation *mutation, struct endpoint *endpoint);
 /* `lease_seconds`, if it is given; 0: it stays until it is stopped. */
 NODISCARD err_t read_lease(

@@ -230,11 +230,11 @@ static void list_branches(struct http_context *context, struct http_request *req
 static void count_branches(struct http_context *context, struct http_request *request)
 {
     const struct project *project = request_project(api_of(context), request);
-    struct listing listing = {.search = request_query(request, "search")};
     int64_t count = 0;
     if (project == NULL) {
         return;
     }
+    struct listing listing = {.search = request_query(request, "search")};
     FOR_EACH_BRANCH(project, branch)
     {
         count += fits(&listing, branch);

@@ -120,21 +120,6 @@ static err_t decide_end(struct mutation *mutation, struct errmsg *msg)
     return ERR_OK;
 }
 
-static struct mutation *make(
-    struct api *api,
-    struct http_request *request,
-    const char *project_id,
-    mutation_decide_fn decide,
-    struct mutation_then *then)
-{
-    struct mutation *mutation = mutation_create(&api->http, request, decide, NULL, 200);
-    if (mutation != NULL) {
-        snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
-        mutation->then = then;
-    }
-    return mutation;
-}
-
 /* Many come at once: none of them was there when each of them looked. */
 static err_t decide_moment(struct mutation *mutation, struct errmsg *msg)
 {
@@ -163,8 +148,10 @@ bool read_only_begin(
     struct doc *body,
     struct mutation_then *then)
 {
-    struct mutation *mutation = make(api, request, project_id, decide_moment, then);
+    struct mutation *mutation = mutation_create(&api->http, request, decide_moment, NULL, 200);
     if (mutation != NULL) {
+        snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
+        mutation->then = then;
         mutation->body = body;
         start_read_only(mutation);
     }
@@ -172,14 +159,10 @@ bool read_only_begin(
 }
 
 void read_only_end(
-    struct api *api,
-    struct http_request *request,
-    const char *project_id,
-    const char *endpoint_id,
-    struct mutation_then *then)
+    struct api *api, const char *project_id, const char *endpoint_id, struct mutation_then *then)
 {
-    struct mutation *mutation = make(api, request, project_id, decide_end, then);
-    ASSERT(mutation != NULL); /* the body of the request was read before */
+    struct mutation *mutation = mutation_of_our_own(api, decide_end, then);
+    snprintf(mutation->project_id, sizeof mutation->project_id, "%s", project_id);
     snprintf(mutation->endpoint_id, sizeof mutation->endpoint_id, "%s", endpoint_id);
     mutation_submit(mutation);
 }

@@ -60,26 +60,22 @@ static void schema_free(struct schema *schema)
 
 /* ---- the compute that was made for a reading goes ---- */
 
-struct farewell {
-    struct mutation_then then;
-};
-
 static void on_gone(struct mutation_then *then, err_t result, const struct errmsg *msg)
 {
     err_ignore(result, "its lease ends it");
     (void)msg;
-    mem_free(CONTAINER_OF(then, struct farewell, then));
+    mem_free(then);
 }
 
 static void drop_compute(struct schema *schema)
 {
     if (schema->is_ours) {
-        struct farewell *farewell = MEM_NEW(struct farewell);
-        farewell->then.done = on_gone;
+        struct mutation_then *farewell = MEM_NEW(struct mutation_then);
+        farewell->done = on_gone;
         schema->is_ours = false;
         read_only_end(
-            schema->api, schema->request, http_request_param(schema->request, "project"),
-            schema->endpoint_id, &farewell->then);
+            schema->api, http_request_param(schema->request, "project"), schema->endpoint_id,
+            farewell);
     }
 }
 
