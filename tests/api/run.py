@@ -259,7 +259,7 @@ def main():
         if recorder:
             recorder.close()
         cluster.down()
-    return 0
+    return 1 if results.broken else 0
 
 
 if __name__ == "__main__":

@@ -45,11 +45,13 @@ def main():
     args = parser.parse_args()
     judge_sees_a_lost_commit()
     print("ok judge_sees_a_lost_commit")
+    failed = 0
     for seed in args.seeds:
         code = subprocess.run([sys.executable, str(HERE / "run.py"), "--seed", str(seed), "--minutes", args.minutes,
                                "--build", args.build], env=os.environ).returncode
         print(f"{'ok' if code == 0 else 'FAILED'} chaos_seed_{seed}", flush=True)
-    return 0
+        failed += code != 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

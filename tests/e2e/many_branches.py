@@ -167,12 +167,13 @@ def main():
                     "--gateway", "db.test")
         scripts(cluster, args.count)
         print(f"ok {name}", flush=True)
+        return 0
     except Exception as error: # noqa: BLE001 - any failure is a failed test
         print(f"FAILED {name}: {error}", flush=True)
         run.print_logs(cluster)
+        return 1
     finally:
         cluster.down()
-    return 0
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ def print_logs(cluster):
 
 
 def run_one(name, function, shared, args):
-    """Returns the shared cluster, or None when it must be made anew."""
+    """-> whether it is good, and the shared cluster, or None when that must be made anew."""
     start = time.monotonic()
-    own = None
+    own, good = None, False
     try:
         parameters = inspect.signature(function).parameters
         if "fresh_cluster" in parameters:
@@ -55,6 +55,7 @@ def run_one(name, function, shared, args):
         else:
             function()
         print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
+        good = True
     except Exception: # noqa: BLE001 - any failure is a failed test
         print(f"FAILED {name} ({time.monotonic() - start:.1f} s)", flush=True)
         traceback.print_exc(file=sys.stdout)
@@ -67,17 +68,19 @@ def run_one(name, function, shared, args):
     finally:
         if own:
             own.down()
-    return shared
+    return good, shared
 
 
 def run_module(module_name, words, args):
-    """The tests of one module, one after the other."""
-    shared = None
+    """The tests of one module, one after the other. -> whether all are good"""
+    shared, bad = None, 0
     for name, function in list(vars(importlib.import_module(module_name)).items()):
         if is_wanted(name, words):
-            shared = run_one(name, function, shared, args)
+            good, shared = run_one(name, function, shared, args)
+            bad += not good
     if shared:
         shared.down()
+    return bad == 0
 
 
 def is_wanted(name, words):
@@ -85,10 +88,11 @@ def is_wanted(name, words):
 
 
 def run_apart(module_name, args):
-    """-> the output of the module's tests, run in a process of their own."""
+    """-> whether all is good, and the output of the module's tests, run in a process of their own."""
     command = [sys.executable, __file__, "--build", args.build, "--module", module_name, *args.words]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    return done.stdout + (f"FAILED {module_name} exit code {done.returncode}\n" if done.returncode else "")
+    died = done.returncode != 0 and "\nFAILED " not in "\n" + done.stdout
+    return done.returncode == 0, done.stdout + (f"FAILED {module_name} exit code {done.returncode}\n" if died else "")
 
 
 def main():
@@ -100,17 +104,19 @@ def main():
     args = parser.parse_args()
     os.environ.setdefault("POSTGRES_DIR", os.popen(f"{ROOT}/tools/build-postgres").read().split()[-1])
     if args.module:
-        run_module(args.module, args.words, args)
-        return 0
+        return 0 if run_module(args.module, args.words, args) else 1
     files = sorted(HERE.glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True) # long ones first
     modules = [path.stem for path in files if any(is_wanted(n, args.words) for n in test_names(path))]
+    good = True
     with ThreadPoolExecutor(args.jobs) as pool:
         for done in as_completed([pool.submit(run_apart, m, args) for m in modules if m not in MEASURING]):
-            print(done.result(), end="", flush=True)
+            is_good, said = done.result()
+            good = good and is_good
+            print(said, end="", flush=True)
     for module in MEASURING:
         if module in modules:
-            run_module(module, args.words, args)
-    return 0
+            good = run_module(module, args.words, args) and good
+    return 0 if good else 1
 
 
 def test_names(path):

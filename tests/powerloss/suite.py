@@ -150,9 +150,11 @@ def run_check(name, check):
     try:
         check()
         print(f"ok {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+        return True
     except Exception: # noqa: BLE001 - any failure is a failed check
         traceback.print_exc(file=sys.stdout)
         print(f"FAILED {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+        return False
 
 
 def main():
@@ -167,17 +169,18 @@ def main():
     os.environ.setdefault("POSTGRES_DIR", os.popen(f"{ROOT}/tools/build-postgres").read().split()[-1])
     why = lossy_disk.why_not(args.build)
     if why: # a machine may be without FUSE; one that must have it says so
-        print(f"{'FAILED' if os.environ.get('ANABRANCH_FUSE') == 'required' else 'LEFT OUT'} powerloss: {why}", flush=True)
-        return 0
+        must = os.environ.get("ANABRANCH_FUSE") == "required"
+        print(f"{'FAILED' if must else 'LEFT OUT'} powerloss: {why}", flush=True)
+        return 1 if must else 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)) # and everything that was started ends, too
-    shared = SharedCluster(args)
+    shared, failed = SharedCluster(args), 0
     try:
         for name, check in checks_of(args, shared):
             if not args.names or any(word in name for word in args.names):
-                run_check(name, check)
+                failed += not run_check(name, check)
     finally:
         shared.down()
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
