@@ -263,7 +263,7 @@ static err_t wrong_text(
     const char *text,
     struct errmsg *msg)
 {
-    char both[240];
+    char both[480];
     snprintf(both, sizeof both, "%s, got \"%.40s\"", expected, text);
     return wrong(taking, field, path, both, msg);
 }
@@ -276,6 +276,21 @@ static bool is_choice(const struct body_field *field, const char *text)
         }
     }
     return field->choices == NULL;
+}
+
+static err_t wrong_choice(
+    struct taking *taking,
+    const struct body_field *field,
+    const char *path,
+    const char *text,
+    struct errmsg *msg)
+{
+    char expected[400];
+    size_t size = (size_t)snprintf(expected, sizeof expected, "one of");
+    for (size_t i = 0; field->choices[i] != NULL && size < sizeof expected; i++) {
+        size += (size_t)snprintf(expected + size, sizeof expected - size, " %s", field->choices[i]);
+    }
+    return wrong_text(taking, field, path, expected, text, msg);
 }
 
 static err_t check_text(
@@ -302,13 +317,28 @@ static err_t check_text(
         snprintf(expected, sizeof expected, "at most %" PRId64 " bytes", field->max);
         return wrong(taking, field, path, expected, msg);
     }
-    if (!is_choice(field, text)) {
-        size_t size = (size_t)snprintf(expected, sizeof expected, "one of");
-        for (size_t i = 0; field->choices[i] != NULL && size < sizeof expected; i++) {
-            size +=
-                (size_t)snprintf(expected + size, sizeof expected - size, " %s", field->choices[i]);
+    return is_choice(field, text) ? ERR_OK : wrong_choice(taking, field, path, text, msg);
+}
+
+static err_t check_list(
+    struct taking *taking,
+    const struct body_field *field,
+    const char *list,
+    const char *path,
+    struct errmsg *msg)
+{
+    char expected[40], name[80];
+    int64_t count = 0;
+    for (const char *at = list; at != NULL;
+         at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1) {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
+        if (++count > field->max) {
+            snprintf(expected, sizeof expected, "at most %" PRId64 " names", field->max);
+            return wrong(taking, field, path, expected, msg);
         }
-        return wrong_text(taking, field, path, expected, text, msg);
+        if (!is_choice(field, name)) {
+            return wrong_choice(taking, field, path, name, msg);
+        }
     }
     return ERR_OK;
 }
@@ -422,6 +452,7 @@ static err_t check_value(
     case BODY_OBJECT:
         return doc_is_object(value) ? ERR_OK : wrong(taking, field, at->path, "an object", msg);
     case BODY_INTS: return check_numbers(taking, field, value, at->path, msg);
+    case BODY_LIST: return check_list(taking, field, doc_value_str(value), at->path, msg);
     case BODY_OBJECTS:
         return doc_is_array(value) ? ERR_OK : wrong(taking, field, at->path, "a list", msg);
     }
@@ -495,6 +526,21 @@ static void set_type(struct doc *schema, const char *type, bool required)
     }
 }
 
+static void set_choices(struct doc *schema, const struct body_field *field, bool or_null)
+{
+    if (field->choices == NULL) {
+        return;
+    }
+    struct doc *choices = doc_array();
+    for (size_t i = 0; field->choices[i] != NULL; i++) {
+        doc_push(choices, doc_str(field->choices[i]));
+    }
+    if (or_null) {
+        doc_push(choices, doc_null());
+    }
+    doc_set(schema, "enum", choices);
+}
+
 static void set_limits(struct doc *schema, const struct body_field *field)
 {
     if (field->type == BODY_STR && field->max > 0) {
@@ -505,18 +551,15 @@ static void set_limits(struct doc *schema, const struct body_field *field)
         doc_set_int(schema, "minimum", field->min);
         doc_set_int(schema, "maximum", field->max);
     }
-    if (field->type == BODY_OBJECTS && field->max > 0) {
+    if ((field->type == BODY_OBJECTS || field->type == BODY_LIST) && field->max > 0) {
         doc_set_int(schema, "maxItems", field->max);
     }
-    if (field->choices != NULL) {
-        struct doc *choices = doc_array();
-        for (size_t i = 0; field->choices[i] != NULL; i++) {
-            doc_push(choices, doc_str(field->choices[i]));
-        }
-        if (!field->required) {
-            doc_push(choices, doc_null());
-        }
-        doc_set(schema, "enum", choices);
+    if (field->type == BODY_LIST) {
+        struct doc *item = doc_set_str(doc_object(), "type", "string");
+        set_choices(item, field, false);
+        doc_set(schema, "items", item);
+    } else {
+        set_choices(schema, field, !field->required);
     }
 }
 
@@ -526,7 +569,7 @@ struct doc *field_schema(const struct body_field *field)
         [BODY_STR] = "string",   [BODY_INT] = "integer",   [BODY_REAL] = "number",
         [BODY_BOOL] = "boolean", [BODY_TIME] = "string",   [BODY_LSN] = "string",
         [BODY_ANY] = "object",   [BODY_OBJECT] = "object", [BODY_OBJECTS] = "array",
-        [BODY_INTS] = "array",
+        [BODY_INTS] = "array",   [BODY_LIST] = "array",
     };
     struct doc *schema = doc_object();
     set_type(schema, names[field->type], field->required);

@@ -21,6 +21,7 @@ enum body_type {
     BODY_OBJECT,  /* of `fields` */
     BODY_OBJECTS, /* an array of them, at most `max` */
     BODY_INTS,    /* an array of positive numbers */
+    BODY_LIST,    /* of a query: "a,b", or again for each; at most `max` names, each a choice */
 };
 
 struct body_field {
@@ -28,7 +29,7 @@ struct body_field {
     enum body_type type;
     bool required; /* others may be null: as if they were not there, or cleared */
     int64_t min, max;
-    const char *const *choices; /* of a string; ends with NULL */
+    const char *const *choices; /* of a string, or of each in a list; ends with NULL */
     const struct body_field *fields;
     const char *code; /* of the refusal of a value; NULL: "BAD_REQUEST" */
 };

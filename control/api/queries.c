@@ -15,8 +15,9 @@
     {                                                                                              \
         .name = (name_), .type = (type_), __VA_ARGS__                                              \
     }
-#define TEXT(name_)      ARGUMENT(name_, BODY_STR, .max = 0)
-#define PAGE(limit_max_) ARGUMENT("limit", BODY_INT, .min = 1, .max = (limit_max_)), TEXT("cursor")
+#define TEXT(name_)       ARGUMENT(name_, BODY_STR, .max = 0)
+#define NAMES(name_, ...) ARGUMENT(name_, BODY_LIST, .max = 100, __VA_ARGS__)
+#define PAGE(limit_max_)  ARGUMENT("limit", BODY_INT, .min = 1, .max = (limit_max_)), TEXT("cursor")
 
 static const char *const sorts[] = {"name", "created_at", "updated_at", NULL};
 static const char *const orders[] = {"asc", "desc", NULL};
@@ -77,13 +78,13 @@ static const struct body_field diff[] = {TEXT("lsn"), TEXT("other"), TEXT("other
         TEXT("org_id")
 static const struct body_field account[] = {HISTORY, END};
 static const struct body_field history[] = {
-    HISTORY, PAGE(100), TEXT("project_ids"), TEXT("metrics"), END};
+    HISTORY, PAGE(100), NAMES("project_ids", .min = 0), NAMES("metrics", .min = 0), END};
 static const struct body_field history_of_branches[] = {
     HISTORY,
     PAGE(1000),
-    ARGUMENT("project_ids", BODY_STR, .required = true),
-    TEXT("branch_ids"),
-    TEXT("metrics"),
+    NAMES("project_ids", .required = true),
+    NAMES("branch_ids", .min = 0),
+    NAMES("metrics", .min = 0),
     END,
 };
 
@@ -182,7 +183,8 @@ err_t query_check(const struct http_request *request, const char **ret_code, str
     struct doc *said = doc_object(), *known = NULL;
     err_t err = ERR_OK;
     for (const struct body_field *f = fields; f->name != NULL && err == ERR_OK; f++) {
-        const char *text = raw(request, f->name);
+        const char *text = f->type == BODY_LIST ? http_request_query_list(request, f->name)
+                                                : raw(request, f->name);
         if (text == NULL) {
             continue;
         }

@@ -274,6 +274,9 @@ class Test:
     def test_audit_of_every_route(self):
         audit.check_routes(self.control, self.own, self.branch)
 
+    def test_audit_of_lists(self):
+        audit.check_lists(self.control)
+
     def test_audit_of_pages(self):
         audit.check_pages(self.control)
 

@@ -15,12 +15,18 @@ GOOD = {"date-time": "2026-01-02T03:04:05Z", "pattern": "0/16B3748", "integer": 
 
 
 def good(schema):
+    if schema["type"] == "array":
+        return good(schema["items"])
     if "enum" in schema:
         return schema["enum"][0]
     return GOOD["pattern"] if "pattern" in schema else GOOD[schema.get("format", schema["type"])]
 
 
 def excluded(schema):
+    if schema["type"] == "array": # "a,b"
+        yield ",".join([good(schema["items"])] * (schema["maxItems"] + 1))
+        yield from (good(schema) + "," + name for name in excluded(schema["items"]))
+        return
     if schema["type"] != "string" or {"enum", "format", "pattern"} & set(schema):
         yield "none-of-these"
     yield "%ff" # no UTF-8: what is kept of it would not be what was said
@@ -106,6 +112,21 @@ FILLED = {
     ("POST", P + "/permissions"): {"email": "a@b.c"}, ("POST", B + "/safekeepers"): {"add": [1]},
     ("POST", "/organizations/{organization}/api_keys"): {"key_name": "k"},
 }
+
+
+def check_lists(control):
+    """"a,b", or the argument again for each; what is empty in it is not there."""
+    ids = sorted(control.ok("POST", API + "/projects", {"project": {"name": f"list {n}"}})["project"]["id"] for n in range(3))
+    frame = "granularity=daily&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"
+    for path, key in (("/projects", "projects"), ("/v2/projects", "projects"), ("/v2/branches", "branches")):
+        for said in (f"project_ids={ids[0]},{ids[1]}", f"project_ids={ids[0]}&project_ids={ids[1]}",
+                     f"project_ids=&project_ids={ids[0]},{ids[1]}", f"project_ids={ids[0]}&project_ids=&project_ids={ids[1]}"):
+            found = control.ok("GET", f"{API}/consumption_history{path}?{frame}&org_id=org-local&{said}")[key]
+            assert sorted(f["project_id"] for f in found) == ids[:2], (path, said, found)
+        many = "".join(f"&project_ids=p-{n}" for n in range(99))
+        control.ok("GET", f"{API}/consumption_history{path}?{frame}&org_id=org-local{many}&project_ids=&project_ids=x")
+        status, answer = control.call("GET", f"{API}/consumption_history{path}?{frame}&org_id=org-local{many}&project_ids=x,y")
+        assert status == 400 and answer["message"].startswith("project_ids:"), (path, status, answer)
 
 
 def walk(control, path, key, arguments, limit=2, between=None):
