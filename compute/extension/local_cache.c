@@ -5,35 +5,19 @@
 #include <unistd.h>
 
 #include "access/xlog.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
-#include "port/pg_iovec.h"
 #include "storage/bufpage.h"
 #include "storage/fd.h"
-#include "storage/shmem.h"
 #include "utils/guc.h"
-#include "utils/wait_event.h"
 
-#include "common/base/checksum.h"
 #include "compute/extension/counters.h"
 #include "compute/extension/last_written.h"
 #include "compute/extension/local_cache_private.h"
 
-#define CLOCK_STEPS_MAX 128		/* then the newcomer is not cached */
-#define PASSING_IN 16
-
 int			local_cache_mb;
 int			local_cache_max_mb;
 char	   *local_cache_dir;
-
-CacheShared *cache_shared;
-CacheChunk *cache_chunks;
-static uint32 *buckets;			/* index + 1 of the first chunk, 0: none */
-static LWLockPadded *locks;
-static uint32 bucket_count;
-static int	cache_fd = -1;
 
 void
 local_cache_define_settings(void)
@@ -53,331 +37,6 @@ local_cache_define_settings(void)
 							   NULL, NULL, NULL);
 }
 
-/* ---------------------------------------------------------------- memory */
-
-static uint32
-chunks_of_mb(int mb)
-{
-	return (uint32) mb * (1024 * 1024 / CHUNK_BYTES);
-}
-
-static Size
-buckets_size(void)
-{
-	return pg_nextpower2_32(Max(chunks_of_mb(local_cache_max_mb), LOCAL_CACHE_PARTITIONS)) *
-		sizeof(uint32);
-}
-
-Size
-local_cache_shmem_size(void)
-{
-	Size		size = add_size(sizeof(CacheShared), buckets_size());
-
-	return add_size(size, mul_size(chunks_of_mb(local_cache_max_mb), sizeof(CacheChunk)));
-}
-
-/*
- * Chunks and buckets are right when they are zero, and so is memory of a server
- * that starts: touching all of it would cost more than the rest of the start.
- */
-void
-local_cache_shmem_init(LWLockPadded *partition_locks)
-{
-	bool		found;
-	bool		first;
-
-	locks = partition_locks;
-	bucket_count = (uint32) (buckets_size() / sizeof(uint32));
-	cache_shared = ShmemInitStruct("anabranch local cache", sizeof(CacheShared), &found);
-	if (!found)
-	{
-		cache_shared->restored = false;
-		cache_shared->chunk_max = chunks_of_mb(local_cache_max_mb);
-		pg_atomic_init_u32(&cache_shared->limit,
-						   Min(chunks_of_mb(local_cache_mb), cache_shared->chunk_max));
-		pg_atomic_init_u32(&cache_shared->limit_ever, pg_atomic_read_u32(&cache_shared->limit));
-		pg_atomic_init_u32(&cache_shared->used, 0);
-		pg_atomic_init_u32(&cache_shared->hand, 0);
-		pg_atomic_init_u32(&cache_shared->filled, 0);
-		pg_atomic_init_u32(&cache_shared->off, 0);
-	}
-	first = !found;
-	buckets = ShmemInitStruct("anabranch local cache buckets", buckets_size(), &found);
-	cache_chunks = ShmemInitStruct("anabranch local cache chunks",
-								   cache_shared->chunk_max * sizeof(CacheChunk), &found);
-	if (first)
-		cache_file_open_first();
-}
-
-static CacheKey
-key_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block)
-{
-	StaticAssertStmt(sizeof(CacheKey) == 5 * sizeof(uint32), "no padding: the key is hashed as bytes");
-	return (CacheKey)
-	{
-		.rlocator = *rlocator, .fork = fork, .number = block / CHUNK_BLOCKS
-	};
-}
-
-static uint32
-bucket_of(const CacheKey *key)
-{
-	return hash_bytes((const unsigned char *) key, sizeof(*key)) & (bucket_count - 1);
-}
-
-static LWLock *
-lock_of(uint32 bucket)
-{
-	return &locks[bucket % LOCAL_CACHE_PARTITIONS].lock;
-}
-
-static bool
-key_equals(const CacheKey *a, const CacheKey *b)
-{
-	return memcmp(a, b, sizeof(*a)) == 0;
-}
-
-/* The lock is held. */
-static CacheChunk *
-chunk_find(const CacheKey *key, uint32 bucket)
-{
-	for (uint32 link = buckets[bucket]; link != 0; link = cache_chunks[link - 1].next)
-		if (key_equals(&cache_chunks[link - 1].key, key))
-			return &cache_chunks[link - 1];
-	return NULL;
-}
-
-/* The lock is held exclusively. */
-static void
-chunk_link(CacheChunk *chunk, const CacheKey *key, uint32 bucket)
-{
-	chunk->key = *key;
-	chunk->valid = 0;
-	chunk->next = buckets[bucket];
-	pg_atomic_write_u32(&chunk->heat, 1);
-	buckets[bucket] = (uint32) (chunk - cache_chunks) + 1;
-	pg_atomic_write_u32(&chunk->state, CHUNK_HASHED);
-	pg_atomic_fetch_add_u32(&cache_shared->used, 1);
-}
-
-static void
-chunk_unlink(CacheChunk *chunk, uint32 bucket)
-{
-	uint32	   *link = &buckets[bucket];
-
-	while (*link != (uint32) (chunk - cache_chunks) + 1)
-		link = &cache_chunks[*link - 1].next;
-	*link = chunk->next;
-	chunk->valid = 0;
-	pg_atomic_write_u32(&chunk->state, CHUNK_TAKEN);
-	pg_atomic_fetch_sub_u32(&cache_shared->used, 1);
-}
-
-void
-cache_chunk_restore(uint32 place, const CacheKey *key, uint8 valid, const uint32 *checksums)
-{
-	CacheChunk *chunk = &cache_chunks[place];
-	uint32		bucket = bucket_of(key);
-
-	if (pg_atomic_read_u32(&chunk->state) != CHUNK_FREE || chunk_find(key, bucket) != NULL)
-		return;
-	chunk_link(chunk, key, bucket);
-	chunk->valid = valid;
-	memcpy(chunk->checksums, checksums, sizeof(chunk->checksums));
-}
-
-static void
-chunk_give_back(CacheChunk *chunk)
-{
-	pg_atomic_write_u32(&chunk->state, CHUNK_FREE);
-}
-
-bool
-cache_chunk_evict(CacheChunk *chunk, bool wait)
-{
-	CacheKey	key = chunk->key;	/* may be torn: looked at again below the lock */
-	uint32		bucket = bucket_of(&key);
-	bool		evicted = false;
-
-	if (wait)
-		LWLockAcquire(lock_of(bucket), LW_EXCLUSIVE);
-	else if (!LWLockConditionalAcquire(lock_of(bucket), LW_EXCLUSIVE))
-		return false;
-	if (chunk_find(&key, bucket) == chunk && pg_atomic_read_u32(&chunk->pins) == 0)
-	{
-		chunk_unlink(chunk, bucket);
-		evicted = true;
-	}
-	LWLockRelease(lock_of(bucket));
-	return evicted;
-}
-
-static bool
-chunk_cool_down(CacheChunk *chunk)
-{
-	uint32		heat = pg_atomic_read_u32(&chunk->heat);
-
-	while (heat > 0)
-		if (pg_atomic_compare_exchange_u32(&chunk->heat, &heat, heat - 1))
-			return true;
-	return false;
-}
-
-/* A chunk that nobody else can reach, or NULL. No lock is held. */
-static CacheChunk *
-chunk_take(void)
-{
-	uint32		limit = pg_atomic_read_u32(&cache_shared->limit);
-
-	for (int step = 0; limit > 0 && step < CLOCK_STEPS_MAX; step++)
-	{
-		CacheChunk *chunk =
-			&cache_chunks[pg_atomic_fetch_add_u32(&cache_shared->hand, 1) % limit];
-		uint32		state = CHUNK_FREE;
-
-		if (pg_atomic_read_u32(&chunk->state) == CHUNK_FREE &&
-			pg_atomic_compare_exchange_u32(&chunk->state, &state, CHUNK_TAKEN))
-			return chunk;
-		if (pg_atomic_read_u32(&chunk->state) != CHUNK_HASHED || chunk_cool_down(chunk))
-			continue;
-		if (cache_chunk_evict(chunk, false))
-		{
-			counter_add(COUNTER_CACHE_EVICT, 1);
-			return chunk;
-		}
-	}
-	return NULL;
-}
-
-bool
-local_cache_fits(BlockNumber blocks)
-{
-	return blocks / CHUNK_BLOCKS < pg_atomic_read_u32(&cache_shared->limit);
-}
-
-static bool
-has_free_chunks(void)
-{
-	return pg_atomic_read_u32(&cache_shared->used) < pg_atomic_read_u32(&cache_shared->limit);
-}
-
-/* Found or made, its lock held exclusively; NULL and no lock if there is no room. */
-static CacheChunk *
-chunk_lock_made(const CacheKey *key, uint32 bucket, bool passing)
-{
-	static uint32 passed;		/* chunks that found no place */
-	CacheChunk *chunk;
-	CacheChunk *taken;
-
-	LWLockAcquire(lock_of(bucket), LW_EXCLUSIVE);
-	chunk = chunk_find(key, bucket);
-	if (chunk != NULL)
-		return chunk;
-	LWLockRelease(lock_of(bucket));
-
-	if (passing && !has_free_chunks() && ++passed % PASSING_IN != 0)
-		return NULL;
-	taken = chunk_take();
-	if (taken == NULL)
-		return NULL;
-	LWLockAcquire(lock_of(bucket), LW_EXCLUSIVE);
-	chunk = chunk_find(key, bucket);
-	if (chunk != NULL)
-	{
-		chunk_give_back(taken);
-		return chunk;
-	}
-	chunk_link(taken, key, bucket);
-	return taken;
-}
-
-/* ---------------------------------------------------------------- the file */
-
-/* -1: this process cannot open it, which may pass. */
-static int
-cache_file(void)
-{
-	if (cache_fd < 0)
-	{
-		cache_fd = BasicOpenFile(cache_file_path, O_RDWR | O_CREAT | O_CLOEXEC | PG_BINARY);
-		if (cache_fd >= 0)
-			ReserveExternalFD();
-	}
-	return cache_fd;
-}
-
-static bool
-is_off(void)
-{
-	return pg_atomic_read_u32(&cache_shared->off) != 0;
-}
-
-/* No lock is held. */
-static void
-turn_off(const char *what, int error)
-{
-	uint32		on = 0;
-
-	if (!pg_atomic_compare_exchange_u32(&cache_shared->off, &on, 1))
-		return;
-	if (cache_fd >= 0 && ftruncate(cache_fd, 0) < 0)
-		elog(DEBUG1, "could not truncate file \"%s\": %m", cache_file_path);
-	errno = error;
-	ereport(WARNING,
-			(errcode_for_file_access(),
-			 errmsg("could not %s file \"%s\": %m", what, cache_file_path),
-			 errdetail("The local cache is off until this server is started again.")));
-}
-
-static off_t
-offset_of(const CacheChunk *chunk, int at)
-{
-	return (off_t) (chunk - cache_chunks) * CHUNK_BYTES + (off_t) at * BLCKSZ;
-}
-
-/* 0, or the error's number */
-static int
-file_write(const CacheChunk *chunk, int at, const struct iovec *pages, int count)
-{
-	int			fd = cache_file();
-	ssize_t		written;
-
-	if (fd < 0)
-		return errno;
-	errno = 0;
-	pgstat_report_wait_start(WAIT_EVENT_BUFFILE_WRITE);
-	written = pg_pwritev(fd, pages, count, offset_of(chunk, at));
-	pgstat_report_wait_end();
-	if (written == (ssize_t) count * BLCKSZ)
-		return 0;
-	return errno != 0 ? errno : ENOSPC;
-}
-
-/* 0, or the error's number; -1: this process cannot open it. A file that is too short is zero there. */
-static int
-file_read(const CacheChunk *chunk, int at, const struct iovec *pages, int count)
-{
-	int			fd = cache_file();
-	ssize_t		got;
-
-	if (fd < 0)
-		return -1;
-	pgstat_report_wait_start(WAIT_EVENT_BUFFILE_READ);
-	got = pg_preadv(fd, pages, count, offset_of(chunk, at));
-	pgstat_report_wait_end();
-	if (got < 0)
-		return errno;
-	for (int i = (int) (got / BLCKSZ); i < count; i++)
-		memset(pages[i].iov_base, 0, BLCKSZ);
-	return 0;
-}
-
-static uint32
-checksum_of(const void *page)
-{
-	return (uint32) hash64(page, BLCKSZ, 0);
-}
-
 /* ---------------------------------------------------------------- parts of a request that lie in one chunk */
 
 typedef struct Part
@@ -395,8 +54,8 @@ part_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block, int 
 {
 	Part		part;
 
-	part.key = key_of(rlocator, fork, block + (BlockNumber) first);
-	part.bucket = bucket_of(&part.key);
+	part.key = cache_key_of(rlocator, fork, block + (BlockNumber) first);
+	part.bucket = cache_bucket_of(&part.key);
 	part.first = first;
 	part.at = (int) ((block + (BlockNumber) first) % CHUNK_BLOCKS);
 	part.count = Min(count - first, CHUNK_BLOCKS - part.at);
@@ -427,14 +86,14 @@ drop_damaged(const Part *part, int at, uint32 seen)
 	CacheChunk *chunk;
 	bool		damaged = false;
 
-	LWLockAcquire(lock_of(part->bucket), LW_EXCLUSIVE);
-	chunk = chunk_find(&part->key, part->bucket);
+	LWLockAcquire(cache_lock_of(part->bucket), LW_EXCLUSIVE);
+	chunk = cache_chunk_find(&part->key, part->bucket);
 	if (chunk != NULL && (chunk->valid & (1U << at)) != 0 && chunk->checksums[at] == seen)
 	{
 		chunk->valid &= (uint8) ~(1U << at);
 		damaged = true;
 	}
-	LWLockRelease(lock_of(part->bucket));
+	LWLockRelease(cache_lock_of(part->bucket));
 	if (!damaged)
 		return;
 	counter_add(COUNTER_CACHE_DAMAGED, 1);
@@ -467,15 +126,15 @@ read_runs(const CacheChunk *chunk, const Part *part, uint32 mask, const uint32 *
 		{
 			.iov_base = pages[part->first + at + i - part->at], .iov_len = BLCKSZ
 		};
-		error = file_read(chunk, at, iov, run);
+		error = cache_file_read(chunk, at, iov, run);
 		if (error > 0)
 		{
-			turn_off("read", error);
+			cache_turn_off("read", error);
 			return 0;
 		}
 		for (int i = 0; i < run; i++)
 		{
-			if (error == 0 && checksum_of(iov[i].iov_base) == checksums[at + i])
+			if (error == 0 && cache_checksum_of(iov[i].iov_base) == checksums[at + i])
 				intact |= 1U << (at + i);
 			else if (error == 0)
 				drop_damaged(part, at + i, checksums[at + i]);
@@ -492,8 +151,8 @@ get_part(const Part *part, void *const *pages, uint32 wanted)
 	CacheChunk *chunk;
 	uint32		mask = 0;
 
-	LWLockAcquire(lock_of(part->bucket), LW_SHARED);
-	chunk = chunk_find(&part->key, part->bucket);
+	LWLockAcquire(cache_lock_of(part->bucket), LW_SHARED);
+	chunk = cache_chunk_find(&part->key, part->bucket);
 	if (chunk != NULL)
 		mask = chunk->valid & part_mask(part) & ((wanted >> part->first) << part->at);
 	if (mask != 0)
@@ -503,7 +162,7 @@ get_part(const Part *part, void *const *pages, uint32 wanted)
 			pg_atomic_write_u32(&chunk->heat, CHUNK_HEAT_MAX);
 		memcpy(checksums, chunk->checksums, sizeof(checksums));
 	}
-	LWLockRelease(lock_of(part->bucket));
+	LWLockRelease(cache_lock_of(part->bucket));
 	if (mask == 0)
 		return 0;
 	mask = read_runs(chunk, part, mask, checksums, pages);
@@ -524,7 +183,7 @@ local_cache_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	uint32		hits = 0;
 
 	Assert(count <= LOCAL_CACHE_CALL_BLOCKS);
-	if (is_empty() || is_off() || RecoveryInProgress())
+	if (is_empty() || cache_is_off() || RecoveryInProgress())
 		return 0;
 	for (int first = 0; first < count;)
 	{
@@ -544,18 +203,18 @@ local_cache_has(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	uint32		here = 0;
 
 	Assert(count <= LOCAL_CACHE_CALL_BLOCKS);
-	if (is_empty() || is_off() || RecoveryInProgress())
+	if (is_empty() || cache_is_off() || RecoveryInProgress())
 		return 0;
 	for (int first = 0; first < count;)
 	{
 		Part		part = part_of(rlocator, fork, block, first, count);
 		CacheChunk *chunk;
 
-		LWLockAcquire(lock_of(part.bucket), LW_SHARED);
-		chunk = chunk_find(&part.key, part.bucket);
+		LWLockAcquire(cache_lock_of(part.bucket), LW_SHARED);
+		chunk = cache_chunk_find(&part.key, part.bucket);
 		if (chunk != NULL)
 			here |= ((chunk->valid & part_mask(&part)) >> part.at) << first;
-		LWLockRelease(lock_of(part.bucket));
+		LWLockRelease(cache_lock_of(part.bucket));
 		first += part.count;
 	}
 	return here;
@@ -572,11 +231,11 @@ local_cache_will_need(const RelFileLocator *rlocator, ForkNumber fork, BlockNumb
 		Part		part = part_of(rlocator, fork, block, first, count);
 		CacheChunk *chunk;
 
-		LWLockAcquire(lock_of(part.bucket), LW_SHARED);
-		chunk = chunk_find(&part.key, part.bucket);
-		LWLockRelease(lock_of(part.bucket));
+		LWLockAcquire(cache_lock_of(part.bucket), LW_SHARED);
+		chunk = cache_chunk_find(&part.key, part.bucket);
+		LWLockRelease(cache_lock_of(part.bucket));
 		if (chunk != NULL)		/* if it is evicted now, a little is read in vain */
-			(void) posix_fadvise(fd, offset_of(chunk, part.at), (off_t) part.count * BLCKSZ,
+			(void) posix_fadvise(fd, cache_offset_of(chunk, part.at), (off_t) part.count * BLCKSZ,
 								 POSIX_FADV_WILLNEED);
 		first += part.count;
 	}
@@ -587,7 +246,7 @@ static int
 write_run(CacheChunk *chunk, int at, const struct iovec *iov, int count)
 {
 	uint32		mask = ((1U << count) - 1) << at;
-	int			error = file_write(chunk, at, iov, count);
+	int			error = cache_file_write(chunk, at, iov, count);
 
 	if (error != 0)
 	{
@@ -595,7 +254,7 @@ write_run(CacheChunk *chunk, int at, const struct iovec *iov, int count)
 		return error;
 	}
 	for (int i = 0; i < count; i++)
-		chunk->checksums[at + i] = checksum_of(iov[i].iov_base);
+		chunk->checksums[at + i] = cache_checksum_of(iov[i].iov_base);
 	chunk->valid |= (uint8) mask;
 	return 0;
 }
@@ -609,17 +268,17 @@ local_cache_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber blo
 	CacheChunk *chunk = NULL;
 	int			error;
 
-	if (pg_atomic_read_u32(&cache_shared->limit) > 0 && !is_off() && !RecoveryInProgress())
-		chunk = chunk_lock_made(&part.key, part.bucket, passing);
+	if (pg_atomic_read_u32(&cache_shared->limit) > 0 && !cache_is_off() && !RecoveryInProgress())
+		chunk = cache_chunk_lock_made(&part.key, part.bucket, passing);
 	if (chunk == NULL)
 	{
 		local_cache_forget(rlocator, fork, block, block + 1);
 		return;
 	}
 	error = write_run(chunk, part.at, &iov, 1);
-	LWLockRelease(lock_of(part.bucket));
+	LWLockRelease(cache_lock_of(part.bucket));
 	if (error != 0)
-		turn_off("write", error);
+		cache_turn_off("write", error);
 	else
 		counter_add(COUNTER_CACHE_PUT, 1);
 }
@@ -646,7 +305,7 @@ acceptable(const CacheChunk *chunk, const Part *part, void *const *pages, XLogRe
 static int
 offer_part(const Part *part, void *const *pages, XLogRecPtr lsn, bool passing)
 {
-	CacheChunk *chunk = chunk_lock_made(&part->key, part->bucket, passing);
+	CacheChunk *chunk = cache_chunk_lock_made(&part->key, part->bucket, passing);
 	uint32		mask;
 	int			error = 0;
 
@@ -667,7 +326,7 @@ offer_part(const Part *part, void *const *pages, XLogRecPtr lsn, bool passing)
 			error = write_run(chunk, at, iov, run);
 		at += Max(run, 1);
 	}
-	LWLockRelease(lock_of(part->bucket));
+	LWLockRelease(cache_lock_of(part->bucket));
 	counter_add(COUNTER_CACHE_OFFER, (uint64) pg_popcount32(mask));
 	return error;
 }
@@ -676,7 +335,7 @@ void
 local_cache_offer(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 				  void *const *pages, int count, XLogRecPtr lsn, bool passing)
 {
-	if (pg_atomic_read_u32(&cache_shared->limit) == 0 || is_off() || RecoveryInProgress())
+	if (pg_atomic_read_u32(&cache_shared->limit) == 0 || cache_is_off() || RecoveryInProgress())
 		return;
 	for (int first = 0; first < count;)
 	{
@@ -685,7 +344,7 @@ local_cache_offer(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber b
 
 		if (error != 0)
 		{
-			turn_off("write", error);
+			cache_turn_off("write", error);
 			return;
 		}
 		first += part.count;
@@ -697,27 +356,27 @@ local_cache_offer(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber b
 static void
 forget_in_chunk(const CacheKey *key, uint32 mask)
 {
-	uint32		bucket = bucket_of(key);
+	uint32		bucket = cache_bucket_of(key);
 	CacheChunk *chunk;
 	bool		here;
 
 	/* most are not here: look with the weak lock first */
-	LWLockAcquire(lock_of(bucket), LW_SHARED);
-	chunk = chunk_find(key, bucket);
+	LWLockAcquire(cache_lock_of(bucket), LW_SHARED);
+	chunk = cache_chunk_find(key, bucket);
 	here = chunk != NULL && (chunk->valid & mask) != 0;
-	LWLockRelease(lock_of(bucket));
+	LWLockRelease(cache_lock_of(bucket));
 	if (!here)
 		return;
 
-	LWLockAcquire(lock_of(bucket), LW_EXCLUSIVE);
-	chunk = chunk_find(key, bucket);
+	LWLockAcquire(cache_lock_of(bucket), LW_EXCLUSIVE);
+	chunk = cache_chunk_find(key, bucket);
 	if (chunk != NULL)
 	{
 		chunk->valid &= (uint8) ~mask;
 		if (chunk->valid == 0)
 			pg_atomic_write_u32(&chunk->heat, 0);	/* the clock takes it first */
 	}
-	LWLockRelease(lock_of(bucket));
+	LWLockRelease(cache_lock_of(bucket));
 }
 
 /* Bits of the blocks of chunk `number` that are in begin..end. */
@@ -765,7 +424,7 @@ local_cache_forget(const RelFileLocator *rlocator, ForkNumber fork,
 	}
 	for (uint32 number = first; number <= last; number++)
 	{
-		CacheKey	key = key_of(rlocator, fork, number * CHUNK_BLOCKS);
+		CacheKey	key = cache_key_of(rlocator, fork, number * CHUNK_BLOCKS);
 
 		forget_in_chunk(&key, mask_in_range(number, begin, end));
 	}
@@ -788,6 +447,12 @@ local_cache_forget_database(Oid database)
 
 /* ---------------------------------------------------------------- size */
 
+bool
+local_cache_fits(BlockNumber blocks)
+{
+	return blocks / CHUNK_BLOCKS < pg_atomic_read_u32(&cache_shared->limit);
+}
+
 uint64
 local_cache_used(void)
 {
@@ -803,13 +468,13 @@ local_cache_is_filled(void)
 uint64
 local_cache_limit(void)
 {
-	return is_off() ? 0 : (uint64) pg_atomic_read_u32(&cache_shared->limit) * CHUNK_BLOCKS;
+	return cache_is_off() ? 0 : (uint64) pg_atomic_read_u32(&cache_shared->limit) * CHUNK_BLOCKS;
 }
 
 bool
 cache_limit_apply(void)
 {
-	uint32		limit = Min(chunks_of_mb(local_cache_mb), cache_shared->chunk_max);
+	uint32		limit = Min(cache_chunks_of_mb(local_cache_mb), cache_shared->chunk_max);
 	bool		done = true;
 	int			fd = cache_file();
 
@@ -825,7 +490,7 @@ cache_limit_apply(void)
 		if (pg_atomic_read_u32(&chunk->state) != CHUNK_HASHED)
 			continue;
 		if (cache_chunk_evict(chunk, true))
-			chunk_give_back(chunk);
+			cache_chunk_give_back(chunk);
 		else
 			done = false;		/* pinned at the moment */
 	}

@@ -30,7 +30,7 @@
  * the checksum that the reader saw. Nothing here ERRORs or palloc()s; forgetting
  * is safe in a critical section.
  *
- * A clean stop leaves it to the next start (local_cache_file.c).
+ * A clean stop leaves it to the next start (local_cache_index.c).
  *
  * On a standby the cache is empty and stays so.
  */

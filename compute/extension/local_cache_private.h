@@ -1,9 +1,20 @@
 /*
- * local_cache_private.h - what the files of the local cache share.
+ * local_cache_private.h - the local cache from the inside:
+ *
+ *   local_cache.c        the calls: reads, puts, offers, forgetting; its size
+ *   local_cache_table.c  chunks in shared memory: found by their key, taken by a clock
+ *   local_cache_pages.c  the file of the pages, and what an error of it does
+ *   local_cache_index.c  what a clean stop leaves to the next start
+ *   local_cache_check.c  every page compared with the pageserver's, for tests
+ *   cache_worker.c       the process that fetches the working set and applies the size
+ *
+ * Locks and the rules of what may be here: local_cache.h.
  */
 #pragma once
 
 #include "compute/extension/local_cache.h"
+
+#include <sys/uio.h>
 
 #include "port/atomics.h"
 
@@ -49,22 +60,62 @@ typedef struct CacheShared
 	pg_atomic_uint32 off;		/* not 0: the file failed */
 } CacheShared;
 
-extern int	local_cache_mb;
+/* -- local_cache.c -- */
+
+extern int	local_cache_mb;		/* the settings; cache_shared->limit is what holds now */
 extern int	local_cache_max_mb;
 extern char *local_cache_dir;
-extern CacheShared *cache_shared;
-extern CacheChunk *cache_chunks;
-extern char cache_file_path[MAXPGPATH];
-
-/* At the start of the server, before anybody else is there. */
-extern void cache_file_open_first(void);
-
-/* Only then: what was at this place when the server was stopped. */
-extern void cache_chunk_restore(uint32 place, const CacheKey *key, uint8 valid,
-								const uint32 *checksums);
-
-/* On success the chunk is taken: the caller's. Without `wait` a busy lock is a failure. */
-extern bool cache_chunk_evict(CacheChunk *chunk, bool wait);
 
 /* Take on the size that is set now. false: some chunks above it are in use, try again soon. */
 extern bool cache_limit_apply(void);
+
+/* -- local_cache_table.c -- */
+
+extern CacheShared *cache_shared;
+extern CacheChunk *cache_chunks;
+
+extern uint32 cache_chunks_of_mb(int mb);
+extern CacheKey cache_key_of(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block);
+
+/* Where chunks with this key are linked, and the partition lock that guards them there. */
+extern uint32 cache_bucket_of(const CacheKey *key);
+extern LWLock *cache_lock_of(uint32 bucket);
+
+/* NULL: not here. The lock is held. */
+extern CacheChunk *cache_chunk_find(const CacheKey *key, uint32 bucket);
+
+/* Found or made, its lock held exclusively; NULL and no lock if there is no room. */
+extern CacheChunk *cache_chunk_lock_made(const CacheKey *key, uint32 bucket, bool passing);
+
+/* On success the chunk is taken: the caller's. Without `wait` a busy lock is a failure. */
+extern bool cache_chunk_evict(CacheChunk *chunk, bool wait);
+extern void cache_chunk_give_back(CacheChunk *chunk);
+
+/* At the start of the server only: what was at this place when it was stopped. */
+extern void cache_chunk_restore(uint32 place, const CacheKey *key, uint8 valid,
+								const uint32 *checksums);
+
+/* -- local_cache_pages.c -- */
+
+extern char cache_file_path[MAXPGPATH];
+
+/* Its descriptor. -1: this process cannot open it, which may pass. */
+extern int	cache_file(void);
+extern off_t cache_offset_of(const CacheChunk *chunk, int at);
+
+/* `count` pages from block `at` of the chunk on. 0, or the error's number. */
+extern int	cache_file_write(const CacheChunk *chunk, int at, const struct iovec *pages, int count);
+
+/* And -1: this process cannot open it. A file that is too short is zero there. */
+extern int	cache_file_read(const CacheChunk *chunk, int at, const struct iovec *pages, int count);
+extern uint32 cache_checksum_of(const void *page);
+
+extern bool cache_is_off(void);
+
+/* The file failed with `error`, an errno, at "read" or "write". No lock is held. */
+extern void cache_turn_off(const char *what, int error);
+
+/* -- local_cache_index.c -- */
+
+/* At the start of the server, before anybody else is there. */
+extern void cache_file_open_first(void);

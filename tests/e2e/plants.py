@@ -40,7 +40,7 @@ PLANTS = [
      "\t\t\tlast_written_lookup(&part->key.rlocator, part->key.fork,\n"
      "\t\t\t\t\t\t\t\tchunk_block + (BlockNumber) at) <= lsn)\n", "\t\t\tchunk_block < InvalidBlockNumber)\n",
      EXTENSION, "late_answer"),
-    ("cached pages of an earlier stop are used", "compute/extension/local_cache_file.c",
+    ("cached pages of an earlier stop are used", "compute/extension/local_cache_index.c",
      "\t\theader->end_lsn == position_start() &&\n", "", EXTENSION, "outlives_a_clean_stop"),
     ("cached pages outlive the blocks that were cut off", "compute/extension/storage.c",
      "\tlocal_cache_forget(rlocator, fork, nblocks, old_blocks);\n", "", EXTENSION, "cached_pages_go"),

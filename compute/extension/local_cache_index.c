@@ -1,5 +1,5 @@
 /*
- * local_cache_file.c - the cache over a restart.
+ * local_cache_index.c - the cache over a restart.
  *
  * A clean stop leaves an index beside the pages. It is written by the
  * postmaster when all others are gone, and only if the shutdown checkpoint was
@@ -51,7 +51,6 @@ typedef struct IndexHeader
 	char		timeline[40];
 } IndexHeader;
 
-char		cache_file_path[MAXPGPATH];
 static char index_path[MAXPGPATH];
 
 static uint64
