@@ -3,7 +3,7 @@
 
 A module's tests share one local cluster (the parameter `cluster`); a test that breaks it for others asks for its own
 with the parameter `fresh_cluster`. Prints `ok NAME` or `FAILED NAME` with the reason and the ends of the logs.
-`run.py --build DIR [NAME...]`: only tests whose name contains one of the words.
+`run.py --build DIR [WORD...]`: only tests whose name, or the name of whose module, contains one of the words.
 
 Modules run two at a time, each in a process of its own whose output is printed when it ends: most of a test's time is
 waiting for a real process. Modules that measure run afterwards, by themselves.
@@ -75,7 +75,7 @@ def run_module(module_name, words, args):
     """The tests of one module, one after the other. -> whether all are good"""
     shared, bad = None, 0
     for name, function in list(vars(importlib.import_module(module_name)).items()):
-        if is_wanted(name, words):
+        if is_wanted(module_name, name, words):
             good, shared = run_one(name, function, shared, args)
             bad += not good
     if shared:
@@ -83,8 +83,8 @@ def run_module(module_name, words, args):
     return bad == 0
 
 
-def is_wanted(name, words):
-    return name.startswith("test_") and (not words or any(w in name for w in words))
+def is_wanted(module_name, name, words):
+    return name.startswith("test_") and (not words or any(w in name or w in module_name for w in words))
 
 
 def run_apart(module_name, args):
@@ -106,7 +106,10 @@ def main():
     if args.module:
         return 0 if run_module(args.module, args.words, args) else 1
     files = sorted(HERE.glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True) # long ones first
-    modules = [path.stem for path in files if any(is_wanted(n, args.words) for n in test_names(path))]
+    modules = [path.stem for path in files if any(is_wanted(path.stem, n, args.words) for n in test_names(path))]
+    if not modules:
+        print(f"no test has {' or '.join(args.words)} in its name")
+        return 1
     good = True
     with ThreadPoolExecutor(args.jobs) as pool:
         for done in as_completed([pool.submit(run_apart, m, args) for m in modules if m not in MEASURING]):

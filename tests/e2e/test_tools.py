@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 from cluster import ROOT, http, wait_for
 
@@ -89,3 +90,9 @@ def test_curl_examples_of_the_readme_work_as_printed(cluster):
                           timeout=180, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     assert "old data" in done.stdout, done.stdout
+
+
+def test_a_word_that_names_no_test_is_an_error():
+    done = subprocess.run([sys.executable, ROOT / "tests/e2e/run.py", "no_such_test"], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    assert done.returncode != 0 and "no test" in done.stdout, done
