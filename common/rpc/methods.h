@@ -99,7 +99,9 @@
     X(PAGESERVER_GC, post_gc, "POST", RPC_TENANT "/gc", "", "", SAME, \
       "move the cutoffs now and free what nobody can read", "the cutoffs") \
     X(PAGESERVER_SIZE, get_size, "GET", RPC_TENANT "/size", "", "", READ, \
-      "logical, physical and synthetic size of all branches", "docs/design/history.md") \
+      "logical, physical and synthetic size of all branches", \
+      "{timelines, logical_bytes, physical_bytes, synthetic_bytes, branches: [{timeline, start_lsn, cutoff_lsn, end_lsn, logical_bytes}]}: " \
+      "docs/design/history.md; 503 it has too many different states") \
     X(PAGESERVER_GET_LEASES, get_leases, "GET", RPC_TIMELINE "/leases", "", "", READ, "LSNs that stay readable", \
       "{leases: [{name, lsn, expires_at}]}") \
     X(PAGESERVER_PUT_LEASE, put_lease, "PUT", RPC_TIMELINE "/leases/{lease}", "", "lsn:lsn! seconds:u64", SAME, \

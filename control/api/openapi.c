@@ -57,6 +57,9 @@ static const struct shape schemas[] = {
     {"BranchConsumption", "project_id:str,branch_id:str,periods:any"},
     {"Region", "region_id:str,name:str,default:bool"},
     {"Schema", "tables:[SchemaTable]"},
+    {"BranchSize",
+     "timeline:str,start_lsn:str,cutoff_lsn:str,end_lsn:str,logical_bytes:int,branch_id:str?,"
+     "snapshot_id:str?"},
     {"SchemaTable", "schema:str,name:str,columns:[SchemaColumn],constraints:[SchemaConstraint]"},
     {"SchemaColumn", "name:str,type:str,nullable:bool,generated:bool"},
     {"SchemaConstraint", "type:str,name:str,columns:[str],referenced_table:ReferencedTable?"},
@@ -122,7 +125,9 @@ static const struct {
     {"POST", B "/finalize_restore", "branch:Branch,endpoints:[Endpoint],operations:[Operation]"},
     {"GET", B "/backup_schedule", "schedule:[Rule],failure:ScheduleFailure?"},
     {"GET", P "/retention", "history_retention_seconds:int,history_retention_bytes:int"},
-    {"GET", P "/size", "timelines:int,logical_bytes:int,physical_bytes:int,synthetic_bytes:int?"},
+    {"GET", P "/size",
+     "timelines:int,logical_bytes:int,physical_bytes:int,synthetic_bytes:int?,"
+     "branches:[BranchSize]"},
     {"GET", B "/leases", "leases:[Lease]"},
     {"PUT", B "/leases/{lease}", ":Lease"},
     {"GET", B "/digest", "lsn:str,relations:int,pages:int,hash:str"},

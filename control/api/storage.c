@@ -42,7 +42,7 @@ static void name_timeline_of(
 /* Lists of objects with a timeline, one level deep: that is how the pageserver answers. */
 static void name_timelines(const struct storage_call *call, struct doc *answer)
 {
-    static const char *const lists[] = {"timelines", "kept_by"};
+    static const char *const lists[] = {"timelines", "kept_by", "branches"};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         const struct doc *list = doc_get(answer, lists[i]);
         for (size_t k = 0; k < doc_count(list); k++) {

@@ -4,6 +4,7 @@
  * the jobs' run functions.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/clock.h"
 #include "common/base/parse.h"
@@ -265,12 +266,45 @@ static err_t measure_tree(struct job *job)
     doc_set_int(call->answer, "logical_bytes", (int64_t)size.logical_bytes);
     doc_set_int(call->answer, "synthetic_bytes", (int64_t)size.synthetic_bytes);
     doc_set_int(call->answer, "physical_bytes", (int64_t)page_store_size(store));
+    buf_append(&call->buf, size.ends, size.timelines * sizeof(size.ends[0]));
+    tenant_size_deinit(&size);
     return ERR_OK;
+}
+
+static int compare_number(const void *key, const void *end)
+{
+    uint32_t number = *(const uint32_t *)key;
+    uint32_t other = ((const struct tenant_size_end *)end)->number;
+    return number < other ? -1 : number > other;
+}
+
+/* On the loop, which knows their names: of those that are still there. */
+static struct doc *ends_doc(const struct call *call)
+{
+    struct doc *branches = doc_array();
+    size_t count = call->buf.size / sizeof(struct tenant_size_end);
+    for (struct timeline *tl = tenant_first_timeline(call->held_tenant); tl != NULL && count > 0;
+         tl = tenant_next_timeline(call->held_tenant, tl)) {
+        uint32_t number = timeline_number(tl);
+        const struct tenant_size_end *end =
+            bsearch(&number, call->buf.data, count, sizeof(*end), compare_number);
+        if (end != NULL) {
+            struct doc *doc = doc_set_timeline(doc_object(), "timeline", timeline_info(tl)->id);
+            doc_set_lsn(doc, "start_lsn", end->start_lsn);
+            doc_set_lsn(doc, "cutoff_lsn", end->cutoff_lsn);
+            doc_set_lsn(doc, "end_lsn", end->end_lsn);
+            doc_push(branches, doc_set_int(doc, "logical_bytes", (int64_t)end->logical_bytes));
+        }
+    }
+    return branches;
 }
 
 static void on_tree_measured(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
+    if (job->result == ERR_OK) {
+        doc_set(call->answer, "branches", ends_doc(call));
+    }
     tenant_read_end(&call->tenant_read);
     if (job->result != ERR_OK) {
         call_fail(call, job->result, &job->msg);

@@ -125,13 +125,40 @@ static bool is_kept(const struct gc_keep *keep, lsn_t lsn)
     return kept;
 }
 
-/* What is not kept any more cannot be copied; what comes first on a branch is as on its parent. */
+static err_t measure_place(
+    struct page_store *store,
+    const struct gc_tree *tree,
+    const struct place *place,
+    uint64_t *bytes,
+    struct errmsg *msg)
+{
+    struct page_path *path = gc_path(tree, place->index);
+    struct page_reader *reader = page_reader_create(store, path);
+    err_t err = page_reader_relations(reader, KEY_SPC_STATE, 0, place->lsn, add_blocks, bytes, msg);
+    page_reader_destroy(reader);
+    mem_free(path);
+    return err;
+}
+
+/* What comes first on a branch is as on its parent; parents come before their children. */
+static bool is_as_parent(
+    const struct places *places, const struct tree_node *nodes, size_t i, uint64_t *bytes)
+{
+    size_t parent = nodes[i].parent;
+    bool is_same = parent != TREE_NO_PARENT && places->items[parent].lsn == places->items[i].lsn &&
+                   nodes[parent].copy_bytes != UINT64_MAX;
+    *bytes = is_same ? nodes[parent].copy_bytes : 0;
+    return is_same;
+}
+
+/* What is not kept any more cannot be copied. */
 static err_t measure_nodes(
     struct page_store *store,
     const struct gc_tree *tree,
     const struct gc_horizon *horizon,
     const struct places *places,
     struct tree_node *nodes,
+    size_t *listings,
     struct errmsg *msg)
 {
     for (size_t i = 0; i < places->count; i++) {
@@ -141,13 +168,15 @@ static err_t measure_nodes(
             nodes[i].copy_bytes = UINT64_MAX;
             continue;
         }
-        struct page_path *path = gc_path(tree, place->index);
-        struct page_reader *reader = page_reader_create(store, path);
-        err_t err = page_reader_relations(
-            reader, KEY_SPC_STATE, 0, place->lsn, add_blocks, &nodes[i].copy_bytes, msg);
-        page_reader_destroy(reader);
-        mem_free(path);
-        TRY(err);
+        if (is_as_parent(places, nodes, i, &nodes[i].copy_bytes)) {
+            continue;
+        }
+        if (++*listings > TENANT_SIZE_LISTINGS_MAX) {
+            return err_set(
+                msg, ERR_BUSY, "the tree has more than %d states to be listed",
+                TENANT_SIZE_LISTINGS_MAX);
+        }
+        TRY(measure_place(store, tree, place, &nodes[i].copy_bytes, msg));
     }
     return ERR_OK;
 }
@@ -156,17 +185,23 @@ static void sum_up(
     const struct gc_tree *tree,
     const struct places *places,
     struct tree_node *nodes,
-    struct tenant_size *ret_size)
+    struct tenant_size *size)
 {
-    *ret_size = (struct tenant_size){0};
+    size->ends = MEM_ARRAY(struct tenant_size_end, tree->timeline_count + 1);
     for (size_t i = 0; i < places->count; i++) {
         const struct gc_timeline *timeline = &tree->timelines[places->items[i].index];
         if (!timeline->is_tombstone && places->items[i].lsn == timeline->durable_lsn) {
-            ret_size->logical_bytes += nodes[i].copy_bytes;
-            ret_size->timelines++;
+            size->logical_bytes += nodes[i].copy_bytes;
+            size->ends[size->timelines++] = (struct tenant_size_end){
+                .number = timeline->number,
+                .start_lsn = timeline->start_lsn,
+                .cutoff_lsn = timeline->cutoff,
+                .end_lsn = timeline->durable_lsn,
+                .logical_bytes = nodes[i].copy_bytes,
+            };
         }
     }
-    ret_size->synthetic_bytes = tree_size(nodes, places->count);
+    size->synthetic_bytes = tree_size(nodes, places->count);
 }
 
 err_t tenant_size_measure(
@@ -183,17 +218,21 @@ err_t tenant_size_measure(
     gather(tree, horizon, &places);
     struct tree_node *nodes = MEM_ARRAY(struct tree_node, places.count + 1);
     connect(tree, &places, nodes);
-    err_t err = places.count > TENANT_SIZE_NODES_MAX
-                    ? err_set(
-                          msg, ERR_BUSY, "the tree has %zu places, the limit is %d", places.count,
-                          TENANT_SIZE_NODES_MAX)
-                    : measure_nodes(store, tree, horizon, &places, nodes, msg);
+    struct tenant_size size = {.timelines = 0};
+    err_t err = measure_nodes(store, tree, horizon, &places, nodes, &size.listings, msg);
     if (err == ERR_OK) {
-        sum_up(tree, &places, nodes, ret_size);
+        sum_up(tree, &places, nodes, &size);
+        *ret_size = size;
     }
     mem_free(nodes);
     mem_free(places.items);
     gc_horizon_destroy(horizon);
     history_tree_free(tree);
     return err;
+}
+
+void tenant_size_deinit(struct tenant_size *size)
+{
+    mem_free(size->ends);
+    size->ends = NULL;
 }

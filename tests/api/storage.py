@@ -16,6 +16,9 @@ def test_what_the_store_says(cluster):
     assert project.api("GET", "/retention")["history_retention_seconds"] > 0
     size = project.api("GET", "/size")
     assert size["timelines"] == 2 and size["logical_bytes"] > 0 and size["synthetic_bytes"] > 0, size
+    ends = {b["branch_id"]: b for b in size["branches"]}
+    assert sorted(ends) == sorted([main.id, work.id]) and ends[work.id]["start_lsn"] == lsn, size
+    assert sum(b["logical_bytes"] for b in size["branches"]) == size["logical_bytes"], size
     before = project.api("GET", f"{base}/digest?lsn={lsn}")
     assert before["pages"] > 0 and before["hash"] == project.api("GET", f"{base}/digest?lsn={lsn}")["hash"]
     assert before["hash"] == project.api("GET", f"/branches/{main.id}/digest?lsn={lsn}")["hash"], "a branch is its parent"
