@@ -311,6 +311,13 @@ static bool is_at_work(const struct branch *branch)
     return false;
 }
 
+bool branch_has_an_end(const struct branch *branch)
+{
+    const struct branch_row *row = &branch->row;
+    return branch_is_live(branch) &&
+           (row->expires_at != 0 || row->recoverable_until != 0 || row->is_retired);
+}
+
 /*
  * A branch that others hang on, or that is protected meanwhile, stays until that has changed. One
  * that is retired goes when nothing hangs on it any more.

@@ -156,10 +156,6 @@ static void compare_branch(struct listing *listing, struct branch *branch)
     bool is_running = slot > 0 && branch->safekeeper_attempts[slot - 1].running;
     listing->lost += is_lost;
     listing->is_settled &= (as_wanted || is_lost) && !is_running;
-    if (branch_has_expired(branch, reconciler_calendar(listing->reconciler))) {
-        mark_for_commit(
-            listing->reconciler, &(struct target){.project = branch->project, .branch = branch});
-    }
     if (!as_wanted || branch->row.state != BRANCH_READY ||
         branch->row.confirmed.count < branch->row.safekeepers.count) {
         work_branch(listing->reconciler, branch);

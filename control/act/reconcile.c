@@ -39,6 +39,7 @@ struct reconciler *reconciler_create(
     reconciler->expiry.on_fire = on_expiry;
     reconciler->commit = (struct change){.prepare = commit_prepare, .done = on_commit_done};
     list_init(&reconciler->asks);
+    list_init(&reconciler->ending);
     list_init(&reconciler->homeless);
     list_init(&reconciler->purges);
     list_init(&reconciler->work_projects);
@@ -59,12 +60,24 @@ struct nodes_user *reconciler_nodes_user(struct reconciler *reconciler)
     return &reconciler->nodes_user;
 }
 
+static void note_end(struct reconciler *reconciler, struct branch *branch)
+{
+    list_remove(&branch->in_ending);
+    if (branch_has_an_end(branch)) {
+        list_push_back(&reconciler->ending, &branch->in_ending);
+    }
+}
+
 void reconciler_start(struct reconciler *reconciler, struct nodes *nodes)
 {
     reconciler->nodes = nodes;
     FOR_EACH_PROJECT(reconciler->model, project)
     {
         work_all_of(reconciler, project);
+        FOR_EACH_BRANCH(project, branch)
+        {
+            note_end(reconciler, branch);
+        }
     }
     nodes_start_polls(nodes);
     timer_start(reconciler->loop, &reconciler->expiry, EXPIRY_TICK_MS);
@@ -108,7 +121,7 @@ static void empty_lists(struct reconciler *reconciler)
         &reconciler->work_projects,   &reconciler->work_branches,   &reconciler->work_endpoints,
         &reconciler->retry_projects,  &reconciler->retry_branches,  &reconciler->retry_endpoints,
         &reconciler->commit_projects, &reconciler->commit_branches, &reconciler->commit_endpoints,
-        &reconciler->homeless,        &reconciler->purges,
+        &reconciler->homeless,        &reconciler->purges,          &reconciler->ending,
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         while (list_pop_front(lists[i]) != NULL) { /* it has left the list */
@@ -204,6 +217,7 @@ static void on_applied(struct store_watcher *watcher, enum row_kind kind, void *
         work_all_of(reconciler, object);
     } else if (kind == ROW_BRANCH) {
         struct branch *branch = object;
+        note_end(reconciler, branch);
         work_branch(reconciler, branch);
         work_children(reconciler, branch);
         work_project(reconciler, branch->project);
@@ -592,16 +606,31 @@ static void on_retry(struct timer *timer)
 
 /* ---- what time ends ---- */
 
+static void mark_branches(struct reconciler *reconciler, wall_us_t now)
+{
+    LIST_FOR_EACH(&reconciler->ending, link)
+    {
+        struct branch *branch = CONTAINER_OF(link, struct branch, in_ending);
+        if (branch_has_expired(branch, now)) {
+            mark_for_commit(
+                reconciler, &(struct target){.project = branch->project, .branch = branch});
+        }
+    }
+}
+
 /*
  * Operations whose target cannot even be tried (a node is away) end by their time limit too. And
- * projects that nobody can have back any more go. No node has to answer for that.
+ * branches whose time is up go, and what nobody can have back any more. No node has to answer for
+ * that.
  */
 static void mark_expired(struct reconciler *reconciler)
 {
     wall_us_t oldest = clock_wall() - (wall_us_t)reconciler->options.operation_timeout_ms * 1000;
+    wall_us_t now = reconciler_calendar(reconciler);
+    mark_branches(reconciler, now);
     FOR_EACH_PROJECT(reconciler->model, project)
     {
-        if (project_has_expired(project, reconciler_calendar(reconciler))) {
+        if (project_has_expired(project, now)) {
             mark_for_commit(reconciler, &(struct target){.project = project});
         }
         FOR_EACH_OPERATION(project, operation)

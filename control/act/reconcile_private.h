@@ -19,6 +19,7 @@ struct reconciler {
     struct list work_projects, work_branches, work_endpoints;
     struct list retry_projects, retry_branches, retry_endpoints;
     struct list commit_projects, commit_branches, commit_endpoints;
+    struct list ending;   /* branches that time ends, or the last that hangs on them */
     struct list homeless; /* endpoints whose host is gone, to be planned again */
     struct list purges; /* objects whose rows go with the commit under way: nothing begins there */
     struct loop_task work;
@@ -93,6 +94,7 @@ void observe_compute(struct endpoint *endpoint, const struct doc *status);
 
 /* commit.c */
 bool endpoint_may_sleep(const struct reconciler *reconciler, const struct endpoint *endpoint);
+bool branch_has_an_end(const struct branch *branch); /* some day: else it has never expired */
 bool branch_has_expired(const struct branch *branch, wall_us_t now);
 bool project_has_expired(const struct project *project, wall_us_t now);
 NODISCARD err_t commit_prepare(struct change *change, struct errmsg *msg);

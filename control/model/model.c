@@ -241,6 +241,7 @@ static void free_branch(struct model *model, struct branch *branch)
     list_remove(&branch->in_retry);
     list_remove(&branch->in_commit);
     list_remove(&branch->in_purge);
+    list_remove(&branch->in_ending);
     branch->project->branch_count--;
     branch->project->recoverable_count -= branch_is_recoverable(branch);
     row_unref(ROW_BRANCH, &branch->row);

@@ -92,7 +92,7 @@ struct branch {
     /* Of the snapshots that its schedule makes, control/api/schedule.c; memory only. */
     struct attempt schedule_attempt;
     char *schedule_error; /* why the last try made none, owned; NULL: it did, or there was none */
-    struct list_link in_work, in_retry, in_commit, in_purge;
+    struct list_link in_work, in_retry, in_commit, in_purge, in_ending;
 };
 
 struct endpoint {

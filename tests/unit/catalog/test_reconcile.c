@@ -24,6 +24,7 @@ static struct store *store;
 static struct nodes *nodes;
 static struct reconciler *reconciler;
 static struct reconcile_user user;
+static struct reconcile_options options;
 static struct store_watcher watcher;
 static struct change change, later;
 static struct timer timer;
@@ -166,10 +167,16 @@ static err_t prepare(struct change *to, struct errmsg *why)
     return ERR_OK;
 }
 
+/* It finds the catalog as it does after a start of control. */
 static void on_prepared(struct change *unused, err_t result, const struct errmsg *why)
 {
     (void)unused;
     ck_assert_ok(result, why);
+    reconciler = reconciler_create(loop, store, &options, &user);
+    ck_assert_ok(
+        nodes_create(loop, client, &only_agent, reconciler_nodes_user(reconciler), &nodes, &msg),
+        &msg);
+    store_watch(store, &watcher);
     reconciler_start(reconciler, nodes);
     timer_start(loop, &timer, 1);
 }
@@ -180,9 +187,9 @@ static void begin_with(
     err_t (*prepares)(struct change *change, struct errmsg *why),
     void (*ticks_by)(struct timer *timer))
 {
-    const struct reconcile_options options = {.operation_timeout_ms = operation_timeout_ms};
     const struct catalog_options catalog = {.path = path};
-    char agents[64];
+    static char agents[64];
+    options = (struct reconcile_options){.operation_timeout_ms = operation_timeout_ms};
     log_init("test", LOG_LEVEL_ERROR);
     (void)snprintf(path, sizeof path, "/tmp/test_reconcile.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(path));
@@ -196,13 +203,8 @@ static void begin_with(
     http_server_add_routes(agent, routes, ARRAY_LEN(routes), &context);
     (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
     user.on_operation_ended = on_ended;
-    reconciler = reconciler_create(loop, store, &options, &user);
     only_agent.agents = agents_or_none == NULL ? agents : agents_or_none;
-    ck_assert_ok(
-        nodes_create(loop, client, &only_agent, reconciler_nodes_user(reconciler), &nodes, &msg),
-        &msg);
     watcher = (struct store_watcher){.on_applied = on_applied, .on_removed = on_removed};
-    store_watch(store, &watcher);
     timer.on_fire = ticks_by;
     change = (struct change){.prepare = prepares, .done = on_prepared};
     store_submit(store, &change);
@@ -237,7 +239,24 @@ END_TEST
 
 /* ---- while no agent answers ---- */
 
-/* p could be recovered until a while ago; a compute of q is to start. */
+static void put_branch_with_an_end(
+    struct change *to, const char *id, wall_us_t expires_at, wall_us_t recoverable_until)
+{
+    struct branch_row branch = {
+        .project_id = "q",
+        .timeline = name_timeline(),
+        .state = BRANCH_READY,
+        .expires_at = expires_at,
+        .recoverable_until = recoverable_until};
+    (void)snprintf(branch.id, sizeof branch.id, "%s", id);
+    (void)snprintf(branch.name, sizeof branch.name, "%s", id);
+    store_put(store, to, ROW_BRANCH, &branch);
+}
+
+/*
+ * p and a branch of q could be recovered until a while ago, and another one has had its time; a
+ * compute of q is to start.
+ */
 static err_t prepare_expired(struct change *to, struct errmsg *why)
 {
     (void)why;
@@ -252,6 +271,9 @@ static err_t prepare_expired(struct change *to, struct errmsg *why)
         .status = STATUS_RUNNING};
     store_put(store, to, ROW_PROJECT, &gone);
     put_project(to, "q", ENDPOINT_ACTIVE);
+    put_branch_with_an_end(to, "br-old", 2, 0);
+    put_branch_with_an_end(to, "br-aside", 0, 2);
+    put_branch_with_an_end(to, "br-young", INT64_MAX, 0);
     store_put(store, to, ROW_OPERATION, &operation);
     return ERR_OK;
 }
@@ -268,6 +290,7 @@ static err_t prepare_later(struct change *unused, struct errmsg *why)
         .action = ACTION_START_COMPUTE,
         .status = STATUS_RUNNING};
     store_put(store, unused, ROW_OPERATION, &operation);
+    put_branch_with_an_end(unused, "br-later", 2, 0);
     return ERR_OK;
 }
 
@@ -283,6 +306,11 @@ static bool has_failed(const char *operation_id)
     return operation != NULL && operation->row.status == STATUS_FAILED;
 }
 
+static enum branch_state state_of(const char *branch_id)
+{
+    return model_branch(store_model(store), branch_id)->row.state;
+}
+
 /* Until all have ended, and then until nothing is under way. */
 static void on_tick_expired(struct timer *unused)
 {
@@ -291,7 +319,9 @@ static void on_tick_expired(struct timer *unused)
         later = (struct change){.prepare = prepare_later, .done = on_prepared_later};
         store_submit(store, &later);
     }
-    if (model_project(store_model(store), "p")->row.state != PROJECT_ACTIVE && has_failed("op-2")) {
+    if (model_project(store_model(store), "p")->row.state != PROJECT_ACTIVE && has_failed("op-2") &&
+        state_of("br-old") == BRANCH_DELETING && state_of("br-aside") == BRANCH_DELETING &&
+        state_of("br-later") == BRANCH_DELETING) {
         reconciler_stop(reconciler);
         if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
             loop_stop(loop);
@@ -306,6 +336,7 @@ START_TEST(test_time_limits_end_what_they_limit_while_no_agent_answers)
     later = (struct change){0};
     begin_with(NULL, 1, prepare_expired, on_tick_expired); /* it has no list of computes */
     loop_run(loop);
+    ck_assert_int_eq(state_of("br-young"), BRANCH_READY);
     end();
 }
 END_TEST
