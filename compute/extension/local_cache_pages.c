@@ -38,7 +38,6 @@ cache_is_off(void)
 	return pg_atomic_read_u32(&cache_shared->off) != 0;
 }
 
-/* No lock is held. */
 void
 cache_turn_off(const char *what, int error)
 {
@@ -61,7 +60,6 @@ cache_offset_of(const CacheChunk *chunk, int at)
 	return (off_t) (chunk - cache_chunks) * CHUNK_BYTES + (off_t) at * BLCKSZ;
 }
 
-/* 0, or the error's number */
 int
 cache_file_write(const CacheChunk *chunk, int at, const struct iovec *pages, int count)
 {
@@ -79,7 +77,6 @@ cache_file_write(const CacheChunk *chunk, int at, const struct iovec *pages, int
 	return errno != 0 ? errno : ENOSPC;
 }
 
-/* 0, or the error's number; -1: this process cannot open it. A file that is too short is zero there. */
 int
 cache_file_read(const CacheChunk *chunk, int at, const struct iovec *pages, int count)
 {

@@ -228,7 +228,6 @@ has_free_chunks(void)
 	return pg_atomic_read_u32(&cache_shared->used) < pg_atomic_read_u32(&cache_shared->limit);
 }
 
-/* Found or made, its lock held exclusively; NULL and no lock if there is no room. */
 CacheChunk *
 cache_chunk_lock_made(const CacheKey *key, uint32 bucket, bool passing)
 {

@@ -31,7 +31,7 @@ typedef struct PageRead
 	void	   *pages[PAGE_READ_BLOCKS_MAX];
 	XLogRecPtr	lsn;			/* result: read at; invalid when there is no such fork */
 
-	/* private to page_client.c */
+	/* private to the page client */
 	uint64		request_id;
 	bool		done;
 } PageRead;
