@@ -12,7 +12,6 @@ import re
 import sys
 import time
 import traceback
-import urllib.request
 
 import run # noqa: F401 - puts the libraries on the path
 from cluster import ROOT, ApiError, Branch, Cluster, Project, http, wait_for
@@ -30,8 +29,7 @@ class Rig:
         self.main.sql("CREATE TABLE t AS SELECT generate_series(1, 50) AS n")
 
     def arm(self, spec):
-        request = urllib.request.Request(self.cluster.control.http_url + "/faults", data=spec.encode(), method="PUT")
-        urllib.request.urlopen(request, timeout=10).read()
+        self.cluster.control.arm(spec)
 
     def name(self):
         self.number += 1

@@ -5,7 +5,6 @@ import random
 import signal
 import socket
 import struct
-import urllib.request
 
 import pq
 from cluster import ApiError, http, wait_for
@@ -201,11 +200,6 @@ def test_flipped_bit_in_a_wal_segment_is_reported_not_served_and_repaired(fresh_
     assert segment.read_bytes()[at] == data[at]
 
 
-def arm(process, spec):
-    request = urllib.request.Request(process.http_url + "/faults", data=spec.encode(), method="PUT")
-    urllib.request.urlopen(request, timeout=10).read()
-
-
 def test_full_disk_at_a_safekeeper_is_back_pressure(fresh_cluster):
     """One member's disk is full: the others go on, it says so, and catches up by itself when space returns."""
     project = fresh_cluster.create_project("full")
@@ -213,7 +207,7 @@ def test_full_disk_at_a_safekeeper_is_back_pressure(fresh_cluster):
     with main.connect() as db:
         db.query("CREATE TABLE kept (n int)")
         safekeeper = fresh_cluster.safekeepers[0]
-        arm(safekeeper, "wal_store.before_write=full")
+        safekeeper.arm("wal_store.before_write=full")
         for n in range(50):
             db.query(f"INSERT INTO kept VALUES ({n})")
 
@@ -221,7 +215,7 @@ def test_full_disk_at_a_safekeeper_is_back_pressure(fresh_cluster):
             return [http("GET", s.http_url + "/v1/tenants")["timelines"][0] for s in fresh_cluster.safekeepers]
         assert state()[0]["flush_lsn"] != state()[1]["flush_lsn"]
         assert safekeeper.alive()
-        arm(safekeeper, "")
+        safekeeper.arm("")
         wait_for("it catches up", lambda: len({s["flush_lsn"] for s in state()}) == 1)
         assert db.value("SELECT count(*) FROM kept") == "50"
 

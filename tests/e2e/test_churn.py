@@ -16,14 +16,6 @@ from test_history import collect_up_to, position, set_window, storage
 CYCLES = int(os.environ.get("CHURN_CYCLES", "3"))
 
 
-def make_impatient(pageserver):
-    """What waits for seconds elsewhere, to gather work, comes at once here."""
-    with open(pageserver.row["conf"], "a") as conf:
-        conf.write("upload_interval = 100ms\nflush_age = 300ms\n")
-    pageserver.kill(signal.SIGTERM)
-    pageserver.start()
-
-
 def rebuild(db, number):
     db.query("REINDEX TABLE t")
     db.query("TRUNCATE scratch")
@@ -48,7 +40,7 @@ def kept_and_least(build, folder, cutoff):
 
 def test_churn_returns_to_the_least_that_must_be_kept(fresh_cluster):
     cluster, pageserver = fresh_cluster, fresh_cluster.pageserver
-    make_impatient(pageserver)
+    pageserver.be_impatient()
     project = cluster.create_project("churn")
     main = project.main()
     set_window(project, main, 0)

@@ -11,7 +11,6 @@ import threading
 import failpoint_operations
 import pq
 from cluster import ApiError, Branch, http, wait_for
-from test_churn import make_impatient
 
 
 def connect_as(branch, role, database):
@@ -410,7 +409,7 @@ def test_control_whose_disk_is_wiped_under_load_is_rebuilt(cluster):
 def test_a_branch_whose_row_was_lost_is_found_by_a_rebuild(fresh_cluster):
     """The object store's catalog was put back from a copy that is older than the branch."""
     cluster, control, pageserver = fresh_cluster, fresh_cluster.control, fresh_cluster.pageserver
-    make_impatient(pageserver)
+    pageserver.be_impatient()
     project = cluster.create_project("found")
     main = project.main()
     main.sql("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")

@@ -1,5 +1,4 @@
 """Pages that leave the buffer pool come back as they left, however far behind the pageserver is."""
-import urllib.request
 
 import pq
 from cluster import wait_for
@@ -11,12 +10,6 @@ EVICT = """SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg
 def evict(db):
     evicted = int(db.value(EVICT))
     assert evicted > 0, "no page left the buffer pool"
-
-
-def arm(process, spec):
-    request = urllib.request.Request(process.http_url + "/faults", data=spec.encode(), method="PUT")
-    with urllib.request.urlopen(request, timeout=30):
-        pass
 
 
 def count_by(db, scan):
@@ -39,7 +32,7 @@ def test_a_page_comes_back_as_it_left_while_ingest_is_slow(cluster):
         assert count_by(db, "index only") == "20000"
         evict(db)
         try:
-            arm(cluster.pageserver, "wal_ingest.piece=pause:1500")
+            cluster.pageserver.arm("wal_ingest.piece=pause:1500")
             db.query("DELETE FROM t WHERE i % 100 = 0") # clears bits of the map
             evict(db)
             counted = count_by(db, "index only")
@@ -49,4 +42,4 @@ def test_a_page_comes_back_as_it_left_while_ingest_is_slow(cluster):
             counted = count_by(db, "seq")
             assert counted == "19600", counted
         finally:
-            arm(cluster.pageserver, "")
+            cluster.pageserver.arm("")

@@ -96,6 +96,29 @@ class Process:
         if number in (signal.SIGKILL, signal.SIGTERM):
             wait_for(f"{self.name} ends", lambda: not self.alive())
 
+    def arm(self, spec):
+        """Failpoints, as common/base/fault.h reads them; "" disarms all."""
+        request = urllib.request.Request(self.http_url + "/faults", data=spec.encode(), method="PUT")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
+    def set(self, **settings):
+        """Settings that `anabranch local` does not know, from its next start on, which is now."""
+        conf = pathlib.Path(self.row["conf"])
+        conf.with_suffix(".own.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        self.kill(signal.SIGTERM)
+        self.start()
+
+    def be_impatient(self):
+        """What a pageserver waits for for seconds elsewhere, to gather work, comes at once here."""
+        self.set(upload_interval="100ms", flush_age="300ms")
+
+    def wipe(self):
+        """Its disk is lost, and another one takes its place."""
+        self.kill()
+        shutil.rmtree(self.folder)
+        self.start()
+
     def start(self, ready=True):
         """Start it again with the ports it had; returns when it is ready, or with ready=False when it answers at all."""
         if ready:

@@ -14,6 +14,7 @@
 #include "common/io/file.h"
 
 #define CLUSTER_FILE_MAX (1 * MIB)
+#define OWN_SETTINGS_MAX (64 * KIB)
 #define HOST             "127.0.0.1"
 /* Ports relative to the base. */
 #define PORT_CONTROL          0
@@ -427,11 +428,34 @@ static void print_agent(const struct cluster *cluster, struct buf *to)
     }
 }
 
+/* What people have in NAME.own.conf beside it: the last of two settings wins. */
+static err_t append_own_settings(
+    const struct process *process, struct buf *text, struct errmsg *msg)
+{
+    char path[PATH_SIZE];
+    TRY(str_format(
+        path, sizeof path, msg, "%.*s.own.conf", (int)(strlen(process->conf) - strlen(".conf")),
+        process->conf));
+    struct buf own = {0};
+    if (!file_exists(path)) {
+        return ERR_OK;
+    }
+    TRY(file_read_all(path, OWN_SETTINGS_MAX, &own, msg));
+    buf_printf(text, "\n# %s\n", path);
+    buf_append(text, own.data, own.size);
+    buf_deinit(&own);
+    return ERR_OK;
+}
+
 static err_t write_settings(
     const struct cluster *cluster, const struct process *process, struct errmsg *msg)
 {
     struct buf text = {0};
-    buf_printf(&text, "# Written by `anabranch local`: changes are lost at the next start.\n");
+    buf_printf(
+        &text,
+        "# Written by `anabranch local` at every start. Settings of your own: %s.own.conf beside "
+        "it.\n",
+        process->name);
     buf_printf(&text, "data_dir = \"%s\"\n", process->dir);
     buf_printf(&text, "http_host = " HOST "\nhttp_port = %u\n", (unsigned)process->http_port);
     if (process->node_id != 0 && process->listen_port != 0) {
@@ -453,7 +477,10 @@ static err_t write_settings(
     case PROCESS_CONTROL: print_control(cluster, &text); break;
     case PROCESS_GATEWAY: print_gateway(cluster, &text); break;
     }
-    err_t err = file_write_durably(process->conf, buf_view(&text), msg);
+    err_t err = append_own_settings(process, &text, msg);
+    if (err == ERR_OK) {
+        err = file_write_durably(process->conf, buf_view(&text), msg);
+    }
     buf_deinit(&text);
     return err;
 }
