@@ -60,9 +60,10 @@
       "generation:u64! history_retention_seconds:u64", SAME, \
       "attach it under a generation; its folder is made, or filled from the object store", "201 or 200, as of get_tenant") \
     X(PAGESERVER_GET_TENANT, get_tenant, "GET", RPC_TENANT, "", "", READ, \
-      "a tenant and its timelines", "{tenant, generation, history_retention_seconds, timelines: [as of one, without sizes]}") \
+      "a tenant and its timelines", "{tenant, generation, history_retention_seconds, timelines: [as of one, without sizes], deleted_timelines: [ids of those that " \
+      "the object store may still have; absent: unknown]}") \
     X(PAGESERVER_DELETE_TENANT, delete_tenant, "DELETE", RPC_TENANT, "generation", "", SAME, \
-      "remove it, here and in the object store", "{}") \
+      "remove it, here and in the object store, also when it is only there", "{}: it is going; 404 nothing is left of it anywhere") \
     X(PAGESERVER_PUT_TIMELINE, put_timeline, "PUT", RPC_TIMELINE, "", \
       "generation:u64! pg_version:u64! system_id:str! membership_generation:u64 safekeepers:array! parent:str branch_lsn:lsn " \
       "start_lsn:lsn bootstrap_object:str", SAME, \

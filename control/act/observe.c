@@ -57,6 +57,21 @@ static void note_timeline(
     }
 }
 
+static void note_deletions(
+    const struct listing *listing, struct project *project, const struct doc *deleted)
+{
+    project->deletions_poll = deleted == NULL ? 0 : listing->node->polls;
+    for (size_t i = 0; i < doc_count(deleted); i++) {
+        const char *timeline = doc_value_str(doc_at(deleted, i));
+        struct branch *branch =
+            timeline == NULL ? NULL
+                             : model_branch_of_timeline(listing->reconciler->model, timeline);
+        if (branch != NULL && branch->project == project) {
+            branch->stored_poll = listing->node->polls;
+        }
+    }
+}
+
 static void note_tenant(struct listing *listing, const char *tenant, const struct doc *of_tenant)
 {
     struct project *project = model_project_of_tenant(listing->reconciler->model, tenant);
@@ -68,6 +83,7 @@ static void note_tenant(struct listing *listing, const char *tenant, const struc
             doc_opt_u64(of_tenant, "history_retention_seconds", &window, NULL),
             "a pageserver that does not say has the right one");
         project->seen_other_window = window != project->row.history_retention_seconds;
+        note_deletions(listing, project, doc_get(of_tenant, "deleted_timelines"));
     }
 }
 
@@ -118,6 +134,17 @@ static void compare_project(struct listing *listing, struct project *project)
     work_project(listing->reconciler, project);
 }
 
+/*
+ * A pageserver whose disk is lost has what the object store says: a timeline that is deleted comes
+ * back with it, until the newest index does without it.
+ */
+static bool is_forgotten(const struct listing *listing, const struct branch *branch, bool is_listed)
+{
+    uint64_t poll = listing->node->polls;
+    return !is_listed && branch->project->deletions_poll == poll && branch->stored_poll != poll &&
+           poll > branch->deleted_poll;
+}
+
 static void note_presence(const struct listing *listing, struct branch *branch, int slot)
 {
     enum seen *seen = slot == 0 ? &branch->on_pageserver : &branch->on_safekeeper[slot - 1];
@@ -126,6 +153,9 @@ static void note_presence(const struct listing *listing, struct branch *branch, 
     bool listed = branch->seen_poll[slot] == listing->node->polls;
     if (!attempt->running) {
         *seen = listed ? SEEN_PRESENT : SEEN_ABSENT;
+        if (slot == 0) {
+            branch->is_forgotten = is_forgotten(listing, branch, listed);
+        }
     }
     if (slot > 0) {
         /* Once may be a poll that is older than the creation. */

@@ -269,6 +269,7 @@ void view_project(
         .incarnation_matches =
             node != NULL && strcmp(node->incarnation, project->row.incarnation) == 0,
         .on_pageserver = project->on_pageserver,
+        .is_erased = project->is_erased,
         .branches_left = project->branch_count,
         .endpoints_left = project->endpoint_count,
         .kept = reconciler_calendar(reconciler) - project->row.deleted_at < keep_us,
@@ -340,6 +341,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
         .tenant_leaves = branch->project->row.state != PROJECT_ACTIVE,
         .parent = branch->parent == NULL ? SEEN_PRESENT : branch->parent->on_pageserver,
         .on_pageserver = branch->on_pageserver,
+        .may_come_back = branch->project->row.state == PROJECT_ACTIVE && !branch->is_forgotten,
         .safekeeper_count = branch->row.safekeepers.count,
     };
     for (size_t i = 0; i < ret->safekeeper_count; i++) {

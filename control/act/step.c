@@ -22,6 +22,7 @@
 #define ASK_WAIT_MS       2000 /* so long the agent may wait for a compute to change */
 #define ASK_AGAIN_MS      200  /* when it did not wait */
 #define TELL_AGAIN_MS     100  /* a new member that still copies */
+#define ERASED_AGAIN_MS   500  /* a tenant of which something is left in the object store */
 #define WAL_SEGMENT_SIZE  (16 * MIB)
 #define COMPUTE_STOP_MODE "fast"
 #define UNIT_MEMORY_MB    4096 /* of a compute unit, which is one processor */
@@ -388,6 +389,10 @@ static void take_answer(struct step *step)
         break;
     case PLAN_DETACH_TENANT:
         project->on_pageserver = SEEN_ABSENT;
+        project->is_erased = step->call.status == 404;
+        if (!project->is_erased) {
+            step->attempt->next = clock_mono() + ERASED_AGAIN_MS * NS_PER_MS;
+        }
         forget_timelines(reconciler, project);
         break;
     case PLAN_CREATE_ON_PAGESERVER:
@@ -397,6 +402,8 @@ static void take_answer(struct step *step)
         break;
     case PLAN_DELETE_ON_PAGESERVER:
         branch->on_pageserver = SEEN_ABSENT;
+        branch->is_forgotten = false;
+        branch->deleted_poll = step->call.node->polls + 1; /* one may be on its way */
         if (branch->parent != NULL) {
             work_branch(reconciler, branch->parent);
         }

@@ -55,6 +55,8 @@ struct project {
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
     bool seen_other_window;  /* and then history was kept for another time than its row says */
+    uint64_t deletions_poll; /* number of the poll that said which deletions are not stored yet */
+    bool is_erased; /* deleted, and the pageserver says that nothing is left of it anywhere */
     size_t erasures_running; /* deletions of timelines on the pageserver */
     struct attempt attempt;
     struct list_link in_work, in_retry, in_commit, in_purge;
@@ -77,6 +79,10 @@ struct branch {
     enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
     /* Pageserver, then safekeepers as in row.safekeepers. */
     uint64_t seen_poll[1 + SAFEKEEPERS_MAX];
+    /* Deleted there, and its object store does without it: no other disk will bring it back. */
+    bool is_forgotten;
+    uint64_t stored_poll;            /* number of the poll that said that it does not yet */
+    uint64_t deleted_poll;           /* ... of the last one that may be older than the deletion */
     uint8_t missed[SAFEKEEPERS_MAX]; /* polls in a row that did not list it */
     lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
     bool is_timeline_new; /* it began with the row that we have; a restore leaves an old one */

@@ -43,6 +43,8 @@ static void plan_leaving_project(const struct plan_project_view *view, struct pl
     }
     if (plan->reached && view->state == PROJECT_DELETING) {
         add(plan, PLAN_COMMIT);
+    } else if (plan->reached && !view->is_erased) {
+        add(plan, PLAN_DETACH_TENANT); /* until it has nothing to erase, whatever disk it has */
     } else if (plan->reached && view->branches_left == 0 && !view->kept) {
         add(plan, PLAN_PURGE);
     }
@@ -187,7 +189,10 @@ static void plan_live_branch(const struct plan_branch_view *view, struct plan *p
     }
 }
 
-/* Computes, then pages, then WAL: each still needs the next one while it goes. */
+/*
+ * Computes, then pages, then WAL: each still needs the next one while it goes. The row stays until
+ * no lost disk can bring the timeline back: whoever has the row deletes it again.
+ */
 static void plan_leaving_branch(const struct plan_branch_view *view, struct plan *plan)
 {
     size_t gone = count_seen(view, SEEN_ABSENT);
@@ -220,7 +225,9 @@ static void plan_leaving_branch(const struct plan_branch_view *view, struct plan
     plan->reached = is_majority(gone, view->safekeeper_count);
     if (plan->reached && view->state == BRANCH_DELETING) {
         add(plan, PLAN_COMMIT);
-    } else if (gone == view->safekeeper_count && left_over == 0 && view->rows_left == 0) {
+    } else if (
+        gone == view->safekeeper_count && left_over == 0 && view->rows_left == 0 &&
+        !view->may_come_back) {
         add(plan, PLAN_PURGE);
     }
 }

@@ -15,7 +15,7 @@ enum plan_step_kind {
     PLAN_MAKE_IMAGE,       /* agent: initdb into the object store */
     PLAN_RENEW_GENERATION, /* catalog: the pageserver's disk is a new one */
     PLAN_ATTACH_TENANT,    /* pageserver */
-    PLAN_DETACH_TENANT,    /* pageserver: delete all of it */
+    PLAN_DETACH_TENANT,    /* pageserver: delete all of it, there and in the object store */
     PLAN_CREATE_ON_PAGESERVER,
     PLAN_CREATE_ON_SAFEKEEPER,
     PLAN_DELETE_ON_PAGESERVER,
@@ -57,7 +57,8 @@ struct plan_project_view {
     bool incarnation_known;   /* of the pageserver's disk */
     bool incarnation_matches; /* the generation was issued for this disk */
     enum seen on_pageserver;
-    size_t branches_left;           /* rows of branches, in any state */
+    bool is_erased;       /* it is deleted there, and has left nothing in the object store */
+    size_t branches_left; /* rows of branches, in any state */
     size_t branches_on_safekeepers; /* of those: not yet deleted on a majority */
     size_t endpoints_left;          /* computes that may still run */
     bool kept; /* a deleted project stays for a while: clients poll its operations */
@@ -72,6 +73,7 @@ struct plan_branch_view {
     bool tenant_leaves; /* the project is being deleted: its tenant goes as a whole */
     enum seen parent;   /* on the pageserver; of a root: present */
     enum seen on_pageserver;
+    bool may_come_back; /* when the pageserver's disk is lost: the object store still has it */
     enum seen on_safekeeper[SAFEKEEPERS_MAX];
     bool confirmed[SAFEKEEPERS_MAX]; /* it has held the timeline: durable knowledge */
     size_t safekeeper_count;

@@ -39,6 +39,10 @@ struct mirror {
     uint64_t sequence;
     struct upload_round round;
     struct remote_position *positions;
+    /* Deleted since the last confirmed index: `deleted_in_round` of them before its round began. */
+    struct timeline_id *deleted;
+    size_t deleted_count, deleted_capacity, deleted_in_round;
+    bool is_confirmed;          /* an index of this process is */
     struct mirror_scrub *scrub; /* what the job under way is; NULL: a round of our own */
     struct job job;
     struct timer timer;
@@ -158,7 +162,21 @@ static void start_round(struct mirror *mirror)
         .generation = mirror->generation,
     };
     note_positions(mirror);
+    mirror->deleted_in_round = mirror->deleted_count;
     submit(mirror, MIRROR_ROUND, run_round);
+}
+
+/* Those that were deleted when the round began: its index does without them. */
+static void forget_deletions(struct mirror *mirror)
+{
+    size_t left = mirror->deleted_count - mirror->deleted_in_round;
+    if (mirror->deleted_in_round > 0) {
+        memmove(
+            mirror->deleted, mirror->deleted + mirror->deleted_in_round,
+            left * sizeof(mirror->deleted[0]));
+    }
+    mirror->deleted_count = left;
+    mirror->deleted_in_round = 0;
 }
 
 /*
@@ -178,6 +196,8 @@ static void publish(struct mirror *mirror)
             }
         }
     }
+    forget_deletions(mirror);
+    mirror->is_confirmed = true;
     mem_free(mirror->positions); /* one for each timeline: not kept between rounds */
     mirror->positions = NULL;
     mirror->round.position_count = 0;
@@ -273,6 +293,7 @@ static void mirror_destroy(struct mirror *mirror)
     list_remove(&mirror->link);
     uploader_destroy(mirror->uploader);
     mem_free(mirror->positions);
+    mem_free(mirror->deleted);
     buf_deinit(&mirror->question);
     mem_free(mirror);
 }
@@ -426,6 +447,18 @@ void mirror_flushed(struct mirror *mirror)
     wake(mirror);
 }
 
+void mirror_deleted(struct mirror *mirror, struct timeline_id id)
+{
+    if (mirror->deleted_count == mirror->deleted_capacity) {
+        mirror->deleted_capacity =
+            mirror->deleted_capacity == 0 ? 16 : 2 * mirror->deleted_capacity;
+        mirror->deleted =
+            mem_realloc(mirror->deleted, mirror->deleted_capacity * sizeof(mirror->deleted[0]));
+    }
+    mirror->deleted[mirror->deleted_count++] = id;
+    mirror_flushed(mirror);
+}
+
 void mirror_rewritten(struct mirror *mirror)
 {
     mirror->rounds_wanted = 2;
@@ -475,6 +508,14 @@ void mirror_status(const struct mirror *mirror, struct mirror_status *ret_status
         .doomed = mirror->counted_doomed,
         .error = mirror->error[0] == '\0' ? NULL : mirror->error,
     };
+}
+
+bool mirror_deletions(
+    const struct mirror *mirror, const struct timeline_id **ret_ids, size_t *ret_count)
+{
+    *ret_ids = mirror->deleted;
+    *ret_count = mirror->deleted_count;
+    return mirror->is_confirmed;
 }
 
 err_t mirror_scrub(struct mirror *mirror, struct mirror_scrub *scrub, struct errmsg *msg)

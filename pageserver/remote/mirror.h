@@ -56,6 +56,12 @@ void mirror_flushed(struct mirror *mirror);              /* there is something n
  * indexes do without it, so two rounds begin, and the object store holds no more than the disk.
  */
 void mirror_rewritten(struct mirror *mirror);
+/*
+ * A timeline of the tenant is deleted, durably on this disk. Until an index without it is put and
+ * confirmed, a successor with another disk would bring it back: a round begins, and whoever may
+ * have to delete it once more is told until then (mirror_deletions).
+ */
+void mirror_deleted(struct mirror *mirror, struct timeline_id id);
 /* No round begins any more; the mirror lets go of the tenant once the one under way has ended. */
 void mirror_stop(struct mirror *mirror);
 void mirrors_stop_all(struct mirrors *mirrors);
@@ -69,6 +75,13 @@ struct mirror_status {
     const char *error;       /* of the last round or deletion; NULL: none */
 };
 void mirror_status(const struct mirror *mirror, struct mirror_status *ret_status);
+
+/*
+ * The timelines that are deleted here and that the object store may still have. False: unknown, no
+ * index of this process is confirmed yet, and an earlier process may have deleted some.
+ */
+bool mirror_deletions(
+    const struct mirror *mirror, const struct timeline_id **ret_ids, size_t *ret_count);
 
 /* A scrub with its repairs: embed, start; `done` is called once, never from inside start. */
 struct mirror_scrub {

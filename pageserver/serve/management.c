@@ -232,6 +232,22 @@ static struct doc *brief_timeline(const struct timeline *tl)
     return doc;
 }
 
+/* Absent: it is not known which the object store may still have. */
+static void set_deletions(struct doc *doc, const struct tenant *tenant)
+{
+    const struct mirror *mirror = mirror_find(tenant);
+    const struct timeline_id *ids = NULL;
+    size_t count = 0;
+    if (mirror == NULL || !mirror_deletions(mirror, &ids, &count)) {
+        return;
+    }
+    struct doc *deleted = doc_array();
+    for (size_t i = 0; i < count; i++) {
+        doc_push(deleted, doc_str(timeline_id_text(ids[i]).text));
+    }
+    doc_set(doc, "deleted_timelines", deleted);
+}
+
 static struct doc *tenant_doc(struct tenant *tenant)
 {
     struct doc *doc = doc_object();
@@ -246,6 +262,7 @@ static struct doc *tenant_doc(struct tenant *tenant)
         doc_push(timelines, brief_timeline(tl));
     }
     doc_set(doc, "timelines", timelines);
+    set_deletions(doc, tenant);
     return doc;
 }
 

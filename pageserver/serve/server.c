@@ -34,6 +34,16 @@ static void on_timeline_gone(struct tenants_user *user, struct timeline *tl)
     }
 }
 
+static void on_timeline_deleted(
+    struct tenants_user *user, struct tenant *tenant, struct timeline_id id)
+{
+    (void)user;
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) {
+        mirror_deleted(mirror, id);
+    }
+}
+
 static void on_timeline_durable(struct tenants_user *user, struct timeline *tl)
 {
     (void)user;
@@ -143,6 +153,24 @@ static err_t collect_name(const struct objstore_entry *entry, void *context, str
 }
 
 /* Every object of a deleted tenant. */
+static err_t note_object(const struct objstore_entry *entry, void *context, struct errmsg *msg)
+{
+    (void)entry;
+    (void)msg;
+    *(bool *)context = true;
+    return ERR_OK;
+}
+
+static err_t has_objects(
+    struct tenants_user *user, struct tenant_id id, bool *ret_has, struct errmsg *msg)
+{
+    struct server *server = CONTAINER_OF(user, struct server, tenants_user);
+    struct remote_name prefix = remote_tenant_prefix(id);
+    struct objstore_query query = {.prefix = prefix.text, .count_max = 1};
+    *ret_has = false;
+    return objstore_list(server->objects, &query, note_object, ret_has, msg);
+}
+
 static err_t erase_objects(struct tenants_user *user, struct tenant_id id, struct errmsg *msg)
 {
     struct server *server = CONTAINER_OF(user, struct server, tenants_user);
@@ -204,12 +232,14 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
     server->tenants_user = (struct tenants_user){
         .on_timeline = on_timeline,
         .on_timeline_gone = on_timeline_gone,
+        .on_timeline_deleted = on_timeline_deleted,
         .on_timeline_durable = on_timeline_durable,
         .on_flushed = on_flushed,
         .on_rewritten = on_rewritten,
         .on_tenant = on_tenant,
         .on_tenant_gone = on_tenant_gone,
         .restore = restore,
+        .is_elsewhere = has_objects,
         .erase = erase_objects,
     };
     struct tenants_options tenants = {

@@ -1,6 +1,7 @@
 #include "pageserver/timeline/doomed_tenants.h"
 
 #include "common/base/assert.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metric.h"
@@ -27,6 +28,7 @@ static err_t erase(struct job *job)
     struct tenants_user *user = tenant->all->user;
     char path[PATH_SIZE];
     if (user->erase != NULL) {
+        TRY(FAULT("doomed_tenants.erase"));
         TRY(user->erase(user, tenant->id, &job->msg));
     }
     TRY(str_format(

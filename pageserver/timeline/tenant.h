@@ -32,6 +32,9 @@ struct tenants_user {
     void (*on_timeline)(struct tenants_user *user, struct timeline *tl);
     /* It is being deleted: stop what was started; timeline_read_end() says when that is done. */
     void (*on_timeline_gone)(struct tenants_user *user, struct timeline *tl);
+    /* Its row says, durably, that it is deleted. Before on_timeline_gone. May be NULL. */
+    void (*on_timeline_deleted)(
+        struct tenants_user *user, struct tenant *tenant, struct timeline_id id);
     /* A flush moved its durable_lsn. May be NULL. */
     void (*on_timeline_durable)(struct tenants_user *user, struct timeline *tl);
     /* ... of all that had WAL to make durable, and gave memory back. */
@@ -55,6 +58,9 @@ struct tenants_user {
         generation_t generation,
         const char *folder,
         struct errmsg *msg);
+    /* [worker] Is anything kept elsewhere of a tenant that this disk does not have? NULL: never. */
+    err_t (*is_elsewhere)(
+        struct tenants_user *user, struct tenant_id id, bool *ret_is, struct errmsg *msg);
     /* [worker] The tenant is deleted: nothing of it may stay elsewhere either. May be NULL. */
     err_t (*erase)(struct tenants_user *user, struct tenant_id id, struct errmsg *msg);
 };
@@ -186,7 +192,10 @@ void tenant_attach(
     struct tenant_id id,
     generation_t generation);
 /*
- * Remove the tenant with everything in it. ERR_NOT_FOUND; ERR_BUSY: while requests are under way.
+ * Remove the tenant with everything in it, here and elsewhere. Done when it is gone for everybody
+ * and that is durable on this disk; what it leaves goes after that and asked
+ * again meanwhile it is ERR_OK again. Also of one that this disk cannot open, or does not have:
+ * ERR_NOT_FOUND when nothing is left of it anywhere. ERR_BUSY: while requests are under way.
  */
 void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
 /*

@@ -308,12 +308,21 @@ static err_t write_deletions(struct job *job)
     return err != ERR_OK ? err : page_store_meta_settle(tenant->store, &job->msg);
 }
 
+static void tell_deleted(struct tenant *tenant, struct timeline_id id)
+{
+    struct tenants_user *user = tenant->tenants->options.user;
+    if (user->on_timeline_deleted != NULL) {
+        user->on_timeline_deleted(user, tenant, id);
+    }
+}
+
 static void take_deletion(struct tenant_request *request, err_t result)
 {
     struct tenant *tenant = request->tenant;
     if (result == ERR_OK) {
         struct timeline *tl = tenant_find_timeline(tenant, request->info.id);
         ASSERT(tl != NULL);
+        tell_deleted(tenant, request->info.id);
         if (request->info.state == TIMELINE_TOMBSTONE) {
             history_set_tombstone(tenant->history, timeline_history(tl));
             timeline_set_state(tl, TIMELINE_TOMBSTONE);

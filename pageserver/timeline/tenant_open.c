@@ -1,4 +1,4 @@
-/* Tenants: opening them at a start, attaching and deleting them. */
+/* Tenants: opening them at a start, and attaching them. */
 #include <stdio.h>
 
 #include "common/base/assert.h"
@@ -11,8 +11,6 @@
 #include "pageserver/timeline/tenant_private.h"
 
 METRIC_GAUGE(tenant_count, "pageserver_tenants", "tenants that are attached");
-
-#define OUTDATED_SUFFIX ".outdated"
 
 #define TICK_MS       100
 #define TENANT_FORMAT 1
@@ -28,7 +26,7 @@ WIRE_DEFINE(tenant_row, TENANT_ROW_FIELDS)
 
 /* -- opening -- */
 
-static void tenant_destroy(struct tenant *tenant)
+void tenant_destroy(struct tenant *tenant)
 {
     ASSERT(list_is_empty(&tenant->members));
     tenant_forget_full(tenant);
@@ -95,6 +93,13 @@ static void tenants_add(struct tenants *tenants, struct tenant *tenant)
     list_push_back(&tenants->list, &tenant->link);
     tenants->count++;
     metric_add(&tenant_count, 1);
+}
+
+void tenants_unlink(struct tenant *tenant)
+{
+    list_remove(&tenant->link);
+    tenant->tenants->count--;
+    metric_add(&tenant_count, -1);
 }
 
 static err_t read_u32(
@@ -274,7 +279,7 @@ static err_t load_tenant_row(struct tenant *tenant, struct errmsg *msg)
     return err;
 }
 
-static err_t store_path(
+err_t tenants_path(
     struct tenants *tenants,
     struct tenant_id id,
     const char *suffix,
@@ -307,7 +312,7 @@ static void show_tenant(struct tenants *tenants, struct tenant *tenant)
 
 void tenant_folder(const struct tenant *tenant, char to[PATH_SIZE])
 {
-    err_t err = store_path(tenant->tenants, tenant->id, "", to, NULL);
+    err_t err = tenants_path(tenant->tenants, tenant->id, "", to, NULL);
     ASSERT(err == ERR_OK); /* the store was opened there */
 }
 
@@ -316,7 +321,7 @@ static err_t open_tenant(struct tenants *tenants, struct tenant_id id, struct er
     char path[PATH_SIZE];
     struct history *history = NULL;
     struct page_store *store = NULL;
-    TRY(store_path(tenants, id, "", path, msg));
+    TRY(tenants_path(tenants, id, "", path, msg));
     TRY(open_store(tenants, path, &history, &store, msg));
     struct tenant *tenant = tenant_create(tenants, id, history, store);
     err_t err = load_tenant_row(tenant, msg);
@@ -382,7 +387,7 @@ static err_t open_entry(const char *name, void *context, struct errmsg *msg)
 }
 
 /* Nobody reads and nothing runs; what waits to be erased can wait for another start. */
-static bool tenant_is_quiet(struct tenant *tenant)
+bool tenant_is_quiet(struct tenant *tenant)
 {
     LIST_FOR_EACH(&tenant->members, link)
     {
@@ -479,7 +484,7 @@ void tenants_close(struct tenants *tenants)
     mem_free(tenants);
 }
 
-/* -- attach and delete a tenant -- */
+/* -- attach a tenant -- */
 
 static err_t write_tenant_row(
     struct page_store *store, struct tenant_id id, generation_t generation, struct errmsg *msg)
@@ -522,7 +527,7 @@ static err_t attach_new(struct job *job)
     char path[PATH_SIZE];
     struct history *history = NULL;
     struct page_store *store = NULL;
-    TRY(store_path(request->tenants, request->tenant_id, "", path, &job->msg));
+    TRY(tenants_path(request->tenants, request->tenant_id, "", path, &job->msg));
     TRY(make_folder(request, path, &job->msg));
     TRY(open_store(request->tenants, path, &history, &store, &job->msg));
     /* Nobody else sees the tenant before on_attached_new links it. */
@@ -588,7 +593,7 @@ static void on_attached_again(struct job *job)
     tenant_request_finish(request, job->result);
 }
 
-static bool tenant_is_under_way(struct tenants *tenants, struct tenant_id id)
+bool tenants_are_changing(struct tenants *tenants, struct tenant_id id)
 {
     LIST_FOR_EACH(&tenants->requests, link)
     {
@@ -607,7 +612,7 @@ void tenant_attach(
     generation_t generation)
 {
     struct tenant *tenant = tenants_find(tenants, id);
-    bool under_way = tenant_is_under_way(tenants, id);
+    bool under_way = tenants_are_changing(tenants, id);
     tenant_request_begin(request, tenants, tenant);
     request->tenant_id = id;
     request->generation = generation;
@@ -645,102 +650,4 @@ void tenant_open_again(struct tenants *tenants, struct tenant_request *request, 
     request->is_on_disk = true;
     request->job = (struct job){.run = attach_new, .done = on_attached_new};
     executor_submit(tenants->options.executor, &request->job);
-}
-
-/* The rename is the moment of deletion; what it leaves goes in the background. */
-static err_t remove_tenant(struct job *job)
-{
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    struct tenants *tenants = request->tenants;
-    char path[PATH_SIZE], doomed[PATH_SIZE];
-    page_store_close(request->tenant->store);
-    request->tenant->store = NULL;
-    TRY(store_path(tenants, request->tenant_id, "", path, &job->msg));
-    TRY(store_path(tenants, request->tenant_id, DOOMED_SUFFIX, doomed, &job->msg));
-    return file_rename_durably(path, doomed, &job->msg);
-}
-
-static err_t remove_outdated(struct job *job)
-{
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    struct tenants *tenants = request->tenants;
-    char path[PATH_SIZE], outdated[PATH_SIZE];
-    page_store_close(request->tenant->store);
-    request->tenant->store = NULL;
-    TRY(store_path(tenants, request->tenant_id, "", path, &job->msg));
-    TRY(store_path(tenants, request->tenant_id, OUTDATED_SUFFIX, outdated, &job->msg));
-    TRY(dir_remove(outdated, &job->msg));
-    TRY(file_rename_durably(path, outdated, &job->msg));
-    return dir_remove(outdated, &job->msg);
-}
-
-static void on_tenant_removed(struct job *job)
-{
-    struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
-    struct tenant *tenant = request->tenant;
-    log_info(
-        &tenant->log, "%s%s%s", request->is_given_up ? "given up" : "deleted",
-        job->result == ERR_OK ? "" : ": ", job->msg.text);
-    list_remove(&tenant->link);
-    request->tenants->count--;
-    metric_add(&tenant_count, -1);
-    if (job->result == ERR_OK && !request->is_given_up) {
-        doomed_tenants_add(&request->tenants->doomed, tenant->id);
-    }
-    request->msg = job->msg;
-    tenant_request_finish(request, job->result);
-    tenant_destroy(tenant);
-}
-
-static void on_delete_timer(struct timer *timer)
-{
-    struct tenant_request *request = CONTAINER_OF(timer, struct tenant_request, timer);
-    if (!tenant_is_quiet(request->tenant)) {
-        timer_start(request->tenants->options.loop, timer, 10);
-        return;
-    }
-    tenant_drop_erasures(request->tenant);
-    tenant_drop_members(request->tenant);
-    request->job = (struct job){
-        .run = request->is_given_up ? remove_outdated : remove_tenant, .done = on_tenant_removed};
-    executor_submit(request->tenants->options.executor, &request->job);
-}
-
-static void begin_removal(
-    struct tenants *tenants, struct tenant_request *request, struct tenant_id id, bool is_given_up)
-{
-    struct tenant *tenant = tenants_find(tenants, id);
-    tenant_request_begin(request, tenants, NULL);
-    request->tenant_id = id;
-    request->tenant = tenant;
-    request->is_given_up = is_given_up;
-    if (tenant == NULL) {
-        tenant_request_answer(request, tenants_why_missing(tenants, id, &request->msg));
-    } else if (!list_is_empty(&tenant->requests)) {
-        tenant_request_answer(
-            request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
-    } else {
-        tenant->deleting = true;
-        LIST_FOR_EACH(&tenant->members, link)
-        {
-            struct timeline *tl = timeline_of_member(link);
-            timeline_set_state(tl, TIMELINE_DELETING);
-            tenants->options.user->on_timeline_gone(tenants->options.user, tl);
-        }
-        if (tenants->options.user->on_tenant_gone != NULL) {
-            tenants->options.user->on_tenant_gone(tenants->options.user, tenant);
-        }
-        request->timer = (struct timer){.on_fire = on_delete_timer};
-        timer_start(tenants->options.loop, &request->timer, 0);
-    }
-}
-
-void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
-{
-    begin_removal(tenants, request, id, /* is_given_up */ false);
-}
-
-void tenant_give_up(struct tenants *tenants, struct tenant_request *request, struct tenant_id id)
-{
-    begin_removal(tenants, request, id, /* is_given_up */ true);
 }

@@ -80,6 +80,21 @@ void tenant_note_advanced(struct tenant *tenant, struct timeline *tl);
 
 /* -- tenant_open.c, tenant_shut.c -- */
 
+#define OUTDATED_SUFFIX ".outdated" /* of the folder of one that is given up */
+
+/* Path of a tenant's folder, or of one beside it. */
+NODISCARD err_t tenants_path(
+    struct tenants *tenants,
+    struct tenant_id id,
+    const char *suffix,
+    char to[PATH_SIZE],
+    struct errmsg *msg);
+/* Is a request about the tenant itself under way? */
+bool tenants_are_changing(struct tenants *tenants, struct tenant_id id);
+void tenants_unlink(struct tenant *tenant);  /* it is none of them any more */
+void tenant_destroy(struct tenant *tenant);  /* it has no members; its store is closed, if open */
+bool tenant_is_quiet(struct tenant *tenant); /* nobody reads, nothing is written or held */
+
 void tenants_shut_add(
     struct tenants *tenants, struct tenant_id id, err_t result, const struct errmsg *why);
 void tenants_shut_opened(struct tenants *tenants, struct tenant_id id);

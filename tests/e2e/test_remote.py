@@ -45,6 +45,14 @@ class Tenant:
         wait_for("uploaded", lambda: all(parse_lsn(t["remote_lsn"]) >= parse_lsn(lsn)
                                          for t in self.remote()["timelines"]), 90)
 
+    def timelines(self):
+        return [f"{self.path}/timelines/{t['timeline']}" for t in http("GET", self.url + self.path)["timelines"]]
+
+    def is_indexed(self, count):
+        """The object store knows that there are so many timelines."""
+        known = [t for t in self.remote()["timelines"] if parse_lsn(t["remote_lsn"]) > 0]
+        return len(known) == count and http("GET", self.url + self.path)["deleted_timelines"] == []
+
     def digest(self, lsn, url=None):
         return http("GET", f"{url or self.url}{self.timeline}/digest?lsn={lsn}")["hash"]
 
@@ -60,21 +68,20 @@ def work(branch, count):
 
 
 def test_an_empty_disk_is_filled_from_the_object_store(fresh_cluster):
+    pageserver = fresh_cluster.pageserver
+    pageserver.be_impatient()
     project = fresh_cluster.create_project("remote")
     main = project.main()
     main.sql("CREATE TABLE kept (i int, t text)")
     work(main, 20000)
     lsn = flushed_lsn(main)
-    pageserver = fresh_cluster.pageserver
     tenant = Tenant(pageserver.http_url)
     tenant.wait_uploaded(lsn)
     before = tenant.digest(lsn)
     work(main, 3000) # this is on the safekeepers only, or is being uploaded
     newest = flushed_lsn(main)
     newest_digest = tenant.digest(newest)
-    pageserver.kill()
-    shutil.rmtree(pageserver.folder)
-    pageserver.start()
+    pageserver.wipe()
     wait_for("the tenant is back", lambda: http("GET", pageserver.http_url + tenant.timeline)["state"] == "active", 60)
     assert metric(pageserver.http_url, "pageserver_remote_downloaded_files_total") > 0
     assert metric(pageserver.http_url, "pageserver_imports_total") == 0, "it was restored, not made anew"
@@ -90,10 +97,24 @@ def test_an_empty_disk_is_filled_from_the_object_store(fresh_cluster):
     result = wait_for("no round is under way",
                       lambda: http("POST", pageserver.http_url + tenant.path + "/remote/scrub"), 60)
     assert result["dangling"] <= 1 and result["repaired"] == result["dangling"], result
-    # A deleted project leaves nothing, also when the pageserver dies in the middle.
+    # What was deleted does not come back with a disk that is lost before the object store knew of the deletion.
+    doomed = project.create_branch("doomed", main, endpoint=False)
+    work(main, 100)
+    wait_for("it is in the object store", lambda: tenant.is_indexed(2), 60)
+    pageserver.arm("uploader.before_index=io")
+    doomed.delete()
+    assert tenant.timelines() == [tenant.timeline]
+    pageserver.wipe()
+    wait_for("the tenant is back", lambda: tenant.timeline in tenant.timelines(), 60)
+    wait_for("the deleted branch has gone again", lambda: tenant.remote()["sequence"] > 0
+             and tenant.timelines() == [tenant.timeline], 60)
+    wait_for("also in the object store", lambda: tenant.is_indexed(1), 60)
+    # A deleted project leaves nothing, also when the disk is lost before its objects are gone.
+    pageserver.arm("doomed_tenants.erase=io")
     fresh_cluster.api("DELETE", f"/projects/{project.id}")
-    pageserver.kill()
-    pageserver.start()
+    wait_for("it is deleted", lambda: not http("GET", pageserver.http_url + "/v1/status")["tenants"], 30)
+    assert objects_of(fresh_cluster)
+    pageserver.wipe()
     wait_for("its objects are gone", lambda: not objects_of(fresh_cluster), 60)
     wait_for("its folder is gone", lambda: not list((pageserver.folder / "tenants").iterdir()), 60)
 

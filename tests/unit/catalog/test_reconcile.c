@@ -379,18 +379,29 @@ static err_t prepare_deleted(struct change *unused, struct errmsg *why)
     return ERR_OK;
 }
 
-/* The pageserver has nothing of it: everything may go. */
+/* The pageserver lists the tenant, without timelines. NULL: it does not know what is stored. */
+static void poll_pageserver(struct doc *deleted_timelines)
+{
+    struct project *project = model_project(store_model(store), "p");
+    struct doc *tenant = doc_set_tenant(doc_object(), "tenant", project->row.tenant);
+    if (deleted_timelines != NULL) {
+        doc_set(tenant, "deleted_timelines", deleted_timelines);
+    }
+    struct doc *body = doc_set(doc_object(), "tenants", doc_push(doc_array(), tenant));
+    struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
+    struct nodes_user *hears = reconciler_nodes_user(reconciler);
+    pageserver->polls++;
+    hears->on_poll(hears, pageserver, body);
+    doc_unref(body);
+}
+
+/* Neither the pageserver nor its object store has anything of it: everything may go. */
 static void on_tick_deleted(struct timer *unused)
 {
     (void)unused;
-    struct doc *nothing = doc_set(doc_object(), "tenants", doc_array());
-    struct nodes_user *hears = reconciler_nodes_user(reconciler);
     if (ticks++ == 0) {
-        struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
-        pageserver->polls++;
-        hears->on_poll(hears, pageserver, nothing);
+        poll_pageserver(doc_array());
     }
-    doc_unref(nothing);
     if (model_project(store_model(store), "p")->branch_count == 0 && rows_now == 0) {
         reconciler_stop(reconciler);
         if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
@@ -413,8 +424,52 @@ START_TEST(test_a_commit_counts_what_goes_with_a_branch)
 }
 END_TEST
 
+#define TICKS_OF_A_POLL 20 /* what may go has gone by then */
+
+static bool was_alone; /* the row whose timeline the object store still has */
+
+/* As the object store's index follows: unknown, then one that it still has, then none. */
+static void on_tick_stored(struct timer *unused)
+{
+    (void)unused;
+    struct project *project = model_project(store_model(store), "p");
+    struct branch *kept = model_branch(store_model(store), "br-7");
+    switch (ticks++) {
+    case 0: poll_pageserver(NULL); break;
+    case TICKS_OF_A_POLL:
+        ck_assert_uint_eq(project->branch_count, BRANCHES);
+        poll_pageserver(doc_push(doc_array(), doc_str(timeline_id_text(kept->row.timeline).text)));
+        break;
+    default: break;
+    }
+    if (ticks > TICKS_OF_A_POLL && project->branch_count == 1 && kept != NULL) {
+        was_alone = true;
+        poll_pageserver(doc_array());
+    } else if (project->branch_count == 0 && rows_now == 0) {
+        reconciler_stop(reconciler);
+        if (reconciler_is_idle(reconciler) && store_is_idle(store)) {
+            loop_stop(loop);
+            return;
+        }
+    }
+    timer_start(loop, &timer, 1);
+}
+
+START_TEST(test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline)
+{
+    only_agent.pageservers = "1@127.0.0.1:1/1";
+    begin_with("", 60000, prepare_deleted, on_tick_stored);
+    watcher.on_removed = count_removed;
+    loop_run(loop);
+    ck_assert(was_alone);
+    ck_assert_ptr_null(model_branch(store_model(store), "br-7"));
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "reconcile",
+    test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline,
     test_no_step_begins_for_what_the_commit_under_way_takes_away,
     test_time_limits_end_what_they_limit_while_no_agent_answers,
     test_time_limits_end_what_they_limit_while_there_is_no_host,

@@ -231,6 +231,27 @@ START_TEST(test_deletion_is_done_with_a_majority_and_purged_with_all)
 }
 END_TEST
 
+START_TEST(test_deleted_branch_is_deleted_again_while_a_lost_disk_brings_it_back)
+{
+    struct plan_branch_view view = ready_branch();
+    view.state = BRANCH_DELETED;
+    view.on_pageserver = SEEN_ABSENT;
+    view.on_safekeeper[0] = view.on_safekeeper[1] = view.on_safekeeper[2] = SEEN_ABSENT;
+    view.may_come_back = true;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(plan.count, 0);
+    ck_assert(plan.reached);
+    view.on_pageserver = SEEN_PRESENT;
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(plan.count, 1);
+    ck_assert(has(PLAN_DELETE_ON_PAGESERVER));
+    view.on_pageserver = SEEN_ABSENT;
+    view.may_come_back = false;
+    plan_branch(&view, &plan);
+    ck_assert(has(PLAN_PURGE));
+}
+END_TEST
+
 START_TEST(test_branch_of_a_deleted_project_leaves_the_pages_to_its_tenant)
 {
     struct plan_branch_view view = ready_branch();
@@ -293,8 +314,17 @@ START_TEST(test_project_leaves_in_order_and_its_operations_stay_a_while)
     view.state = PROJECT_DELETED;
     view.branches_left = 0;
     plan_project(&view, &plan);
+    ck_assert_uint_eq(plan.count, 1);
+    ck_assert(has(PLAN_DETACH_TENANT)); /* of its objects something may be left */
+    ck_assert(plan.reached);
+    view.is_erased = true;
+    plan_project(&view, &plan);
     ck_assert_uint_eq(plan.count, 0);
     view.kept = false;
+    view.is_erased = false;
+    plan_project(&view, &plan);
+    ck_assert(!has(PLAN_PURGE));
+    view.is_erased = true;
     plan_project(&view, &plan);
     ck_assert(has(PLAN_PURGE));
 }
@@ -581,6 +611,7 @@ UNIT_MAIN(
     test_emptied_pageserver_is_refilled_in_order_of_depth,
     test_deleted_branch_goes_computes_then_pages_then_wal,
     test_deletion_is_done_with_a_majority_and_purged_with_all,
+    test_deleted_branch_is_deleted_again_while_a_lost_disk_brings_it_back,
     test_branch_of_a_deleted_project_leaves_the_pages_to_its_tenant,
     test_new_disk_gets_a_new_generation_before_it_is_attached,
     test_unknown_pageserver_disk_is_not_attached,

@@ -87,6 +87,14 @@ static void on_flush(struct tenants_user *given, struct tenant *tenant)
     }
 }
 
+static void on_deleted(struct tenants_user *given, struct tenant *tenant, struct timeline_id id)
+{
+    (void)given;
+    if (mirror_find(tenant) != NULL) {
+        mirror_deleted(mirror_find(tenant), id);
+    }
+}
+
 static void on_timeline_uploaded(struct mirrors_user *given, struct timeline *tl)
 {
     ck_assert_ptr_eq(given, &user);
@@ -102,6 +110,7 @@ static void begin(void)
     tenant_written(the_tenant());
     fixture_settle(); /* what was imported is flushed: no round comes that the test did not cause */
     fixture.user.on_flushed = on_flush;
+    fixture.user.on_timeline_deleted = on_deleted;
     (void)snprintf(objects_folder, sizeof(objects_folder), "%s/objects", fixture.folder);
     ck_assert_ok(objstore_open(objects_folder, &objects, &msg), &msg);
     ck_assert_ok(http_client_create(fixture.loop, &client, &msg), &msg);
@@ -279,7 +288,7 @@ START_TEST(test_the_position_of_an_owner_that_control_has_replaced_does_not_coun
 }
 END_TEST
 
-/* -- tombstones -- */
+/* -- tombstones, and what is deleted -- */
 
 static lsn_t uploaded_lsn(uint64_t sequence, uint8_t id)
 {
@@ -323,8 +332,68 @@ START_TEST(test_a_deleted_parent_takes_wal_until_its_childs_begin_is_uploaded)
 }
 END_TEST
 
+static size_t deletions_that_are_not_up_there(void)
+{
+    const struct timeline_id *ids = NULL;
+    size_t count = 0;
+    ck_assert(mirror_deletions(mirror_find(the_tenant()), &ids, &count));
+    for (size_t i = 0; i < count; i++) {
+        ck_assert(!timeline_id_equal(ids[i], timeline_number_id(1)));
+    }
+    return count;
+}
+
+/* Somebody else's disk would bring it back until then; an index that was on its way counts not. */
+START_TEST(test_a_deletion_is_told_until_an_index_without_it_is_confirmed)
+{
+    begin();
+    ck_assert_int_eq(put_timeline_(2, 1, START_LSN), ERR_OK);
+    ck_assert_int_eq(put_timeline_(3, 1, START_LSN), ERR_OK);
+    upload_unconfirmed(START_LSN + 100);
+    answer(true);
+    run_until(is_at_rest);
+    ck_assert_uint_ne(uploaded_lsn(status_now().sequence, 2), 0);
+    ck_assert_uint_eq(deletions_that_are_not_up_there(), 0);
+    bury(2);
+    ck_assert_uint_eq(deletions_that_are_not_up_there(), 1);
+    run_until(is_asked_or_at_rest); /* nothing else has to happen for a round to begin */
+    ck_assert_ptr_nonnull(question);
+    ck_assert_uint_eq(uploaded_lsn(status_now().sequence, 2), 0);
+    bury(3);
+    ck_assert_uint_eq(deletions_that_are_not_up_there(), 2);
+    confirms_nothing = false;
+    confirms_at_once = true;
+    answer(true);
+    run_until(is_at_rest);
+    ck_assert_uint_eq(deletions_that_are_not_up_there(), 0);
+    ck_assert_uint_eq(uploaded_lsn(status_now().sequence, 3), 0);
+    end();
+}
+END_TEST
+
+START_TEST(test_nobody_knows_what_an_earlier_process_deleted_before_the_first_index)
+{
+    const struct timeline_id *ids = NULL;
+    size_t count = 0;
+    begin();
+    mirror_stop(mirror_find(the_tenant()));
+    run_until(mirrors_rest);
+    confirms_nothing = true;
+    mirror_start(mirrors, the_tenant());
+    run_until(is_asked_or_at_rest);
+    ck_assert(!mirror_deletions(mirror_find(the_tenant()), &ids, &count));
+    confirms_at_once = true;
+    answer(true);
+    run_until(is_at_rest);
+    ck_assert(mirror_deletions(mirror_find(the_tenant()), &ids, &count));
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "mirror",
+    test_a_deletion_is_told_until_an_index_without_it_is_confirmed,
+    test_nobody_knows_what_an_earlier_process_deleted_before_the_first_index,
     test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
     test_an_owner_that_control_has_replaced_deletes_nothing,
     test_the_object_store_holds_no_more_than_the_disk_once_files_were_rewritten,

@@ -549,9 +549,6 @@ START_TEST(test_damaged_tenant_is_out_of_service_until_it_can_be_opened_and_othe
     ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(3), &msg), ERR_NOT_FOUND);
     tenants_describe_shut(fixture.tenants, &reasons);
     ck_assert_ptr_nonnull(strstr(buf_cstr(&reasons), "MANIFEST-999999"));
-    struct tenant_request request = {.done = fixture_on_request};
-    tenant_delete(fixture.tenants, &request, tenant_number(2));
-    ck_assert_int_eq(fixture_run(), ERR_FAILED);
     ck_assert_int_ne(attach(2, 6), ERR_OK);
     write_current(2, buf_view(&whole));
     ck_assert_int_eq(attach(2, 4), ERR_STALE);
@@ -586,12 +583,91 @@ START_TEST(test_flush_leaves_the_reserve_of_the_disk_alone)
 }
 END_TEST
 
+static err_t delete_tenant(uint8_t number)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_delete(fixture.tenants, &request, tenant_number(number));
+    return fixture_run();
+}
+
+/* What is left elsewhere of tenant 3, and whether it can be erased now. */
+static atomic_bool is_left, can_erase;
+
+static err_t is_elsewhere(
+    struct tenants_user *user, struct tenant_id id, bool *ret_is, struct errmsg *why)
+{
+    (void)user;
+    (void)why;
+    *ret_is = is_left && tenant_id_equal(id, tenant_number(3));
+    return ERR_OK;
+}
+
+static err_t erase_elsewhere(struct tenants_user *user, struct tenant_id id, struct errmsg *why)
+{
+    (void)user;
+    if (!can_erase) {
+        return err_set(why, ERR_IO, "not yet");
+    }
+    is_left = is_left && !tenant_id_equal(id, tenant_number(3));
+    return ERR_OK;
+}
+
+static void open_tenants_with_something_elsewhere(void)
+{
+    fixture.user.is_elsewhere = is_elsewhere;
+    fixture.user.erase = erase_elsewhere;
+}
+
+/* The disk that knew it is lost: whoever deletes it deletes what is left of it elsewhere. */
+START_TEST(test_deleting_a_tenant_that_is_only_elsewhere_erases_it_there)
+{
+    is_left = true;
+    fixture_begin();
+    open_tenants_with_something_elsewhere();
+    ck_assert_int_eq(delete_tenant(2), ERR_NOT_FOUND);
+    ck_assert_int_eq(delete_tenant(3), ERR_OK);
+    fixture_settle();
+    ck_assert_int_eq(delete_tenant(3), ERR_OK); /* it is still going */
+    ck_assert_int_eq(attach(3, 1), ERR_BUSY);
+    ck_assert(is_left);
+    fixture_settle();
+    tenants_close(fixture.tenants); /* the next process goes on with it */
+    can_erase = true;
+    fixture_open_tenants();
+    open_tenants_with_something_elsewhere();
+    do {
+        fixture_work_for(10);
+    } while (is_left);
+    fixture_settle();
+    ck_assert_int_eq(delete_tenant(3), ERR_NOT_FOUND);
+    ck_assert_int_eq(attach(3, 1), ERR_OK);
+    fixture_end();
+}
+END_TEST
+
+START_TEST(test_damaged_tenant_can_be_deleted)
+{
+    struct buf reasons = {0};
+    fixture_begin();
+    ck_assert_int_eq(attach(2, 5), ERR_OK);
+    fixture_settle();
+    tenants_close(fixture.tenants);
+    write_current(2, bytes_of_str("MANIFEST-999999\n"));
+    fixture_open_tenants();
+    ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(2), &msg), ERR_FAILED);
+    ck_assert_int_eq(delete_tenant(2), ERR_OK);
+    ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(2), &msg), ERR_NOT_FOUND);
+    tenants_describe_shut(fixture.tenants, &reasons);
+    ck_assert_uint_eq(reasons.size, 0);
+    buf_deinit(&reasons);
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_deleted_tenant_leaves_nothing)
 {
     fixture_begin_with_root();
-    struct tenant_request request = {.done = fixture_on_request};
-    tenant_delete(fixture.tenants, &request, tenant_number(1));
-    ck_assert_int_eq(fixture_run(), ERR_OK);
+    ck_assert_int_eq(delete_tenant(1), ERR_OK);
     ck_assert_ptr_null(tenants_find(fixture.tenants, tenant_number(1)));
     fixture_reopen();
     ck_assert_ptr_null(tenants_first(fixture.tenants));
@@ -603,6 +679,8 @@ END_TEST
 
 UNIT_MAIN(
     "tenant",
+    test_deleting_a_tenant_that_is_only_elsewhere_erases_it_there,
+    test_damaged_tenant_can_be_deleted,
     test_many_that_are_deleted_at_once_are_all_erased,
     test_row_does_not_wait_for_a_flush,
     test_what_came_before_a_flush_ran_is_known_to_be_durable,
