@@ -2,6 +2,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "common/base/str.h"
 
 #define MEMORY_MB_MIN 256 /* less, and its own buffers and processes do not fit */
 #define MEMORY_MB_MAX (4 * 1024 * 1024)
@@ -9,8 +10,10 @@
 #define CPU_MILLI_MAX 1024000
 
 /*
- * What a user may not change, because committed data or the way to the storage depends on it. The
- * values stand in compute_files.c. What begins with archive_ is refused as a whole.
+ * What a user may not change, because committed data or the way to the storage depends on it, or
+ * because it names files of the host. The values stand in compute_files.c. What begins with
+ * archive_, primary_ or recovery_ is refused as a whole, and so is "include", which is no setting
+ * but has Postgres read a file of anybody's.
  */
 static const char *const forced_settings[] = {
     "allow_alter_system",
@@ -23,14 +26,15 @@ static const char *const forced_settings[] = {
     "full_page_writes",
     "hba_file",
     "ident_file",
+    "jit_provider",
+    "krb_server_keyfile",
     "listen_addresses",
+    "log_destination",
+    "log_directory", /* a monitor lists what is there */
     "logging_collector",
     "max_slot_wal_keep_size",
     "max_wal_senders",
     "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "recovery_end_command",
     "restart_after_crash",
     "restore_command",
     "ssl",
@@ -66,7 +70,11 @@ static bool belongs_to_the_storage(const char *name)
             return false;
         }
     }
-    bool forced = str_starts_with(name, "anabranch.");
+    static const char *const prefixes[] = {"anabranch.", "include", "primary_", "recovery_"};
+    bool forced = false;
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        forced = forced || str_starts_with(name, prefixes[i]);
+    }
     for (size_t i = 0; i < ARRAY_LEN(forced_settings) && !forced; i++) {
         forced = strcmp(forced_settings[i], name) == 0;
     }
@@ -88,6 +96,12 @@ err_t compute_id_check(const char *id, struct errmsg *msg)
             "\"%.70s\" is not a compute id: 1 to 64 letters, digits, dots, dashes", id);
     }
     return ERR_OK;
+}
+
+/* A library of the host is loaded into the server, whatever it is: only those that belong to it. */
+static bool is_library_elsewhere(const char *name, const char *text)
+{
+    return str_ends_with(name, "_preload_libraries") && text != NULL && strchr(text, '/') != NULL;
 }
 
 err_t compute_setting_check(const char *name, const struct doc *value, struct errmsg *msg)
@@ -121,6 +135,10 @@ err_t compute_setting_check(const char *name, const struct doc *value, struct er
     }
     if (text != NULL && strpbrk(text, "\n\r") != NULL) {
         return err_set(msg, ERR_INVALID, "settings: %s: a line break is not possible", name);
+    }
+    if (is_library_elsewhere(name, text)) {
+        return err_set(
+            msg, ERR_INVALID, "settings: %s: expected names of libraries, without a folder", name);
     }
     return ERR_OK;
 }

@@ -51,6 +51,16 @@ check_host(char **value, void **extra, GucSource source)
 	return false;
 }
 
+/*
+ * For nobody: the token is the whole cluster's, and who may read all settings is not only a
+ * superuser but every member of pg_monitor, so every role that people make.
+ */
+static const char *
+show_token(void)
+{
+	return token_setting[0] != '\0' ? "********" : "";
+}
+
 static bool
 check_token(char **value, void **extra, GucSource source)
 {
@@ -79,7 +89,7 @@ page_client_define_address(void)
 							   "Authorisation shown to the pageserver.",
 							   NULL, &token_setting, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
-							   check_token, assign_token, NULL);
+							   check_token, assign_token, show_token);
 }
 
 bool

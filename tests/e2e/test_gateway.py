@@ -1,5 +1,7 @@
 """The Postgres port of the cluster: TLS, log-in, routing by host name, waking, cancelling."""
 import concurrent.futures
+import os
+import signal
 import socket
 import ssl
 import struct
@@ -193,6 +195,18 @@ def check_roles_and_databases_go(client, branch):
     assert sorted(names) == ["app", "gone"], names
 
 
+def check_the_token_is_for_nobody(client, branch):
+    """The token of the whole cluster is a setting of every compute, and whoever is in pg_monitor reads settings."""
+    pgdata = branch.cluster.agent.folder / "computes" / branch.endpoint()["id"] / "pgdata"
+    with open(pgdata / "postgresql.conf", "a") as conf:
+        conf.write("anabranch.token = 'of-the-cluster'\n")
+    os.kill(int((pgdata / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
+    with client.connect() as db:
+        wait_for("it is read again", lambda: db.value("SHOW anabranch.token") != "")
+        assert db.value("SELECT current_setting('anabranch.token')") == db.value("SHOW anabranch.token") == "********"
+        assert db.value("SELECT count(*) FROM pg_settings s WHERE s::text LIKE '%of-the-cluster%'") == "0"
+
+
 def check_sleeps_without_work(client, branch):
     ident = branch.endpoint()["id"]
     path, slept = f"/endpoints/{ident}", []
@@ -282,6 +296,7 @@ def test_gateway(build):
         check_ways_in(client, branch)
         check_refusals(client)
         check_address_lists(client, branch)
+        check_the_token_is_for_nobody(client, branch)
         check_wakes(client, branch)
         check_cancel(client)
         check_password_changed_by_sql(client)

@@ -77,7 +77,16 @@ START_TEST(test_settings_of_the_storage_are_refused)
         "recovery_end_command",
         "primary_conninfo",
         "primary_slot_name",
+        "recovery_target_lsn",
         "hba_file",
+        /* what reads or shows files of the host */
+        "include",
+        "include_if_exists",
+        "include_dir",
+        "log_directory",
+        "log_destination",
+        "jit_provider",
+        "krb_server_keyfile",
     };
     struct doc *value = doc_str("on");
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -95,6 +104,25 @@ START_TEST(test_settings_of_the_storage_are_refused)
     ck_assert_ok(compute_setting_check("pg_stat_statements.max", value, &msg), &msg);
     ck_assert_ok(compute_setting_check("anabranch.local_cache_mb", value, &msg), &msg);
     doc_unref(value);
+}
+END_TEST
+
+START_TEST(test_libraries_come_from_the_installation)
+{
+    static const char *const names[] = {
+        "shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"};
+    struct doc *good = doc_str("auto_explain, \"pg_stat_statements\"");
+    struct doc *elsewhere = doc_str("auto_explain,/tmp/x.so");
+    struct doc *above = doc_str("../x");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        ck_assert_ok(compute_setting_check(names[i], good, &msg), &msg);
+        ck_assert_int_eq(compute_setting_check(names[i], elsewhere, &msg), ERR_INVALID);
+        ck_assert_int_eq(compute_setting_check(names[i], above, &msg), ERR_INVALID);
+        ck_assert_ptr_nonnull(strstr(msg.text, "without a folder"));
+    }
+    doc_unref(good);
+    doc_unref(elsewhere);
+    doc_unref(above);
 }
 END_TEST
 
@@ -159,6 +187,7 @@ UNIT_MAIN(
     test_good_body_is_taken_with_defaults,
     test_refusals_name_the_member,
     test_settings_of_the_storage_are_refused,
+    test_libraries_come_from_the_installation,
     test_settings_cannot_smuggle_lines,
     test_ids_cannot_leave_the_folder,
     test_redacted_spec_has_no_password);
