@@ -2,6 +2,7 @@
  * http_private.h - one HTTP request from the inside:
  *
  *   http_server.c     libmicrohttpd in the loop; the story of a request from its first header on
+ *   http_peers.c      connections for which nobody works, and which of them have to go
  *   http_request.c    what a handler reads: route, parameters, query, headers, body
  *   http_response.c   what it answers
  *
@@ -14,6 +15,7 @@
 #include <microhttpd.h>
 
 #include "common/base/bytes.h"
+#include "common/base/clock.h"
 #include "common/base/list.h"
 #include "common/io/http_server.h"
 #include "common/io/loop_private.h"
@@ -29,6 +31,14 @@ struct route_table {
     struct http_context *context;
 };
 
+/* A connection. Freed when MHD is done with it. */
+struct http_peer {
+    struct list_link in_waiting; /* not in it: a handler works for it */
+    struct MHD_Connection *connection;
+    mono_ns_t since; /* it waits for the next request, its rest, or to be rid of an answer */
+    bool in_request; /* the headers have come */
+};
+
 struct http_server {
     struct loop_object object;
     struct loop *loop;
@@ -38,6 +48,9 @@ struct http_server {
     struct loop_task resume; /* run MHD after requests were answered */
     bool resume_posted, running, closing;
     size_t connections_max;
+    mono_ns_t headers_max_ns;
+    struct list waiting; /* peers for which nobody works; who has been so for longest is first */
+    size_t bodies_size;  /* of all requests that are open */
     uint16_t port;
     char *token;
     struct http_guard *guard;
@@ -61,6 +74,7 @@ struct http_request {
     bool suspended;
     bool given_up; /* 503 was sent because the server closed: the handler's answer is dropped */
     bool too_large;
+    bool too_many; /* bodies at once: this one was dropped */
     mono_ns_t began;
     const struct route_table *table;
     const struct http_route *route;
@@ -71,6 +85,7 @@ struct http_request {
     size_t segment_count;
     char id[33];
     char actor[64];
+    size_t body_max;
     struct buf body;
     struct doc *json;
     struct list query_values; /* texts that were given out */
@@ -89,7 +104,26 @@ void http_request_answered(struct http_request *request);
 /* It goes, unless MHD or a handler still has it. */
 void http_request_free_if_done(struct http_request *request);
 
+/* -- http_peers.c -- */
+
+struct http_peer *http_peer_of(struct MHD_Connection *connection);
+/* Nobody works for it, from now on. */
+void http_peer_waits(struct http_server *server, struct http_peer *peer, bool in_request);
+/* A handler does. */
+void http_peer_is_served(struct http_peer *peer);
+/* Of MHD: one has come, or goes. */
+void http_peer_on_change(
+    void *context,
+    struct MHD_Connection *connection,
+    void **slot,
+    enum MHD_ConnectionNotificationCode code);
+/* Those whose headers take too long; the one that has waited for longest when there is no place. */
+void http_peers_evict(struct http_server *server, bool is_full);
+
 /* -- http_request.c -- */
+
+/* Who stands in front of us cannot read it as another request. */
+bool http_request_is_framed_well(const struct http_request *request);
 
 /* Cuts and decodes the path, once. False: a broken escape, or more than HTTP_SEGMENTS_MAX. */
 bool http_request_split_path(struct http_request *request);
@@ -100,6 +134,8 @@ void http_request_forget_query(struct http_request *request);
 
 /* -- http_response.c -- */
 
+/* One that http_response_header() has added. */
+bool http_request_has_header(const struct http_request *request, const char *name);
 /* The body of a problem+json; the caller's. */
 struct doc *http_problem_doc(
     const struct http_request *request, unsigned status, const char *code, const char *message);

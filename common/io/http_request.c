@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "common/base/mem.h"
@@ -15,6 +16,42 @@ struct query_value {
     struct list_link link;
     char text[];
 };
+
+/* Where a request ends, and for whom it is: who stands in front of us must not read it otherwise.
+ */
+struct framing {
+    size_t lengths, encodings, hosts;
+    bool is_chunked, is_malformed;
+};
+
+static enum MHD_Result look_at_header(
+    void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct framing *framing = data;
+    (void)kind;
+    for (const char *c = name; *c != '\0'; c++) {
+        framing->is_malformed |= *c <= ' ' || *c > '~'; /* "Content-Length :" is another header */
+    }
+    if (strcasecmp(name, "Content-Length") == 0) {
+        framing->lengths++;
+    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        framing->encodings++;
+        framing->is_chunked = value != NULL && strcasecmp(value, "chunked") == 0;
+    } else if (strcasecmp(name, "Host") == 0) {
+        framing->hosts++;
+    }
+    framing->is_malformed |= value != NULL && strpbrk(value, "\r\n") != NULL;
+    return MHD_YES;
+}
+
+bool http_request_is_framed_well(const struct http_request *request)
+{
+    struct framing framing = {0};
+    (void)MHD_get_connection_values(request->connection, MHD_HEADER_KIND, look_at_header, &framing);
+    return !framing.is_malformed && framing.hosts <= 1 &&
+           framing.lengths + framing.encodings <= 1 &&
+           framing.is_chunked == (framing.encodings == 1);
+}
 
 /* The path and its route. */
 

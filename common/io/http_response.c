@@ -76,7 +76,7 @@ void http_response_header(struct http_request *request, const char *name, const 
     }
 }
 
-static bool has_header(const struct http_request *request, const char *name)
+bool http_request_has_header(const struct http_request *request, const char *name)
 {
     for (size_t i = 0; i < request->header_count; i++) {
         if (strcmp(request->headers[i].name, name) == 0) {
@@ -134,7 +134,7 @@ void http_respond_problem(
             message, request->id);
     }
     bool may_pass = status == 423 || status == 429 || status == 503;
-    if (may_pass && !has_header(request, "Retry-After")) {
+    if (may_pass && !http_request_has_header(request, "Retry-After")) {
         http_response_header(request, "Retry-After", "1");
     }
     http_respond_json(request, status, http_problem_doc(request, status, code, message));

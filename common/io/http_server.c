@@ -27,7 +27,8 @@ METRIC_COUNTER(errors_total, "http_errors_total", "HTTP answers with a status of
 METRIC_HISTOGRAM(request_seconds, "http_request_seconds", "From the first header to the answer.");
 
 #define BODY_MAX        (8 * MIB)
-#define BODY_READ_MAX   (64 * MIB) /* announced more: not even read to the end for a clean 413 */
+#define BODY_READ_MAX   (64 * MIB)  /* announced more: not even read to the end for a clean 413 */
+#define BODIES_MAX      (128 * MIB) /* of all requests at once */
 #define HEADERS_MAX     (32 * KIB)
 #define CONNECTIONS_MAX 1000
 #define IDLE_TIMEOUT_S  30
@@ -60,6 +61,7 @@ static struct http_request *request_new(
     request->server = server;
     request->connection = connection;
     request->began = clock_mono();
+    request->body_max = BODY_MAX;
     request->path = mem_strdup(path);
     list_init(&request->query_values);
     (void)snprintf(request->method, sizeof(request->method), "%s", method);
@@ -81,6 +83,9 @@ void http_request_free_if_done(struct http_request *request)
         return;
     }
     list_remove(&request->link);
+    if (request->server != NULL) {
+        request->server->bodies_size -= request->body.size;
+    }
     http_request_forget_query(request);
     doc_unref(request->json);
     buf_deinit(&request->body);
@@ -175,6 +180,14 @@ static void refuse_early(struct http_request *request)
 {
     struct buf allow = {0};
     char message[400];
+    if (!http_request_is_framed_well(request)) {
+        http_response_header(request, "Connection", "close"); /* what follows may be anything */
+        http_respond_problem(
+            request, 400, "ERR_INVALID",
+            "the headers are malformed: one Content-Length or Transfer-Encoding: chunked, one "
+            "Host");
+        return;
+    }
     if (!http_request_split_path(request)) {
         http_respond_problem(
             request, 400, "ERR_INVALID", "the path has a broken %-escape or too many segments");
@@ -205,7 +218,8 @@ static void refuse_early(struct http_request *request)
 static void refuse_large(struct http_request *request)
 {
     char message[80];
-    (void)snprintf(message, sizeof(message), "the body is larger than %zu bytes", BODY_MAX);
+    (void)snprintf(
+        message, sizeof(message), "the body is larger than %zu bytes", request->body_max);
     http_respond_problem(request, 413, "ERR_INVALID", message);
 }
 
@@ -225,6 +239,7 @@ static bool peer_is_done(const struct http_request *request)
 static enum MHD_Result queue_answer(struct http_request *request)
 {
     ASSERT(request->status != 0);
+    http_peer_waits(request->server, http_peer_of(request->connection), true);
     struct MHD_Response *response = MHD_create_response_from_buffer(
         request->answer.size, request->answer.data, MHD_RESPMEM_MUST_FREE);
     if (response == NULL) {
@@ -234,7 +249,7 @@ static enum MHD_Result queue_answer(struct http_request *request)
     (void)MHD_add_response_header(response, "Content-Type", request->content_type);
     (void)MHD_add_response_header(response, "X-Request-Id", request->id);
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
-    if (peer_is_done(request)) {
+    if (peer_is_done(request) && !http_request_has_header(request, "Connection")) {
         (void)MHD_add_response_header(response, "Connection", "close");
     }
     for (size_t i = 0; i < request->header_count; i++) {
@@ -254,6 +269,7 @@ static enum MHD_Result begin_request(
     struct http_request **ret_request)
 {
     struct http_request *request = request_new(server, connection, method, path);
+    http_peer_of(connection)->in_request = true;
     *ret_request = request;
     request->owed = true;
     refuse_early(request);
@@ -275,12 +291,16 @@ static enum MHD_Result take_body(struct http_request *request, const char *data,
     if (clock_mono() - request->began > RECEIVE_MAX_NS) {
         return MHD_NO;
     }
-    if (request->body.size + *size > BODY_MAX) {
-        request->too_large = true; /* chunked: its size was not known before */
+    struct http_server *server = request->server;
+    request->too_large |=
+        request->body.size + *size > request->body_max; /* chunked: not known before */
+    request->too_many |= server->bodies_size + *size > BODIES_MAX;
+    if (request->too_large || request->too_many) {
+        server->bodies_size -= request->body.size;
         buf_deinit(&request->body);
-    }
-    if (!request->too_large) {
+    } else {
         buf_append(&request->body, data, *size);
+        server->bodies_size += *size;
     }
     *size = 0;
     return MHD_YES;
@@ -323,6 +343,9 @@ static void call_handler(struct http_request *request)
     request->owed = true;
     if (request->too_large) {
         refuse_large(request);
+    } else if (request->too_many) {
+        http_respond_problem(
+            request, 503, "ERR_BUSY", "too many large requests at once, try again");
     } else if (request->server->closing) {
         http_respond_problem(request, 503, "ERR_CANCELED", "the process is stopping");
     } else if (request->route == NULL) {
@@ -353,6 +376,7 @@ static enum MHD_Result on_access(
         return take_body(request, data, size);
     }
     if (request->status == 0 && !request->owed) {
+        http_peer_is_served(http_peer_of(connection));
         call_handler(request);
         if (request->status == 0) {
             request->suspended = true;
@@ -369,10 +393,9 @@ static void on_completed(
     void **slot,
     enum MHD_RequestTerminationCode code)
 {
-    (void)context;
-    (void)connection;
     (void)code;
     struct http_request *request = *slot;
+    http_peer_waits(context, http_peer_of(connection), false);
     if (request != NULL) {
         *slot = NULL;
         request->connection = NULL;
@@ -414,6 +437,7 @@ static void run_mhd(struct http_server *server)
         return; /* closed, or a handler answered another request: the outer run goes on */
     }
     bool was_full = connection_count(server) >= server->connections_max;
+    http_peers_evict(server, was_full);
     server->running = true;
     (void)MHD_run(server->daemon);
     server->running = false;
@@ -497,17 +521,20 @@ err_t http_server_open(
     server->resume.run = on_resume;
     server->token = mem_strdup(options->token != NULL ? options->token : "");
     list_init(&server->requests);
+    list_init(&server->waiting);
     server->connections_max =
         options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX;
     unsigned timeout_s = options->idle_timeout_s > 0 ? options->idle_timeout_s : IDLE_TIMEOUT_S;
+    server->headers_max_ns = 2 * (mono_ns_t)timeout_s * NS_PER_S;
     /* The logger comes first, so that it is in place for what the other options say. */
     server->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
         server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->connections_max,
         MHD_OPTION_CONNECTION_TIMEOUT, timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+        (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+        MHD_OPTION_NOTIFY_CONNECTION, http_peer_on_change, server, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_escapes, NULL, MHD_OPTION_END);
     const union MHD_DaemonInfo *info =
         server->daemon == NULL ? NULL
                                : MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -528,6 +555,11 @@ err_t http_server_open(
     run_mhd(server);
     *ret_server = server;
     return ERR_OK;
+}
+
+void http_request_limit_body(struct http_request *request, size_t size_max)
+{
+    request->body_max = MIN_OF(size_max, BODY_MAX);
 }
 
 void http_server_set_guard(struct http_server *server, struct http_guard *guard)
@@ -581,6 +613,7 @@ static void on_poll_closed(uv_handle_t *handle)
         struct http_request *request =
             CONTAINER_OF(list_pop_front(&server->requests), struct http_request, link);
         request->connection = NULL;
+        request->server = NULL;             /* it goes before them */
         http_request_free_if_done(request); /* else its handler frees it by answering */
     }
     mem_free(server->token);

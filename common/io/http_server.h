@@ -2,8 +2,9 @@
  * http_server.h - HTTP/1.1 (libmicrohttpd inside the loop): routes, JSON in, JSON out.
  *
  * A handler runs on the loop and answers at once or later (from the loop) with exactly one
- * http_respond_*. Errors are problem+json with message, code and request_id. Limits: body 8 MiB,
- * headers 32 KiB, connections, and a time-out for slow clients; each answers or closes, none grows.
+ * http_respond_*. Errors are problem+json with message, code and request_id. Limits: body 8 MiB, all
+ * bodies 128 MiB, headers 32 KiB, connections, and a time-out for slow clients; each answers or
+ * closes, none grows.
  */
 #pragma once
 
@@ -50,6 +51,9 @@ struct http_guard {
         const struct http_route *route,
         unsigned status);
 };
+
+/* In `admit`: larger bodies of this request get 413; without it 8 MiB. */
+void http_request_limit_body(struct http_request *request, size_t size_max);
 
 struct http_options {
     size_t connections_max; /* 0: 1000 */

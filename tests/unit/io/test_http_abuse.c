@@ -153,6 +153,39 @@ START_TEST(test_malformed_requests_get_an_answer_or_a_close)
 }
 END_TEST
 
+/* Where a request ends must be said once, and as everybody reads it. */
+START_TEST(test_requests_with_two_ends_are_refused_alone)
+{
+    static const char *const headers[] = {
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Content-Length: 7\r\nContent-Length: 0\r\n",
+        "Content-Length: 0\r\nContent-Length: 7\r\n",
+        "Content-Length : 7\r\n",
+        "Content-Length: 0\r\nX Y: 1\r\n",
+        "Content-Length: 0\r\nHost: y\r\n",
+    };
+    open_server(NULL);
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
+        char request[400], answer[4096];
+        (void)snprintf(
+            request, sizeof(request),
+            "POST /v1/echo/a HTTP/1.1\r\nHost: x\r\n%s\r\n0\r\n\r\n"
+            "GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            headers[i]);
+        exchange(bytes_of_str(request), answer, sizeof(answer));
+        ck_assert_msg(strncmp(answer, "HTTP/1.1 400 ", 13) == 0, "%zu: %.60s", i, answer);
+        ck_assert_msg(strstr(answer, "smuggled") == NULL, "%zu: %s", i, answer);
+    }
+    expect_good_client_is_served();
+    close_server();
+}
+END_TEST
+
 START_TEST(test_every_truncation_of_a_request_is_harmless)
 {
     static const char request[] = "POST /v1/echo/a HTTP/1.1\r\nHost: x\r\nContent-Type: "
@@ -256,8 +289,58 @@ START_TEST(test_connections_over_the_limit_do_not_hurt)
 }
 END_TEST
 
+/* Each byte begins MHD's time-out anew. */
+START_TEST(test_headers_that_trickle_in_are_given_up)
+{
+    struct http_options options = {.idle_timeout_s = 1};
+    open_server(&options);
+    int fd = plain_connect();
+    struct timeval limit = {.tv_usec = 200000};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    ck_assert_int_eq(send(fd, "GET / HTTP/1.1\r\nX: ", 19, MSG_NOSIGNAL), 19);
+    ssize_t got = -1;
+    int tries = 0;
+    for (char byte; got < 0 && tries < 300 && send(fd, "x", 1, MSG_NOSIGNAL) == 1; tries++) {
+        got = recv(fd, &byte, 1, 0);
+    }
+    ck_assert_int_lt(tries, 300);
+    (void)close(fd);
+    expect_good_client_is_served();
+    close_server();
+}
+END_TEST
+
+/* All places are taken by clients that would keep them: one of them goes for one who asks. */
+START_TEST(test_slow_clients_cannot_take_all_places)
+{
+    static const char *const slow[] = {
+        "", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        "POST /v1/echo/a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+        "GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n"};
+    struct http_options options = {.connections_max = 20};
+    open_server(&options);
+    int fds[60];
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        const char *part = slow[i % ARRAY_LEN(slow)];
+        fds[i] = plain_connect();
+        ssize_t ignored = send(fds[i], part, strlen(part), MSG_NOSIGNAL);
+        (void)ignored; /* some are closed by then */
+    }
+    for (int i = 0; i < 10; i++) {
+        expect_good_client_is_served();
+    }
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        (void)close(fds[i]);
+    }
+    close_server();
+}
+END_TEST
+
 UNIT_MAIN(
     "http_abuse",
+    test_requests_with_two_ends_are_refused_alone,
+    test_headers_that_trickle_in_are_given_up,
+    test_slow_clients_cannot_take_all_places,
     test_malformed_requests_get_an_answer_or_a_close,
     test_every_truncation_of_a_request_is_harmless,
     test_random_bytes_are_harmless,
