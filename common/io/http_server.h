@@ -2,8 +2,8 @@
  * http_server.h - HTTP/1.1 (libmicrohttpd inside the loop): routes, JSON in, JSON out.
  *
  * A handler runs on the loop and answers at once or later (from the loop) with exactly one
- * http_respond_*. Errors are problem+json with message, code and request_id. Limits: body 8 MiB, all
- * bodies 128 MiB, headers 32 KiB, connections, and a time-out for slow clients; each answers or
+ * http_respond_*. Errors are problem+json with message, code and request_id. Limits: body 8 MiB,
+ * all bodies 128 MiB, headers 32 KiB, connections, and a time-out for slow clients; each answers or
  * closes, none grows.
  */
 #pragma once

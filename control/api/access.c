@@ -17,6 +17,7 @@
 #define AUDIT_SIZE_MAX (64 * MIB) /* then it is audit.log.1, and the one before goes */
 #define ACTOR_PREFIX   "key "
 #define API            "/api/v2/"
+#define BODY_MAX       (256 * KIB) /* parsing one keeps all others waiting */
 
 METRIC_COUNTER(denied, "control_requests_denied_total", "requests without a right to their route");
 METRIC_COUNTER(
@@ -90,6 +91,12 @@ struct api_key *request_key(const struct api *api, const struct http_request *re
     return str_starts_with(actor, ACTOR_PREFIX)
                ? model_key(api->model, actor + strlen(ACTOR_PREFIX))
                : NULL;
+}
+
+bool request_key_is_gone(const struct api *api, const struct http_request *request)
+{
+    return str_starts_with(http_request_actor(request), ACTOR_PREFIX) &&
+           request_key(api, request) == NULL;
 }
 
 static bool refuse(
@@ -246,6 +253,7 @@ static bool check_request(struct http_request *request, const struct http_route 
     if (!str_starts_with(route->path, API)) {
         return true;
     }
+    http_request_limit_body(request, BODY_MAX);
     if (query_check(request, &code, &msg) != ERR_OK) {
         http_respond_problem(request, 400, code, msg.text);
         return false;

@@ -38,3 +38,8 @@ struct http_guard *access_guard_http(struct access_guard *guard);
 /* The key that a request came with; NULL: the owner, no request at all, or it was revoked
  * meanwhile. */
 struct api_key *request_key(const struct api *api, const struct http_request *request);
+/*
+ * The key of the request was revoked since its headers came: its body may have taken its time, or
+ * what was asked of a node first.
+ */
+bool request_key_is_gone(const struct api *api, const struct http_request *request);

@@ -14,6 +14,7 @@
 #define NESTED_MAX      32 /* objects in one body that are still to be looked at */
 #define PATH_BYTES_MAX  96
 #define ENDPOINTS_MAX   20
+#define ANY_BYTES_MAX   (64 * KIB) /* as JSON: it is kept in memory and shown in lists */
 #define RULES_MAX       10
 #define SAFE_NUMBER_MAX 9007199254740991 /* 2^53 - 1: exact in every JSON reader */
 
@@ -430,6 +431,23 @@ static err_t take_list(
     return ERR_OK;
 }
 
+static err_t check_any(
+    struct taking *taking,
+    const struct body_field *field,
+    const struct doc *value,
+    const char *path,
+    struct errmsg *msg)
+{
+    struct buf text = {0};
+    if (!doc_is_object(value)) {
+        return wrong(taking, field, path, "an object", msg);
+    }
+    doc_print(value, false, &text);
+    bool fits = text.size <= ANY_BYTES_MAX;
+    buf_deinit(&text);
+    return fits ? ERR_OK : wrong(taking, field, path, "at most 64 KiB of JSON", msg);
+}
+
 static err_t check_value(
     struct taking *taking,
     const struct body_field *field,
@@ -448,7 +466,7 @@ static err_t check_value(
         return doc_opt_bool(at->from, field->name, &flag, NULL) == ERR_OK
                    ? ERR_OK
                    : wrong(taking, field, at->path, "true or false", msg);
-    case BODY_ANY:
+    case BODY_ANY: return check_any(taking, field, value, at->path, msg);
     case BODY_OBJECT:
         return doc_is_object(value) ? ERR_OK : wrong(taking, field, at->path, "an object", msg);
     case BODY_INTS: return check_numbers(taking, field, value, at->path, msg);

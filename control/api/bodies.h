@@ -17,7 +17,7 @@ enum body_type {
     BODY_BOOL,    /* true or false */
     BODY_TIME,    /* RFC 3339 */
     BODY_LSN,     /* "0/16B3748" */
-    BODY_ANY,     /* an object of people's own members */
+    BODY_ANY,     /* an object of people's own members, at most 64 KiB of JSON */
     BODY_OBJECT,  /* of `fields` */
     BODY_OBJECTS, /* an array of them, at most `max` */
     BODY_INTS,    /* an array of positive numbers */

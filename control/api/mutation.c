@@ -37,6 +37,10 @@ static void mutation_free(struct mutation *mutation)
 static err_t prepare(struct change *change, struct errmsg *msg)
 {
     struct mutation *mutation = CONTAINER_OF(change, struct mutation, change);
+    if (mutation->request != NULL && request_key_is_gone(mutation->api, mutation->request)) {
+        return mutation_refuse(
+            mutation, 401, "UNAUTHORIZED", msg, "the API key was revoked meanwhile");
+    }
     TRY(mutation->decide(mutation, msg));
     return idempotency_put(mutation, msg);
 }

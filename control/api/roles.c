@@ -251,6 +251,25 @@ static err_t check_not_leaving(
                : ERR_OK;
 }
 
+static bool sleeps_for_drop(const struct endpoint *endpoint)
+{
+    return endpoint_is_live(endpoint) && endpoint->row.type == ENDPOINT_READ_WRITE &&
+           endpoint->row.wanted == ENDPOINT_IDLE;
+}
+
+/* What put_drop() starts counts for who made it. */
+static err_t check_drop_quota(
+    struct mutation *mutation, const struct branch *branch, struct errmsg *msg)
+{
+    FOR_EACH_ENDPOINT_OF(branch, endpoint)
+    {
+        if (sleeps_for_drop(endpoint)) {
+            TRY(check_compute_quota(mutation, endpoint->row.created_by, msg));
+        }
+    }
+    return ERR_OK;
+}
+
 /* Only a compute can drop something: one that sleeps is started for it. */
 static void put_drop(struct mutation *mutation, struct branch *branch, struct branch_row *row)
 {
@@ -260,7 +279,7 @@ static void put_drop(struct mutation *mutation, struct branch *branch, struct br
         if (!endpoint_is_live(endpoint) || endpoint->row.type != ENDPOINT_READ_WRITE) {
             continue;
         }
-        if (endpoint->row.wanted == ENDPOINT_IDLE) {
+        if (sleeps_for_drop(endpoint)) {
             struct endpoint_row started = endpoint->row;
             started.wanted = ENDPOINT_ACTIVE;
             mutation_cancel_running(mutation, &endpoint->running);
@@ -335,6 +354,7 @@ static err_t decide_change_database(struct mutation *mutation, struct errmsg *ms
     if (is_renamed) {
         TRY(check_new_name(mutation, branch, name, msg));
     }
+    TRY(check_drop_quota(mutation, branch, msg));
     struct branch_row row = branch->row;
     row.dropped = dropped_with_change(branch, mutation->name, name, owner);
     row.databases = list_changed(branch->row.databases, mutation->name, name, owner);
@@ -364,6 +384,7 @@ static err_t decide_delete_role(struct mutation *mutation, struct errmsg *msg)
                 owner, doc_value_str(doc_get(database, "name")));
         }
     }
+    TRY(check_drop_quota(mutation, branch, msg));
     mutation->deleted = deleted_from(view_roles(branch), mutation->name);
     struct branch_row row = branch->row;
     row.roles = list_without(branch->row.roles, mutation->name);
@@ -381,6 +402,7 @@ static err_t decide_delete_database(struct mutation *mutation, struct errmsg *ms
     if (find_named(branch->row.databases, mutation->name) == NULL) {
         return err_set(msg, ERR_NOT_FOUND, "database %s not found", mutation->name);
     }
+    TRY(check_drop_quota(mutation, branch, msg));
     mutation->deleted = deleted_from(view_databases(branch), mutation->name);
     struct branch_row row = branch->row;
     row.databases = list_without(branch->row.databases, mutation->name);

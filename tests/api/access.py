@@ -13,12 +13,14 @@ import json
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import audit
@@ -222,14 +224,33 @@ class Test:
         self.control.ok("POST", endpoint + "/suspend", token=token)
         second = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "four"}}, token=token)
         assert second["endpoints"], second
-        status, answer = self.control.call("POST", endpoint + "/start", token=OWNER) # also for others
-        assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), answer
+        branch = f"/api/v2/projects/{made['project']['id']}/branches/{made['branch']['id']}"
+        for method, path, body in (("POST", endpoint + "/start", None), # also for others
+                                   ("DELETE", branch + "/databases/app", None), # only a compute can drop it
+                                   ("PATCH", branch + "/databases/app", {"database": {"name": "renamed"}})):
+            status, answer = self.control.call(method, path, body, token=OWNER)
+            assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), (path, answer)
+
+    def test_a_revoked_key_changes_nothing_more(self):
+        """Its headers had come, and its body takes its time."""
+        key = self.key("revoked in between")
+        body = json.dumps({"key_name": "of the revoked"}).encode()
+        address = urllib.parse.urlsplit(self.control.url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
+            raw.sendall(f"POST /api/v2/api_keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key['key']}\r\n"
+                        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
+            assert raw.recv(100).startswith(b"HTTP/1.1 100 "), "it is let in"
+            self.control.ok("DELETE", f"/api/v2/api_keys/{key['id']}")
+            raw.sendall(body)
+            assert raw.recv(100).startswith(b"HTTP/1.1 401 ")
+        assert "of the revoked" not in [k["name"] for k in self.control.ok("GET", "/api/v2/api_keys")]
 
     def test_malformed_bytes(self):
         catalogue = malformed.Catalogue(self.control, OWNER, self.own)
         catalogue.run()
         catalogue.run_slow()
         catalogue.run_large()
+        catalogue.run_all_places()
 
     def test_bodies_are_as_described(self):
         bodies.check(self.control, lambda path: filled(path, self.own))

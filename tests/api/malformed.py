@@ -3,6 +3,7 @@
 After each case the same process has to answer an ordinary request at once; at the end it has grown by little, has no
 connection of ours left and has written no secret. No case may end in a 5xx: what is wrong is the sender's doing.
 """
+import contextlib
 import pathlib
 import socket
 import urllib.parse
@@ -150,3 +151,27 @@ class Catalogue:
             *self.auth, ("Transfer-Encoding", "chunked"), ("Connection", "close")], chunks))
         assert self.statuses(received) in ([413], []), received[:200]
         self.lives("large ones")
+        # One of 8 MiB took seconds to read and hundreds of MB; what is kept is shown again in every list.
+        before = self.rss_kb()
+        body = b'{"project": {"settings": {"a": [' + b"[]," * (1 << 20) + b"1]}}}"
+        assert self.statuses(self.post(body)) == [413], "3 MiB of brackets"
+        assert self.rss_kb() - before < 32 * 1024, (before, self.rss_kb())
+        for member in ("settings", "default_endpoint_settings"):
+            value = {"x": "y" * (100 << 10)}
+            value = {"pg_settings": value} if member != "settings" else value
+            status, answer = self.control.call("POST", "/api/v2/projects", {"project": {member: value}})
+            assert status == 400 and "at most 64 KiB" in answer["message"], (member, status, answer)
+
+    def run_all_places(self):
+        """More slow ones than there are places, with a request that anybody may make: they go, for one who asks."""
+        waiting = []
+        try:
+            for i in range(1100):
+                raw = socket.create_connection(self.address, timeout=40)
+                with contextlib.suppress(OSError):
+                    raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" if i % 2 else b"GET /healthz")
+                waiting.append(raw)
+            self.lives("all places are taken by slow ones")
+        finally:
+            for raw in waiting:
+                raw.close()
