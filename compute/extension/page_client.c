@@ -175,6 +175,8 @@ try_run(PageWait *wait, SendAll send_all, const void *what, struct errmsg *msg)
 		if (!page_conn_send(msg) || !page_reply_dispatch(wait, msg))
 		{
 			page_conn_close();
+			if (wait_is_over(wait))
+				break;			/* by what came before the garbage */
 			err = ERR_IO;
 			if (!back_off(&backoff_ms, deadline, &latch_seen))
 				break;

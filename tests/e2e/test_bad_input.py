@@ -1,10 +1,13 @@
 """Garbage and lies on every port: a clear error, no crash, nothing acknowledged is lost."""
 import json
 import os
+import pathlib
 import random
 import signal
 import socket
+import socketserver
 import struct
+import threading
 
 import pq
 from cluster import ApiError, http, wait_for
@@ -146,6 +149,59 @@ def test_garbage_on_every_framed_port(cluster):
                     assert struct.unpack_from("<H", answer, 8)[0] == 3, answer[:60]
                     assert b"tenant" in answer.lower() or b"timeline" in answer.lower(), answer[32:]
     everything_lives(cluster)
+
+
+class LyingPageserver(socketserver.BaseRequestHandler):
+    """Passes on what a compute and the pageserver say; behind every page comes garbage, in the same piece."""
+
+    def handle(self):
+        with socket.create_connection(self.server.pageserver) as pageserver:
+            threading.Thread(target=self.ask, args=(pageserver,), daemon=True).start()
+            answers = pageserver.makefile("rb")
+            while len(header := answers.read(32)) == 32:
+                size, kind = struct.unpack_from("<IH", header, 4)
+                piece = header + answers.read(size)
+                if kind == 49: # GET_PAGE_REPLY
+                    self.server.lies += 1
+                    piece += b"garbage?" * 8
+                try:
+                    self.request.sendall(piece)
+                except OSError:
+                    break
+
+    def ask(self, pageserver):
+        try:
+            while piece := self.request.recv(65536):
+                pageserver.sendall(piece)
+            pageserver.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass # one of them hung up
+
+
+def test_garbage_behind_an_answer_costs_no_query(cluster):
+    """The answer counts; who sent garbage is left, and asked anew only for what comes next."""
+    host, port = cluster.pageserver.row["listen"].split(":")
+    branch = main_branch(cluster).project.create_branch("lied-to", main_branch(cluster), endpoint=False)
+    branch.add_endpoint(**{"anabranch.local_cache_mb": "0"}) # which would have every page
+    uri = wait_for("it runs", lambda: branch.compute().get("superuser_uri"))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), LyingPageserver) as liar, pq.connect(uri) as db:
+        liar.daemon_threads, liar.pageserver, liar.lies = True, (host, int(port)), 0
+        threading.Thread(target=liar.serve_forever, daemon=True).start()
+        db.query("CREATE EXTENSION pg_buffercache; CREATE TABLE lied AS SELECT generate_series(1, 5000) AS n")
+        conf = pathlib.Path(db.value("SHOW config_file"))
+        honest = conf.read_text()
+        conf.write_text(honest + f"anabranch.pageserver_port = {liar.server_address[1]}\n")
+        db.query("SELECT pg_reload_conf()")
+        wait_for("it asks the liar", lambda: db.value("SHOW anabranch.pageserver_port") == str(liar.server_address[1]))
+        for _ in range(5):
+            db.query("SELECT pg_buffercache_evict(bufferid) FROM pg_buffercache"
+                     " WHERE relfilenode = pg_relation_filenode('lied')")
+            assert db.value("SELECT sum(n) FROM lied") == str(5000 * 5001 // 2)
+        conf.write_text(honest)
+        db.query("SELECT pg_reload_conf()")
+        wait_for("it asks the pageserver", lambda: db.value("SHOW anabranch.pageserver_port") == port)
+        liar.shutdown()
+        assert liar.lies >= 5, liar.lies
 
 
 def test_garbage_on_every_http_port(cluster):
