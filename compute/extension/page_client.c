@@ -122,6 +122,98 @@ interrupt_ends(const PageWait *wait)
 /* How a caller's requests get (again) into the out buffer. */
 typedef void (*SendAll) (PageWait *wait, const void *what);
 
+/* One call on its way: what it sends, and how often it has tried. */
+typedef struct Attempts
+{
+	SendAll		send_all;
+	const void *what;
+	TimestampTz deadline;
+	int			backoff_ms;		/* before the next one */
+	bool		sent;			/* on this connection */
+	bool		latch_seen;
+} Attempts;
+
+/*
+ * The requests are on their way to an open connection. An error here and below:
+ * `*again` says whether another attempt may do better.
+ */
+static err_t
+ask(PageWait *wait, Attempts *attempts, bool *again, struct errmsg *msg)
+{
+	if (page_conn.fd < 0)
+	{
+		err_t		err = page_conn_open(attempts->deadline, &attempts->latch_seen, msg);
+
+		/* not found: the timeline may be on its way to another pageserver */
+		*again = page_error_is_transient(err) || err == ERR_NOT_FOUND;
+		TRY(err);
+		attempts->sent = false;
+	}
+	if (!attempts->sent)
+	{
+		wait->retry = ERR_OK;
+		attempts->send_all(wait, attempts->what);
+		attempts->sent = true;
+	}
+	return ERR_OK;
+}
+
+/* The pageserver refused something of it. */
+static err_t
+judge_refusals(const PageWait *wait, Attempts *attempts, bool *again, struct errmsg *msg)
+{
+	if (wait->refused != ERR_OK)
+	{
+		*again = false;
+		*msg = wait->refused_msg;
+		return wait->refused;
+	}
+	if (wait->retry == ERR_OK)
+		return ERR_OK;
+	/* a superseded pageserver will not become better: connect anew */
+	if (wait->retry != ERR_BUSY && wait->retry != ERR_TIMEOUT)
+		page_conn_close();
+	attempts->sent = false;
+	*again = true;
+	*msg = wait->retry_msg;
+	return wait->retry;
+}
+
+/* The connection is of no use any more. */
+static err_t
+give_up_connection(bool *again)
+{
+	page_conn_close();
+	*again = true;
+	return ERR_IO;
+}
+
+/* Send, look at what has come, and wait for more. */
+static err_t
+go_on(PageWait *wait, Attempts *attempts, bool *again, struct errmsg *msg)
+{
+	int			got;
+
+	TRY(ask(wait, attempts, again, msg));
+	if (!page_conn_send(msg) || !page_reply_dispatch(wait, msg))
+		return give_up_connection(again);
+	TRY(judge_refusals(wait, attempts, again, msg));
+	if (wait_is_over(wait))
+		return ERR_OK;
+	if (!page_conn_wait(attempts->deadline, &attempts->latch_seen))
+	{
+		page_conn_close();
+		*again = false;
+		return err_set(msg, ERR_TIMEOUT, "no answer within %d ms", page_client_timeout_ms);
+	}
+	got = page_conn_receive(msg);
+	if (got < 0)
+		return give_up_connection(again);
+	if (got > 0)
+		attempts->backoff_ms = BACKOFF_MIN_MS;
+	return ERR_OK;
+}
+
 /*
  * Send and wait until everything is answered. Every round either gets on or
  * ends in back_off(), which ends the whole after the timeout.
@@ -129,10 +221,12 @@ typedef void (*SendAll) (PageWait *wait, const void *what);
 static err_t
 try_run(PageWait *wait, SendAll send_all, const void *what, struct errmsg *msg)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), page_client_timeout_ms);
-	int			backoff_ms = BACKOFF_MIN_MS;
-	bool		latch_seen = false;
-	bool		sent = false;
+	Attempts	attempts = {
+		.send_all = send_all,
+		.what = what,
+		.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), page_client_timeout_ms),
+		.backoff_ms = BACKOFF_MIN_MS,
+	};
 	err_t		err = ERR_OK;
 
 	if (page_wait_event == 0)
@@ -142,85 +236,24 @@ try_run(PageWait *wait, SendAll send_all, const void *what, struct errmsg *msg)
 
 	while (!wait_is_over(wait))
 	{
-		int			got;
+		bool		again;
 
 		err = ERR_OK;
+		if (page_conn.fd < 0 && wait->ahead_id != 0)
+			break;				/* lost with the connection */
 		if (interrupt_ends(wait))
 		{
 			err = err_set(msg, ERR_CANCELED, "the statement or the session is to end");
 			break;
 		}
-		if (page_conn.fd < 0)
-		{
-			if (wait->ahead_id != 0)
-				break;			/* lost with the connection */
-			err = page_conn_open(deadline, &latch_seen, msg);
-			if (err != ERR_OK)
-			{
-				/* not found: the timeline may be on its way to another pageserver */
-				if ((!page_error_is_transient(err) && err != ERR_NOT_FOUND) ||
-					!back_off(&backoff_ms, deadline, &latch_seen))
-					break;
-				continue;
-			}
-			sent = false;
-		}
-		if (!sent)
-		{
-			wait->retry = ERR_OK;
-			send_all(wait, what);
-			sent = true;
-		}
-
-		if (!page_conn_send(msg) || !page_reply_dispatch(wait, msg))
-		{
-			page_conn_close();
-			if (wait_is_over(wait))
-				break;			/* by what came before the garbage */
-			err = ERR_IO;
-			if (!back_off(&backoff_ms, deadline, &latch_seen))
-				break;
-			continue;
-		}
-		if (wait->refused != ERR_OK)
-		{
-			err = wait->refused;
-			*msg = wait->refused_msg;
-			break;
-		}
-		if (wait->retry != ERR_OK)
-		{
-			/* a superseded pageserver will not become better: connect anew */
-			if (wait->retry != ERR_BUSY && wait->retry != ERR_TIMEOUT)
-				page_conn_close();
-			err = wait->retry;
-			*msg = wait->retry_msg;
-			if (!back_off(&backoff_ms, deadline, &latch_seen))
-				break;
-			sent = false;
-			continue;
-		}
+		err = go_on(wait, &attempts, &again, msg);
 		if (wait_is_over(wait))
+			err = ERR_OK;		/* whatever came behind the last answer */
+		else if (err != ERR_OK &&
+				 (!again || !back_off(&attempts.backoff_ms, attempts.deadline, &attempts.latch_seen)))
 			break;
-
-		if (!page_conn_wait(deadline, &latch_seen))
-		{
-			page_conn_close();
-			err = err_set(msg, ERR_TIMEOUT, "no answer within %d ms", page_client_timeout_ms);
-			break;
-		}
-		got = page_conn_receive(msg);
-		if (got < 0)
-		{
-			page_conn_close();
-			err = ERR_IO;
-			if (!back_off(&backoff_ms, deadline, &latch_seen))
-				break;
-		}
-		else if (got > 0)
-			backoff_ms = BACKOFF_MIN_MS;
 	}
-	if (latch_seen)
+	if (attempts.latch_seen)
 		SetLatch(MyLatch);
 	return err;
 }

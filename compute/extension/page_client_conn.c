@@ -67,7 +67,6 @@ page_conn_close(void)
 	buf_clear(&page_conn.out);
 	page_conn.in_used = 0;
 	page_conn.out_sent = 0;
-	page_conn.serial++;
 	if (page_ahead_lost != NULL)
 		page_ahead_lost();
 }

@@ -48,7 +48,6 @@ typedef struct PageConn
 	bool		want_write;		/* `events` waits for writability, too */
 	PageAddress address;		/* where it leads; the settings may have moved on */
 	uint32		channel;
-	uint64		serial;			/* counts connections, to notice a lost one */
 	struct buf	in;
 	size_t		in_used;		/* bytes of `in` that are parsed already */
 	struct buf	out;
@@ -92,7 +91,6 @@ typedef struct PageWait
 	struct
 	{
 		uint64		request_id;
-		uint16		reply_type;
 		bool		done;
 		bool		exists;
 		uint64		number;
