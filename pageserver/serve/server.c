@@ -187,11 +187,10 @@ static err_t erase_objects(struct tenants_user *user, struct tenant_id id, struc
     return err;
 }
 
-static err_t open_stores(struct server *server, struct errmsg *msg)
+/* What goes to the object store, and what is swept up there. */
+static void start_mirrors(struct server *server)
 {
     const struct server_options *options = &server->options;
-    TRY(load_incarnation(server, msg));
-    TRY(objstore_open(options->object_store, &server->objects, msg));
     server->mirrors_user.on_timeline_uploaded = on_timeline_uploaded;
     server->mirrors = mirrors_create(&(struct mirrors_options){
         .loop = options->loop,
@@ -213,6 +212,14 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
                               .interval_ms = options->leaked_after_ms,
                               .older_than_ms = options->leaked_after_ms,
                           });
+}
+
+static err_t open_stores(struct server *server, struct errmsg *msg)
+{
+    const struct server_options *options = &server->options;
+    TRY(load_incarnation(server, msg));
+    TRY(objstore_open(options->object_store, &server->objects, msg));
+    start_mirrors(server);
     server->cache = page_cache_create(options->page_cache_bytes);
     server->reads = (struct page_read_service){
         .executor = options->executor,
