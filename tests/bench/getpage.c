@@ -61,8 +61,8 @@ static double percentile_us(struct samples *samples, double share)
     return samples->ns[(size_t)((double)(samples->count - 1) * share)] / 1000.0;
 }
 
-static int echo_fd =
-    -1; /* the other end of the echo socket: written once before the thread starts */
+/* The other end of the echo socket: written once before the thread starts. */
+static int echo_fd = -1;
 
 static void *echo(void *unused)
 {
@@ -117,6 +117,22 @@ static void bounce(int fd, struct samples *samples)
         fail("echo lost");
     }
     note(samples, clock_mono() - begin);
+}
+
+static void print_figures(
+    uint64_t count,
+    mono_ns_t spent,
+    struct samples *pages,
+    struct samples *arrivals,
+    struct samples *echoes)
+{
+    printf(
+        "{\"count\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+        "\"arrived_p50_us\":%.1f,\"arrived_p99_us\":%.1f,"
+        "\"echo_p50_us\":%.1f,\"echo_p99_us\":%.1f}\n",
+        count, (double)spent / 1e9, percentile_us(pages, 0.5), percentile_us(pages, 0.99),
+        percentile_us(arrivals, 0.5), percentile_us(arrivals, 0.99), percentile_us(echoes, 0.5),
+        percentile_us(echoes, 0.99));
 }
 
 int main(int argc, char **argv)
@@ -182,12 +198,6 @@ int main(int argc, char **argv)
         send_all(fd, &out);
         spent += clock_mono() - turn;
     }
-    printf(
-        "{\"count\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
-        "\"arrived_p50_us\":%.1f,\"arrived_p99_us\":%.1f,"
-        "\"echo_p50_us\":%.1f,\"echo_p99_us\":%.1f}\n",
-        count, (double)spent / 1e9, percentile_us(&pages, 0.5), percentile_us(&pages, 0.99),
-        percentile_us(&arrivals, 0.5), percentile_us(&arrivals, 0.99), percentile_us(&echoes, 0.5),
-        percentile_us(&echoes, 0.99));
+    print_figures(count, spent, &pages, &arrivals, &echoes);
     return 0;
 }

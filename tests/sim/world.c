@@ -118,117 +118,162 @@ static void plan(
     }
 }
 
+/* It was meant for a life that is not over: of the node, of the compute. */
+static bool node_lives(const struct world *world, const struct sim_event *event)
+{
+    const struct node *node = &world->nodes[event->node];
+    return node->up && node->incarnation == event->incarnation;
+}
+
+static bool compute_lives(const struct world *world, const struct sim_event *event)
+{
+    const struct compute *compute = &world->computes[event->compute];
+    return compute->alive && compute->incarnation == event->incarnation;
+}
+
+static void on_state_synced(struct world *world, const struct sim_event *event)
+{
+    if (node_lives(world, event)) {
+        struct acceptor_event input = {.kind = ACCEPTOR_STATE_PERSISTED};
+        input.sequence = disk_end_state(&world->nodes[event->node].disk);
+        node_feed(world, event->node, &input);
+    }
+}
+
+static void on_wal_synced(struct world *world, const struct sim_event *event)
+{
+    struct disk *disk = &world->nodes[event->node].disk;
+    if (node_lives(world, event) && disk->syncing && disk->sync_number == event->sync_number) {
+        struct acceptor_event input = {.kind = ACCEPTOR_WAL_FLUSHED};
+        disk_end_sync(disk);
+        input.wal.lsn = disk->sync_lsn;
+        input.wal.epoch = disk->sync_epoch;
+        node_feed(world, event->node, &input);
+    }
+}
+
+static void on_wal_truncated(struct world *world, const struct sim_event *event)
+{
+    struct disk *disk = &world->nodes[event->node].disk;
+    if (node_lives(world, event)) {
+        struct acceptor_event input = {.kind = ACCEPTOR_WAL_TRUNCATED};
+        disk_end_truncate(disk);
+        input.wal.epoch = disk->truncate_epoch;
+        node_feed(world, event->node, &input);
+    }
+}
+
+static void crash_for_a_while(struct world *world, uint32_t node, enum tape_stream stream)
+{
+    node_crash(world, node);
+    schedule_add(
+        world, tape_below(&world->tape, stream, 10000),
+        (struct sim_event){.kind = EV_RESTART, .node = node});
+}
+
+static void on_crash(struct world *world)
+{
+    if (!world->healing) {
+        uint32_t node = (uint32_t)tape_below(&world->tape, TAPE_CRASH, node_count(world));
+        crash_for_a_while(world, node, TAPE_CRASH);
+        plan(
+            world, TAPE_CRASH, 2 * world->climate.crash_one_in,
+            (struct sim_event){.kind = EV_CRASH});
+    }
+}
+
+static void on_power_cut(struct world *world, const struct sim_event *event)
+{
+    if (!world->healing && node_lives(world, event)) {
+        crash_for_a_while(world, event->node, TAPE_KEEP);
+    }
+}
+
+static void on_restart(struct world *world, uint32_t index)
+{
+    const struct node *node = &world->nodes[index];
+    if (node->exists && !node->up && (world->frozen >> index & 1) == 0) {
+        node_restart(world, index);
+    }
+}
+
+static void on_fail_storage(struct world *world, uint32_t index)
+{
+    if (!world->healing && world->nodes[index].up) {
+        struct acceptor_event input = {.kind = ACCEPTOR_STORAGE_FAILED};
+        schedule_chart(world, "s%u: its storage fails", index);
+        node_feed(world, index, &input);
+    }
+}
+
+static void on_persist_wanted(struct world *world, uint32_t index)
+{
+    if (world->nodes[index].up) {
+        struct acceptor_event input = {.kind = ACCEPTOR_PERSIST_WANTED};
+        node_feed(world, index, &input);
+    }
+}
+
+static void on_kill(struct world *world, const struct sim_event *event)
+{
+    if (compute_lives(world, event)) {
+        compute_kill(world, event->compute);
+        schedule_add(
+            world, 1 + tape_below(&world->tape, TAPE_WORK, 10000),
+            (struct sim_event){.kind = EV_START, .compute = event->compute});
+    }
+}
+
+static void on_start(struct world *world, uint32_t index)
+{
+    if (world->healing && index != 0) {
+        return;
+    }
+    compute_start(world, index);
+    if (!world->healing) {
+        plan(
+            world, TAPE_WORK, world->climate.life_us,
+            (struct sim_event){
+                .kind = EV_KILL,
+                .compute = index,
+                .incarnation = world->computes[index].incarnation});
+    }
+}
+
 static void dispatch(struct world *world, const struct sim_event *event)
 {
-    struct node *node = &world->nodes[event->node];
-    struct compute *compute = &world->computes[event->compute];
-    bool node_lives = node->up && node->incarnation == event->incarnation;
-    bool compute_lives = compute->alive && compute->incarnation == event->incarnation;
-    struct acceptor_event input = {.kind = ACCEPTOR_PERSIST_WANTED};
     switch (event->kind) {
     case EV_CONNECT: network_on_connect(world, event); break;
     case EV_UP: compute_on_up(world, event); break;
     case EV_DOWN: compute_on_down(world, event); break;
     case EV_TO_NODE: node_deliver(world, event); break;
     case EV_TO_COMPUTE: compute_deliver(world, event); break;
-    case EV_STATE_SYNCED:
-        if (node_lives) {
-            input.kind = ACCEPTOR_STATE_PERSISTED;
-            input.sequence = disk_end_state(&node->disk);
-            node_feed(world, event->node, &input);
-        }
-        break;
-    case EV_WAL_SYNCED:
-        if (node_lives && node->disk.syncing && node->disk.sync_number == event->sync_number) {
-            disk_end_sync(&node->disk);
-            input.kind = ACCEPTOR_WAL_FLUSHED;
-            input.wal.lsn = node->disk.sync_lsn;
-            input.wal.epoch = node->disk.sync_epoch;
-            node_feed(world, event->node, &input);
-        }
-        break;
-    case EV_WAL_TRUNCATED:
-        if (node_lives) {
-            disk_end_truncate(&node->disk);
-            input.kind = ACCEPTOR_WAL_TRUNCATED;
-            input.wal.epoch = node->disk.truncate_epoch;
-            node_feed(world, event->node, &input);
-        }
-        break;
+    case EV_STATE_SYNCED: on_state_synced(world, event); break;
+    case EV_WAL_SYNCED: on_wal_synced(world, event); break;
+    case EV_WAL_TRUNCATED: on_wal_truncated(world, event); break;
     case EV_RECONNECT:
-        if (compute_lives) {
+        if (compute_lives(world, event)) {
             network_connect(world, event->compute, event->node);
         }
         break;
     case EV_TICK:
-        if (compute_lives && world->now_us >= compute->tick_us) {
+        if (compute_lives(world, event) &&
+            world->now_us >= world->computes[event->compute].tick_us) {
             compute_on_tick(world, event->compute);
         }
         break;
     case EV_LOCAL_WAL:
-        if (compute_lives) {
+        if (compute_lives(world, event)) {
             compute_grow_wal(world, event->compute);
         }
         break;
-    case EV_CRASH:
-        if (!world->healing) {
-            uint32_t n = (uint32_t)tape_below(&world->tape, TAPE_CRASH, node_count(world));
-            node_crash(world, n);
-            schedule_add(
-                world, tape_below(&world->tape, TAPE_CRASH, 10000),
-                (struct sim_event){.kind = EV_RESTART, .node = n});
-            plan(
-                world, TAPE_CRASH, 2 * world->climate.crash_one_in,
-                (struct sim_event){.kind = EV_CRASH});
-        }
-        break;
-    case EV_POWER_CUT:
-        if (!world->healing && node_lives) {
-            node_crash(world, event->node);
-            schedule_add(
-                world, tape_below(&world->tape, TAPE_KEEP, 10000),
-                (struct sim_event){.kind = EV_RESTART, .node = event->node});
-        }
-        break;
-    case EV_RESTART:
-        if (node->exists && !node->up && (world->frozen >> event->node & 1) == 0) {
-            node_restart(world, event->node);
-        }
-        break;
-    case EV_FAIL_STORAGE:
-        if (!world->healing && node->up) {
-            schedule_chart(world, "s%u: its storage fails", event->node);
-            input.kind = ACCEPTOR_STORAGE_FAILED;
-            node_feed(world, event->node, &input);
-        }
-        break;
-    case EV_PERSIST_WANTED:
-        if (node->up) {
-            node_feed(world, event->node, &input);
-        }
-        break;
-    case EV_KILL:
-        if (compute_lives) {
-            compute_kill(world, event->compute);
-            schedule_add(
-                world, 1 + tape_below(&world->tape, TAPE_WORK, 10000),
-                (struct sim_event){.kind = EV_START, .compute = event->compute});
-        }
-        break;
-    case EV_START:
-        if (world->healing && event->compute != 0) {
-            break;
-        }
-        compute_start(world, event->compute);
-        if (!world->healing) {
-            plan(
-                world, TAPE_WORK, world->climate.life_us,
-                (struct sim_event){
-                    .kind = EV_KILL,
-                    .compute = event->compute,
-                    .incarnation = compute->incarnation});
-        }
-        break;
+    case EV_CRASH: on_crash(world); break;
+    case EV_POWER_CUT: on_power_cut(world, event); break;
+    case EV_RESTART: on_restart(world, event->node); break;
+    case EV_FAIL_STORAGE: on_fail_storage(world, event->node); break;
+    case EV_PERSIST_WANTED: on_persist_wanted(world, event->node); break;
+    case EV_KILL: on_kill(world, event); break;
+    case EV_START: on_start(world, event->compute); break;
     case EV_HEAL:
         if (!world->healing) {
             heal(world);
@@ -240,12 +285,12 @@ static void dispatch(struct world *world, const struct sim_event *event)
     case EV_LEARN: compute_on_learn(world, event); break;
     case EV_PEER_ASK: node_on_peer_ask(world); break;
     case EV_PEER_ANSWER:
-        if (node_lives) {
+        if (node_lives(world, event)) {
             node_on_peer_answer(world, event->node);
         }
         break;
     case EV_PEER_WAL:
-        if (node_lives) {
+        if (node_lives(world, event)) {
             node_on_peer_wal(world, event->node);
         }
         break;
