@@ -12,6 +12,8 @@ struct gateway {
     void (*on_closed)(void);
 };
 
+#define CLOSING_MAX 1024 /* connections beside those of sessions, as many as may come at once */
+
 static struct stream_user *on_accept(struct stream_listener_user *user, struct stream *stream)
 {
     struct gateway *gateway = CONTAINER_OF(user, struct gateway, user);
@@ -62,10 +64,11 @@ err_t gateway_open(
         .on_gone = on_session_gone,
     };
     list_init(&gateway->sessions.list);
+    list_init(&gateway->sessions.strangers);
     prng_secure(gateway->sessions.mock_secret, sizeof gateway->sessions.mock_secret);
     err_t err = stream_listener_open(
-        loop, options->listen_host, options->listen_port, options->connections_max, NULL,
-        &gateway->user, &gateway->listener, msg);
+        loop, options->listen_host, options->listen_port, options->connections_max + CLOSING_MAX,
+        NULL, &gateway->user, &gateway->listener, msg);
     if (err != ERR_OK) {
         mem_free(gateway);
         return err;

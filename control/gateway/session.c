@@ -30,6 +30,10 @@
 METRIC_GAUGE(sessions_open, "gateway_sessions", "Sessions in any state.");
 METRIC_COUNTER(sessions_begun, "gateway_sessions_total", "Connections that clients have made.");
 METRIC_COUNTER(logins, "gateway_logins_total", "Sessions that reached their compute.");
+METRIC_COUNTER(
+    strangers_ended,
+    "gateway_strangers_ended_total",
+    "Sessions ended before their log-in, for want of places.");
 METRIC_HISTOGRAM(
     login_seconds,
     "gateway_login_seconds",
@@ -44,7 +48,9 @@ void session_free_when_done(struct session *session)
     }
     struct sessions *sessions = session->sessions;
     timer_stop(&session->timer);
+    list_remove(&session->in_strangers);
     list_remove(&session->link);
+    sessions->live_count -= session->state != SESSION_ENDED;
     sessions->count--;
     metric_set(&sessions_open, (int64_t)sessions->count);
     buf_deinit(&session->in);
@@ -69,6 +75,8 @@ void session_finish(struct session *session)
     }
     session->state = SESSION_ENDED;
     timer_stop(&session->timer);
+    list_remove(&session->in_strangers);
+    session->sessions->live_count--;
     if (session->pooled != NULL) {
         pooled_client_leave(session->pooled);
     }
@@ -229,10 +237,35 @@ static const struct stream_callbacks client_callbacks = {
     .on_closed = on_client_closed,
 };
 
+/*
+ * Who has not logged in keeps a place for as long as that may take. When all are taken the one that
+ * came first has to go, so that nobody takes all of them without a password. False: there is none.
+ */
+static bool make_place(struct sessions *sessions, struct stream *stream)
+{
+    struct list_link *first = list_first(&sessions->strangers);
+    if (sessions->live_count < sessions->options->connections_max) {
+        return true;
+    }
+    if (first == NULL) {
+        log_warn(
+            NULL, "refused %s: the limit is %zu connections", stream_peer(stream),
+            sessions->options->connections_max);
+        return false;
+    }
+    metric_add(&strangers_ended, 1);
+    session_refuse(
+        CONTAINER_OF(first, struct session, in_strangers), CODE_TOO_MANY,
+        "too many connections: the log-in took longer than that of others", NULL);
+    return true;
+}
+
 struct stream_user *session_create(struct sessions *sessions, struct stream *stream)
 {
+    if (!make_place(sessions, stream)) {
+        return NULL;
+    }
     struct session *session = MEM_NEW(struct session);
-    (void)stream;
     session->sessions = sessions;
     session->client.callbacks = &client_callbacks;
     session->server.callbacks = &session_server_callbacks;
@@ -241,7 +274,9 @@ struct stream_user *session_create(struct sessions *sessions, struct stream *str
     session->timer.on_fire = on_login_timeout;
     timer_start(sessions->loop, &session->timer, sessions->options->startup_timeout_ms);
     list_push_back(&sessions->list, &session->link);
+    list_push_back(&sessions->strangers, &session->in_strangers);
     sessions->count++;
+    sessions->live_count++;
     metric_add(&sessions_begun, 1);
     metric_set(&sessions_open, (int64_t)sessions->count);
     return &session->client;

@@ -16,11 +16,13 @@ struct sessions {
     const struct upstream_tls *upstream; /* NULL: computes are spoken to in plain */
     const struct gateway_options *options;
     struct list list;
-    size_t count;
-    uint8_t mock_secret[32]; /* of verifiers for roles that do not exist */
+    struct list strangers;    /* who has not proved anything yet; who came first is first */
+    size_t count, live_count; /* the latter without those that are only closing */
+    uint8_t mock_secret[32];  /* of verifiers for roles that do not exist */
     void (*on_gone)(struct sessions *sessions);
 };
 
+/* NULL: there is no place for one more. */
 struct stream_user *session_create(struct sessions *sessions, struct stream *stream);
 /* Tell the client why and end. */
 void session_end(struct session *session, const char *code, const char *message);

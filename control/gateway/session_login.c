@@ -205,6 +205,7 @@ bool session_take_login(struct session *session)
     if (session->login.state != SCRAM_DONE) {
         return true;
     }
+    list_remove(&session->in_strangers);
     memcpy(session->serve.client_key, scram_server_client_key(&session->login), SCRAM_KEY_SIZE);
     session->serve.verifier = session->verifier;
     if (session->pooled != NULL) {

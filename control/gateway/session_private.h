@@ -38,7 +38,7 @@ enum session_state {
 };
 
 struct session {
-    struct list_link link;
+    struct list_link link, in_strangers;
     struct sessions *sessions;
     enum session_state state;
     struct stream_user client, server;

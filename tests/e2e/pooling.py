@@ -404,6 +404,23 @@ def check_answers_that_nobody_reads(client):
         assert written < 96 << 20, "it takes all that is sent, and keeps the answers"
 
 
+def check_strangers_go_first(cluster, branch):
+    """Who does not log in cannot take all places; who has logged in keeps its own."""
+    with Gateway(cluster, connections_max=24, startup_timeout_ms="120s", login_timeout_ms="120s") as gateway:
+        client = Pooled(gateway, branch)
+        with client.connect() as db:
+            hello = struct.pack("!II", 8, 80877103)
+            taken = []
+            for i in range(80):
+                taken.append(socket.create_connection(("127.0.0.1", client.port), timeout=60))
+                taken[-1].sendall(hello[:4 * (i % 3)])
+            with client.connect() as other:
+                assert other.value("SELECT 1") == db.value("SELECT 1") == "1"
+            assert gateway.metrics()["gateway_strangers_ended_total"] >= 50
+            for one in taken:
+                one.close()
+
+
 class TlsCompute:
     """A compute that speaks TLS: a relay in front of a real one, and a control that says that it is the compute."""
 
@@ -520,6 +537,7 @@ def check_tls_to_compute(cluster, branch):
 
 def check_pools(cluster, branch):
     check_exhaustion(cluster, branch)
+    check_strangers_go_first(cluster, branch)
     check_tls_to_compute(cluster, branch)
     with Gateway(cluster, pool_size_max=8) as gateway:
         check_pgbench(cluster, gateway, branch)
