@@ -113,7 +113,10 @@
     X(PAGESERVER_REMOTE, get_remote, "GET", RPC_TENANT "/remote", "", "", READ, \
       "how far the object store has the tenant", "{generation, timelines: [{timeline, remote_lsn, ..}], ..}") \
     X(PAGESERVER_SCRUB, post_scrub, "POST", RPC_TENANT "/remote/scrub", "", "", SAME, \
-      "find and repair missing and damaged objects, find those that nothing needs", "{objects, dangling, repaired, leaked}")
+      "find and repair missing and damaged objects, find those that nothing needs", "{objects, dangling, repaired, leaked}") \
+    X(PAGESERVER_RESTORE, post_restore, "POST", RPC_TENANT "/remote/restore", "", "", SAME, \
+      "give up what this disk has of it, damaged or not: it is attached again from the object store, and WAL comes from safekeepers", \
+      "{}; 404 this disk has nothing of it")
 
 #define RPC_AGENT(X) \
     X(AGENT_STATUS, get_status, "GET", "/v1/status", "", "", READ, \

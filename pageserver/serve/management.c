@@ -358,8 +358,7 @@ void handle_put_tenant(struct http_context *context, struct http_request *http)
     tenant_attach(server->tenants, &call->tenant_request, id, generation);
 }
 
-/* For requests whose answer is an empty object. */
-static void on_request_done(struct tenant_request *request, err_t result)
+void call_answer_done(struct tenant_request *request, err_t result)
 {
     struct call *call = CONTAINER_OF(request, struct call, tenant_request);
     if (result != ERR_OK) {
@@ -381,7 +380,7 @@ void handle_delete_tenant(struct http_context *context, struct http_request *htt
         return;
     }
     struct call *call = call_create(server, http);
-    call->tenant_request.done = on_request_done;
+    call->tenant_request.done = call_answer_done;
     tenant_delete(server->tenants, &call->tenant_request, id);
 }
 
@@ -450,7 +449,7 @@ void handle_delete_timeline(struct http_context *context, struct http_request *h
         return;
     }
     struct call *call = call_create(server, http);
-    call->tenant_request.done = on_request_done;
+    call->tenant_request.done = call_answer_done;
     tenant_delete_timeline(timeline_tenant(tl), &call->tenant_request, tl, keeps_children);
 }
 

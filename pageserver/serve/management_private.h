@@ -54,6 +54,8 @@ struct call *call_create(struct server *server, struct http_request *http);
 struct call *call_begin(struct http_context *context, struct http_request *http);
 void call_free(struct call *call);
 void call_fail(struct call *call, err_t err, const struct errmsg *msg);
+/* `done` of tenant requests whose answer is an empty object. */
+void call_answer_done(struct tenant_request *request, err_t result);
 
 NODISCARD err_t management_find_tenant(
     struct server *server,

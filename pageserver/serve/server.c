@@ -357,15 +357,25 @@ void server_stop(struct server *server, void (*on_stopped)(struct server *server
     timer_start(server->options.loop, &server->stop_timer, STOP_MS);
 }
 
+/* What an operator can do about it. */
+static void tell_remedy(struct buf *reasons)
+{
+    buf_printf(
+        reasons,
+        "what is damaged on this disk is given up for the object store's copy of the tenant by "
+        "POST /v1/tenants/TENANT/remote/restore\n");
+}
+
 void server_not_ready(struct server *server, struct buf *reasons)
 {
-    tenants_describe_shut(server->tenants, reasons);
+    bool is_damaged = tenants_describe_shut(server->tenants, reasons);
     for (struct tenant *tenant = tenants_first(server->tenants); tenant != NULL;
          tenant = tenants_next(server->tenants, tenant)) {
         if (tenant_failure(tenant) != NULL) {
             buf_printf(
                 reasons, "tenant %s: %s\n", tenant_id_text(tenant_id(tenant)).text,
                 tenant_failure(tenant));
+            is_damaged = true;
             continue;
         }
         if (tenant_full(tenant) != NULL) {
@@ -382,5 +392,8 @@ void server_not_ready(struct server *server, struct buf *reasons)
                     tenant_id_text(tenant_id(tenant)).text, timeline_failure(tl));
             }
         }
+    }
+    if (is_damaged) {
+        tell_remedy(reasons);
     }
 }

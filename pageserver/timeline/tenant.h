@@ -99,8 +99,9 @@ struct tenant *tenants_find(struct tenants *tenants, struct tenant_id id); /* NU
  */
 NODISCARD err_t
 tenants_why_missing(const struct tenants *tenants, struct tenant_id id, struct errmsg *msg);
-void tenants_describe_shut(const struct tenants *tenants, struct buf *to); /* a line for each */
-struct tenant *tenants_first(struct tenants *tenants);                     /* NULL: none */
+/* A line for each; true: one of them does not wait for room only. */
+bool tenants_describe_shut(const struct tenants *tenants, struct buf *to);
+struct tenant *tenants_first(struct tenants *tenants); /* NULL: none */
 struct tenant *tenants_next(struct tenants *tenants, struct tenant *tenant);
 
 struct loop *tenant_loop(const struct tenant *tenant);
@@ -199,8 +200,8 @@ void tenant_attach(
  */
 void tenant_delete(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
 /*
- * The same for this disk only: what the user keeps elsewhere stays, and the tenant can be attached
- * again at once, from there.
+ * The same for this disk only, also of a tenant that it cannot open: what the user keeps elsewhere
+ * stays, and the tenant can be attached again at once, from there.
  */
 void tenant_give_up(struct tenants *tenants, struct tenant_request *request, struct tenant_id id);
 

@@ -18,13 +18,16 @@ static err_t remove_tenant(struct job *job)
     return file_rename_durably(path, doomed, &job->msg);
 }
 
+/* The store is closed, or was never opened. */
 static err_t remove_outdated(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     struct tenants *tenants = request->tenants;
     char path[PATH_SIZE], outdated[PATH_SIZE];
-    page_store_close(request->tenant->store);
-    request->tenant->store = NULL;
+    if (request->tenant != NULL) {
+        page_store_close(request->tenant->store);
+        request->tenant->store = NULL;
+    }
     TRY(tenants_path(tenants, request->tenant_id, "", path, &job->msg));
     TRY(tenants_path(tenants, request->tenant_id, OUTDATED_SUFFIX, outdated, &job->msg));
     TRY(dir_remove(outdated, &job->msg));
@@ -92,10 +95,13 @@ static void on_absent_removed(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     if (job->result == ERR_OK) {
-        log_info(NULL, "tenant %s: deleted", tenant_id_text(request->tenant_id).text);
-        tenants_shut_opened(
-            request->tenants, request->tenant_id); /* it is none of these any more */
-        doomed_tenants_add(&request->tenants->doomed, request->tenant_id);
+        log_info(
+            NULL, "tenant %s: %s", tenant_id_text(request->tenant_id).text,
+            request->is_given_up ? "given up" : "deleted");
+        tenants_shut_opened(request->tenants, request->tenant_id); /* it is none of these now */
+        if (!request->is_given_up) {
+            doomed_tenants_add(&request->tenants->doomed, request->tenant_id);
+        }
     }
     request->msg = job->msg;
     tenant_request_finish(request, job->result);
@@ -105,17 +111,19 @@ static void on_absent_removed(struct job *job)
 static void begin_absent_removal(struct tenant_request *request, bool is_being_changed)
 {
     struct tenants *tenants = request->tenants;
-    if (request->is_given_up) {
-        tenant_request_answer(
-            request, tenants_why_missing(tenants, request->tenant_id, &request->msg));
-    } else if (is_being_changed) {
+    request->is_on_disk = tenants_is_shut(tenants, request->tenant_id);
+    if (is_being_changed) {
         tenant_request_answer(
             request, err_set(&request->msg, ERR_BUSY, "the tenant is being changed"));
+    } else if (request->is_given_up && !request->is_on_disk) {
+        tenant_request_answer(
+            request, tenants_why_missing(tenants, request->tenant_id, &request->msg));
     } else if (doomed_tenants_has(&tenants->doomed, request->tenant_id)) {
         tenant_request_answer(request, ERR_OK); /* it is going */
     } else {
-        request->is_on_disk = tenants_is_shut(tenants, request->tenant_id);
-        request->job = (struct job){.run = remove_absent, .done = on_absent_removed};
+        request->job = (struct job){
+            .run = request->is_given_up ? remove_outdated : remove_absent,
+            .done = on_absent_removed};
         executor_submit(tenants->options.executor, &request->job);
     }
 }

@@ -115,12 +115,15 @@ err_t tenants_why_missing(const struct tenants *tenants, struct tenant_id id, st
         tenant_id_text(id).text, shut->why.text);
 }
 
-void tenants_describe_shut(const struct tenants *tenants, struct buf *to)
+bool tenants_describe_shut(const struct tenants *tenants, struct buf *to)
 {
+    bool is_damaged = false;
     LIST_FOR_EACH(&tenants->shut, link)
     {
         const struct shut_tenant *shut = CONTAINER_OF(link, struct shut_tenant, link);
         buf_printf(
             to, "tenant %s: out of service: %s\n", tenant_id_text(shut->id).text, shut->why.text);
+        is_damaged = is_damaged || shut->result != ERR_FULL;
     }
+    return is_damaged;
 }

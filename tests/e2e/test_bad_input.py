@@ -307,3 +307,13 @@ def test_damaged_tenant_is_out_of_service_alone(fresh_cluster):
     wait_for("it is attached again", lambda: pageserver.ready(), 60)
     assert hurt.value("SELECT count(*) FROM kept") == "1000"
     hurt.sql("INSERT INTO kept VALUES (0)")
+    # What cannot be mended is given up, and comes from the object store and the safekeepers.
+    pageserver.kill()
+    current.write_text("MANIFEST-999999\n")
+    pageserver.start(ready=False)
+    said = wait_for("it says so again", lambda: refusal(pageserver.http_url + "/readyz")[1])
+    assert "POST /v1/tenants/TENANT/remote/restore" in said, said
+    http("POST", f"{pageserver.http_url}/v1/tenants/{tenant}/remote/restore")
+    wait_for("it is attached again", lambda: pageserver.ready(), 60)
+    wait_for("it has caught up", lambda: http("GET", f"{pageserver.http_url}/v1/tenants/{tenant}")["timelines"])
+    assert hurt.value("SELECT count(*) FROM kept") == "1001"

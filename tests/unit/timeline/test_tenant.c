@@ -664,6 +664,26 @@ START_TEST(test_damaged_tenant_can_be_deleted)
 }
 END_TEST
 
+START_TEST(test_damaged_tenant_can_be_given_up)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    fixture_begin();
+    tenant_give_up(fixture.tenants, &request, tenant_number(2));
+    ck_assert_int_eq(fixture_run(), ERR_NOT_FOUND);
+    ck_assert_int_eq(attach(2, 5), ERR_OK);
+    fixture_settle();
+    tenants_close(fixture.tenants);
+    write_current(2, bytes_of_str("MANIFEST-999999\n"));
+    fixture_open_tenants();
+    request = (struct tenant_request){.done = fixture_on_request};
+    tenant_give_up(fixture.tenants, &request, tenant_number(2));
+    ck_assert_int_eq(fixture_run(), ERR_OK);
+    ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(2), &msg), ERR_NOT_FOUND);
+    ck_assert_int_eq(attach(2, 4), ERR_OK); /* nothing is left that knows of generation 5 */
+    fixture_end();
+}
+END_TEST
+
 START_TEST(test_deleted_tenant_leaves_nothing)
 {
     fixture_begin_with_root();
@@ -681,6 +701,7 @@ UNIT_MAIN(
     "tenant",
     test_deleting_a_tenant_that_is_only_elsewhere_erases_it_there,
     test_damaged_tenant_can_be_deleted,
+    test_damaged_tenant_can_be_given_up,
     test_many_that_are_deleted_at_once_are_all_erased,
     test_row_does_not_wait_for_a_flush,
     test_what_came_before_a_flush_ran_is_known_to_be_durable,
