@@ -69,6 +69,12 @@ static void on_operation_ended(struct reconcile_user *user, struct operation *op
     operations_ended(operation);
 }
 
+static void on_endpoint_changed(struct reconcile_user *user, struct endpoint *endpoint)
+{
+    (void)user;
+    endpoint_changed(endpoint);
+}
+
 static err_t read_options(struct api_options *ret_options, struct errmsg *msg)
 {
     struct api_options options = {
@@ -112,6 +118,7 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
         .poll_interval_ms = conf.reconcile_interval_ms,
     };
     control.user.on_operation_ended = on_operation_ended;
+    control.user.on_endpoint_changed = on_endpoint_changed;
     api->reconciler = reconciler_create(api->loop, api->store, &reconcile, &control.user);
     TRY(nodes_create(
         api->loop, app_http_client(app), &nodes, reconciler_nodes_user(api->reconciler),

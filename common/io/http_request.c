@@ -263,6 +263,7 @@ void http_request_forget_query(struct http_request *request)
 
 const char *http_request_header(const struct http_request *request, const char *name)
 {
+    check_is_open(request);
     return request->connection == NULL
                ? NULL
                : MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);

@@ -272,8 +272,8 @@ static enum MHD_Result begin_request(
     http_peer_of(connection)->in_request = true;
     *ret_request = request;
     request->owed = true;
-    refuse_early(request);
     const char *length = http_request_header(request, "Content-Length");
+    refuse_early(request);
     uint64_t size = 0;
     if (request->status == 0 && length != NULL &&
         parse_u64(length, 0, UINT64_MAX, &size, NULL) == ERR_OK && size > BODY_READ_MAX) {

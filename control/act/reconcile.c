@@ -557,6 +557,7 @@ static void plan_and_run_endpoint(struct reconciler *reconciler, struct endpoint
     struct target target = {
         .project = endpoint->project, .branch = endpoint->branch, .endpoint = endpoint};
     run_plan(reconciler, &target, &plan);
+    reconciler->user->on_endpoint_changed(reconciler->user, endpoint);
 }
 
 static void on_work(struct loop_task *task)

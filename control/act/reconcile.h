@@ -25,9 +25,11 @@ struct reconcile_options {
     uint64_t recovery_window_ms; /* what has expired can be recovered for so long; 0: it is gone */
 };
 
-/* Told when an operation has ended. */
+/* Told when an operation has ended, and when a row of an endpoint or what was seen of it may
+ * differ. */
 struct reconcile_user {
     void (*on_operation_ended)(struct reconcile_user *user, struct operation *operation);
+    void (*on_endpoint_changed)(struct reconcile_user *user, struct endpoint *endpoint);
 };
 
 /* The reconciler watches the store, from here on. Then nodes_create with its nodes_user. */

@@ -61,3 +61,6 @@ void changes_stop(struct api *api);
 
 /* Answers the long polls of an operation that has ended. */
 void operations_ended(struct operation *operation);
+
+/* Whoever waits for its compute looks at it (compute_wait.h). */
+void endpoint_changed(struct endpoint *endpoint);

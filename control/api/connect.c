@@ -17,11 +17,11 @@
 #include "common/base/mem.h"
 #include "control/api/allowed_ips.h"
 #include "control/api/api_private.h"
+#include "control/api/compute_wait.h"
 
 #define WAIT_MAX_MS      55000
 #define MOMENT_IDLE_S    60 /* without work; and the least that it lives */
 #define MOMENT_NAME      "connections at "
-#define LOOK_EVERY_MS    1 /* a look into memory */
 #define ASK_AGAIN_MS     50
 #define VERIFIER_TIME_MS 10000
 
@@ -31,9 +31,8 @@ struct connect {
     struct api *api;
     struct http_request *request;
     enum connect_state state;
-    row_id_t endpoint_id;
+    struct compute_wait wait; /* with the endpoint, and the time that all of it may take */
     char role[64];
-    mono_ns_t deadline;
     struct doc *wish; /* for a moment: the read-only endpoint */
     struct mutation_then then;
     struct timer timer;
@@ -52,23 +51,12 @@ static void fail(struct connect *connect, unsigned status, const char *code, con
     connect_free(connect);
 }
 
-/* NULL: it was deleted meanwhile, and that was answered. */
-static struct endpoint *endpoint_of(struct connect *connect)
-{
-    struct endpoint *endpoint = model_endpoint(connect->api->model, connect->endpoint_id);
-    if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
-        fail(connect, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted");
-        return NULL;
-    }
-    return endpoint;
-}
-
 /* ---- VERIFIER ---- */
 
 static void on_verifier(struct node_call *call)
 {
     struct connect *connect = CONTAINER_OF(call, struct connect, call);
-    if (call->status != 200 && clock_mono() < connect->deadline) {
+    if (call->status != 200 && clock_mono() < connect->wait.deadline) {
         connect->state = CONNECT_WAIT; /* it went down a moment ago: nobody has told us yet */
         timer_start(connect->api->loop, &connect->timer, ASK_AGAIN_MS);
         return;
@@ -77,8 +65,9 @@ static void on_verifier(struct node_call *call)
         fail(connect, 503, "COMPUTE_NOT_READY", call->msg.text);
         return;
     }
-    struct endpoint *endpoint = endpoint_of(connect);
-    if (endpoint == NULL) {
+    struct endpoint *endpoint = model_endpoint(connect->api->model, connect->wait.endpoint_id);
+    if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
+        fail(connect, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted");
         return;
     }
     endpoint->connected_at = clock_mono();
@@ -116,37 +105,19 @@ static void ask_verifier(struct connect *connect, const struct endpoint *endpoin
 
 /* ---- WAIT ---- */
 
-static void look(struct connect *connect)
+static void on_waited(struct compute_wait *wait, struct endpoint *endpoint)
 {
-    const struct endpoint *endpoint = endpoint_of(connect);
+    struct connect *connect = CONTAINER_OF(wait, struct connect, wait);
     if (endpoint == NULL) {
-        return;
-    }
-    bool restarts = endpoint->row.wanted == ENDPOINT_RESTARTING;
-    if (endpoint->row.wanted != ENDPOINT_ACTIVE && !restarts) {
-        char text[sizeof(row_long_t) + 80];
-        const char *why = endpoint->row.last_error;
-        (void)snprintf(
-            text, sizeof text, "the endpoint was suspended while it was starting%s%s",
-            why[0] == '\0' ? "" : ": ", why);
-        fail(connect, 503, "ENDPOINT_SUSPENDED", text);
-    } else if (endpoint->seen == COMPUTE_RUNNING && !restarts) {
-        ask_verifier(connect, endpoint);
-    } else if (clock_mono() >= connect->deadline) {
-        char text[sizeof(struct errmsg) + sizeof(row_id_t) + 60];
-        const char *why = endpoint->seen_error;
-        (void)snprintf(
-            text, sizeof text, "the compute of %s did not come up in time%s%s", endpoint->row.id,
-            why[0] == '\0' ? "" : ": ", why);
-        fail(connect, 503, "COMPUTE_NOT_READY", text);
+        fail(connect, wait->status, wait->code, wait->msg.text);
     } else {
-        timer_start(connect->api->loop, &connect->timer, LOOK_EVERY_MS);
+        ask_verifier(connect, endpoint);
     }
 }
 
-static void on_look(struct timer *timer)
+static void on_ask_again(struct timer *timer)
 {
-    look(CONTAINER_OF(timer, struct connect, timer));
+    compute_wait_start(&CONTAINER_OF(timer, struct connect, timer)->wait);
 }
 
 /* ---- START ---- */
@@ -160,11 +131,10 @@ static void on_wish(struct mutation_then *then, err_t result, const struct errms
         return;
     }
     if (connect->wish != NULL) {
-        memcpy(connect->endpoint_id, then->endpoint_id, sizeof connect->endpoint_id);
+        memcpy(connect->wait.endpoint_id, then->endpoint_id, sizeof then->endpoint_id);
     }
     connect->state = CONNECT_WAIT;
-    connect->timer.on_fire = on_look;
-    look(connect);
+    compute_wait_start(&connect->wait);
 }
 
 static void start(struct connect *connect, const struct endpoint *endpoint)
@@ -249,7 +219,7 @@ static void start_moment(
     }
     const struct endpoint *other = find_moment(endpoint->branch, name, &count);
     if (other != NULL) {
-        memcpy(connect->endpoint_id, other->row.id, sizeof connect->endpoint_id);
+        memcpy(connect->wait.endpoint_id, other->row.id, sizeof other->row.id);
         start(connect, other);
     } else {
         make_moment(connect, endpoint->branch, moment);
@@ -329,8 +299,10 @@ void handle_post_connect(struct http_context *context, struct http_request *requ
     struct connect *connect = MEM_NEW(struct connect);
     connect->api = api;
     connect->request = request;
-    connect->deadline = clock_mono() + wait_ms * NS_PER_MS;
-    (void)snprintf(connect->endpoint_id, sizeof connect->endpoint_id, "%s", endpoint->row.id);
+    connect->timer.on_fire = on_ask_again;
+    connect->wait = (struct compute_wait){
+        .api = api, .deadline = clock_mono() + wait_ms * NS_PER_MS, .done = on_waited};
+    memcpy(connect->wait.endpoint_id, endpoint->row.id, sizeof endpoint->row.id);
     (void)snprintf(connect->role, sizeof connect->role, "%s", role);
     if (is_moment(&moment)) {
         start_moment(connect, endpoint, &moment);

@@ -14,12 +14,12 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "control/api/api_private.h"
+#include "control/api/compute_wait.h"
 #include "control/api/text_diff.h"
 
-#define WAIT_MAX_MS   50000 /* clients give up after a minute */
-#define LOOK_EVERY_MS 10
-#define DUMP_TIME_MS  45000
-#define LEASE_S       180
+#define WAIT_MAX_MS  50000 /* clients give up after a minute */
+#define DUMP_TIME_MS 45000
+#define LEASE_S      180
 
 struct moment {
     row_id_t branch_id;
@@ -35,14 +35,12 @@ struct schema {
     struct buf sql[2];
     bool as_json; /* then there is one moment, and this is its schema */
     struct doc *json;
-    mono_ns_t deadline;
+    struct compute_wait wait; /* with the time that all of it may take */
 
-    /* Of the reading under way. */
-    row_id_t endpoint_id;
+    /* Of the reading under way; its endpoint is that of `wait`. */
     bool is_ours; /* a compute that was made for it */
     struct doc *wish;
     struct mutation_then then;
-    struct timer timer;
     struct node_call call;
 };
 
@@ -74,7 +72,7 @@ static void drop_compute(struct schema *schema)
         farewell->done = on_gone;
         schema->is_ours = false;
         read_only_end(
-            schema->api, http_request_param(schema->request, "project"), schema->endpoint_id,
+            schema->api, http_request_param(schema->request, "project"), schema->wait.endpoint_id,
             farewell);
     }
 }
@@ -169,29 +167,14 @@ static void dump(struct schema *schema, const struct endpoint *endpoint)
 
 /* ---- WAIT ---- */
 
-static void look(struct schema *schema)
+static void on_waited(struct compute_wait *wait, struct endpoint *endpoint)
 {
-    const struct endpoint *endpoint = model_endpoint(schema->api->model, schema->endpoint_id);
-    bool restarts = endpoint != NULL && endpoint->row.wanted == ENDPOINT_RESTARTING;
-    if (endpoint == NULL || !endpoint_is_shown(endpoint)) {
-        fail(schema, 404, "ENDPOINT_NOT_FOUND", "the endpoint was deleted meanwhile");
-    } else if (endpoint->row.wanted != ENDPOINT_ACTIVE && !restarts) {
-        fail(schema, 503, "ENDPOINT_SUSPENDED", "the endpoint was suspended meanwhile");
-    } else if (endpoint->seen == COMPUTE_RUNNING && !restarts) {
-        dump(schema, endpoint);
-    } else if (clock_mono() >= schema->deadline) {
-        fail(
-            schema, 503, "COMPUTE_NOT_READY",
-            endpoint->seen_error[0] != '\0' ? endpoint->seen_error
-                                            : "the compute did not come up in time");
+    struct schema *schema = CONTAINER_OF(wait, struct schema, wait);
+    if (endpoint == NULL) {
+        fail(schema, wait->status, wait->code, wait->msg.text);
     } else {
-        timer_start(schema->api->loop, &schema->timer, LOOK_EVERY_MS);
+        dump(schema, endpoint);
     }
-}
-
-static void on_look(struct timer *timer)
-{
-    look(CONTAINER_OF(timer, struct schema, timer));
 }
 
 /* ---- COMPUTE ---- */
@@ -205,8 +188,8 @@ static void on_compute(struct mutation_then *then, err_t result, const struct er
         fail(schema, status, then->code != NULL ? then->code : err_code(result), msg->text);
         return;
     }
-    memcpy(schema->endpoint_id, then->endpoint_id, sizeof schema->endpoint_id);
-    look(schema);
+    memcpy(schema->wait.endpoint_id, then->endpoint_id, sizeof then->endpoint_id);
+    compute_wait_start(&schema->wait);
 }
 
 static const struct endpoint *writer_of(const struct branch *branch)
@@ -285,8 +268,8 @@ static struct schema *start(struct http_context *context, struct http_request *r
     schema->api = api;
     schema->request = request;
     (void)snprintf(schema->database, sizeof schema->database, "%s", database);
-    schema->deadline = clock_mono() + WAIT_MAX_MS * NS_PER_MS;
-    schema->timer.on_fire = on_look;
+    schema->wait = (struct compute_wait){
+        .api = api, .deadline = clock_mono() + WAIT_MAX_MS * NS_PER_MS, .done = on_waited};
     schema->count = 1;
     memcpy(schema->moments[0].branch_id, branch->row.id, sizeof(row_id_t));
     schema->moments[0].lsn = request_query(request, "lsn");

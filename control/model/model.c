@@ -272,6 +272,7 @@ static err_t apply_endpoint(
         endpoint = MEM_NEW(struct endpoint);
         endpoint->wish = 1; /* nobody has been told in this process */
         list_init(&endpoint->running);
+        list_init(&endpoint->waiters);
         endpoint->branch = branch;
         endpoint->project = branch->project;
         endpoint->row = *row;
@@ -306,6 +307,10 @@ static void free_endpoint(struct model *model, struct endpoint *endpoint)
     LIST_FOR_EACH(&endpoint->running, item)
     {
         list_remove(item);
+    }
+    LIST_FOR_EACH(&endpoint->waiters, waiter) /* they have a time limit, too */
+    {
+        list_remove(waiter);
     }
     index_remove(&model->endpoints, &endpoint->by_id);
     list_remove(&endpoint->in_project);

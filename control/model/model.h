@@ -108,6 +108,7 @@ struct endpoint {
     struct index_link by_id;
     struct list_link in_project, in_branch;
     struct list running;
+    struct list waiters; /* of control/api: for its compute */
 
     enum compute_seen seen;
     row_long_t seen_error;

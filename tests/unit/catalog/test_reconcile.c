@@ -29,7 +29,7 @@ static struct store_watcher watcher;
 static struct change change, later;
 static struct timer timer;
 static unsigned deletions, ticks;
-static bool removed;
+static bool removed, stops_when_running;
 static size_t rows_now, rows_max;
 static struct loop_task counted;
 static struct nodes_options only_agent = {
@@ -80,6 +80,14 @@ static void on_ended(struct reconcile_user *unused, struct operation *operation)
 {
     (void)unused;
     (void)operation;
+}
+
+static void on_changed(struct reconcile_user *unused, struct endpoint *endpoint)
+{
+    (void)unused;
+    if (stops_when_running && endpoint->seen == COMPUTE_RUNNING) {
+        loop_stop(loop);
+    }
 }
 
 static void on_applied(struct store_watcher *unused, enum row_kind kind, void *object)
@@ -202,7 +210,8 @@ static void begin_with(
         http_server_open(loop, "127.0.0.1", 0, &(struct http_options){0}, &agent, &msg), &msg);
     http_server_add_routes(agent, routes, ARRAY_LEN(routes), &context);
     (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
-    user.on_operation_ended = on_ended;
+    user =
+        (struct reconcile_user){.on_operation_ended = on_ended, .on_endpoint_changed = on_changed};
     only_agent.agents = agents_or_none == NULL ? agents : agents_or_none;
     watcher = (struct store_watcher){.on_applied = on_applied, .on_removed = on_removed};
     timer.on_fire = ticks_by;
@@ -234,6 +243,35 @@ START_TEST(test_no_step_begins_for_what_the_commit_under_way_takes_away)
     ck_assert(removed);
     end();
     ck_assert_uint_eq(deletions, 1);
+}
+END_TEST
+
+/* ---- what is told ---- */
+
+static err_t prepare_wanted(struct change *to, struct errmsg *why)
+{
+    (void)why;
+    put_project(to, "p", ENDPOINT_ACTIVE);
+    return ERR_OK;
+}
+
+/* Once it is planned as it was found. */
+static void on_tick_running(struct timer *unused)
+{
+    (void)unused;
+    if (ticks++ == 3) {
+        hear_an_old_list();
+    }
+    timer_start(loop, &timer, 1);
+}
+
+/* Who is not told waits for ever. */
+START_TEST(test_a_compute_that_is_seen_to_run_is_told)
+{
+    stops_when_running = true;
+    begin_with(NULL, 60000, prepare_wanted, on_tick_running);
+    loop_run(loop);
+    end();
 }
 END_TEST
 
@@ -471,6 +509,7 @@ UNIT_MAIN(
     "reconcile",
     test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline,
     test_no_step_begins_for_what_the_commit_under_way_takes_away,
+    test_a_compute_that_is_seen_to_run_is_told,
     test_time_limits_end_what_they_limit_while_no_agent_answers,
     test_time_limits_end_what_they_limit_while_there_is_no_host,
     test_a_commit_counts_what_goes_with_a_branch);
