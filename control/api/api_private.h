@@ -64,6 +64,7 @@ struct mutation {
     unsigned error_status;
     const char *error_code;
     size_t pruned;
+    bool has_cancelled;
     uint64_t ports_taken;
     struct change change;
 };
@@ -118,7 +119,11 @@ check_if_match(struct mutation *mutation, const struct row_head *row, struct err
 void respond_with_etag(
     struct http_request *request, const struct row_head *row, struct doc *answer);
 void mutation_put(struct mutation *mutation, enum row_kind kind, void *row);
-/* A running operation; its target's ids may be "". Those of the target before it are cancelled. */
+/*
+ * A running operation; its target's ids may be "". Those that something else is wanted instead of
+ * are cancelled before (mutation_cancel_running()); of a compute with many that are not, the newest
+ * of the same kind stands for this one, too.
+ */
 void mutation_operation(
     struct mutation *mutation,
     const char *project_id,

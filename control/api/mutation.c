@@ -19,6 +19,7 @@
 
 #define OPERATIONS_MAX     1000 /* kept for each project; the oldest ended ones go first */
 #define PRUNED_AT_ONCE_MAX 4    /* for each that is added */
+#define RUNNING_MAX        8    /* of a compute; one more for each kind that is not among them */
 
 struct api *api_of(struct http_context *context)
 {
@@ -303,6 +304,34 @@ static void prune_operations(struct mutation *mutation, const struct project *pr
     }
 }
 
+static void note_operation(struct mutation *mutation, const char *operation_id)
+{
+    if (mutation->operation_count < OPERATIONS_PER_MUTATION_MAX) {
+        memcpy(mutation->operations[mutation->operation_count++], operation_id, sizeof(row_id_t));
+    }
+}
+
+/*
+ * Those of one compute end together, and in one commit: who asks for the same again and again while
+ * its host does not answer shares the newest. NULL: there is room for one more.
+ */
+static const struct operation *find_shared(
+    const struct mutation *mutation, enum operation_action action, const char *endpoint_id)
+{
+    const struct endpoint *endpoint = model_endpoint(mutation->api->model, endpoint_id);
+    const struct operation *shared = NULL;
+    size_t count = 0;
+    if (endpoint == NULL || mutation->has_cancelled) {
+        return NULL;
+    }
+    FOR_EACH_RUNNING(endpoint, operation)
+    {
+        count++;
+        shared = operation->row.action == action ? operation : shared;
+    }
+    return count < RUNNING_MAX ? NULL : shared;
+}
+
 void mutation_operation(
     struct mutation *mutation,
     const char *project_id,
@@ -310,6 +339,11 @@ void mutation_operation(
     const char *branch_id,
     const char *endpoint_id)
 {
+    const struct operation *shared = find_shared(mutation, action, endpoint_id);
+    if (shared != NULL) {
+        note_operation(mutation, shared->row.id);
+        return;
+    }
     struct operation_row row = {.action = action, .status = STATUS_RUNNING};
     const struct project *project = model_project(mutation->api->model, project_id);
     if (project != NULL) {
@@ -320,9 +354,7 @@ void mutation_operation(
     snprintf(row.branch_id, sizeof row.branch_id, "%s", branch_id);
     snprintf(row.endpoint_id, sizeof row.endpoint_id, "%s", endpoint_id);
     mutation_put(mutation, ROW_OPERATION, &row);
-    if (mutation->operation_count < OPERATIONS_PER_MUTATION_MAX) {
-        memcpy(mutation->operations[mutation->operation_count++], row.id, sizeof row.id);
-    }
+    note_operation(mutation, row.id);
 }
 
 void mutation_cancel_running(struct mutation *mutation, struct list *running)
@@ -332,6 +364,7 @@ void mutation_cancel_running(struct mutation *mutation, struct list *running)
         struct operation_row row = CONTAINER_OF(link, struct operation, in_target)->row;
         row.status = STATUS_CANCELLED;
         mutation_put(mutation, ROW_OPERATION, &row);
+        mutation->has_cancelled = true;
     }
 }
 

@@ -74,6 +74,79 @@ START_TEST(test_operations_of_a_project_stay_within_their_limit_whoever_makes_th
 }
 END_TEST
 
+/* ---- operations of a compute whose host does not answer ---- */
+
+#define RUNNING_MAX 10 /* of one compute */
+
+static enum operation_action asked_for;
+static row_id_t got;
+
+static err_t decide_compute(struct mutation *mutation, struct errmsg *why)
+{
+    (void)why;
+    struct project_row project = {.id = "p", .name = "p", .tenant = name_tenant()};
+    struct branch_row branch = {
+        .id = "br", .name = "b", .project_id = "p", .timeline = name_timeline()};
+    struct endpoint_row endpoint = {.id = "ep", .project_id = "p", .branch_id = "br"};
+    mutation_put(mutation, ROW_PROJECT, &project);
+    mutation_put(mutation, ROW_BRANCH, &branch);
+    mutation_put(mutation, ROW_ENDPOINT, &endpoint);
+    return ERR_OK;
+}
+
+/* As the route that starts it does for one that is to run already, or that changes a role. */
+static err_t decide_once_more(struct mutation *mutation, struct errmsg *why)
+{
+    (void)why;
+    mutation_operation(mutation, "p", asked_for, "br", "ep");
+    ck_assert_uint_eq(mutation->operation_count, 1);
+    memcpy(got, mutation->operations[0], sizeof got);
+    return ERR_OK;
+}
+
+static err_t decide_something_else(struct mutation *mutation, struct errmsg *why)
+{
+    mutation_cancel_running(mutation, &model_endpoint(api.model, "ep")->running);
+    return decide_once_more(mutation, why);
+}
+
+static size_t count_running(const struct endpoint *endpoint)
+{
+    size_t count = 0;
+    FOR_EACH_RUNNING(endpoint, operation)
+    {
+        count += operation->row.status == STATUS_RUNNING;
+    }
+    return count;
+}
+
+static bool is_running(const char *operation_id)
+{
+    const struct operation *operation = model_operation(api.model, operation_id);
+    return operation != NULL && operation->row.status == STATUS_RUNNING;
+}
+
+/* All of them end in one commit. */
+START_TEST(test_who_asks_again_and_again_shares_an_operation)
+{
+    static const enum operation_action actions[] = {ACTION_START_COMPUTE, ACTION_APPLY_CONFIG};
+    api_begin();
+    commit(decide_compute);
+    const struct endpoint *endpoint = model_endpoint(api.model, "ep");
+    for (unsigned i = 0; i < 100; i++) {
+        asked_for = actions[i % 2];
+        commit(decide_once_more);
+        ck_assert(is_running(got));
+        ck_assert_int_eq(model_operation(api.model, got)->row.action, asked_for);
+    }
+    ck_assert_uint_le(count_running(endpoint), RUNNING_MAX);
+    commit(decide_something_else); /* it shares none of those that it ends */
+    ck_assert_uint_eq(count_running(endpoint), 1);
+    ck_assert(is_running(got));
+    api_end();
+}
+END_TEST
+
 /* ---- ports of what comes back ---- */
 
 static void put_branch_of(
@@ -242,5 +315,6 @@ END_TEST
 UNIT_MAIN(
     "api_mutation",
     test_operations_of_a_project_stay_within_their_limit_whoever_makes_them,
+    test_who_asks_again_and_again_shares_an_operation,
     test_what_comes_back_takes_no_port_of_its_siblings,
     test_project_comes_back_when_each_of_its_keys_has_room);
