@@ -125,6 +125,12 @@ void http_peers_evict(struct http_server *server, bool is_full);
 /* Who stands in front of us cannot read it as another request. */
 bool http_request_is_framed_well(const struct http_request *request);
 
+/*
+ * A browser sends it for a page of another site: one that says so (Origin), or one whose name was
+ * made to lead to us. Who asks for no token lets in whoever can reach it, and a page of anybody's
+ * in a browser on this machine can.
+ */
+bool http_request_is_of_strange_page(const struct http_request *request);
 /* Cuts and decodes the path, once. False: a broken escape, or more than HTTP_SEGMENTS_MAX. */
 bool http_request_split_path(struct http_request *request);
 /* Sets the route and its table. Or not: `allow` got "GET, PUT", the methods of the path, if any. */

@@ -53,6 +53,32 @@ bool http_request_is_framed_well(const struct http_request *request)
            framing.is_chunked == (framing.encodings == 1);
 }
 
+/* "localhost", "x.localhost", "node1", an address: nobody outside can make it mean something else.
+ */
+static bool is_host_of_ours(const char *host)
+{
+    size_t size = host[0] == '[' ? strcspn(host, "]") : strcspn(host, ":");
+    char name[256];
+    uint8_t address[16];
+    (void)snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(size, sizeof(name) - 1), host);
+    return host[0] == '[' || strchr(name, '.') == NULL || str_ends_with(name, ".localhost") ||
+           inet_pton(AF_INET, name, address) == 1;
+}
+
+bool http_request_is_of_strange_page(const struct http_request *request)
+{
+    const char *host = http_request_header(request, "Host");
+    const char *origin = http_request_header(request, "Origin");
+    const char *scheme_end = origin == NULL ? NULL : strstr(origin, "://");
+    host = host == NULL ? "" : host;
+    if (origin != NULL && (scheme_end == NULL || strcasecmp(scheme_end + 3, host) != 0)) {
+        return true;
+    }
+    bool is_browser =
+        http_request_header(request, "Accept-Language") != NULL; /* pages cannot drop it */
+    return is_browser && !is_host_of_ours(host);
+}
+
 /* The path and its route. */
 
 static int hex_value(char c)
@@ -353,4 +379,15 @@ void http_request_set_actor(struct http_request *request, const char *actor)
 const char *http_request_actor(const struct http_request *request)
 {
     return request->actor;
+}
+
+size_t http_request_count_of_actor(const struct http_request *request)
+{
+    size_t count = 0;
+    LIST_FOR_EACH(&request->server->requests, link)
+    {
+        const struct http_request *other = CONTAINER_OF(link, struct http_request, link);
+        count += other->connection != NULL && strcmp(other->actor, request->actor) == 0;
+    }
+    return count;
 }

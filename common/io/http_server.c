@@ -163,6 +163,14 @@ static bool admit(struct http_request *request)
     if (request->route->open) {
         return true;
     }
+    if (request->server->token[0] == '\0' && http_request_is_of_strange_page(request)) {
+        http_respond_problem(
+            request, 403, "ERR_DENIED",
+            "this comes from the page of another site in a browser, and no token is asked for "
+            "here: "
+            "set http_token");
+        return false;
+    }
     if (guard != NULL) {
         return guard->admit(guard, request, request->route);
     }

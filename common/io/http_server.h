@@ -93,6 +93,8 @@ void http_request_peer(const struct http_request *request, char ret_address[64])
 /* Who makes the request, as the guard found out; "" at first. Kept until it is answered. */
 void http_request_set_actor(struct http_request *request, const char *actor);
 const char *http_request_actor(const struct http_request *request);
+/* Its requests that wait for an answer, this one too. */
+size_t http_request_count_of_actor(const struct http_request *request);
 /* "Authorization: Bearer TOKEN"; empty when there is none. */
 struct bytes http_request_bearer(const struct http_request *request);
 /* What the caller still waits, as it said (http_client.h says it); at most `most_ms`. */

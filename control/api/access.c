@@ -13,6 +13,7 @@
 #include "control/api/api_private.h"
 
 #define BURST_SECONDS  4
+#define OPEN_MAX       100 /* requests of a key at once: those that wait keep connections */
 #define TOUCH_EVERY_US ((wall_us_t)3600 * 1000000) /* last_used_at is written so often */
 #define AUDIT_SIZE_MAX (64 * MIB) /* then it is audit.log.1, and the one before goes */
 #define ACTOR_PREFIX   "key "
@@ -217,6 +218,12 @@ static bool admit_key(
     int size = snprintf(actor, sizeof actor, ACTOR_PREFIX "%.40s", key->row.id);
     ASSERT(size > 0);
     http_request_set_actor(request, actor);
+    if (http_request_count_of_actor(request) > OPEN_MAX) {
+        metric_add(&throttled, 1);
+        http_respond_problem(
+            request, 429, "TOO_MANY_REQUESTS", "too many requests of this key are open: try again");
+        return false;
+    }
     if (is_too_fast(guard, key)) {
         metric_add(&throttled, 1);
         http_respond_problem(

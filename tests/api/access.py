@@ -12,11 +12,13 @@ import argparse
 import json
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import urllib.error
@@ -230,6 +232,37 @@ class Test:
                                    ("PATCH", branch + "/databases/app", {"database": {"name": "renamed"}})):
             status, answer = self.control.call(method, path, body, token=OWNER)
             assert (status, answer["code"]) == (422, "COMPUTES_LIMIT_EXCEEDED"), (path, answer)
+
+    def test_a_key_cannot_take_all_connections(self):
+        """With requests that wait: those beyond its share are refused, and others are served."""
+        key, made = self.key("waits")["key"], self.control.ok("POST", "/api/v2/projects", {"project": {"name": "waited for"}})
+        address, waiting = urllib.parse.urlsplit(self.control.url), []
+        path = f"/api/v2/projects/{made['project']['id']}/operations/{made['operations'][0]['id']}?wait=50s"
+        ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        try:
+            for _ in range(120):
+                waiting.append(socket.create_connection((address.hostname, address.port), timeout=30))
+                waiting[-1].sendall(ask)
+            assert self.control.call("GET", "/api/v2/users/me", token=key)[0] == 429
+            refused = []
+            while len(refused) < 20:
+                refused = select.select(waiting, [], [], 30)[0]
+                assert refused, "nobody is refused"
+            assert len(refused) == 20 and all(r.recv(100).startswith(b"HTTP/1.1 429 ") for r in refused), len(refused)
+            assert self.control.call("GET", "/api/v2/users/me", token=self.tokens["project"])[0] == 200
+        finally:
+            for one in waiting:
+                one.close()
+
+    def test_quotas_hold_for_many_at_once(self):
+        token, answers = self.key("raced", branches_max=1, computes_max=1)["key"], []
+        threads = [threading.Thread(target=lambda: answers.append(
+            self.control.call("POST", "/api/v2/projects", {"project": {"name": "raced"}}, token=token)[0])) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [201] + 7 * [422], answers
 
     def test_a_revoked_key_changes_nothing_more(self):
         """Its headers had come, and its body takes its time."""

@@ -289,6 +289,43 @@ START_TEST(test_connections_over_the_limit_do_not_hurt)
 }
 END_TEST
 
+static void expect_status(const char *headers, const char *status)
+{
+    char request[400], answer[4096];
+    (void)snprintf(
+        request, sizeof(request),
+        "POST /v1/echo/a HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
+        "Connection: close\r\n%s\r\n{}",
+        headers);
+    exchange(bytes_of_str(request), answer, sizeof(answer));
+    ck_assert_msg(strncmp(answer + 9, status, 3) == 0, "%s: %.60s", headers, answer);
+}
+
+/* Without a token it is enough to reach us, and every page in a browser on this machine does. */
+START_TEST(test_pages_of_other_sites_are_refused_without_a_token)
+{
+    open_server(NULL);
+    expect_status("Host: 127.0.0.1:80\r\nOrigin: http://site.example\r\n", "403");
+    expect_status("Host: 127.0.0.1:80\r\nOrigin: http://127.0.0.1:81\r\n", "403");
+    expect_status("Host: 127.0.0.1:80\r\nOrigin: null\r\n", "403");
+    expect_status("Host: rebound.example:80\r\nAccept-Language: en\r\n", "403");
+    expect_status("Host: 10.1.example\r\nAccept-Language: en\r\n", "403");
+    expect_status("Host: 127.0.0.1:80\r\nOrigin: http://127.0.0.1:80\r\n", "200");
+    expect_status("Host: 127.0.0.1:80\r\nAccept-Language: en\r\n", "200");
+    expect_status("Host: [::1]:80\r\nAccept-Language: en\r\n", "200");
+    expect_status("Host: localhost:80\r\nAccept-Language: en\r\n", "200");
+    expect_status("Host: node1\r\nAccept-Language: en\r\n", "200");
+    expect_status("Host: control.example\r\n", "200"); /* no browser */
+    close_server();
+    struct http_options options = {.token = "secret"};
+    open_server(&options);
+    expect_status(
+        "Host: control.example\r\nOrigin: http://site.example\r\nAuthorization: Bearer secret\r\n",
+        "200");
+    close_server();
+}
+END_TEST
+
 /* Each byte begins MHD's time-out anew. */
 START_TEST(test_headers_that_trickle_in_are_given_up)
 {
@@ -339,6 +376,7 @@ END_TEST
 UNIT_MAIN(
     "http_abuse",
     test_requests_with_two_ends_are_refused_alone,
+    test_pages_of_other_sites_are_refused_without_a_token,
     test_headers_that_trickle_in_are_given_up,
     test_slow_clients_cannot_take_all_places,
     test_malformed_requests_get_an_answer_or_a_close,
