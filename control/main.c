@@ -180,7 +180,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     changes_start(api);
     api_add_routes(api, app_http(app));
     schedules_start(api);
-    api->meter = meter_start(api->loop, api->store, api->reconciler);
+    api->meter = meter_start(api->loop, api->store, api->reconciler, api->nodes);
     log_info(
         NULL, "catalog: %zu projects, %zu branches, %zu endpoints", api->model->projects.count,
         api->model->branches.count, api->model->endpoints.count);

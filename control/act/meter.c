@@ -6,19 +6,35 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "control/act/reconcile_private.h"
-#include "control/plan/calendar.h"
+#include "control/act/sizes.h"
+#include "control/plan/usage.h"
 
 #define SAMPLE_MS       2000
 #define RECORD_EVERY_NS (60 * NS_PER_S)
 #define GAP_MAX_MS      60000 /* a sample that comes later says nothing about the time before */
-#define PROJECTS_MAX    60    /* in one commit */
+#define TARGETS_MAX     200   /* in one commit */
 #define US_PER_HOUR     ((wall_us_t)3600 * 1000000)
+
+/* A project, or a branch of one: what is recorded. */
+struct target_used {
+    const struct project *project;
+    const struct branch *branch; /* NULL: all of the project */
+    struct used *used, *recording;
+    struct measured *measured;
+    const struct list *usages;
+};
+
+struct recorded {
+    row_id_t id;
+    bool is_branch;
+};
 
 struct meter {
     struct loop *loop;
     struct store *store;
     struct model *model;
     struct reconciler *reconciler;
+    struct sizes *sizes;
     struct timer timer;
     wall_us_t began;
     mono_ns_t sampled_at, recorded_at;
@@ -26,39 +42,11 @@ struct meter {
 
     struct change change;
     bool recording, more;
-    row_id_t recorded[PROJECTS_MAX];
-    size_t count;
+    bool sweeping;      /* what is too old goes, also of those of which there is nothing new ... */
+    wall_us_t swept_at; /* ... once in an hour, which this is */
+    struct recorded recorded[TARGETS_MAX];
+    size_t count, row_count;
 };
-
-/* ---- periods ---- */
-
-static const enum frequency frequencies[] = {
-    [USAGE_HOURLY] = FREQUENCY_HOURLY,
-    [USAGE_DAILY] = FREQUENCY_DAILY,
-    [USAGE_MONTHLY] = FREQUENCY_MONTHLY,
-};
-
-wall_us_t usage_begin(enum usage_granularity granularity, wall_us_t time)
-{
-    struct calendar_rule rule = {.frequency = frequencies[granularity], .day = 1, .month = 1};
-    return calendar_last(&rule, time);
-}
-
-wall_us_t usage_end(enum usage_granularity granularity, wall_us_t begin)
-{
-    static const int64_t hours[] = {
-        [USAGE_HOURLY] = 1, [USAGE_DAILY] = 24, [USAGE_MONTHLY] = 32 * 24};
-    return usage_begin(granularity, begin + hours[granularity] * US_PER_HOUR);
-}
-
-static bool is_too_old(const struct usage_row *row, wall_us_t now)
-{
-    static const int64_t hours[] = {
-        [USAGE_HOURLY] = USAGE_HOURS,
-        [USAGE_DAILY] = USAGE_DAYS * 24,
-        [USAGE_MONTHLY] = USAGE_MONTHS * 31 * 24};
-    return row->begin + hours[row->granularity] * US_PER_HOUR <= now;
-}
 
 /* ---- samples ---- */
 
@@ -132,122 +120,153 @@ static void count_writes(const struct meter *meter, struct project *project)
 
 /* ---- recording ---- */
 
-/* Of the branch, or of all of the project. */
-static void put_period(
-    struct meter *meter,
-    const struct project *project,
-    const struct branch *branch,
-    enum usage_granularity granularity)
+static struct target_used of_project(struct project *project)
 {
-    wall_us_t begin = usage_begin(granularity, reconciler_calendar(meter->reconciler));
-    const struct used *used = branch == NULL ? &project->recording : &branch->recording;
+    return (struct target_used){
+        .project = project,
+        .used = &project->used,
+        .recording = &project->recording,
+        .measured = &project->measured,
+        .usages = &project->usages,
+    };
+}
+
+static struct target_used of_branch(struct branch *branch)
+{
+    return (struct target_used){
+        .project = branch->project,
+        .branch = branch,
+        .used = &branch->used,
+        .recording = &branch->recording,
+        .measured = &branch->measured,
+        .usages = &branch->usages,
+    };
+}
+
+static const char *id_of(const struct target_used *target)
+{
+    return target->branch == NULL ? target->project->row.id : target->branch->row.id;
+}
+
+static void put_period(
+    struct meter *meter, const struct target_used *target, enum usage_granularity granularity)
+{
+    wall_us_t now = reconciler_calendar(meter->reconciler);
+    wall_us_t begin = usage_begin(granularity, now);
+    const struct used *used = target->recording;
+    const struct measured *measured = target->measured;
     struct usage_row row = {.granularity = granularity, .begin = begin};
     char id[ROW_ID_SIZE];
     snprintf(
-        id, sizeof id, "%.40s.%c%" PRId64, branch == NULL ? project->row.id : branch->row.id,
-        usage_granularity_names[granularity][0], begin / US_PER_HOUR);
+        id, sizeof id, "%.40s.%c%" PRId64, id_of(target), usage_granularity_names[granularity][0],
+        begin / US_PER_HOUR);
     const struct usage *usage = model_usage(meter->model, id);
     if (usage != NULL) {
         row = usage->row;
     } else {
         memcpy(row.id, id, sizeof row.id);
-        memcpy(row.project_id, project->row.id, sizeof row.project_id);
-        if (branch != NULL) {
-            memcpy(row.branch_id, branch->row.id, sizeof row.branch_id);
+        memcpy(row.project_id, target->project->row.id, sizeof row.project_id);
+        if (target->branch != NULL) {
+            memcpy(row.branch_id, target->branch->row.id, sizeof row.branch_id);
         }
     }
     row.active_ms += used->active_ms;
     row.compute_ms += used->compute_ms;
     row.written_bytes += used->written_bytes;
+    usage_note(
+        &row, usage_before(target->usages, granularity, begin),
+        measured->is_known ? &measured->stored : NULL, now);
     store_put(meter->store, &meter->change, ROW_USAGE, &row);
+    meter->row_count++;
 }
 
-static bool is_due(const struct project *project)
+/*
+ * Of one that is too old. What was stored when the newest of them was written may count until now:
+ * that one of each granularity stays.
+ */
+static bool may_go(const struct usage_row *row, const struct list *usages, wall_us_t now)
 {
-    return project->row.state == PROJECT_ACTIVE && !is_nothing(&project->used);
+    LIST_FOR_EACH(usages, link)
+    {
+        const struct usage_row *other = &CONTAINER_OF(link, struct usage, in_target)->row;
+        if (other->granularity == row->granularity && other->begin > row->begin &&
+            usage_is_too_old(other, now)) {
+            return true;
+        }
+    }
+    return stored_is_nothing(&row->stored);
 }
 
-static void drop_old(struct meter *meter, const struct list *usages)
+static size_t drop_old(struct meter *meter, const struct list *usages, bool only_count)
 {
     wall_us_t now = reconciler_calendar(meter->reconciler);
+    size_t count = 0;
     LIST_FOR_EACH(usages, link)
     {
         const struct usage *usage = CONTAINER_OF(link, struct usage, in_target);
-        if (is_too_old(&usage->row, now)) {
-            store_delete(meter->store, &meter->change, ROW_USAGE, &usage->row);
+        if (usage_is_too_old(&usage->row, now) && may_go(&usage->row, usages, now)) {
+            count++;
+            if (!only_count) {
+                store_delete(meter->store, &meter->change, ROW_USAGE, &usage->row);
+            }
         }
     }
+    return count;
 }
 
-static void put_project(struct meter *meter, struct project *project)
+/* False: it is due and has no place in this commit any more. */
+static bool put_target(struct meter *meter, const struct target_used *target)
 {
-    project->recording = project->used;
-    for (unsigned i = 0; i < USAGE_GRANULARITIES; i++) {
-        put_period(meter, project, NULL, (enum usage_granularity)i);
+    bool has_new = !is_nothing(target->used) || target->measured->is_due;
+    if (!has_new && !(meter->sweeping && drop_old(meter, target->usages, true) > 0)) {
+        return true;
     }
-    drop_old(meter, &project->usages);
-    FOR_EACH_BRANCH(project, branch)
-    {
-        branch->recording = branch->used;
-        for (unsigned i = 0; i < USAGE_GRANULARITIES && !is_nothing(&branch->used); i++) {
-            put_period(meter, project, branch, (enum usage_granularity)i);
-        }
-        drop_old(meter, &branch->usages);
+    if (meter->row_count >= METER_ROWS_MAX || meter->count == TARGETS_MAX) {
+        meter->more = true;
+        return false;
     }
+    struct recorded *recorded = &meter->recorded[meter->count++];
+    snprintf(recorded->id, sizeof recorded->id, "%s", id_of(target));
+    recorded->is_branch = target->branch != NULL;
+    *target->recording = *target->used;
+    for (unsigned i = 0; i < USAGE_GRANULARITIES && has_new; i++) {
+        put_period(meter, target, (enum usage_granularity)i);
+    }
+    target->measured->recorded = target->measured->stored;
+    target->measured->is_due = false;
+    meter->row_count += drop_old(meter, target->usages, false);
+    return true;
 }
 
 static err_t prepare(struct change *change, struct errmsg *msg)
 {
     struct meter *meter = CONTAINER_OF(change, struct meter, change);
     (void)msg;
-    meter->count = 0;
+    meter->count = meter->row_count = 0;
     meter->more = false;
     FOR_EACH_PROJECT(meter->model, project)
     {
-        if (!is_due(project)) {
+        struct target_used target = of_project(project);
+        if (project->row.state != PROJECT_ACTIVE) {
             continue;
         }
-        if (meter->count == PROJECTS_MAX) {
-            meter->more = true;
+        if (!put_target(meter, &target)) {
             return ERR_OK;
         }
-        memcpy(meter->recorded[meter->count++], project->row.id, sizeof project->row.id);
-        put_project(meter, project);
+        FOR_EACH_BRANCH(project, branch)
+        {
+            target = of_branch(branch);
+            if (!put_target(meter, &target)) {
+                return ERR_OK;
+            }
+        }
     }
     return ERR_OK;
 }
 
-/* A branch that was made meanwhile has nothing in the change. */
-static void record(struct project *project)
-{
-    subtract(&project->used, &project->recording);
-    FOR_EACH_BRANCH(project, branch)
-    {
-        subtract(&branch->used, &branch->recording);
-        branch->recording = (struct used){0};
-    }
-}
+static void on_recorded(struct change *change, err_t result, const struct errmsg *msg);
 
-static void on_recorded(struct change *change, err_t result, const struct errmsg *msg)
-{
-    struct meter *meter = CONTAINER_OF(change, struct meter, change);
-    meter->recording = false;
-    if (result != ERR_OK) {
-        log_warn(NULL, "what projects use is not recorded yet: %s", msg->text);
-        return;
-    }
-    for (size_t i = 0; i < meter->count; i++) {
-        struct project *project = model_project(meter->model, meter->recorded[i]);
-        if (project != NULL) {
-            record(project);
-        }
-    }
-    if (meter->more) {
-        meter_record(meter);
-    }
-}
-
-void meter_record(struct meter *meter)
+static void record(struct meter *meter)
 {
     if (!meter->recording && !meter->stopping) {
         meter->recording = true;
@@ -255,6 +274,50 @@ void meter_record(struct meter *meter)
         meter->change = (struct change){.prepare = prepare, .done = on_recorded};
         store_submit(meter->store, &meter->change);
     }
+}
+
+/* What went meanwhile has taken its rows along. */
+static void end_recorded(struct meter *meter, const struct recorded *recorded, err_t result)
+{
+    struct project *project =
+        recorded->is_branch ? NULL : model_project(meter->model, recorded->id);
+    struct branch *branch = recorded->is_branch ? model_branch(meter->model, recorded->id) : NULL;
+    if (project == NULL && branch == NULL) {
+        return;
+    }
+    struct target_used target = project != NULL ? of_project(project) : of_branch(branch);
+    if (result == ERR_OK) {
+        subtract(target.used, target.recording);
+    } else {
+        target.measured->is_due = target.measured->is_known;
+    }
+    *target.recording = (struct used){0};
+}
+
+static void on_recorded(struct change *change, err_t result, const struct errmsg *msg)
+{
+    struct meter *meter = CONTAINER_OF(change, struct meter, change);
+    meter->recording = false;
+    for (size_t i = 0; i < meter->count; i++) {
+        end_recorded(meter, &meter->recorded[i], result);
+    }
+    if (result != ERR_OK) {
+        log_warn(NULL, "what projects use is not recorded yet: %s", msg->text);
+    } else if (meter->more) {
+        record(meter);
+    } else {
+        meter->sweeping = false;
+    }
+}
+
+void meter_record(struct meter *meter)
+{
+    wall_us_t now = reconciler_calendar(meter->reconciler);
+    wall_us_t hour = usage_begin(USAGE_HOURLY, now);
+    meter->sweeping |= hour != meter->swept_at;
+    meter->swept_at = hour;
+    sizes_look(meter->sizes, now);
+    record(meter);
 }
 
 static void on_sample(struct timer *timer)
@@ -270,11 +333,14 @@ static void on_sample(struct timer *timer)
     }
     if (now - meter->recorded_at >= RECORD_EVERY_NS) {
         meter_record(meter);
+    } else {
+        sizes_look(meter->sizes, reconciler_calendar(meter->reconciler));
     }
     timer_start(meter->loop, timer, SAMPLE_MS);
 }
 
-struct meter *meter_start(struct loop *loop, struct store *store, struct reconciler *reconciler)
+struct meter *meter_start(
+    struct loop *loop, struct store *store, struct reconciler *reconciler, struct nodes *nodes)
 {
     struct meter *meter = MEM_NEW(struct meter);
     *meter = (struct meter){
@@ -282,6 +348,7 @@ struct meter *meter_start(struct loop *loop, struct store *store, struct reconci
         .store = store,
         .model = store_model(store),
         .reconciler = reconciler,
+        .sizes = sizes_create(store_model(store), nodes),
         .began = clock_wall(),
         .sampled_at = clock_mono(),
         .recorded_at = clock_mono(),
@@ -295,6 +362,7 @@ void meter_stop(struct meter *meter)
 {
     if (meter != NULL) {
         meter->stopping = true;
+        sizes_stop(meter->sizes);
         timer_stop(&meter->timer);
     }
 }

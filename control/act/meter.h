@@ -1,29 +1,26 @@
 /*
- * meter.h - what projects and their branches use: how long their computes run, and how much they
- * write.
+ * meter.h - what projects and their branches use: how long their computes run, how much they write,
+ * and how much is stored for them.
  *
- * Measured from what the polls of the nodes have seen anyway, every few seconds. Once a minute it
- * is added to rows of the hour, the day and the month (UTC), and rows that are too old go: at most
- * USAGE_ROWS_MAX a project and as many a branch, which go with it. What a control that dies has not
- * recorded yet (a minute at most) and what happens while none runs is not counted: the figures are
- * never above what was used. Threads: loop only.
+ * Computes and writes are measured from what the polls of the nodes have seen anyway, every few
+ * seconds; sizes are asked for, ever so often (sizes.h). Once a minute it is added to rows of the
+ * hour, the day and the month (UTC) of those of which there is something new, and rows that are too
+ * old go (control/plan/usage.h); those of a branch go with it. What a control that dies has not
+ * recorded yet (a minute at most) and what is used while none runs is not counted: figures of use
+ * are never above what was used. What was stored last counts until another size is measured.
+ * Threads: loop only.
  */
 #pragma once
 
 #include "control/act/reconcile.h"
 
-#define USAGE_HOURS    168
-#define USAGE_DAYS     62
-#define USAGE_MONTHS   14
-#define USAGE_ROWS_MAX (USAGE_HOURS + USAGE_DAYS + USAGE_MONTHS)
+#define METER_ROWS_MAX                                                                             \
+    500 /* of a commit; the project or branch that was the last may be above it */
 
 struct meter;
 
-struct meter *meter_start(struct loop *loop, struct store *store, struct reconciler *reconciler);
-void meter_stop(struct meter *meter);   /* NULL is fine */
-void meter_record(struct meter *meter); /* now, not at the end of the minute */
-
-/* When the hour, day or month of a time began. */
-wall_us_t usage_begin(enum usage_granularity granularity, wall_us_t time);
-/* And when the next one does. */
-wall_us_t usage_end(enum usage_granularity granularity, wall_us_t begin);
+struct meter *meter_start(
+    struct loop *loop, struct store *store, struct reconciler *reconciler, struct nodes *nodes);
+void meter_stop(struct meter *meter); /* NULL is fine */
+/* Now, not at the end of the minute: ask for sizes that are due, and record. */
+void meter_record(struct meter *meter);

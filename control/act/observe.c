@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "control/act/reconcile_private.h"
+#include "control/act/sizes.h"
 #include "control/model/members.h"
 
 /* ---- timelines, as listed by a safekeeper or a pageserver ---- */
@@ -51,9 +52,14 @@ static void note_timeline(
     }
     branch->seen_poll[slot] = listing->node->polls;
     if (slot == 0) {
+        lsn_t cutoff_lsn = LSN_NONE, durable_lsn = LSN_NONE;
         err_ignore(
             doc_opt_lsn(of_timeline, "last_record_lsn", &branch->last_lsn, NULL),
             "then nothing new is counted");
+        err_ignore(doc_opt_lsn(of_timeline, "cutoff_lsn", &cutoff_lsn, NULL), "the same as before");
+        err_ignore(
+            doc_opt_lsn(of_timeline, "durable_lsn", &durable_lsn, NULL), "the same as before");
+        sizes_listed_timeline(branch, cutoff_lsn, durable_lsn);
     }
 }
 
@@ -79,6 +85,7 @@ static void note_tenant(struct listing *listing, const char *tenant, const struc
         project->row.pageserver == listing->node->id) {
         uint64_t window = project->row.history_retention_seconds;
         project->seen_poll = listing->node->polls;
+        sizes_listed(project);
         err_ignore(
             doc_opt_u64(of_tenant, "history_retention_seconds", &window, NULL),
             "a pageserver that does not say has the right one");

@@ -155,17 +155,16 @@ struct branch_get {
 static void answer_branch_get(const struct branch_get *get, const struct doc *timeline)
 {
     struct branch *branch = request_branch(get->api, get->request);
-    uint64_t logical = 0, physical = 0;
+    uint64_t logical, physical;
     if (branch == NULL) {
         return; /* deleted meanwhile; answered */
     }
     struct doc *view = view_branch_doc(get->api, branch);
-    if (timeline != NULL) {
-        err_ignore(doc_opt_u64(timeline, "logical_bytes", &logical, NULL), "then it is 0");
-        err_ignore(doc_opt_u64(timeline, "physical_bytes", &physical, NULL), "then it is 0");
-    }
-    doc_set_int(view, "logical_size", (int64_t)logical);
-    doc_set_int(view, "physical_size", (int64_t)physical);
+    if (timeline != NULL && doc_get_u64(timeline, "logical_bytes", &logical, NULL) == ERR_OK &&
+        doc_get_u64(timeline, "physical_bytes", &physical, NULL) == ERR_OK) {
+        doc_set_int(view, "logical_size", (int64_t)logical);
+        doc_set_int(view, "physical_size", (int64_t)physical);
+    } /* otherwise as it was measured last, if it was */
     struct doc *doc = doc_set(doc_object(), "branch", view);
     struct doc *object = doc_set_str(doc_object(), "type", "console/branch");
     doc_set_str(object, "id", branch->row.id);

@@ -1,26 +1,78 @@
 /*
- * consumption.c - what projects have used, by the hour, the day or the month (control/act/meter.h).
+ * consumption.c - what projects have used, by the hour, the day or the month (control/act/meter.h,
+ * control/plan/usage.h). What each metric means here stands in docs/api.md.
  */
 #include <stdio.h>
 
+#include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
-#include "control/act/meter.h"
 #include "control/api/api_private.h"
+#include "control/plan/stored.h"
+#include "control/plan/usage.h"
 
 #define PERIOD_ID    "6f0d3c5a-2f4e-4b52-9d3e-0a1b2c3d4e5f" /* there is one, without an end */
 #define PERIOD_PLAN  "local"
 #define PROJECTS_MAX 100
 #define BRANCHES_MAX 1000
 
+/* Of branches in an answer: the page ends with the branch that reaches it. A page that nobody asks
+ * to be longer has fewer. */
+#define FRAMES_MAX 20000
+
 struct question {
     enum usage_granularity granularity;
-    wall_us_t from, to;
+    wall_us_t from, to, now;
     const char *project_ids; /* "a,b"; NULL: all */
     const char *branch_ids;  /* the same */
     const char *metrics;     /* the same */
-    bool by_metric;          /* as of v2 */
+    unsigned asked;          /* IN_V1, IN_V2 or IN_BRANCHES */
+    struct usage_row *frames;
 };
+
+/* ---- the metrics ---- */
+
+#define IN_V1       1u /* a member of each frame; the others in a list */
+#define IN_V2       2u
+#define IN_BRANCHES 4u
+#define IN_ALL      (IN_V1 | IN_V2 | IN_BRANCHES)
+
+enum source { ACTIVE_SECONDS, COMPUTE_SECONDS, WRITTEN, STORED, BYTE_HOURS };
+
+/* What is stored is as it was at the end of the frame; what is stored for so long adds up in it. */
+static const struct metric {
+    const char *name;
+    enum source source;
+    enum stored_kind kind;
+    unsigned in;
+    bool if_named; /* and not otherwise, as is published */
+} metrics[] = {
+    {"active_time_seconds", .source = ACTIVE_SECONDS, .in = IN_ALL},
+    {"compute_time_seconds", .source = COMPUTE_SECONDS, .in = IN_ALL},
+    {"compute_unit_seconds", .source = COMPUTE_SECONDS, .in = IN_V2 | IN_BRANCHES},
+    {"written_data_bytes", .source = WRITTEN, .in = IN_ALL},
+    {"synthetic_storage_size_bytes", STORED, STORED_SYNTHETIC, .in = IN_V1 | IN_V2},
+    {"data_storage_bytes_hour", BYTE_HOURS, STORED_SYNTHETIC, IN_V1 | IN_V2, .if_named = true},
+    {"logical_size_bytes", STORED, STORED_LOGICAL, IN_V1 | IN_V2, .if_named = true},
+    {"logical_size_bytes_hour", BYTE_HOURS, STORED_LOGICAL, IN_V1 | IN_V2, .if_named = true},
+    {"root_branch_bytes_month", BYTE_HOURS, STORED_ROOT, .in = IN_V2 | IN_BRANCHES},
+    {"child_branch_bytes_month", BYTE_HOURS, STORED_CHILD, .in = IN_V2 | IN_BRANCHES},
+    {"instant_restore_bytes_month", BYTE_HOURS, STORED_RESTORE, .in = IN_V2 | IN_BRANCHES},
+    {"snapshot_storage_bytes_month", BYTE_HOURS, STORED_SNAPSHOT, .in = IN_V2},
+};
+
+static uint64_t value_of(const struct metric *metric, const struct usage_row *row)
+{
+    switch (metric->source) {
+    case ACTIVE_SECONDS: return row->active_ms / 1000;
+    case COMPUTE_SECONDS: return row->compute_ms / 1000;
+    case WRITTEN: return row->written_bytes;
+    case STORED: return row->stored.of[metric->kind];
+    case BYTE_HOURS: return row->byte_hours.of[metric->kind];
+    }
+    ASSERT(false);
+    return 0;
+}
 
 /* ---- the question ---- */
 
@@ -47,11 +99,12 @@ static err_t read_time(
     return ERR_OK;
 }
 
-/* False: it was answered. */
-static bool read_question(struct http_request *request, bool by_metric, struct question *ret)
+/* False: it was answered. Otherwise its frames are the caller's to free. */
+static bool read_question(
+    const struct api *api, struct http_request *request, unsigned asked, struct question *ret)
 {
     struct errmsg msg = {0};
-    struct question question = {.by_metric = by_metric};
+    struct question question = {.asked = asked, .now = api_now(api)};
     err_t err = read_granularity(request, &question.granularity, &msg);
     if (err == ERR_OK) {
         err = read_time(request, "from", &question.from, &msg);
@@ -67,6 +120,7 @@ static bool read_question(struct http_request *request, bool by_metric, struct q
         return false;
     }
     *ret = question;
+    ret->frames = MEM_ARRAY(struct usage_row, USAGE_ROWS_MAX);
     return true;
 }
 
@@ -88,42 +142,33 @@ static bool is_in_list(const char *list, const char *name)
 
 /* ---- the answer ---- */
 
-static bool is_in(const struct question *question, const struct usage_row *row)
+/* v1 has what it is known for in any case: clients insist on it. */
+static bool is_shown(const struct question *question, const struct metric *metric)
 {
-    return row->granularity == question->granularity &&
-           row->begin >= usage_begin(question->granularity, question->from) &&
-           row->begin < question->to;
+    bool is_named = question->metrics != NULL && is_in_list(question->metrics, metric->name);
+    bool by_default = !metric->if_named && (question->asked == IN_V1 || question->metrics == NULL);
+    return (metric->in & question->asked) != 0 && (is_named || by_default);
 }
 
 static struct doc *view_frame(const struct question *question, const struct usage_row *row)
 {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } metrics[] = {
-        {"active_time_seconds", row->active_ms / 1000},
-        {"compute_time_seconds", row->compute_ms / 1000},
-        {"compute_unit_seconds", row->compute_ms / 1000}, /* as v2 calls it */
-        {"written_data_bytes", row->written_bytes},
-    };
     struct doc *doc = doc_object(), *list = doc_array();
     doc_set_time(doc, "timeframe_start", row->begin);
     doc_set_time(doc, "timeframe_end", usage_end(question->granularity, row->begin));
     for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
-        struct doc *metric = doc_set_str(doc_object(), "metric_name", metrics[i].name);
-        doc_set_int(metric, "value", (int64_t)metrics[i].value);
-        if (is_in_list(question->metrics, metrics[i].name)) {
-            doc_push(list, doc_ref(metric));
+        if (!is_shown(question, &metrics[i])) {
+            continue;
         }
-        doc_unref(metric);
-        if (!question->by_metric) {
-            doc_set_int(doc, metrics[i].name, (int64_t)metrics[i].value);
+        int64_t value = (int64_t)value_of(&metrics[i], row);
+        if (question->asked == IN_V1) {
+            doc_set_int(doc, metrics[i].name, value);
+        } else {
+            struct doc *metric = doc_set_str(doc_object(), "metric_name", metrics[i].name);
+            doc_push(list, doc_set_int(metric, "value", value));
         }
     }
-    if (question->by_metric) {
+    if (question->asked != IN_V1) {
         doc_set(doc, "metrics", doc_ref(list));
-    } else {
-        doc_set_int(doc, "synthetic_storage_size_bytes", 0); /* clients insist on it */
     }
     doc_unref(list);
     return doc;
@@ -137,15 +182,19 @@ static struct doc *periods_of(wall_us_t begin, struct doc *frames)
     return doc_push(doc_array(), doc_set(period, "consumption", frames));
 }
 
+static size_t find_frames(const struct question *question, const struct list *usages, wall_us_t now)
+{
+    return usage_frames(
+        usages, question->granularity, question->from, question->to, now, question->frames,
+        USAGE_ROWS_MAX);
+}
+
 static struct doc *frames_of(const struct question *question, const struct list *usages)
 {
     struct doc *frames = doc_array();
-    LIST_FOR_EACH(usages, link)
-    {
-        const struct usage *usage = CONTAINER_OF(link, struct usage, in_target);
-        if (is_in(question, &usage->row)) {
-            doc_push(frames, view_frame(question, &usage->row));
-        }
+    size_t count = find_frames(question, usages, question->now);
+    for (size_t i = 0; i < count; i++) {
+        doc_push(frames, view_frame(question, &question->frames[i]));
     }
     return frames;
 }
@@ -157,30 +206,32 @@ static struct doc *view_project(const struct question *question, const struct pr
     return doc_set(doc, "periods", periods_of(project->row.created_at, frames));
 }
 
-static struct doc *view_branch(const struct question *question, const struct branch *branch)
+static struct doc *view_branch(
+    const struct question *question, const struct branch *branch, size_t *frame_count)
 {
     struct doc *doc = doc_set_str(doc_object(), "project_id", branch->row.project_id);
     struct doc *frames = frames_of(question, &branch->usages);
+    *frame_count += doc_count(frames);
     doc_set_str(doc, "branch_id", branch->row.id);
     return doc_set(doc, "periods", periods_of(branch->row.created_at, frames));
 }
 
 static void answer_projects(
-    struct http_context *context, struct http_request *request, bool by_metric)
+    struct http_context *context, struct http_request *request, unsigned asked)
 {
     struct api *api = api_of(context);
     struct question question;
     struct page page;
     struct errmsg msg = {0};
-    if (!read_question(request, by_metric, &question)) {
-        return;
-    }
-    question.project_ids = request_query_list(request, "project_ids");
-    question.metrics = request_query_list(request, "metrics");
     if (page_of(request, 10, PROJECTS_MAX, &page, &msg) != ERR_OK) {
         http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
         return;
     }
+    if (!read_question(api, request, asked, &question)) {
+        return;
+    }
+    question.project_ids = request_query_list(request, "project_ids");
+    question.metrics = request_query_list(request, "metrics");
     struct doc *array = doc_array();
     uint64_t last = 0;
     FOR_EACH_PROJECT(api->model, project)
@@ -195,17 +246,18 @@ static void answer_projects(
     if (last != 0) {
         set_cursor(doc, "cursor", last);
     }
+    mem_free(question.frames);
     http_respond_json(request, 200, doc);
 }
 
 static void get_projects(struct http_context *context, struct http_request *request)
 {
-    answer_projects(context, request, false);
+    answer_projects(context, request, IN_V1);
 }
 
 static void get_projects_v2(struct http_context *context, struct http_request *request)
 {
-    answer_projects(context, request, true);
+    answer_projects(context, request, IN_V2);
 }
 
 /* ---- branches ---- */
@@ -234,43 +286,54 @@ static void select_branch(
     selection->count++;
 }
 
+static void select_branches(
+    struct selection *selection,
+    const struct question *question,
+    const struct page *page,
+    const struct model *model)
+{
+    FOR_EACH_PROJECT(model, project)
+    {
+        if (!project_is_shown(project) || !is_in_list(question->project_ids, project->row.id)) {
+            continue;
+        }
+        FOR_EACH_BRANCH(project, branch)
+        {
+            if (branch_is_shown(branch) && branch->row.seq > page->after &&
+                is_in_list(question->branch_ids, branch->row.id)) {
+                select_branch(selection, page, branch);
+            }
+        }
+    }
+}
+
 static void get_branches(struct http_context *context, struct http_request *request)
 {
     struct question question;
     struct page page;
     struct errmsg msg = {0};
-    if (!read_question(request, true, &question)) {
+    if (page_of(request, 100, BRANCHES_MAX, &page, &msg) != ERR_OK) {
+        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
+        return;
+    }
+    if (!read_question(api_of(context), request, IN_BRANCHES, &question)) {
         return;
     }
     question.project_ids = request_query_list(request, "project_ids");
     question.branch_ids = request_query_list(request, "branch_ids");
     question.metrics = request_query_list(request, "metrics");
-    if (page_of(request, 100, BRANCHES_MAX, &page, &msg) != ERR_OK) {
-        http_respond_problem(request, 400, "BAD_REQUEST", msg.text);
-        return;
-    }
     struct selection *selection = MEM_NEW(struct selection);
-    FOR_EACH_PROJECT(api_of(context)->model, project)
-    {
-        if (!project_is_shown(project) || !is_in_list(question.project_ids, project->row.id)) {
-            continue;
-        }
-        FOR_EACH_BRANCH(project, branch)
-        {
-            if (branch_is_shown(branch) && branch->row.seq > page.after &&
-                is_in_list(question.branch_ids, branch->row.id)) {
-                select_branch(selection, &page, branch);
-            }
-        }
-    }
+    select_branches(selection, &question, &page, api_of(context)->model);
     struct doc *array = doc_array(), *doc = doc_set(doc_object(), "branches", array);
-    for (size_t i = 0; i < selection->count; i++) {
-        doc_push(array, view_branch(&question, selection->branches[i]));
+    size_t shown = 0, frame_count = 0;
+    while (shown < selection->count && frame_count < FRAMES_MAX) {
+        doc_push(array, view_branch(&question, selection->branches[shown++], &frame_count));
     }
-    if (selection->count > 0) {
-        set_cursor(doc, "cursor", selection->branches[selection->count - 1]->row.seq);
+    if (shown > 0) {
+        set_cursor(doc, "cursor", selection->branches[shown - 1]->row.seq);
     }
     mem_free(selection);
+    mem_free(question.frames);
     http_respond_json(request, 200, doc);
 }
 
@@ -282,41 +345,45 @@ struct sums {
     size_t count;
 };
 
-static void add_usage(struct sums *sums, const struct usage_row *row)
+/* `at`: where the one before it lies; projects have the same periods in the same order. */
+static size_t add_usage(struct sums *sums, size_t at, const struct usage_row *row)
 {
-    size_t at = sums->count;
-    while (at > 0 && sums->rows[at - 1].begin > row->begin) {
-        at--;
+    while (at < sums->count && sums->rows[at].begin < row->begin) {
+        at++;
     }
-    if (at == 0 || sums->rows[at - 1].begin != row->begin) {
+    if (at == sums->count || sums->rows[at].begin != row->begin) {
         if (sums->count == USAGE_ROWS_MAX) {
-            return; /* a project has no more periods than that */
+            return at; /* a project has no more periods than that */
         }
         memmove(&sums->rows[at + 1], &sums->rows[at], (sums->count - at) * sizeof sums->rows[0]);
         sums->rows[at] = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
         sums->count++;
-        at++;
     }
-    sums->rows[at - 1].active_ms += row->active_ms;
-    sums->rows[at - 1].compute_ms += row->compute_ms;
-    sums->rows[at - 1].written_bytes += row->written_bytes;
+    struct usage_row *sum = &sums->rows[at];
+    sum->active_ms += row->active_ms;
+    sum->compute_ms += row->compute_ms;
+    sum->written_bytes += row->written_bytes;
+    stored_add(&sum->stored, &row->stored);
+    stored_add(&sum->byte_hours, &row->byte_hours);
+    return at;
 }
 
 static void get_account(struct http_context *context, struct http_request *request)
 {
     struct api *api = api_of(context);
     struct question question;
-    if (!read_question(request, false, &question)) {
+    if (!read_question(api, request, IN_V1, &question)) {
         return;
     }
     struct sums *sums = MEM_NEW(struct sums);
     FOR_EACH_PROJECT(api->model, project)
     {
-        FOR_EACH_USAGE(project, usage)
-        {
-            if (is_in(&question, &usage->row)) {
-                add_usage(sums, &usage->row);
-            }
+        bool is_gone = project->row.state != PROJECT_ACTIVE; /* nothing is stored since then */
+        size_t count = find_frames(
+            &question, &project->usages,
+            is_gone ? MIN_OF(project->row.updated_at, question.now) : question.now);
+        for (size_t i = 0, at = 0; i < count; i++) {
+            at = add_usage(sums, at, &question.frames[i]);
         }
     }
     struct doc *frames = doc_array();
@@ -324,6 +391,7 @@ static void get_account(struct http_context *context, struct http_request *reque
         doc_push(frames, view_frame(&question, &sums->rows[i]));
     }
     mem_free(sums);
+    mem_free(question.frames);
     http_respond_json(
         request, 200,
         doc_set(doc_object(), "periods", periods_of(api->model->image.created_at, frames)));

@@ -72,19 +72,38 @@ static const struct body_field digest[] = {TEXT("lsn"),  TEXT("spc"),   TEXT("db
 static const struct body_field lsn[] = {TEXT("lsn"), END};
 static const struct body_field diff[] = {TEXT("lsn"), TEXT("other"), TEXT("other_lsn"), END};
 
+/* As is published, and of v2 also what v1 has; consumption.c says which of them are measured. */
+#define METRICS_OF_EACH "active_time_seconds", "compute_time_seconds", "written_data_bytes"
+#define METRICS_V1                                                                                 \
+    METRICS_OF_EACH, "synthetic_storage_size_bytes", "data_storage_bytes_hour",                    \
+        "logical_size_bytes", "logical_size_bytes_hour"
+#define METRICS_V2                                                                                 \
+    "compute_unit_seconds", "root_branch_bytes_month", "child_branch_bytes_month",                 \
+        "instant_restore_bytes_month", "public_network_transfer_bytes",                            \
+        "private_network_transfer_bytes"
+static const char *const metrics[] = {METRICS_V1, NULL};
+static const char *const metrics_v2[] = {
+    METRICS_V2, "extra_branches_month", "snapshot_storage_bytes_month", METRICS_V1, NULL};
+static const char *const metrics_of_branches[] = {METRICS_V2, METRICS_OF_EACH, NULL};
+
 #define HISTORY                                                                                    \
     ARGUMENT("from", BODY_TIME, .required = true), ARGUMENT("to", BODY_TIME, .required = true),    \
         ARGUMENT("granularity", BODY_STR, .required = true, .choices = granularities),             \
         TEXT("org_id")
 static const struct body_field account[] = {HISTORY, END};
 static const struct body_field history[] = {
-    HISTORY, PAGE(100), NAMES("project_ids", .min = 0), NAMES("metrics", .min = 0), END};
+    HISTORY, PAGE(100), NAMES("project_ids", .min = 0), NAMES("metrics", .choices = metrics), END,
+};
+static const struct body_field history_v2[] = {
+    HISTORY, PAGE(100), NAMES("project_ids", .min = 0), NAMES("metrics", .choices = metrics_v2),
+    END,
+};
 static const struct body_field history_of_branches[] = {
     HISTORY,
     PAGE(1000),
     NAMES("project_ids", .required = true),
     NAMES("branch_ids", .min = 0),
-    NAMES("metrics", .min = 0),
+    NAMES("metrics", .choices = metrics_of_branches),
     END,
 };
 
@@ -110,7 +129,7 @@ static const struct route_fields queries[] = {
     {"GET", B "/time_of_lsn", lsn},
     {"GET", B "/diff", diff},
     {"GET", API "consumption_history/projects", history},
-    {"GET", API "consumption_history/v2/projects", history},
+    {"GET", API "consumption_history/v2/projects", history_v2},
     {"GET", API "consumption_history/v2/branches", history_of_branches},
     {"GET", API "consumption_history/account", account},
 };

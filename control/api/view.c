@@ -3,6 +3,7 @@
  */
 #include "common/base/clock.h"
 #include "control/api/api_private.h"
+#include "control/plan/usage.h"
 
 static void set_time_or_null(struct doc *to, const char *key, wall_us_t time)
 {
@@ -30,39 +31,45 @@ static void set_zeros(struct doc *to, const char *const *keys, size_t count)
 
 /* ---- project ---- */
 
-/* Of the month that is under way, or the last one with work in it. */
-static void set_usage(struct doc *doc, const struct project *project)
+/*
+ * Of the month that is under way. What is stored counts up to the last full hour, so that a project
+ * in which nothing happens looks the same for a while: clients ask with its ETag.
+ */
+static struct usage_row this_month(const struct api *api, const struct list *usages)
 {
-    struct usage_row row = {.begin = 0};
-    FOR_EACH_USAGE(project, usage)
-    {
-        if (usage->row.granularity == USAGE_MONTHLY && usage->row.begin >= row.begin) {
-            row = usage->row;
-        }
+    wall_us_t now = api_now(api), hour = usage_begin(USAGE_HOURLY, now);
+    struct usage_row row = {.begin = usage_begin(USAGE_MONTHLY, now)}, found;
+    if (usage_frames(usages, USAGE_MONTHLY, now, now + 1, hour, &found, 1) == 1) {
+        row = found;
     }
-    wall_us_t begin = MAX_OF(row.begin, project->row.created_at);
-    doc_set_time(doc, "consumption_period_start", begin);
-    doc_set_time(doc, "consumption_period_end", MAX_OF(begin, row.updated_at));
+    return row;
+}
+
+static void set_usage(struct doc *doc, const struct usage_row *row)
+{
+    doc_set_int(doc, "active_time_seconds", (int64_t)(row->active_ms / 1000));
+    doc_set_int(doc, "compute_time_seconds", (int64_t)(row->compute_ms / 1000));
+    doc_set_int(doc, "cpu_used_sec", (int64_t)(row->compute_ms / 1000));
+    doc_set_int(doc, "written_data_bytes", (int64_t)row->written_bytes);
+}
+
+static void set_project_usage(struct doc *doc, const struct api *api, const struct project *project)
+{
+    struct usage_row row = this_month(api, &project->usages);
+    struct stored stored =
+        project->measured.is_known ? project->measured.stored : usage_stored(&project->usages);
+    set_usage(doc, &row);
+    doc_set_time(doc, "consumption_period_start", MAX_OF(row.begin, project->row.created_at));
+    doc_set_time(doc, "consumption_period_end", usage_end(USAGE_MONTHLY, row.begin));
     doc_set_int(doc, "active_time", (int64_t)(row.active_ms / 1000));
-    doc_set_int(doc, "active_time_seconds", (int64_t)(row.active_ms / 1000));
-    doc_set_int(doc, "compute_time_seconds", (int64_t)(row.compute_ms / 1000));
-    doc_set_int(doc, "cpu_used_sec", (int64_t)(row.compute_ms / 1000));
-    doc_set_int(doc, "written_data_bytes", (int64_t)row.written_bytes);
+    doc_set_int(doc, "data_storage_bytes_hour", (int64_t)row.byte_hours.of[STORED_SYNTHETIC]);
+    doc_set_int(doc, "synthetic_storage_size", (int64_t)stored.of[STORED_SYNTHETIC]);
 }
 
 struct doc *view_project_doc(const struct api *api, const struct project *project)
 {
     static const char *const counters[] = {
-        "active_time",
-        "active_time_seconds",
-        "branch_logical_size_limit",
-        "branch_logical_size_limit_bytes",
-        "compute_time_seconds",
-        "cpu_used_sec",
-        "data_storage_bytes_hour",
-        "data_transfer_bytes",
-        "synthetic_storage_size",
-        "written_data_bytes"};
+        "branch_logical_size_limit", "branch_logical_size_limit_bytes", "data_transfer_bytes"};
     const struct project_row *row = &project->row;
     struct doc *doc = doc_object();
     doc_set_str(doc, "id", row->id);
@@ -80,7 +87,7 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
     doc_set(doc, "settings", row->settings == NULL ? doc_object() : doc_copy(row->settings));
     doc_set(doc, "default_endpoint_settings", doc_object());
     set_zeros(doc, counters, ARRAY_LEN(counters));
-    set_usage(doc, project);
+    set_project_usage(doc, api, project);
     doc_set_time(doc, "created_at", row->created_at);
     doc_set_time(doc, "updated_at", row->updated_at);
     if (project_is_recoverable(project)) {
@@ -88,7 +95,6 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
         doc_set_time(doc, "recoverable_until", row->recoverable_until);
     }
     doc_set_tenant(doc, "tenant_id", row->tenant); /* ours: for debugging with the other parts */
-    (void)api;
     return doc;
 }
 
@@ -96,9 +102,8 @@ struct doc *view_project_doc(const struct api *api, const struct project *projec
 
 struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
 {
-    static const char *const counters[] = {
-        "active_time_seconds", "compute_time_seconds", "cpu_used_sec", "data_transfer_bytes",
-        "written_data_bytes"};
+    static const char *const counters[] = {"data_transfer_bytes"};
+    const struct usage_row used = this_month(api, &branch->usages);
     const struct branch_row *row = &branch->row;
     bool ready = row->state != BRANCH_INIT;
     struct doc *doc = doc_object();
@@ -142,13 +147,15 @@ struct doc *view_branch_doc(const struct api *api, const struct branch *branch)
         doc_set_str(recovery, "deletion_method", row->has_expired ? "ttl" : "user");
         doc_set(doc, "recovery", recovery);
     }
-    doc_set_int(doc, "logical_size", 0);
+    if (branch->measured.is_known) {
+        doc_set_int(doc, "logical_size", (int64_t)branch->logical_bytes);
+    }
     set_zeros(doc, counters, ARRAY_LEN(counters));
+    set_usage(doc, &used);
     doc_set_time(doc, "created_at", row->created_at);
     doc_set_time(doc, "updated_at", row->updated_at);
     doc_set_timeline(doc, "timeline_id", row->timeline);
     doc_set_lsn(doc, "start_lsn", row->start_lsn);
-    (void)api;
     return doc;
 }
 

@@ -40,6 +40,14 @@ struct used {
     uint64_t active_ms, compute_ms, written_bytes;
 };
 
+/* What is stored, memory only: control/act/sizes.h. */
+struct measured {
+    bool is_known;          /* measured since this process began */
+    bool is_due;            /* it is another size than on record */
+    struct stored stored;   /* as it was measured last */
+    struct stored recorded; /* as it was recorded last */
+};
+
 struct project {
     struct project_row row;
     struct index_link by_id, by_tenant;
@@ -51,6 +59,11 @@ struct project {
     struct list running; /* operations of the project itself that have not ended */
 
     struct used used, recording; /* memory only: control/act/meter.h */
+
+    struct measured measured;
+    bool measuring;
+    uint64_t stored_seen, stored_measured; /* change with what is stored; 0: not seen yet */
+    wall_us_t measured_at, measure_at;     /* measure_at: again, not before */
 
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
@@ -75,6 +88,8 @@ struct branch {
     struct list children, endpoints;
     struct list running, usages;
     struct used used, recording; /* memory only */
+    struct measured measured;
+    uint64_t logical_bytes; /* if it was measured */
 
     enum seen on_pageserver, on_safekeeper[SAFEKEEPERS_MAX];
     /* Pageserver, then safekeepers as in row.safekeepers. */
@@ -84,6 +99,7 @@ struct branch {
     uint64_t stored_poll;            /* number of the poll that said that it does not yet */
     uint64_t deleted_poll;           /* ... of the last one that may be older than the deletion */
     uint8_t missed[SAFEKEEPERS_MAX]; /* polls in a row that did not list it */
+    lsn_t cutoff_lsn;                /* where its history began when it was measured; 0: unknown */
     lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
     bool is_timeline_new; /* it began with the row that we have; a restore leaves an old one */
     struct attempt pageserver_attempt, safekeeper_attempts[SAFEKEEPERS_MAX];

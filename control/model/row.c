@@ -16,6 +16,9 @@ const char *const operation_status_names[] = {"running", "finished", "failed", "
 
 const char *const usage_granularity_names[] = {"hourly", "daily", "monthly", NULL};
 
+const char *const stored_names[] = {"root", "child", "restore", "snapshot", "synthetic", "logical"};
+static_assert(ARRAY_LEN(stored_names) == STORED_KINDS, "a name each");
+
 enum field_type {
     FIELD_id,
     FIELD_text,
@@ -29,6 +32,7 @@ enum field_type {
     FIELD_choice,
     FIELD_doc,
     FIELD_nodes,
+    FIELD_stored,
 };
 
 struct field {
@@ -90,6 +94,16 @@ static const struct row_spec specs[ROW_KIND_COUNT] = {
     [ROW_REPLY] = SPEC(reply),       [ROW_USAGE] = SPEC(usage),         [ROW_HOST] = SPEC(host),
 };
 
+bool stored_is_nothing(const struct stored *stored)
+{
+    for (size_t i = 0; i < STORED_KINDS; i++) {
+        if (stored->of[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool node_set_has(const struct node_set *set, uint64_t id)
 {
     for (size_t i = 0; i < set->count; i++) {
@@ -121,6 +135,17 @@ static struct doc *encode_nodes(const struct node_set *set)
     return array;
 }
 
+static struct doc *encode_stored(const struct stored *stored)
+{
+    struct doc *object = doc_object();
+    for (size_t i = 0; i < STORED_KINDS; i++) {
+        if (stored->of[i] != 0) {
+            doc_set_int(object, stored_names[i], (int64_t)stored->of[i]);
+        }
+    }
+    return object;
+}
+
 /* Empty texts, zero numbers and NULL docs are left out: a missing field is zero. */
 static void encode_field(const struct field *field, const void *at, struct doc *to)
 {
@@ -149,6 +174,11 @@ static void encode_field(const struct field *field, const void *at, struct doc *
         }
         break;
     case FIELD_nodes: doc_set(to, field->name, encode_nodes(at)); break;
+    case FIELD_stored:
+        if (!stored_is_nothing(at)) {
+            doc_set(to, field->name, encode_stored(at));
+        }
+        break;
     }
 }
 
@@ -189,7 +219,8 @@ static err_t decode_text(const struct field *field, const char *text, void *at, 
     case FIELD_u64:
     case FIELD_bool:
     case FIELD_doc:
-    case FIELD_nodes: break;
+    case FIELD_nodes:
+    case FIELD_stored: break;
     }
     return err_set(msg, ERR_CORRUPT, "%s: a text where something else belongs", field->name);
 }
@@ -210,6 +241,17 @@ static err_t decode_nodes(const struct doc *value, struct node_set *set, struct 
     return err;
 }
 
+static err_t decode_stored(const struct doc *value, struct stored *stored, struct errmsg *msg)
+{
+    if (!doc_is_object(value)) {
+        return err_set(msg, ERR_CORRUPT, "sizes: expected an object");
+    }
+    for (size_t i = 0; i < STORED_KINDS; i++) {
+        TRY(doc_opt_u64(value, stored_names[i], &stored->of[i], msg));
+    }
+    return ERR_OK;
+}
+
 static err_t decode_field(
     const struct field *field, const struct doc *from, void *at, struct errmsg *msg)
 {
@@ -221,6 +263,7 @@ static err_t decode_field(
     case FIELD_u64: return doc_opt_u64(from, field->name, at, msg);
     case FIELD_bool: return doc_opt_bool(from, field->name, at, msg);
     case FIELD_nodes: return decode_nodes(value, at, msg);
+    case FIELD_stored: return decode_stored(value, at, msg);
     case FIELD_doc: *(struct doc **)at = doc_ref(value); return ERR_OK;
     case FIELD_id:
     case FIELD_text:

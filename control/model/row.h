@@ -30,6 +30,23 @@ typedef struct node_set {
     uint64_t count;
 } row_nodes_t;
 
+/*
+ * Bytes that are stored, by what they are kept for: control/plan/stored.h. Of a branch, or of all
+ * of a project.
+ */
+enum stored_kind {
+    STORED_ROOT,
+    STORED_CHILD,
+    STORED_RESTORE,
+    STORED_SNAPSHOT,
+    STORED_SYNTHETIC,
+    STORED_LOGICAL,
+    STORED_KINDS
+};
+typedef struct stored {
+    uint64_t of[STORED_KINDS];
+} row_stored_t;
+
 enum project_state { PROJECT_ACTIVE, PROJECT_DELETING, PROJECT_DELETED };
 enum branch_state { BRANCH_INIT, BRANCH_READY, BRANCH_DELETING, BRANCH_DELETED };
 enum endpoint_type { ENDPOINT_READ_WRITE, ENDPOINT_READ_ONLY };
@@ -56,6 +73,7 @@ extern const char *const endpoint_wanted_names[];
 extern const char *const operation_action_names[];
 extern const char *const operation_status_names[];
 extern const char *const usage_granularity_names[];
+extern const char *const stored_names[];
 
 /* seq: order of creation; version: counts the writes of the row, the catalog checks it. */
 #define ROW_HEAD_FIELDS(X)                                                                         \
@@ -232,6 +250,8 @@ extern const char *const usage_granularity_names[];
 /*
  * What a project has used in an hour, a day or a month (UTC) that begins at `begin`. compute: of
  * one unit, a compute of two counts twice. branch_id: only that branch; "" for all of the project.
+ * stored: since stored_at (never, if that is 0), and until a newer row says otherwise; byte_hours:
+ * what had been stored in the period until then, for how long.
  */
 #define USAGE_FIELDS(X)                                                                            \
     ROW_HEAD_FIELDS(X)                                                                             \
@@ -240,7 +260,10 @@ extern const char *const usage_granularity_names[];
     X(u64, active_ms, NULL)                                                                        \
     X(u64, compute_ms, NULL)                                                                       \
     X(u64, written_bytes, NULL)                                                                    \
-    X(id, branch_id, NULL)
+    X(id, branch_id, NULL)                                                                         \
+    X(time, stored_at, NULL)                                                                       \
+    X(stored, stored, NULL)                                                                        \
+    X(stored, byte_hours, NULL)
 
 #define ROW_MEMBER(type, name, names) row_##type##_t name;
 struct row_head {
@@ -301,6 +324,7 @@ union any_row {
     struct host_row host;
 };
 
+bool stored_is_nothing(const struct stored *stored);
 bool node_set_has(const struct node_set *set, uint64_t id);
 
 const char *row_kind_name(enum row_kind kind); /* "branch" */
