@@ -23,6 +23,7 @@
     X(str, object_store, "", RESTART,                                                              \
       "the catalog's log goes here too, as of the pageservers; empty: the disk is all there is")   \
     X(str, node_token, "", RESTART, "bearer token for the nodes; empty: none")                     \
+    X(bool, node_tls, "false", RESTART, "the HTTP ports of all nodes speak TLS")                   \
     X(u64, safekeepers_per_branch, "3", RESTART, "members of the quorum of a new branch")          \
     X(str, compute_ports, "7500-8499", RESTART, "computes listen on a port of this range")         \
     X(str, compute_listen_host, "127.0.0.1", RESTART, "address that computes listen on")           \
@@ -115,6 +116,7 @@ static err_t start_reconciler(struct api *api, struct app *app, struct errmsg *m
         .pageservers = conf.pageservers,
         .agents = conf.agents,
         .token = conf.node_token,
+        .has_tls = conf.node_tls,
         .poll_interval_ms = conf.reconcile_interval_ms,
     };
     control.user.on_operation_ended = on_operation_ended;

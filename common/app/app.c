@@ -74,6 +74,11 @@ struct app_client *app_client(struct app *app)
     return &app->client;
 }
 
+const char *app_tls_authorities(const struct app *app)
+{
+    return app->conf->tls_authorities;
+}
+
 const char *app_data_dir(const struct app *app)
 {
     return app->conf->data_dir;
@@ -455,7 +460,11 @@ static err_t start(struct app *app, struct errmsg *msg)
     TRY(loop_create(&app->loop, msg));
     TRY(watch_signals(app, msg));
     TRY(executor_create(app->loop, (unsigned)conf->worker_threads, &app->executor, msg));
-    struct http_options options = {.token = conf->http_token};
+    struct http_options options = {
+        .token = conf->http_token,
+        .tls_certificate = conf->http_tls_certificate,
+        .tls_key = conf->http_tls_key,
+    };
     TRY(http_server_open(
         app->loop, conf->http_host, (uint16_t)conf->http_port, &options, &app->http, msg));
     http_server_add_routes(app->http, app_routes, ARRAY_LEN(app_routes), &app->routes);

@@ -54,6 +54,11 @@ void app_stopped(struct app *app);
     X(str, http_host, "127.0.0.1", RESTART, "address of the HTTP port")                            \
     X(u64, http_port, http_port_default, RESTART, "HTTP port; 0: any free one, see ports.json")    \
     X(str, http_token, "", RESTART, "bearer token that HTTP callers must show; empty: none")       \
+    X(str, http_tls_certificate, "", RESTART,                                                      \
+      "PEM file with the chain for TLS on the HTTP port; empty: plain HTTP")                       \
+    X(str, http_tls_key, "", RESTART, "PEM file of the certificate's key")                         \
+    X(str, tls_authorities, "", RESTART,                                                           \
+      "PEM file of who signs certificates of https:// addresses called; empty: the system's")      \
     X(str, log_level, "info", RELOAD, "debug, info, warn or error")                                \
     X(u64, worker_threads, workers_default, RESTART, "threads for blocking work")                  \
     X(u64, random_seed, "0", RESTART, "seed of the process's random numbers; 0: pick one")

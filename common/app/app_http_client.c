@@ -15,5 +15,6 @@ struct http_client *app_http_client(struct app *app)
         fatal("%s", msg.text); /* it needs memory only */
     }
     slot->destroy = http_client_destroy;
+    http_client_trust(slot->client, app_tls_authorities(app));
     return slot->client;
 }

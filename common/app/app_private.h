@@ -10,3 +10,4 @@ struct app_client {
 };
 
 struct app_client *app_client(struct app *app);
+const char *app_tls_authorities(const struct app *app);

@@ -23,6 +23,7 @@ struct http_client {
     CURLM *multi;
     struct timer timer;
     struct list calls;
+    char authorities[PATH_SIZE]; /* "": the system's */
     bool closing;
     size_t sockets; /* uv handles that are open */
 };
@@ -129,10 +130,22 @@ static struct call_state *state_new(struct http_client *client, struct http_call
     return state;
 }
 
+static void set_up_tls(const struct call_state *state)
+{
+    const char *authorities =
+        state->client != NULL ? state->client->authorities : state->call->authorities;
+    (void)curl_easy_setopt(state->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (authorities != NULL && authorities[0] != '\0') {
+        (void)curl_easy_setopt(state->easy, CURLOPT_CAINFO, authorities);
+        (void)curl_easy_setopt(state->easy, CURLOPT_CAPATH, NULL); /* and nobody else */
+    }
+}
+
 static void set_up(struct call_state *state)
 {
     const struct http_call *call = state->call;
     CURL *easy = state->easy;
+    set_up_tls(state);
     bool is_head = strcmp(call->method, "HEAD") == 0;
     (void)curl_easy_setopt(easy, CURLOPT_URL, call->url);
     (void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -362,6 +375,13 @@ err_t http_client_create(struct loop *loop, struct http_client **ret_client, str
     loop_add(loop, &client->object);
     *ret_client = client;
     return ERR_OK;
+}
+
+void http_client_trust(struct http_client *client, const char *authorities)
+{
+    err_ignore(
+        str_copy(client->authorities, sizeof(client->authorities), authorities, NULL),
+        "settings are shorter than paths");
 }
 
 void http_client_destroy(struct http_client *client)

@@ -14,6 +14,11 @@ struct http_call;
 
 NODISCARD err_t
 http_client_create(struct loop *loop, struct http_client **ret_client, struct errmsg *msg);
+/*
+ * PEM file of who signs the certificates of https:// addresses, for calls from now on; "": those
+ * that the system trusts. A certificate must be of the name or address in the URL.
+ */
+void http_client_trust(struct http_client *client, const char *authorities);
 void http_client_destroy(struct http_client *client); /* cancels what is open */
 
 typedef void (*http_call_done_fn)(struct http_call *call);
@@ -22,8 +27,9 @@ struct http_call {
     /* request: filled in by the caller; the texts are copied by http_call_start */
     const char *method;
     const char *url;
-    struct bytes body; /* sent as application/json when not empty */
-    const char *token; /* bearer token, may be NULL */
+    struct bytes body;       /* sent as application/json when not empty */
+    const char *token;       /* bearer token, may be NULL */
+    const char *authorities; /* of a blocking call, as of http_client_trust; may be NULL */
     uint64_t timeout_ms;
     size_t response_max;    /* bytes; 0: 64 MiB */
     const char *save_path;  /* when set, a 2xx body goes to this file instead of `response` */

@@ -5,6 +5,7 @@
  *   http_peers.c      connections for which nobody works, and which of them have to go
  *   http_request.c    what a handler reads: route, parameters, query, headers, body
  *   http_response.c   what it answers
+ *   http_tls.c        certificate and key
  *
  * A request has two sides: MHD's (the connection) and the handler's (who owes the answer). Each may
  * end first: a server that closes while a handler still works answers 503 and keeps the request
@@ -39,6 +40,17 @@ struct http_peer {
     bool in_request; /* the headers have come */
 };
 
+/* What libmicrohttpd is told; it keeps pointers into it. Zeros: plain HTTP. */
+struct http_tls {
+    struct buf certificate, key;
+    struct MHD_OptionItem options[4]; /* the last one ends them */
+};
+
+bool http_options_have_tls(const struct http_options *options);
+NODISCARD err_t
+http_tls_load(const struct http_options *options, struct http_tls *tls, struct errmsg *msg);
+void http_tls_deinit(struct http_tls *tls);
+
 struct http_server {
     struct loop_object object;
     struct loop *loop;
@@ -48,11 +60,14 @@ struct http_server {
     struct loop_task resume; /* run MHD after requests were answered */
     bool resume_posted, running, closing;
     size_t connections_max;
+    unsigned timeout_s;
+    char said[400]; /* by libmicrohttpd, last */
     mono_ns_t headers_max_ns;
     struct list waiting; /* peers for which nobody works; who has been so for longest is first */
     size_t bodies_size;  /* of all requests that are open */
     uint16_t port;
     char *token;
+    struct http_tls tls;
     struct http_guard *guard;
     struct route_table tables[HTTP_TABLES_MAX];
     size_t table_count;

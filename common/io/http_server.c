@@ -423,10 +423,11 @@ static void on_mhd_log(void *context, const char *format, va_list args) PRINTF_L
 
 static void on_mhd_log(void *context, const char *format, va_list args)
 {
-    (void)context;
-    char text[400];
+    struct http_server *server = context;
+    char text[sizeof(server->said)];
     (void)vsnprintf(text, sizeof(text), format, args);
     text[strcspn(text, "\n")] = '\0';
+    (void)snprintf(server->said, sizeof(server->said), "%s", text);
     log_debug(NULL, "http: %s", text); /* what a broken client makes it say */
 }
 
@@ -505,6 +506,71 @@ static void on_shut(struct loop_object *object)
     http_server_close(CONTAINER_OF(object, struct http_server, object));
 }
 
+static struct http_server *server_new(
+    struct loop *loop, uint16_t port, const struct http_options *options)
+{
+    struct http_server *server = MEM_NEW(struct http_server);
+    uint8_t random[4];
+    prng_secure(random, sizeof(random));
+    format_hex(random, sizeof(random), server->id_prefix);
+    server->loop = loop;
+    server->port = port;
+    server->object.shut = on_shut;
+    server->timer.on_fire = on_timer;
+    server->resume.run = on_resume;
+    server->token = mem_strdup(options->token != NULL ? options->token : "");
+    list_init(&server->requests);
+    list_init(&server->waiting);
+    server->connections_max =
+        options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX;
+    server->timeout_s = options->idle_timeout_s > 0 ? options->idle_timeout_s : IDLE_TIMEOUT_S;
+    server->headers_max_ns = 2 * (mono_ns_t)server->timeout_s * NS_PER_S;
+    return server;
+}
+
+static void server_free(struct http_server *server)
+{
+    http_tls_deinit(&server->tls);
+    mem_free(server->token);
+    mem_free(server);
+}
+
+/* Takes over the descriptor when it succeeds. */
+static err_t start_daemon(struct http_server *server, int listen_fd, struct errmsg *msg)
+{
+    bool has_tls = server->tls.key.size > 0;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    /* The logger comes first, so that it is in place for what the other options say. */
+    server->daemon = MHD_start_daemon(
+        flags | (has_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_access, server,
+        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, server, MHD_OPTION_LISTEN_SOCKET, listen_fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->connections_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, server->timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+        MHD_OPTION_NOTIFY_CONNECTION, http_peer_on_change, server, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_escapes, NULL, MHD_OPTION_ARRAY, server->tls.options, MHD_OPTION_END);
+    if (server->daemon == NULL && has_tls) {
+        return err_set(
+            msg, ERR_INVALID, "certificate and key cannot be used together: %s", server->said);
+    }
+    if (server->daemon == NULL) {
+        return err_set(msg, ERR_BUSY, "the HTTP server did not start: %s", server->said);
+    }
+    return ERR_OK;
+}
+
+static void watch_daemon(struct http_server *server)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    ASSERT(info != NULL);
+    int rc = uv_poll_init(&server->loop->uv, &server->poll, info->epoll_fd);
+    rc = rc < 0 ? rc : uv_poll_start(&server->poll, UV_READABLE, on_readable);
+    ASSERT(rc == 0);
+    loop_add(server->loop, &server->object);
+    run_mhd(server);
+}
+
 err_t http_server_open(
     struct loop *loop,
     const char *host,
@@ -518,49 +584,17 @@ err_t http_server_open(
     int listen_fd = -1;
     uint16_t got_port = 0;
     TRY(listen_socket(host, port, &listen_fd, &got_port, msg));
-    struct http_server *server = MEM_NEW(struct http_server);
-    uint8_t random[4];
-    prng_secure(random, sizeof(random));
-    format_hex(random, sizeof(random), server->id_prefix);
-    server->loop = loop;
-    server->port = got_port;
-    server->object.shut = on_shut;
-    server->timer.on_fire = on_timer;
-    server->resume.run = on_resume;
-    server->token = mem_strdup(options->token != NULL ? options->token : "");
-    list_init(&server->requests);
-    list_init(&server->waiting);
-    server->connections_max =
-        options->connections_max > 0 ? options->connections_max : CONNECTIONS_MAX;
-    unsigned timeout_s = options->idle_timeout_s > 0 ? options->idle_timeout_s : IDLE_TIMEOUT_S;
-    server->headers_max_ns = 2 * (mono_ns_t)timeout_s * NS_PER_S;
-    /* The logger comes first, so that it is in place for what the other options say. */
-    server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
-        server, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->connections_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-        MHD_OPTION_NOTIFY_CONNECTION, http_peer_on_change, server, MHD_OPTION_UNESCAPE_CALLBACK,
-        keep_escapes, NULL, MHD_OPTION_END);
-    const union MHD_DaemonInfo *info =
-        server->daemon == NULL ? NULL
-                               : MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    if (info == NULL) {
-        if (server->daemon == NULL) {
-            (void)close(listen_fd);
-        } else {
-            MHD_stop_daemon(server->daemon);
-        }
-        mem_free(server->token);
-        mem_free(server);
-        return err_set(msg, ERR_BUSY, "the HTTP server on port %u did not start: %m", got_port);
+    struct http_server *server = server_new(loop, got_port, options);
+    err_t err = http_tls_load(options, &server->tls, msg);
+    if (err == ERR_OK) {
+        err = start_daemon(server, listen_fd, msg);
     }
-    int rc = uv_poll_init(&loop->uv, &server->poll, info->epoll_fd);
-    rc = rc < 0 ? rc : uv_poll_start(&server->poll, UV_READABLE, on_readable);
-    ASSERT(rc == 0);
-    loop_add(loop, &server->object);
-    run_mhd(server);
+    if (err != ERR_OK) {
+        (void)close(listen_fd);
+        server_free(server);
+        return err_wrap(msg, err, "HTTP on %s:%u", host, got_port);
+    }
+    watch_daemon(server);
     *ret_server = server;
     return ERR_OK;
 }
@@ -624,8 +658,7 @@ static void on_poll_closed(uv_handle_t *handle)
         request->server = NULL;             /* it goes before them */
         http_request_free_if_done(request); /* else its handler frees it by answering */
     }
-    mem_free(server->token);
-    mem_free(server);
+    server_free(server);
 }
 
 void http_server_close(struct http_server *server)

@@ -59,8 +59,11 @@ struct http_options {
     size_t connections_max; /* 0: 1000 */
     const char *token; /* when set, routes that are not open want Authorization: Bearer TOKEN */
     unsigned idle_timeout_s; /* 0: 30; a connection that is silent for so long is closed */
+    /* TLS 1.2 and later, and no plain HTTP: PEM files of its chain and key. NULL or "": plain. */
+    const char *tls_certificate, *tls_key;
 };
 
+/* ERR_INVALID: certificate and key are none, or do not belong together. */
 NODISCARD err_t http_server_open(
     struct loop *loop,
     const char *host,

@@ -110,7 +110,12 @@ static void ask(struct wal_fetch *fetch)
     const struct compute_spec *spec = fetch->spec;
     const struct compute_safekeeper *keeper = &spec->safekeepers[fetch->keeper];
     struct buf url = {0};
-    buf_printf(&url, "http://%s:%u", keeper->host, keeper->http_port);
+    /* The HTTP ports of all nodes speak TLS, or of none. */
+    const char *scheme = str_starts_with(spec->pageserver_url, "https:") ? "https" : "http";
+    bool is_v6 = strchr(keeper->host, ':') != NULL;
+    buf_printf(
+        &url, "%s://%s%s%s:%u", scheme, is_v6 ? "[" : "", keeper->host, is_v6 ? "]" : "",
+        keeper->http_port);
     rpc_path(
         &url, RPC_SAFEKEEPER_WAL, tenant_id_text(spec->tenant).text,
         timeline_id_text(spec->timeline).text);

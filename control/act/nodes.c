@@ -20,6 +20,7 @@ struct nodes {
     struct http_client *client;
     struct nodes_user *user;
     char *token;
+    bool has_tls;
     uint64_t poll_interval_ms;
     struct node **nodes;
     size_t count;
@@ -118,6 +119,7 @@ err_t nodes_create(
     nodes->client = client;
     nodes->user = user;
     nodes->token = mem_strdup(options->token);
+    nodes->has_tls = options->has_tls;
     nodes->poll_interval_ms = options->poll_interval_ms;
     nodes->tick.on_fire = on_tick;
     err_t err = add_list(nodes, NODE_SAFEKEEPER, options->safekeepers, msg);
@@ -266,12 +268,12 @@ static void note_answer(struct node *node, bool answered, const struct errmsg *m
     }
 }
 
-static void node_url(const struct node *node, const char *path, struct buf *to)
+void node_url(const struct node *node, const char *path, struct buf *to)
 {
     bool is_v6 = strchr(node->host, ':') != NULL;
     buf_printf(
-        to, "http://%s%s%s:%u%s", is_v6 ? "[" : "", node->host, is_v6 ? "]" : "",
-        (unsigned)node->http_port, path);
+        to, "%s://%s%s%s:%u%s", node->nodes->has_tls ? "https" : "http", is_v6 ? "[" : "",
+        node->host, is_v6 ? "]" : "", (unsigned)node->http_port, path);
 }
 
 /* ---- calls ---- */

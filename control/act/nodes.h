@@ -57,6 +57,7 @@ struct nodes_options {
     const char *pageservers; /* the same */
     const char *agents;      /* "1@127.0.0.1:7440" id@host:http */
     const char *token;       /* bearer token for all of them; may be empty */
+    bool has_tls;            /* on their HTTP ports */
     uint64_t poll_interval_ms;
 };
 
@@ -91,6 +92,7 @@ struct node *nodes_at(const struct nodes *nodes, size_t index);
 struct node *nodes_find(const struct nodes *nodes, enum node_kind kind, uint64_t id); /* or NULL */
 struct node *nodes_first(const struct nodes *nodes, enum node_kind kind);             /* or NULL */
 const char *node_kind_name(enum node_kind kind);
+void node_url(const struct node *node, const char *path, struct buf *to); /* of its HTTP port */
 
 /*
  * One call to a node: embed it. `path` (rpc_path, and a query) is copied; `body` may be NULL (taken

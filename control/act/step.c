@@ -210,12 +210,12 @@ static struct doc *compute_body(struct reconciler *reconciler, const struct endp
     doc_set_int(body, "membership_generation", (int64_t)branch->row.membership_generation);
     doc_set_int(body, "generation", (int64_t)project->row.generation);
     if (pageserver != NULL) {
-        char url[NODE_HOST_SIZE + 32];
-        snprintf(
-            url, sizeof url, "http://%s:%u", pageserver->host, (unsigned)pageserver->http_port);
+        struct buf url = {0};
+        node_url(pageserver, "", &url);
         struct doc *address = doc_set_str(doc_object(), "host", pageserver->host);
         doc_set_int(address, "port", pageserver->port);
-        doc_set_str(address, "http_url", url);
+        doc_set_str(address, "http_url", buf_cstr(&url));
+        buf_deinit(&url);
         doc_set(body, "pageserver", address);
     }
     if (branch->parent != NULL) {

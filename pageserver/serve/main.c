@@ -106,6 +106,7 @@ static err_t start(struct app *app, struct errmsg *msg)
         .leaked_after_ms = conf.leaked_after,
         .control_url = conf.control_url,
         .control_token = conf.control_token,
+        .tls_authorities = conf.tls_authorities,
         .retention =
             {
                 .seconds = conf.history_retention_seconds,

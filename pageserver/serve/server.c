@@ -282,6 +282,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     TRY(executor_create(options->loop, 1, &server->copier, msg));
     TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
     TRY(http_client_create(options->loop, &server->http_client, msg));
+    http_client_trust(server->http_client, options->tls_authorities);
     TRY(open_stores(server, msg));
     struct link_options link_options = {.idle_timeout_ms = 0};
     server->listener_user.on_accept = on_accept;

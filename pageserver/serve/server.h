@@ -34,6 +34,7 @@ struct server_options {
     unsigned upload_threads;
     uint64_t upload_interval_ms, leaked_after_ms;
     const char *control_url, *control_token;
+    const char *tls_authorities; /* as of http_client_trust */
     struct history_retention retention;
     uint64_t gc_period_ms, disk_reserve_bytes;
     uint64_t slot_wal_keep_max;

@@ -3,11 +3,11 @@
 #include <string.h>
 
 static const char *const with_value[] = {
-    "add",        "remove",       "api-key",   "api-url",        "binaries", "branch",   "catalog",
-    "data",       "database",     "endpoint",  "local-cache-mb", "lsn",      "name",     "output",
-    "gateway",    "object-store", "parent",    "port-base",      "postgres", "preserve", "project",
-    "role",       "safekeepers",  "signal",    "source",         "time",     "from",     "ttl",
-    "expires-at", "other",        "other-lsn", "seconds",        "set",      "target"};
+    "add",     "remove",     "api-ca",       "api-key",   "api-url",        "binaries", "branch",
+    "catalog", "data",       "database",     "endpoint",  "local-cache-mb", "lsn",      "name",
+    "output",  "gateway",    "object-store", "parent",    "port-base",      "postgres", "preserve",
+    "project", "role",       "safekeepers",  "signal",    "source",         "time",     "from",
+    "ttl",     "expires-at", "other",        "other-lsn", "seconds",        "set",      "target"};
 static const char *const without_value[] = {
     "give-up",   "delete",    "follow",  "force", "help",     "no-endpoint", "no-wait",
     "protected", "read-only", "version", "wait",  "finalize", "deleted",     "hard"};

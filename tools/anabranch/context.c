@@ -38,7 +38,7 @@ err_t context_data_dir(struct args *args, char ret_path[PATH_SIZE], struct errms
 err_t context_init(struct context *context, struct args *args, struct errmsg *msg)
 {
     const char *output = args_flag(args, "output");
-    const char *key = args_flag(args, "api-key");
+    const char *key = args_flag(args, "api-key"), *ca = args_flag(args, "api-ca");
     *context = (struct context){.args = args};
     const char *words[2] = {args_word(args, 0), args_word(args, 1)};
     bool has_env = words[0] != NULL && words[1] != NULL && strcmp(words[1], "up") == 0 &&
@@ -55,7 +55,8 @@ err_t context_init(struct context *context, struct args *args, struct errmsg *ms
         output_use_yaml();
     }
     context->json = is_yaml || (output != NULL && strcmp(output, "json") == 0);
-    context->api_key = key != NULL ? key : getenv("ANABRANCH_API_KEY"); // NOLINT
+    context->access.key = key != NULL ? key : getenv("ANABRANCH_API_KEY"); // NOLINT
+    context->access.ca = ca != NULL ? ca : getenv("ANABRANCH_API_CA");     // NOLINT
     return context_data_dir(args, context->data_dir, msg);
 }
 
@@ -110,7 +111,7 @@ err_t context_need_api(struct context *context, struct errmsg *msg)
 err_t call_url(
     const char *method,
     const char *url,
-    const char *key,
+    struct api_access access,
     struct doc *body,
     uint64_t timeout_ms,
     struct doc **ret_answer,
@@ -125,7 +126,8 @@ err_t call_url(
         .method = method,
         .url = url,
         .body = buf_view(&text),
-        .token = key,
+        .token = access.key,
+        .authorities = access.ca,
         .timeout_ms = timeout_ms,
     };
     err_t err = http_call_blocking(&call, msg);
@@ -151,7 +153,7 @@ err_t context_call(
     struct buf url = {0};
     buf_printf(&url, "%s%s", context->api_url, path);
     err_t err =
-        call_url(method, buf_cstr(&url), context->api_key, body, CALL_TIMEOUT_MS, ret_answer, msg);
+        call_url(method, buf_cstr(&url), context->access, body, CALL_TIMEOUT_MS, ret_answer, msg);
     buf_deinit(&url);
     return err;
 }

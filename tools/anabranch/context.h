@@ -2,19 +2,25 @@
  * context.h - which cluster the commands talk to, and how.
  *
  * The API's URL: --api-url, ANABRANCH_API_URL, or the cluster.json of the local cluster in --data,
- * ANABRANCH_DATA or the default folder. The key: --api-key or ANABRANCH_API_KEY.
+ * ANABRANCH_DATA or the default folder. The key: --api-key or ANABRANCH_API_KEY. Who signs the
+ * certificate of an https:// URL: --api-ca or ANABRANCH_API_CA, else whom the system trusts.
  */
 #pragma once
 
 #include "common/json/doc.h"
 #include "tools/anabranch/args.h"
 
+struct api_access {
+    const char *key; /* or NULL */
+    const char *ca;  /* PEM file; NULL: the system's */
+};
+
 struct context {
     struct args *args;
     bool json, env; /* -o json or yaml; -o env is for `branch up` only */
     char data_dir[PATH_SIZE];
     char api_url[PATH_SIZE]; /* ends with /api/v2; "" until context_need_api */
-    const char *api_key;     /* or NULL */
+    struct api_access access;
 };
 
 NODISCARD err_t context_init(struct context *context, struct args *args, struct errmsg *msg);
@@ -34,7 +40,7 @@ NODISCARD err_t context_call(
 NODISCARD err_t call_url(
     const char *method,
     const char *url,
-    const char *key,
+    struct api_access access,
     struct doc *body,
     uint64_t timeout_ms,
     struct doc **ret_answer,

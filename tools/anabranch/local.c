@@ -285,7 +285,8 @@ static err_t ask_agent(
     buf_printf(&url, "%s", agent_url);
     rpc_path_of(&url, id, (const char *const[]){compute, NULL});
     err_t err = call_url(
-        rpc_method(id)->verb, buf_cstr(&url), NULL, body, AGENT_TIMEOUT_MS, ret_answer, msg);
+        rpc_method(id)->verb, buf_cstr(&url), (struct api_access){0}, body, AGENT_TIMEOUT_MS,
+        ret_answer, msg);
     buf_deinit(&url);
     return err;
 }
@@ -365,7 +366,7 @@ static const char *state_of(const struct cluster *cluster, const struct process 
     }
     cluster_url(cluster, process, url);
     strncat(url, "/readyz", sizeof url - strlen(url) - 1);
-    err_t err = call_url("GET", url, NULL, NULL, 2000, &answer, &msg);
+    err_t err = call_url("GET", url, (struct api_access){0}, NULL, 2000, &answer, &msg);
     doc_unref(answer);
     return err == ERR_OK ? "ready" : err == ERR_IO || err == ERR_TIMEOUT ? "silent" : "not ready";
 }

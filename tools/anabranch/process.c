@@ -167,7 +167,7 @@ err_t process_wait_ready(
     for (;;) {
         struct doc *answer = NULL;
         struct errmsg why = {0};
-        err_t err = call_url("GET", url, NULL, NULL, 2000, &answer, &why);
+        err_t err = call_url("GET", url, (struct api_access){0}, NULL, 2000, &answer, &why);
         doc_unref(answer);
         if (err == ERR_OK) {
             return ERR_OK;
