@@ -133,7 +133,8 @@ static _Noreturn void child_main(const struct launch *launch)
 
 static err_t open_output(const char *path, int flags, int *ret_fd, struct errmsg *msg)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+    int fd =
+        open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0600); /* logs hold what people wrote */
     if (fd < 0) {
         return err_set(msg, err_from_errno(errno), "open %s: %m", path);
     }

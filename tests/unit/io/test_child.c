@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/io/child.h"
@@ -157,6 +158,11 @@ START_TEST(test_output_environment_and_folder_are_as_asked)
     }
     expect_file(out, "blue /");
     expect_file(log, "troubletrouble"); /* appended */
+    struct stat seen;
+    ck_assert_int_eq(stat(log, &seen), 0);
+    ck_assert_uint_eq(seen.st_mode & 0777, 0600); /* statements of people, with what they hold */
+    ck_assert_int_eq(stat(out, &seen), 0);
+    ck_assert_uint_eq(seen.st_mode & 0777, 0600);
     finish();
 }
 END_TEST
