@@ -167,6 +167,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     char path[PATH_SIZE];
     control.app = app;
     api->loop = app_loop(app);
+    api->executor = app_executor(app);
     TRY(read_options(&api->options, msg));
     TRY(str_format(path, sizeof path, msg, "%s/catalog", app_data_dir(app)));
     const struct catalog_options catalog = {.path = path, .object_store = conf.object_store};

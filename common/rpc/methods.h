@@ -144,7 +144,7 @@
       "the stored password of a role, for a gateway", "{verifier}; 503 it does not run") \
     X(AGENT_SCHEMA, post_schema, "POST", "/v1/computes/{id}/schema", "", "database:str! format:str", READ, \
       "schema of a database: as SQL by pg_dump (format sql, or none said), or as JSON (format json: tables, columns, keys)", \
-      "{sql} or {json}; 404 no such database, 503 it does not run, or the schema is too large") \
+      "{sql} or {json}; 404 no such database, 422 the schema is larger than the limit, 503 it does not run, or was not read in time") \
     X(AGENT_STOP, post_stop, "POST", "/v1/computes/{id}/stop", "", "mode:str", SAME, "stop it: fast or immediate", "202, as of get_compute") \
     X(AGENT_DELETE_COMPUTE, delete_compute, "DELETE", "/v1/computes/{id}", "wait_ms", "", SAME, \
       "stop it at once and remove its files; wait_ms: answered when it is gone, or after so long", "202 it goes, 404 it is gone")

@@ -23,6 +23,9 @@ struct dump {
     struct http_request *request;
     mono_ns_t deadline;
     bool too_large, too_slow;
+    struct executor *sessions;
+    struct job quote;
+    struct buf answer;
     char sql[PATH_SIZE], errors[PATH_SIZE];
 };
 
@@ -40,15 +43,60 @@ static void read_error(const struct dump *dump, struct errmsg *msg)
     buf_deinit(&text);
 }
 
-static void respond(struct dump *dump, int exit_status)
+static void respond_too_large(struct dump *dump)
 {
-    struct errmsg msg = {0};
+    http_respond_problem(
+        dump->request, 422, "SCHEMA_TOO_LARGE",
+        "the schema is larger than 16 MiB of SQL, which is the limit");
+}
+
+static void end(struct dump *dump)
+{
+    err_ignore(file_remove(dump->sql, NULL), "overwritten by a later one of that name");
+    err_ignore(file_remove(dump->errors, NULL), "overwritten by a later one of that name");
+    buf_deinit(&dump->answer);
+    running--;
+    mem_free(dump);
+}
+
+/* ---- what it has written, which is megabytes to be read and quoted ---- */
+
+static err_t run_quote(struct job *job)
+{
+    struct dump *dump = CONTAINER_OF(job, struct dump, quote);
     struct buf sql = {0};
-    if (dump->too_slow || dump->too_large) {
+    TRY(file_read_all(dump->sql, SQL_SIZE_MAX, &sql, &job->msg));
+    struct doc *doc = doc_set_str(doc_object(), "sql", buf_cstr(&sql));
+    buf_deinit(&sql);
+    doc_print(doc, false, &dump->answer);
+    doc_unref(doc);
+    return ERR_OK;
+}
+
+static void on_quoted(struct job *job)
+{
+    struct dump *dump = CONTAINER_OF(job, struct dump, quote);
+    if (job->result == ERR_FULL) { /* it ended before it was looked at again */
+        respond_too_large(dump);
+    } else if (job->result != ERR_OK) {
+        http_respond_error(dump->request, job->result, &job->msg);
+    } else {
+        http_respond_buf(dump->request, 200, "application/json", &dump->answer);
+    }
+    end(dump);
+}
+
+static void on_exit_of_child(struct child_user *user, int exit_status, int signal)
+{
+    struct dump *dump = CONTAINER_OF(user, struct dump, child);
+    struct errmsg msg = {0};
+    (void)signal;
+    timer_stop(&dump->timer);
+    if (dump->too_large) {
+        respond_too_large(dump);
+    } else if (dump->too_slow) {
         http_respond_problem(
-            dump->request, 503, "SCHEMA_TOO_LARGE",
-            dump->too_slow ? "the schema was not read in time"
-                           : "the schema is larger than 16 MiB of SQL");
+            dump->request, 503, "SCHEMA_NOT_READ", "the schema was not read in time");
     } else if (exit_status != 0) {
         read_error(dump, &msg);
         bool absent = strstr(msg.text, "does not exist") != NULL;
@@ -56,27 +104,14 @@ static void respond(struct dump *dump, int exit_status)
             dump->request, absent ? 404 : 503, absent ? "DATABASE_NOT_FOUND" : "SCHEMA_NOT_READ",
             msg.text);
     } else {
-        err_t err = file_read_all(dump->sql, SQL_SIZE_MAX, &sql, &msg);
-        if (err == ERR_OK) {
-            http_respond_json(dump->request, 200, doc_set_str(doc_object(), "sql", buf_cstr(&sql)));
-        } else {
-            http_respond_error(dump->request, err, &msg);
-        }
+        dump->quote = (struct job){.run = run_quote, .done = on_quoted};
+        executor_submit(dump->sessions, &dump->quote);
+        return;
     }
-    buf_deinit(&sql);
+    end(dump);
 }
 
-static void on_exit_of_child(struct child_user *user, int exit_status, int signal)
-{
-    struct dump *dump = CONTAINER_OF(user, struct dump, child);
-    (void)signal;
-    timer_stop(&dump->timer);
-    respond(dump, exit_status);
-    err_ignore(file_remove(dump->sql, NULL), "overwritten by a later one of that name");
-    err_ignore(file_remove(dump->errors, NULL), "overwritten by a later one of that name");
-    running--;
-    mem_free(dump);
-}
+/* ---- while it writes ---- */
 
 static void on_look(struct timer *timer)
 {
@@ -157,6 +192,7 @@ void schema_dump_answer(
     }
     struct dump *dump = MEM_NEW(struct dump);
     dump->loop = host->loop;
+    dump->sessions = host->sessions;
     dump->request = request;
     dump->deadline = clock_mono() + TIME_MS * NS_PER_MS;
     dump->child.on_exit = on_exit_of_child;

@@ -5,7 +5,7 @@
 #include "compute/agent/compute_sql.h"
 
 #define READINGS_MAX  4         /* at once: each reads the whole catalog */
-#define JSON_SIZE_MAX "8388608" /* of text; parsed, as control does, about ten times that */
+#define JSON_SIZE_MAX "8388608" /* of text; parsed, as clients do, about ten times that */
 #define TIME_MAX      "30s"
 #define LOCK_TIME_MAX "10s" /* behind who locks the catalog itself: VACUUM FULL */
 
@@ -67,7 +67,7 @@ struct reading {
     struct http_request *request;
     char socket_dir[PATH_SIZE], database[64];
     uint16_t port;
-    struct buf answer; /* the text of Postgres, which control looks at */
+    struct buf answer; /* the text of Postgres, which control hands on as it is */
 };
 
 static size_t running;
@@ -87,7 +87,9 @@ static err_t run(struct job *job)
     size_t head_size = answer->size;
     TRY(compute_sql_value(&sql, reading->database, statements, answer, &job->msg));
     if (answer->size == head_size) {
-        return err_set(&job->msg, ERR_FULL, "the schema is larger than 8 MiB of JSON");
+        return err_set(
+            &job->msg, ERR_FULL,
+            "the schema is larger than 8 MiB of JSON, which is the limit; format=sql has 16 MiB");
     }
     if (strstr(buf_cstr(answer), GONE_TYPE) != NULL) {
         return err_set(&job->msg, ERR_BUSY, "a table was dropped meanwhile, try again");
@@ -101,9 +103,10 @@ static void done(struct job *job)
     struct reading *reading = CONTAINER_OF(job, struct reading, job);
     if (job->result == ERR_NOT_FOUND) {
         http_respond_problem(reading->request, 404, "DATABASE_NOT_FOUND", job->msg.text);
+    } else if (job->result == ERR_FULL) {
+        http_respond_problem(reading->request, 422, "SCHEMA_TOO_LARGE", job->msg.text);
     } else if (job->result != ERR_OK) {
-        const char *code = job->result == ERR_FULL ? "SCHEMA_TOO_LARGE" : "SCHEMA_NOT_READ";
-        http_respond_problem(reading->request, 503, code, job->msg.text);
+        http_respond_problem(reading->request, 503, "SCHEMA_NOT_READ", job->msg.text);
     } else {
         http_respond_buf(reading->request, 200, "application/json", &reading->answer);
     }

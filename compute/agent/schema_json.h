@@ -4,8 +4,8 @@
  * the shape that API clients know. No views, sequences, indexes, checks and defaults: it has no
  * place for them. As in pg_dump, what belongs to an extension is left out.
  *
- * 404 DATABASE_NOT_FOUND; 503 SCHEMA_NOT_READ, in time or at all; 503 SCHEMA_TOO_LARGE, more than
- * 8 MiB; 503 ERR_BUSY, when as many are being read as may be; 400 for a body that says no database.
+ * 404 DATABASE_NOT_FOUND; 422 SCHEMA_TOO_LARGE, more than 8 MiB; 503 SCHEMA_NOT_READ, in time or at
+ * all; 503 ERR_BUSY, when as many are being read as may be; 400 for a body that says no database.
  * Threads: loop only; Postgres is asked on `sessions`, in one transaction that only reads.
  */
 #pragma once

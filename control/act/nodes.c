@@ -286,7 +286,10 @@ static void on_call_done(struct http_call *http)
     call->status = http->result == ERR_OK ? http->status : 0;
     call->body = NULL;
     err_t err = http->result;
-    if (err == ERR_OK) {
+    if (err == ERR_OK && call->keeps_text && call->status / 100 == 2) {
+        call->text = http->response;
+        http->response = (struct buf){0};
+    } else if (err == ERR_OK) {
         err = http_call_json(http, &call->body, &msg);
         if (err != ERR_OK && call->status / 100 == 2) {
             call->status = 0; /* an answer that cannot be read is none */

@@ -101,9 +101,12 @@ void node_url(const struct node *node, const char *path, struct buf *to); /* of 
  */
 struct node_call {
     void (*done)(struct node_call *call);
+    /* Not to parse megabytes on the loop: `text` is a 2xx answer as it came, and `body` is NULL. */
+    bool keeps_text;
     struct node *node;
     unsigned status;
     struct doc *body;
+    struct buf text;   /* the caller's from done() on */
     struct errmsg msg; /* unless 2xx: what went wrong, with the node's name */
     struct http_call http;
 };

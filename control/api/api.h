@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "common/io/executor.h"
 #include "common/io/http_server.h"
 #include "control/act/hosts.h"
 #include "control/act/reconcile.h"
@@ -35,6 +36,7 @@ struct api {
     struct meter *meter;
     struct changes *changes;
     struct loop *loop;
+    struct executor *executor; /* for what would hold up the loop */
     struct store *store;
     struct model *model;
     struct nodes *nodes;

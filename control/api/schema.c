@@ -7,7 +7,8 @@
  * for the question, with a lease, so that it goes also when we die before we delete it.
  * States of one reading: COMPUTE (the wish is made durable), WAIT (until it runs), DUMP (the agent
  * reads it), then the compute made for it is deleted. A comparison is two readings, one after the
- * other.
+ * other, and then a worker's: a schema may have megabytes. One that is asked for is handed on as
+ * the agent wrote it.
  */
 #include <stdio.h>
 
@@ -32,9 +33,11 @@ struct schema {
     row_text_t database;
     struct moment moments[2];
     size_t count, done;
-    struct buf sql[2];
-    bool as_json; /* then there is one moment, and this is its schema */
-    struct doc *json;
+    bool as_json;          /* then there is one moment */
+    struct buf answers[2]; /* of the agent: {"json": ...} or {"sql": ...} */
+    struct job comparison; /* of both */
+    char base[ROW_ID_SIZE + 80], own[ROW_ID_SIZE + 80];
+    struct buf diff;
     struct compute_wait wait; /* with the time that all of it may take */
 
     /* Of the reading under way; its endpoint is that of `wait`. */
@@ -49,9 +52,9 @@ static void begin_reading(struct schema *schema);
 static void schema_free(struct schema *schema)
 {
     for (size_t i = 0; i < schema->count; i++) {
-        buf_deinit(&schema->sql[i]);
+        buf_deinit(&schema->answers[i]);
     }
-    doc_unref(schema->json);
+    buf_deinit(&schema->diff);
     doc_unref(schema->wish);
     mem_free(schema);
 }
@@ -92,52 +95,82 @@ static void name_moment(const struct moment *moment, char *to, size_t size)
     snprintf(to, size, "%s%s%s", moment->branch_id, at == NULL ? "" : "@", at == NULL ? "" : at);
 }
 
+static err_t run_comparison(struct job *job)
+{
+    struct schema *schema = CONTAINER_OF(job, struct schema, comparison);
+    struct doc *docs[2] = {0};
+    const char *sql[2] = {0};
+    err_t err = ERR_OK;
+    for (size_t i = 0; i < ARRAY_LEN(docs) && err == ERR_OK; i++) {
+        err = doc_parse(buf_view(&schema->answers[i]), &docs[i], &job->msg);
+        if (err == ERR_OK) {
+            err = doc_get_str(docs[i], "sql", &sql[i], &job->msg);
+        }
+    }
+    if (err == ERR_OK) {
+        text_diff(sql[1], sql[0], schema->base, schema->own, &schema->diff);
+    }
+    doc_unref(docs[0]);
+    doc_unref(docs[1]);
+    return err;
+}
+
+static void on_compared(struct job *job)
+{
+    struct schema *schema = CONTAINER_OF(job, struct schema, comparison);
+    if (job->result != ERR_OK) {
+        fail(schema, 503, "SCHEMA_NOT_READ", job->msg.text);
+        return;
+    }
+    http_respond_json(
+        schema->request, 200, doc_set_str(doc_object(), "diff", buf_cstr(&schema->diff)));
+    schema_free(schema);
+}
+
 static void answer(struct schema *schema)
 {
-    if (schema->as_json) {
-        http_respond_json(
-            schema->request, 200, doc_set(doc_object(), "json", doc_ref(schema->json)));
-    } else if (schema->count == 1) {
-        http_respond_json(
-            schema->request, 200, doc_set_str(doc_object(), "sql", buf_cstr(&schema->sql[0])));
-    } else {
-        struct buf diff = {0};
-        char base[ROW_ID_SIZE + 80], own[ROW_ID_SIZE + 80];
-        name_moment(&schema->moments[1], base, sizeof base);
-        name_moment(&schema->moments[0], own, sizeof own);
-        text_diff(buf_cstr(&schema->sql[1]), buf_cstr(&schema->sql[0]), base, own, &diff);
-        http_respond_json(schema->request, 200, doc_set_str(doc_object(), "diff", buf_cstr(&diff)));
-        buf_deinit(&diff);
+    if (schema->count == 1) {
+        http_respond_buf(schema->request, 200, "application/json", &schema->answers[0]);
+        schema_free(schema);
+        return;
     }
-    schema_free(schema);
+    name_moment(&schema->moments[1], schema->base, sizeof schema->base);
+    name_moment(&schema->moments[0], schema->own, sizeof schema->own);
+    schema->comparison = (struct job){.run = run_comparison, .done = on_compared};
+    executor_submit(schema->api->executor, &schema->comparison);
 }
 
 /* ---- DUMP ---- */
 
-/* False: the answer has it not, as of a host of an earlier release that is asked for JSON. */
-static bool take(struct schema *schema, const struct doc *body)
+/* False: it is something else, as of a host of an earlier release that is asked for JSON. */
+static bool is_what_was_asked(const struct schema *schema, const struct buf *text)
 {
-    if (schema->as_json) {
-        struct doc *json = doc_get(body, "json");
-        schema->json = doc_is_array(doc_get(json, "tables")) ? doc_ref(json) : NULL;
-        return schema->json != NULL;
+    struct bytes begin = bytes_of_str(schema->as_json ? "{\"json\":" : "{\"sql\":");
+    return text->size > begin.size && memcmp(text->data, begin.data, begin.size) == 0;
+}
+
+/* Of what the agent says, as far as the client can do something about it. */
+static void fail_as_agent(struct schema *schema, const struct node_call *call)
+{
+    switch (call->status) {
+    case 404: fail(schema, 404, "DATABASE_NOT_FOUND", call->msg.text); break;
+    case 422: fail(schema, 422, "SCHEMA_TOO_LARGE", call->msg.text); break;
+    default: fail(schema, 503, "SCHEMA_NOT_READ", call->msg.text); break;
     }
-    const char *sql = doc_value_str(doc_get(body, "sql"));
-    if (sql != NULL) {
-        buf_append(&schema->sql[schema->done], sql, strlen(sql));
-    }
-    return sql != NULL;
 }
 
 static void on_dump(struct node_call *call)
 {
     struct schema *schema = CONTAINER_OF(call, struct schema, call);
-    if (call->status != 200 || !take(schema, call->body)) {
-        bool absent = call->status == 404;
-        fail(
-            schema, absent ? 404 : 503, absent ? "DATABASE_NOT_FOUND" : "SCHEMA_NOT_READ",
-            call->status == 200 ? "the answer of the compute's host has no schema"
-                                : call->msg.text);
+    struct buf *text = &schema->answers[schema->done];
+    if (call->status != 200) {
+        fail_as_agent(schema, call);
+        return;
+    }
+    *text = call->text;
+    call->text = (struct buf){0};
+    if (!is_what_was_asked(schema, text)) {
+        fail(schema, 503, "SCHEMA_NOT_READ", "the answer of the compute's host has no schema");
         return;
     }
     drop_compute(schema);
@@ -158,6 +191,7 @@ static void dump(struct schema *schema, const struct endpoint *endpoint)
         return;
     }
     schema->call.done = on_dump;
+    schema->call.keeps_text = true;
     rpc_path(&path, RPC_AGENT_SCHEMA, endpoint->row.id);
     struct doc *body = doc_set_str(doc_object(), "database", schema->database);
     doc_set_str(body, "format", schema->as_json ? "json" : "sql");

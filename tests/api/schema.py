@@ -124,11 +124,19 @@ def check_the_limit(branch, database):
         db.query("DO $$ BEGIN EXECUTE 'CREATE TABLE wide_1 (' || (SELECT string_agg(format('%I int', repeat(chr(1), 58) || i), ',')"
                  " FROM generate_series(1, 1600) i) || ')';"
                  " FOR i IN 2..13 LOOP EXECUTE format('CREATE TABLE wide_%s (LIKE wide_1)', i); END LOOP; END $$")
-        not_read("larger than 8 MiB of JSON", schema, branch, database)
+        said = refused(422, "SCHEMA_TOO_LARGE", schema, branch, database)
+        assert "8 MiB" in said["message"], said
         db.query("DROP TABLE wide_13")
         wide = schema(branch, database)
         assert len(wide) == 13 and [len(t["columns"]) for t in wide] == [1] + 12 * [1600], [t["name"] for t in wide]
         assert wide[12]["columns"][1599] == column("\1" * 58 + "1600", "integer")
+        # As SQL, which has comments, too: 16 MiB.
+        db.query("DO $$ BEGIN EXECUTE format('COMMENT ON TABLE wide_1 IS %L', repeat('x', 17000000)); END $$")
+        path = f"/branches/{branch.id}/schema?{urllib.parse.urlencode({'db_name': database})}"
+        said = refused(422, "SCHEMA_TOO_LARGE", branch.project.api, "GET", path)
+        assert "16 MiB" in said["message"], said
+        db.query("COMMENT ON TABLE wide_1 IS 'short'")
+        assert "IS 'short';" in branch.project.api("GET", path)["sql"]
 
 
 def test_a_schema_as_json(cluster):

@@ -1,18 +1,12 @@
 /* Who waits for a compute: nobody looks at it until something has changed, or the time is up. */
-#include "tests/unit/api/api_fixture.h"
-
-#include "common/io/http_client.h"
-#include "common/io/http_server.h"
+#include "tests/unit/api/agent_fixture.h"
 
 #define CLIENTS 3
 
 static char url[128];
-static struct http_server *server;
-static struct http_client *client;
 static struct http_call calls[CLIENTS];
 static unsigned waiting, asked, answered;
 static bool is_told;
-static struct nodes_user hearing;
 static struct timer timer;
 static void (*when_waiting)(void), (*when_time)(void);
 
@@ -80,63 +74,17 @@ static void expect_all(unsigned status, const char *text)
     }
 }
 
-static void on_done(struct mutation_then *then, err_t result, const struct errmsg *why)
-{
-    (void)then;
-    ck_assert_ok(result, why);
-    loop_stop(api.loop);
-}
-
-static err_t decide_endpoint(struct mutation *mutation, struct errmsg *why)
-{
-    (void)why;
-    struct project_row project = {.id = "p", .name = "p", .tenant = name_tenant()};
-    struct branch_row branch = {
-        .id = "br",
-        .name = "b",
-        .project_id = "p",
-        .timeline = name_timeline(),
-        .state = BRANCH_READY};
-    struct endpoint_row endpoint = {
-        .id = "ep", .project_id = "p", .branch_id = "br", .wanted = ENDPOINT_ACTIVE, .agent = 1};
-    mutation_put(mutation, ROW_PROJECT, &project);
-    mutation_put(mutation, ROW_BRANCH, &branch);
-    mutation_put(mutation, ROW_ENDPOINT, &endpoint);
-    return ERR_OK;
-}
-
 static void begin(void)
 {
-    struct nodes_options only_one = {.safekeepers = "", .pageservers = "", .token = ""};
-    struct mutation_then then = {.done = on_done};
-    char agents[64];
-    api_begin();
-    ck_assert_ok(http_client_create(api.loop, &client, &msg), &msg);
-    ck_assert_ok(
-        http_server_open(api.loop, "127.0.0.1", 0, &(struct http_options){0}, &server, &msg), &msg);
-    http_server_add_routes(server, routes, ARRAY_LEN(routes), &api.http);
-    (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", (unsigned)http_server_port(server));
-    (void)snprintf(
-        url, sizeof url, "http://127.0.0.1:%u/v1/connect", (unsigned)http_server_port(server));
-    only_one.agents = agents;
-    ck_assert_ok(nodes_create(api.loop, client, &only_one, &hearing, &api.nodes, &msg), &msg);
-    mutation_submit(mutation_of_our_own(&api, decide_endpoint, &then));
-    loop_run(api.loop);
+    agent_begin(routes, ARRAY_LEN(routes));
+    (void)snprintf(url, sizeof url, "%s/v1/connect", base_url);
     timer.on_fire = on_time;
 }
 
 static void end(void)
 {
     timer_stop(&timer);
-    http_client_destroy(client);
-    http_server_close(server);
-    nodes_destroy(api.nodes);
-    api_end();
-}
-
-static struct endpoint *endpoint_now(void)
-{
-    return model_endpoint(api.model, "ep");
+    agent_end();
 }
 
 /* ---- the stories ---- */
@@ -145,12 +93,12 @@ static void tell(void)
 {
     is_told = true;
     ck_assert_uint_eq(asked, 0);
-    endpoint_changed(endpoint_now());
+    endpoint_changed(the_endpoint());
 }
 
 static void run_and_tell_later(void)
 {
-    endpoint_now()->seen = COMPUTE_RUNNING;
+    the_endpoint()->seen = COMPUTE_RUNNING;
     when_time = tell;
     timer_start(api.loop, &timer, 20);
 }
@@ -177,7 +125,7 @@ END_TEST
 START_TEST(test_a_wait_ends_with_its_time_and_says_why)
 {
     begin();
-    (void)snprintf(endpoint_now()->seen_error, sizeof(row_long_t), "no room on the host");
+    (void)snprintf(the_endpoint()->seen_error, sizeof(row_long_t), "no room on the host");
     connect_for(1);
     expect_all(503, "did not come up in time: no room on the host");
     end();
@@ -186,8 +134,8 @@ END_TEST
 
 static void suspend(void)
 {
-    endpoint_now()->row.wanted = ENDPOINT_IDLE;
-    endpoint_changed(endpoint_now());
+    the_endpoint()->row.wanted = ENDPOINT_IDLE;
+    endpoint_changed(the_endpoint());
 }
 
 static void suspend_soon(void)
