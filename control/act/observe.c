@@ -60,6 +60,10 @@ static void note_timeline(
         err_ignore(
             doc_opt_lsn(of_timeline, "durable_lsn", &durable_lsn, NULL), "the same as before");
         sizes_listed_timeline(branch, cutoff_lsn, durable_lsn);
+        /* What was told may have gone with a disk: the object store had an older row. */
+        err_ignore(
+            doc_opt_u64(of_timeline, "membership_generation", &branch->pageserver_generation, NULL),
+            "then what it was told counts");
     }
 }
 
@@ -84,12 +88,15 @@ static void note_tenant(struct listing *listing, const char *tenant, const struc
     if (project != NULL && listing->node->kind == NODE_PAGESERVER &&
         project->row.pageserver == listing->node->id) {
         uint64_t window = project->row.history_retention_seconds;
+        uint64_t generation = project->row.generation;
         project->seen_poll = listing->node->polls;
         sizes_listed(project);
         err_ignore(
             doc_opt_u64(of_tenant, "history_retention_seconds", &window, NULL),
             "a pageserver that does not say has the right one");
-        project->seen_other_window = window != project->row.history_retention_seconds;
+        err_ignore(doc_opt_u64(of_tenant, "generation", &generation, NULL), "as above");
+        project->seen_outdated = window != project->row.history_retention_seconds ||
+                                 generation < project->row.generation;
         note_deletions(listing, project, doc_get(of_tenant, "deleted_timelines"));
     }
 }
@@ -134,9 +141,9 @@ static void compare_project(struct listing *listing, struct project *project)
 {
     if (listing->node->kind == NODE_PAGESERVER && !project->attempt.running) {
         bool listed = project->seen_poll == listing->node->polls;
-        project->on_pageserver = !listed                      ? SEEN_ABSENT
-                                 : project->seen_other_window ? SEEN_UNKNOWN /* attach again */
-                                                              : SEEN_PRESENT;
+        project->on_pageserver = !listed                  ? SEEN_ABSENT
+                                 : project->seen_outdated ? SEEN_UNKNOWN /* attach again */
+                                                          : SEEN_PRESENT;
     }
     work_project(listing->reconciler, project);
 }

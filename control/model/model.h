@@ -67,7 +67,7 @@ struct project {
 
     enum seen on_pageserver;
     uint64_t seen_poll;      /* number of the poll that listed it */
-    bool seen_other_window;  /* and then history was kept for another time than its row says */
+    bool seen_outdated;      /* and then another window or an older generation than its row */
     uint64_t deletions_poll; /* number of the poll that said which deletions are not stored yet */
     bool is_erased; /* deleted, and the pageserver says that nothing is left of it anywhere */
     size_t erasures_running; /* deletions of timelines on the pageserver */

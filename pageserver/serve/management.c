@@ -355,7 +355,10 @@ void handle_put_tenant(struct http_context *context, struct http_request *http)
     call->tenant_request.done = on_attached;
     call->tenant = id;
     call->retention_seconds = retention_seconds;
-    tenant_attach(server->tenants, &call->tenant_request, id, generation);
+    err = give_up_or_attach(server, &call->tenant_request, id, generation, &msg);
+    if (err != ERR_OK) {
+        call_fail(call, err, &msg);
+    }
 }
 
 void call_answer_done(struct tenant_request *request, err_t result)

@@ -91,6 +91,16 @@ void attachments_observe(struct server *server); /* metrics: lag */
 
 /* give_up.c: a disk that is too old for the WAL that is left makes room for the object store. */
 void give_up_begin(struct server *server, const struct timeline *tl);
+/*
+ * tenant_attach, after a disk was given up that another one has followed since it had the tenant.
+ * ERR_BUSY (from here, `done` of `request` is not called): it makes room just now.
+ */
+NODISCARD err_t give_up_or_attach(
+    struct server *server,
+    struct tenant_request *request,
+    struct tenant_id id,
+    generation_t generation,
+    struct errmsg *msg);
 
 /* page_conn.c: one framed connection of a compute. */
 struct link_user *page_conn_accept(struct server *server, struct link *link);

@@ -109,6 +109,24 @@ def test_an_empty_disk_is_filled_from_the_object_store(fresh_cluster):
     wait_for("the deleted branch has gone again", lambda: tenant.remote()["sequence"] > 0
              and tenant.timelines() == [tenant.timeline], 60)
     wait_for("also in the object store", lambda: tenant.is_indexed(1), 60)
+    # Nor with a disk that comes back after another one stood in for it, and the stand-in's work is not undone.
+    doomed = project.create_branch("doomed", main, endpoint=False)
+    aside = pageserver.folder.with_suffix(".aside")
+    pageserver.kill()
+    pageserver.folder.rename(aside)
+    pageserver.start()
+    wait_for("the tenant is back", lambda: len(tenant.timelines()) == 2, 60)
+    doomed.delete()
+    wait_for("the stand-in is the owner", lambda: tenant.is_indexed(1), 60)
+    pageserver.kill()
+    shutil.rmtree(pageserver.folder)
+    aside.rename(pageserver.folder)
+    pageserver.start()
+    wait_for("its successor's index is taken", lambda: metric(
+        pageserver.http_url, "pageserver_disks_given_up_total") == 1, 60)
+    wait_for("it uploads again, without the deleted branch",
+             lambda: tenant.is_indexed(1) and tenant.timelines() == [tenant.timeline], 60)
+    assert tenant.digest(newest) == newest_digest
     # A deleted project leaves nothing, also when the disk is lost before its objects are gone.
     pageserver.arm("doomed_tenants.erase=io")
     fresh_cluster.api("DELETE", f"/projects/{project.id}")

@@ -71,8 +71,31 @@ static void delete_compute(struct http_context *unused, struct http_request *req
     } /* what comes after is answered by nobody */
 }
 
+/* ---- and the pageserver: its generations of the tenant of p, and of br-1 ---- */
+
+static char own_pageserver[64]; /* where it is, for nodes_options */
+static uint64_t held_generation, held_membership;
+static unsigned polls_in_vain;
+static bool was_lost;
+
+static void put_tenant(struct http_context *unused, struct http_request *request)
+{
+    (void)unused;
+    held_generation = model_project(store_model(store), "p")->row.generation;
+    http_respond_json(request, 200, doc_object());
+}
+
+static void put_timeline(struct http_context *unused, struct http_request *request)
+{
+    (void)unused;
+    held_membership = model_branch(store_model(store), "br-1")->row.membership_generation;
+    http_respond_json(request, 200, doc_object());
+}
+
 static const struct http_route routes[] = {
-    HTTP_ROUTE("DELETE", "/v1/computes/{id}", delete_compute, "", true)};
+    HTTP_ROUTE("DELETE", "/v1/computes/{id}", delete_compute, "", true),
+    HTTP_ROUTE("PUT", "/v1/tenants/{tenant}", put_tenant, "", true),
+    HTTP_ROUTE("PUT", "/v1/tenants/{tenant}/timelines/{timeline}", put_timeline, "", true)};
 
 /* ---- the story ---- */
 
@@ -210,6 +233,8 @@ static void begin_with(
         http_server_open(loop, "127.0.0.1", 0, &(struct http_options){0}, &agent, &msg), &msg);
     http_server_add_routes(agent, routes, ARRAY_LEN(routes), &context);
     (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
+    (void)snprintf(
+        own_pageserver, sizeof own_pageserver, "1@127.0.0.1:1/%u", http_server_port(agent));
     user =
         (struct reconcile_user){.on_operation_ended = on_ended, .on_endpoint_changed = on_changed};
     only_agent.agents = agents_or_none == NULL ? agents : agents_or_none;
@@ -417,6 +442,14 @@ static err_t prepare_deleted(struct change *unused, struct errmsg *why)
     return ERR_OK;
 }
 
+static void hear(struct node *node, struct doc *list)
+{
+    struct nodes_user *hears = reconciler_nodes_user(reconciler);
+    node->polls++;
+    hears->on_poll(hears, node, list);
+    doc_unref(list);
+}
+
 /* The pageserver lists the tenant, without timelines. NULL: it does not know what is stored. */
 static void poll_pageserver(struct doc *deleted_timelines)
 {
@@ -425,12 +458,9 @@ static void poll_pageserver(struct doc *deleted_timelines)
     if (deleted_timelines != NULL) {
         doc_set(tenant, "deleted_timelines", deleted_timelines);
     }
-    struct doc *body = doc_set(doc_object(), "tenants", doc_push(doc_array(), tenant));
-    struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
-    struct nodes_user *hears = reconciler_nodes_user(reconciler);
-    pageserver->polls++;
-    hears->on_poll(hears, pageserver, body);
-    doc_unref(body);
+    hear(
+        nodes_find(nodes, NODE_PAGESERVER, 1),
+        doc_set(doc_object(), "tenants", doc_push(doc_array(), tenant)));
 }
 
 /* Neither the pageserver nor its object store has anything of it: everything may go. */
@@ -505,8 +535,82 @@ START_TEST(test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_hav
 }
 END_TEST
 
+/* ---- what a pageserver holds under older generations than it was told ---- */
+
+#define GENERATION 3
+#define MEMBERSHIP 2
+#define POLLS_MAX  50 /* after so many it would never be told */
+
+static err_t prepare_held(struct change *to, struct errmsg *why)
+{
+    (void)why;
+    struct project_row project = {
+        .id = "p",
+        .name = "p",
+        .system_id = "1",
+        .tenant = name_tenant(),
+        .pageserver = 1,
+        .generation = GENERATION};
+    struct branch_row branch = {
+        .id = "br-1",
+        .project_id = "p",
+        .name = "b",
+        .timeline = name_timeline(),
+        .start_lsn = 8,
+        .state = BRANCH_READY,
+        .membership_generation = MEMBERSHIP};
+    store_put(store, to, ROW_PROJECT, &project);
+    store_put(store, to, ROW_BRANCH, &branch);
+    return ERR_OK;
+}
+
+static void poll_what_it_holds(void)
+{
+    struct doc *timeline = doc_set_timeline(
+        doc_object(), "timeline", model_branch(store_model(store), "br-1")->row.timeline);
+    doc_set_int(timeline, "membership_generation", (int64_t)held_membership);
+    struct doc *tenant =
+        doc_set_tenant(doc_object(), "tenant", model_project(store_model(store), "p")->row.tenant);
+    doc_set_int(tenant, "generation", (int64_t)held_generation);
+    doc_set(tenant, "timelines", doc_push(doc_array(), timeline));
+    struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
+    pageserver->answered = pageserver->reachable = true;
+    hear(pageserver, doc_set(doc_object(), "tenants", doc_push(doc_array(), tenant)));
+}
+
+/* It is told, loses its disk between two polls, and has what its object store knew. */
+static void on_tick_held(struct timer *unused)
+{
+    (void)unused;
+    bool is_told = held_generation == GENERATION && held_membership == MEMBERSHIP;
+    if (is_told && was_lost) {
+        loop_stop(loop);
+        return;
+    }
+    if (is_told) {
+        was_lost = true;
+        polls_in_vain = 0;
+        held_generation = GENERATION - 1;
+        held_membership = MEMBERSHIP - 1;
+    }
+    ck_assert_uint_lt(polls_in_vain++, POLLS_MAX);
+    poll_what_it_holds();
+    timer_start(loop, &timer, 1);
+}
+
+START_TEST(test_a_pageserver_with_older_generations_than_it_was_told_is_told_again)
+{
+    held_generation = held_membership = 1;
+    begin_with("", 60000, prepare_held, on_tick_held);
+    only_agent.pageservers = own_pageserver;
+    loop_run(loop);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "reconcile",
+    test_a_pageserver_with_older_generations_than_it_was_told_is_told_again,
     test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline,
     test_no_step_begins_for_what_the_commit_under_way_takes_away,
     test_a_compute_that_is_seen_to_run_is_told,
