@@ -32,8 +32,9 @@ struct node {
     char incarnation[64]; /* not of an agent: changes with its disk; "" before the first answer */
     struct errmsg error;  /* of the last call that got no answer */
     size_t steps_running, asks_running; /* of the reconciler: limited, see reconcile.c */
-    size_t lost;    /* timelines that a safekeeper held and lost, at the last poll */
-    uint64_t polls; /* answered; stamps what they listed */
+    mono_ns_t size_at; /* of a pageserver: asked for the next size not before: sizes.h */
+    size_t lost;       /* timelines that a safekeeper held and lost, at the last poll */
+    uint64_t polls;    /* answered; stamps what they listed */
     /*
      * Of a safekeeper: the digest of its last list, if nothing is to be expected of it while it
      * stays as it is; "": the whole list is wanted. unchanged: answered so, since then.

@@ -11,7 +11,7 @@
 
 #define ASKS_MAX       4 /* pageservers at a time */
 #define ASK_TIMEOUT_MS 50000
-#define SHARE          100 /* of the time between two answers, one part is spent on them */
+#define QUICK_NS       (5 * NS_PER_MS) /* the next may follow at once */
 
 METRIC_COUNTER(measured_total, "control_sizes_measured_total", "sizes of projects that were asked");
 METRIC_COUNTER(failed_total, "control_sizes_failed_total", "sizes of projects without an answer");
@@ -143,15 +143,16 @@ static void on_answer(struct node_call *call)
     struct ask *ask = CONTAINER_OF(call, struct ask, call);
     struct sizes *sizes = ask->sizes;
     struct project *project = model_project(sizes->model, ask->project_id);
-    wall_us_t took = (wall_us_t)((clock_mono() - ask->began) / 1000);
+    mono_ns_t now = clock_mono(), took = now - ask->began;
     ask->is_running = false;
+    call->node->size_at = took > QUICK_NS ? now + (SIZES_SHARE - 1) * took : now;
     if (project == NULL || sizes->stopping) {
         return;
     }
     err_t err = call->status / 100 == 2 ? take_answer(ask, project, &call->msg) : ERR_FAILED;
     metric_add(err == ERR_OK ? &measured_total : &failed_total, 1);
     project->measuring = false;
-    project->measure_at = sizes->now + MAX_OF(SIZES_EVERY_US, SHARE * took);
+    project->measure_at = sizes->now + SIZES_EVERY_US;
     if (err == ERR_OK) {
         project->measured_at = sizes->now;
         project->stored_measured = ask->stamp;
@@ -173,6 +174,7 @@ static bool is_due(const struct project *project, wall_us_t now)
            (has_changed ? now >= project->measure_at || now < project->measured_at : is_old);
 }
 
+/* Where the project lies, if that may be asked now. */
 static struct node *free_node(const struct sizes *sizes, const struct project *project)
 {
     struct node *node = nodes_find(sizes->nodes, NODE_PAGESERVER, project->row.pageserver);
@@ -180,7 +182,8 @@ static struct node *free_node(const struct sizes *sizes, const struct project *p
         const struct ask *ask = &sizes->asks[i];
         node = ask->is_running && ask->call.node == node ? NULL : node;
     }
-    return node != NULL && node->reachable ? node : NULL;
+    bool may_ask = node != NULL && node->reachable && clock_mono() >= node->size_at;
+    return may_ask ? node : NULL;
 }
 
 static void ask_for(struct ask *ask, struct project *project, struct node *node)

@@ -2,11 +2,12 @@
  * sizes.h - asks pageservers how much they store for each project.
  *
  * Polls say for each timeline where it ends and where its history begins; only a project in which
- * one of these has changed is asked for, at most once in SIZES_EVERY_US and so seldom that the
- * answers take a pageserver one part in a hundred of its time; and every few hours in any case,
- * because leases end without a trace. One project of a pageserver at a time, those first that have
- * waited longest. What was answered stands in `measured` of the project and its branches and is
- * recorded by the meter. Threads: loop only.
+ * one of these has changed is asked for, at most once in SIZES_EVERY_US, and every few hours in any
+ * case, because leases end without a trace. A pageserver is asked for one project at a time, those
+ * first that have waited longest, and rests after an answer that took it long: however many
+ * projects are written to, it spends one part in SIZES_SHARE of its time on this. What was answered
+ * stands in `measured` of the project and its branches and is recorded by the meter. Threads: loop
+ * only.
  */
 #pragma once
 
@@ -15,6 +16,7 @@
 
 #define SIZES_EVERY_US  ((wall_us_t)300 * 1000000)
 #define SIZES_ALWAYS_US ((wall_us_t)6 * 3600 * 1000000)
+#define SIZES_SHARE     50
 
 struct sizes;
 

@@ -4,6 +4,15 @@ import statistics
 from smoke import fdatasync_ms, percentile
 
 
+def cpu_ms(storage, path, count=10):
+    """Of the pageserver, a call."""
+    storage.request("GET", path)
+    before = storage.cpu_s()
+    for _ in range(count):
+        storage.request("GET", path)
+    return (storage.cpu_s() - before) * 1000 / count
+
+
 def figures(storage, emit, levels=(1, 1_000, 10_000, 100_000), sample=200):
     tenant = storage.tenant(0xC0)
     root = storage.root(tenant)
@@ -19,6 +28,9 @@ def figures(storage, emit, levels=(1, 1_000, 10_000, 100_000), sample=200):
             durations.append(storage.branch(tenant, made + 1, root)[1])
             if n % 10 == 0:
                 syncs += fdatasync_ms(storage.cluster.folder, 10)
+        if level == 10_000: # what control asks for beside its polls, where something has changed
+            size, poll = cpu_ms(storage, f"/v1/tenants/{tenant}/size"), cpu_ms(storage, f"/v1/tenants/{tenant}")
+            emit(f"size_cpu_of_{made}_branches", size, "ms", "the list that a poll gets, ms", poll, size / poll, "<= 2 x", size <= 2 * poll)
         p99, sync = percentile(durations, 0.99), percentile(syncs, 0.99)
         medians[level] = statistics.median(durations)
         emit(f"branch_create_p99_at_{level}", p99, "ms", "p99 of fdatasync, ms", sync, p99 / (0.5 + 2 * sync),
