@@ -1,7 +1,6 @@
 #include "control/gateway/gateway.h"
 
 #include "common/base/mem.h"
-#include "common/base/prng.h"
 #include "control/gateway/session.h"
 
 struct gateway {
@@ -65,7 +64,6 @@ err_t gateway_open(
     };
     list_init(&gateway->sessions.list);
     list_init(&gateway->sessions.strangers);
-    prng_secure(gateway->sessions.mock_secret, sizeof gateway->sessions.mock_secret);
     err_t err = stream_listener_open(
         loop, options->listen_host, options->listen_port, options->connections_max + CLOSING_MAX,
         NULL, &gateway->user, &gateway->listener, msg);

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "common/auth/token_hash.h"
 #include "common/io/stream.h"
 #include "control/gateway/pools.h"
 #include "control/gateway/route.h"
@@ -29,6 +30,7 @@ struct gateway_options {
     uint64_t startup_timeout_ms;      /* from the first byte to the start-up packet, TLS included */
     uint64_t login_timeout_ms;        /* from there to the first query, waking included */
     bool tls_required;
+    char mock_secret[TOKEN_HASH_SIZE]; /* of verifiers for roles that do not exist; lasts */
 };
 
 NODISCARD err_t gateway_open(

@@ -1,10 +1,12 @@
 /*
  * gateway - Postgres' port of a cluster: TLS, routing by host name, log-in, waking computes.
  */
+#include <openssl/crypto.h>
 #include <sys/stat.h>
 
 #include "common/app/app.h"
 #include "common/base/log.h"
+#include "common/io/file.h"
 #include "control/gateway/gateway.h"
 #include "control/gateway/route_watch.h"
 
@@ -62,8 +64,20 @@ static struct {
     struct upstream_tls *upstream;
 } state;
 
+/* The same after a restart, and for all gateways with this key; nobody else can make it. */
+static err_t make_mock_secret(const char *key_path, char *ret_secret, struct errmsg *msg)
+{
+    struct buf key = {0};
+    TRY(file_read_all(key_path, MIB, &key, msg));
+    buf_append(&key, "roles that do not exist", 23);
+    token_hash(buf_view(&key), ret_secret);
+    OPENSSL_cleanse(key.data, key.size);
+    buf_deinit(&key);
+    return ERR_OK;
+}
+
 /* The given files, or a certificate that is made once and kept in the data directory. */
-static err_t open_tls(struct errmsg *msg)
+static err_t open_tls(char *ret_mock_secret, struct errmsg *msg)
 {
     char certificate[PATH_SIZE];
     char key[PATH_SIZE];
@@ -72,6 +86,7 @@ static err_t open_tls(struct errmsg *msg)
         return err_set(msg, ERR_INVALID, "settings tls_certificate and tls_key: give both or none");
     }
     if (conf.tls_certificate[0] != '\0') {
+        TRY(make_mock_secret(conf.tls_key, ret_mock_secret, msg));
         return tls_context_create(conf.tls_certificate, conf.tls_key, &state.tls, msg);
     }
     TRY(str_format(
@@ -81,6 +96,7 @@ static err_t open_tls(struct errmsg *msg)
         TRY(tls_certificate_write(conf.domain, certificate, key, msg));
         log_info(NULL, "made a self-signed certificate for %s: %s", conf.domain, certificate);
     }
+    TRY(make_mock_secret(key, ret_mock_secret, msg));
     return tls_context_create(certificate, key, &state.tls, msg);
 }
 
@@ -133,7 +149,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     if (conf.listen_port > UINT16_MAX) {
         return err_set(msg, ERR_INVALID, "setting listen_port: expected 0 to 65535");
     }
-    TRY(open_tls(msg));
+    TRY(open_tls(options.mock_secret, msg));
     TRY(upstream_tls_create(
         conf.compute_sslmode, conf.compute_tls_authorities, &state.upstream, msg));
     TRY(routes_create(app_loop(app), app_http_client(app), &routes, &state.routes, msg));

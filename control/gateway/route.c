@@ -198,14 +198,16 @@ static err_t read_answer(struct route_ask *ask, const struct doc *body, struct e
 {
     const char *endpoint_id = NULL;
     const char *host = NULL;
-    const char *verifier = "";
+    const char *verifier = "", *project_id = "";
     uint64_t port = 0;
     struct route *route = &ask->route;
     TRY(doc_get_str(body, "endpoint_id", &endpoint_id, msg));
     TRY(doc_get_str(body, "host", &host, msg));
     TRY(doc_get_u64(body, "port", &port, msg));
     TRY(doc_opt_str(body, "verifier", &verifier, msg));
+    TRY(doc_opt_str(body, "project_id", &project_id, msg));
     TRY(str_copy(route->endpoint_id, sizeof route->endpoint_id, endpoint_id, msg));
+    TRY(str_copy(route->project_id, sizeof route->project_id, project_id, msg));
     TRY(str_copy(route->host, sizeof route->host, host, msg));
     TRY(str_copy(route->verifier, sizeof route->verifier, verifier, msg));
     if (port == 0 || port > UINT16_MAX) {

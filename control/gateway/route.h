@@ -20,6 +20,7 @@ struct route_ask;
 
 struct route {
     char endpoint_id[ADDRESS_NAME_SIZE];
+    char project_id[ADDRESS_NAME_SIZE]; /* "": of an older control */
     char host[64];
     uint16_t port;
     char verifier[256]; /* of the role, as in pg_authid; "": no such role, or it has no password */

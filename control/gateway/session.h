@@ -18,7 +18,6 @@ struct sessions {
     struct list list;
     struct list strangers;    /* who has not proved anything yet; who came first is first */
     size_t count, live_count; /* the latter without those that are only closing */
-    uint8_t mock_secret[32];  /* of verifiers for roles that do not exist */
     void (*on_gone)(struct sessions *sessions);
 };
 

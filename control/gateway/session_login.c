@@ -86,6 +86,20 @@ static void refuse_route(struct session *session)
     session_refuse(session, code, ask->msg.text, NULL);
 }
 
+/*
+ * The salt that a client sees must not tell whether there is a role: it is the same in all branches
+ * of a project, and after a restart, as that of a role is, and another one in other projects.
+ */
+static void make_up_verifier(struct session *session)
+{
+    const struct sessions *sessions = session->sessions;
+    char name[ADDRESS_NAME_SIZE + PG_NAME_SIZE + 1];
+    (void)snprintf(name, sizeof name, "%s/%s", session->ask.route.project_id, session->role);
+    scram_verifier_mock(
+        bytes_of(sessions->options->mock_secret, sizeof sessions->options->mock_secret), name,
+        &session->verifier);
+}
+
 static void start_login(struct session *session)
 {
     static const char plain_mechanisms[] = SCRAM_SHA_256 "\0";
@@ -95,9 +109,7 @@ static void start_login(struct session *session)
     session->role_exists =
         scram_verifier_parse(session->ask.route.verifier, &session->verifier, NULL) == ERR_OK;
     if (!session->role_exists) {
-        scram_verifier_mock(
-            bytes_of(sessions->mock_secret, sizeof sessions->mock_secret), session->role,
-            &session->verifier);
+        make_up_verifier(session);
     }
     session->state = SESSION_LOGIN;
     session->login = (struct scram_server){.verifier = &session->verifier};

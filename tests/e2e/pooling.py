@@ -8,6 +8,7 @@ import http.server as http_server
 import json
 import os
 import pathlib
+import re
 import resource
 import select
 import shutil
@@ -421,6 +422,29 @@ def check_strangers_go_first(cluster, branch):
                 one.close()
 
 
+def salt_of(gateway, endpoint, role):
+    """What a client sees before it proves anything."""
+    with socket.create_connection(("127.0.0.1", gateway.ports["listen_port"]), timeout=60) as raw:
+        raw.sendall(startup(user=role, database="app", options=f"endpoint={endpoint}"))
+        assert raw.recv(4096)[:1] == b"R"
+        first = b"n,,n=,r=abc"
+        body = b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first
+        raw.sendall(b"p" + struct.pack("!I", len(body) + 4) + body)
+        return re.search(rb",s=([^,]+),i=4096", raw.recv(4096))[1]
+
+
+def check_unknown_roles_look_like_others(cluster, branch):
+    """Their salts are as lasting, and as different from project to project, as those of roles that there are."""
+    key, certificate = (str(next(cluster.process("gateway").folder.glob(f"*.{kind}"))) for kind in ("key", "crt"))
+    here, there = (one.endpoint()["id"] for one in (branch, cluster.create_project("without roles").main()))
+    settings = {"tls_required": "false", "tls_certificate": certificate, "tls_key": key}
+    with Gateway(cluster, **settings) as gateway:
+        salts = [salt_of(gateway, at, role) for at in (here, there) for role in ("app", "nobody", "none")]
+        assert len(set(salts)) == 6, salts
+    with Gateway(cluster, **settings) as gateway: # started anew
+        assert [salt_of(gateway, at, role) for at in (here, there) for role in ("app", "nobody", "none")] == salts
+
+
 class TlsCompute:
     """A compute that speaks TLS: a relay in front of a real one, and a control that says that it is the compute."""
 
@@ -538,6 +562,7 @@ def check_tls_to_compute(cluster, branch):
 def check_pools(cluster, branch):
     check_exhaustion(cluster, branch)
     check_strangers_go_first(cluster, branch)
+    check_unknown_roles_look_like_others(cluster, branch)
     check_tls_to_compute(cluster, branch)
     with Gateway(cluster, pool_size_max=8) as gateway:
         check_pgbench(cluster, gateway, branch)
