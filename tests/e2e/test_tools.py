@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 
@@ -38,6 +39,28 @@ def test_cli_walks_through_a_project(cluster):
     cli("projects", "delete", project)
     unknown = cluster.cli("branches", "list", "--project", "no-such-1", check=False)
     assert unknown.returncode != 0 and "no-such-1" in unknown.stdout
+
+
+def test_nobody_else_sees_the_key_of_a_command(cluster):
+    """Its command line is what everybody on the machine can read."""
+    binary = cluster.build / "tools/anabranch/anabranch"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = ["projects", "list", "--api-url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+
+        def run(*key, said=None):
+            with subprocess.Popen([binary, *where, *key], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+                process.stdin.write((said or "").encode())
+                process.stdin.close()
+                connection, _ = silent.accept()
+                with connection:
+                    asked = connection.recv(10000).decode()
+                    line = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text()
+                    process.kill()
+            return asked, line
+        asked, line = run("--api-key", "ab_secret")
+        assert "Bearer ab_secret" in asked and "secret" not in line and "--api-key" in line, (asked, line)
+        asked, line = run("--api-key-file", "-", said="ab_secret\n")
+        assert "Bearer ab_secret" in asked and "secret" not in line, (asked, line)
 
 
 def test_settings_files_are_current_and_every_daemon_starts_with_its_own(cluster):

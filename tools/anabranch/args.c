@@ -3,11 +3,12 @@
 #include <string.h>
 
 static const char *const with_value[] = {
-    "add",     "remove",     "api-ca",       "api-key",   "api-url",        "binaries", "branch",
-    "catalog", "data",       "database",     "endpoint",  "local-cache-mb", "lsn",      "name",
-    "output",  "gateway",    "object-store", "parent",    "port-base",      "postgres", "preserve",
-    "project", "role",       "safekeepers",  "signal",    "source",         "time",     "from",
-    "ttl",     "expires-at", "other",        "other-lsn", "seconds",        "set",      "target"};
+    "add",      "remove",  "api-ca",     "api-key-file", "api-key",   "api-url",        "binaries",
+    "branch",   "catalog", "data",       "database",     "endpoint",  "local-cache-mb", "lsn",
+    "name",     "output",  "gateway",    "object-store", "parent",    "port-base",      "postgres",
+    "preserve", "project", "role",       "safekeepers",  "signal",    "source",         "time",
+    "from",     "ttl",     "expires-at", "other",        "other-lsn", "seconds",        "set",
+    "target"};
 static const char *const without_value[] = {
     "give-up",   "delete",    "follow",  "force", "help",     "no-endpoint", "no-wait",
     "protected", "read-only", "version", "wait",  "finalize", "deleted",     "hard"};
@@ -27,7 +28,7 @@ static err_t take_flag(struct args *args, char **argv, int left, int *ret_taken,
 {
     char *name = argv[0] + (argv[0][1] == '-' ? 2 : 1);
     char *equals = strchr(name, '=');
-    const char *value = NULL;
+    char *value = NULL;
     int taken = 1;
     if (equals != NULL) {
         *equals = '\0';
@@ -86,6 +87,22 @@ const char *args_flag(struct args *args, const char *name)
         }
     }
     return value;
+}
+
+err_t args_take_secret(
+    struct args *args, const char *name, char *to, size_t size, struct errmsg *msg)
+{
+    to[0] = '\0';
+    for (size_t i = 0; i < args->flag_count; i++) {
+        struct args_flag *flag = &args->flags[i];
+        if (strcmp(flag->name, name) != 0) {
+            continue;
+        }
+        flag->used = true;
+        TRY(str_copy(to, size, flag->value, msg));
+        memset(flag->value, 'x', strlen(flag->value));
+    }
+    return ERR_OK;
 }
 
 bool args_has(struct args *args, const char *name)

@@ -15,7 +15,7 @@ struct args {
     size_t word_count;
     struct args_flag {
         const char *name; /* without dashes */
-        const char *value;
+        char *value;      /* NULL: it takes none */
         bool used;
     } flags[ARGS_FLAGS_MAX];
     size_t flag_count;
@@ -25,6 +25,12 @@ struct args {
 NODISCARD err_t args_parse(struct args *args, int argc, char **argv, struct errmsg *msg);
 /* NULL or "" when there is no such flag or word. */
 const char *args_flag(struct args *args, const char *name);
+/*
+ * The value of a flag that nobody else may see: copied, and blanked in argv, which everybody on the
+ * machine can read. "" when there is no such flag; ERR_INVALID: longer than `size`.
+ */
+NODISCARD err_t
+args_take_secret(struct args *args, const char *name, char *to, size_t size, struct errmsg *msg);
 bool args_has(struct args *args, const char *name);
 const char *args_word(const struct args *args, size_t index);
 /* ERR_INVALID when a flag was given that the command did not look at. */

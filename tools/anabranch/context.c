@@ -1,5 +1,7 @@
 #include "tools/anabranch/context.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -35,10 +37,39 @@ err_t context_data_dir(struct args *args, char ret_path[PATH_SIZE], struct errms
     return str_format(ret_path, PATH_SIZE, msg, "%s/.anabranch/local", home);
 }
 
+static err_t read_key(const char *path, char to[API_KEY_SIZE], struct errmsg *msg)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+    if (file == NULL) {
+        return err_set(msg, err_from_errno(errno), "--api-key-file %s: %m", path);
+    }
+    to[0] = '\0';
+    bool has_line = fgets(to, API_KEY_SIZE, file) != NULL;
+    to[strcspn(to, " \t\r\n")] = '\0';
+    if (file != stdin) {
+        (void)fclose(file);
+    }
+    return has_line && to[0] != '\0'
+               ? ERR_OK
+               : err_set(msg, ERR_INVALID, "--api-key-file %s: its first line is no key", path);
+}
+
+static err_t take_key(struct context *context, struct errmsg *msg)
+{
+    const char *file = args_flag(context->args, "api-key-file");
+    TRY(args_take_secret(context->args, "api-key", context->api_key, API_KEY_SIZE, msg));
+    if (file != NULL) {
+        TRY(read_key(file, context->api_key, msg));
+    }
+    context->access.key =
+        context->api_key[0] != '\0' ? context->api_key : getenv("ANABRANCH_API_KEY"); // NOLINT
+    return ERR_OK;
+}
+
 err_t context_init(struct context *context, struct args *args, struct errmsg *msg)
 {
     const char *output = args_flag(args, "output");
-    const char *key = args_flag(args, "api-key"), *ca = args_flag(args, "api-ca");
+    const char *ca = args_flag(args, "api-ca");
     *context = (struct context){.args = args};
     const char *words[2] = {args_word(args, 0), args_word(args, 1)};
     bool has_env = words[0] != NULL && words[1] != NULL && strcmp(words[1], "up") == 0 &&
@@ -55,8 +86,8 @@ err_t context_init(struct context *context, struct args *args, struct errmsg *ms
         output_use_yaml();
     }
     context->json = is_yaml || (output != NULL && strcmp(output, "json") == 0);
-    context->access.key = key != NULL ? key : getenv("ANABRANCH_API_KEY"); // NOLINT
-    context->access.ca = ca != NULL ? ca : getenv("ANABRANCH_API_CA");     // NOLINT
+    TRY(take_key(context, msg));
+    context->access.ca = ca != NULL ? ca : getenv("ANABRANCH_API_CA"); // NOLINT
     return context_data_dir(args, context->data_dir, msg);
 }
 

@@ -2,13 +2,17 @@
  * context.h - which cluster the commands talk to, and how.
  *
  * The API's URL: --api-url, ANABRANCH_API_URL, or the cluster.json of the local cluster in --data,
- * ANABRANCH_DATA or the default folder. The key: --api-key or ANABRANCH_API_KEY. Who signs the
- * certificate of an https:// URL: --api-ca or ANABRANCH_API_CA, else whom the system trusts.
+ * ANABRANCH_DATA or the default folder. The key: --api-key-file (-: standard input), --api-key
+ * (blanked at once in the command line, which everybody on the machine sees), or ANABRANCH_API_KEY.
+ * Who signs the certificate of an https:// URL: --api-ca or ANABRANCH_API_CA, else whom the system
+ * trusts.
  */
 #pragma once
 
 #include "common/json/doc.h"
 #include "tools/anabranch/args.h"
+
+#define API_KEY_SIZE 256
 
 struct api_access {
     const char *key; /* or NULL */
@@ -21,6 +25,7 @@ struct context {
     char data_dir[PATH_SIZE];
     char api_url[PATH_SIZE]; /* ends with /api/v2; "" until context_need_api */
     struct api_access access;
+    char api_key[API_KEY_SIZE];
 };
 
 NODISCARD err_t context_init(struct context *context, struct args *args, struct errmsg *msg);

@@ -61,9 +61,9 @@ static const char help[] =
     "(not needed when there is only one); creating and deleting waits for the operations unless\n"
     "--no-wait. All take -o json|yaml|table, --api-url URL (ANABRANCH_API_URL; default: the local\n"
     "cluster in --data DIR, ANABRANCH_DATA, or /var/lib/anabranch/local for root and\n"
-    "~/.anabranch/local otherwise) and --api-key KEY (ANABRANCH_API_KEY); an https:// URL also "
-    "--api-ca\n"
-    "FILE (ANABRANCH_API_CA) when the system does not trust who signed its certificate.\n";
+    "~/.anabranch/local otherwise) and --api-key-file FILE (-: standard\n"
+    "input) or --api-key KEY (ANABRANCH_API_KEY); an https:// URL also --api-ca FILE\n"
+    "(ANABRANCH_API_CA) when the system does not trust who signed its certificate.\n";
 
 /* Everything behind `chaos` belongs to the runner. */
 static int run_chaos(char **argv)
