@@ -25,6 +25,7 @@ struct loop {
     uv_prepare_t before_poll; /* end of the turn: queued frames are written here ... */
     uv_check_t after_poll;    /* ... and here, so that replies do not wait; tasks run first */
     uv_timer_t alarm;         /* rings for heap[1] */
+    struct loop_task ring;    /* instead of it, for what is due already */
     uv_signal_t sigchld;
 
     /* Binary heap ordered by `at`; heap[0] is unused so that index 0 can mean "not started". */

@@ -75,17 +75,44 @@ static void take_out(struct loop *loop, struct timer *timer)
     }
 }
 
-/* Fires what is due now. A timer that starts itself again with no delay waits for the next turn. */
-static void on_alarm(uv_timer_t *handle)
+static void on_ring(struct loop_task *task);
+
+/*
+ * What is due already waits for the next turn. libuv would run an alarm without delay again and
+ * again before it looks at anything else, so this one is a task.
+ */
+static void set_next_alarm(struct loop *loop)
 {
-    struct loop *loop = CONTAINER_OF(handle, struct loop, alarm);
+    if (loop->heap_count == 0 || loop->heap[1]->at > clock_mono()) {
+        set_alarm(loop);
+        return;
+    }
+    (void)uv_timer_stop(&loop->alarm);
+    loop->ring.run = on_ring;
+    loop_unpost(loop, &loop->ring);
+    loop_post(loop, &loop->ring);
+}
+
+/* Fires what is due now. A timer that starts itself again with no delay waits for the next turn. */
+static void fire(struct loop *loop)
+{
     mono_ns_t now = clock_mono();
     while (loop->heap_count > 0 && loop->heap[1]->at <= now) {
         struct timer *timer = loop->heap[1];
         take_out(loop, timer);
         timer->on_fire(timer); /* may free it, start it, or stop others */
     }
-    set_alarm(loop);
+    set_next_alarm(loop);
+}
+
+static void on_ring(struct loop_task *task)
+{
+    fire(CONTAINER_OF(task, struct loop, ring));
+}
+
+static void on_alarm(uv_timer_t *handle)
+{
+    fire(CONTAINER_OF(handle, struct loop, alarm));
 }
 
 void timer_start(struct loop *loop, struct timer *timer, uint64_t delay_ms)

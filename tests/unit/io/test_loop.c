@@ -191,6 +191,7 @@ START_TEST(test_timer_that_restarts_without_delay_lets_the_loop_turn)
     timer_start(loop, &timer.timer, 0);
     loop_run(loop);
     ck_assert_int_eq(fired_count, 50);
+    ck_assert_uint_ge(loop_turn(loop), 49);
     loop_destroy(loop);
 }
 END_TEST
