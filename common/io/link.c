@@ -160,15 +160,16 @@ static void on_written(uv_write_t *write, int status);
 
 static void flush(struct link *link)
 {
-    if (link->write_pending || link->out.size == 0) {
-        return;
-    }
+    /* Also while a write is pending: that is how a peer which reads nothing looks. */
     if (link->out.size > SEND_QUEUE_LIMITS * link->options.send_queue_max) {
         struct errmsg msg;
         err_t err = err_set(
             &msg, ERR_FULL, "%s does not read: %zu bytes wait to be sent", link->peer,
             link->out.size);
         link_fail(link, err, &msg);
+        return;
+    }
+    if (link->write_pending || link->out.size == 0) {
         return;
     }
     uv_buf_t piece = uv_buf_init((char *)link->out.data, (unsigned)MIN_OF(link->out.size, GIB));

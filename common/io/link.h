@@ -3,7 +3,7 @@
  *
  * The owner embeds a `struct link_user`, fills in the callbacks, and gets frames one at a time. A
  * damaged frame closes the link with ERR_CORRUPT; silence longer than the idle limit with
- * ERR_TIMEOUT. TCP keepalive, TCP_NODELAY and TCP_USER_TIMEOUT (20 s) are set.
+ * ERR_TIMEOUT. TCP keepalive, TCP_NODELAY and TCP_USER_TIMEOUT (20 s) are set. Threads: loop only.
  */
 #pragma once
 
@@ -35,8 +35,9 @@ struct link_user {
 struct link_options {
     uint64_t connect_timeout_ms; /* 0: 5000 */
     uint64_t idle_timeout_ms;    /* close when nothing was received for so long; 0: never */
-    size_t send_queue_max;       /* bytes; 0: 16 MiB; above it link_is_congested() */
-    const char *source_host;     /* outgoing: bind to this address first; NULL: any */
+    /* Bytes; 0: 16 MiB. Above it link_is_congested(), above four times of it ERR_FULL ends it. */
+    size_t send_queue_max;
+    const char *source_host; /* outgoing: bind to this address first; NULL: any */
 };
 
 /* Connect; on_open or on_closed follows. Fails at once only for a malformed host. */

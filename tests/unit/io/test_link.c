@@ -82,7 +82,7 @@ static const struct link_callbacks callbacks = {
     .on_closed = end_closed,
 };
 
-static bool refuse_next;
+static bool refuse_next, pause_next;
 
 static struct link_user *accept_server(struct listener_user *user, struct link *link)
 {
@@ -90,6 +90,9 @@ static struct link_user *accept_server(struct listener_user *user, struct link *
     ck_assert_ptr_nonnull(link);
     if (refuse_next) {
         return NULL;
+    }
+    if (pause_next) {
+        link_pause(link);
     }
     server.user.callbacks = &callbacks;
     return &server.user;
@@ -427,6 +430,46 @@ START_TEST(test_sender_without_restraint_loses_the_link_not_the_memory)
 }
 END_TEST
 
+static struct timer sender;
+static int sent;
+
+static void send_another(struct timer *timer)
+{
+    static uint8_t payload[900000];
+    struct frame frame = {.type = FRAME_FEED_WAL, .payload = bytes_of(payload, sizeof(payload))};
+    if (client.user.link == NULL) {
+        return;
+    }
+    if (sent++ == 100) {
+        link_abort(client.user.link);
+        return;
+    }
+    link_send(client.user.link, &frame);
+    timer_start(loop, timer, 0);
+}
+
+static void overfill_turn_by_turn(struct end *end)
+{
+    (void)end;
+    sender.on_fire = send_another;
+    timer_start(loop, &sender, 0);
+}
+
+/* What the socket did not take at once is under way all the time: that is no reason to wait. */
+START_TEST(test_sender_to_a_peer_that_reads_nothing_loses_the_link_not_the_memory)
+{
+    struct link_options options = {.send_queue_max = 1 * MIB};
+    pause_next = true;
+    open_both(NULL);
+    client.on_open = overfill_turn_by_turn;
+    closed_wanted = 1;
+    connect_client(&options);
+    loop_run(loop);
+    ck_assert_int_eq(client.reason, ERR_FULL);
+    close_all();
+}
+END_TEST
+
 /* A peer that is not one of us: a plain socket. */
 
 static int plain_connect(void)
@@ -595,6 +638,7 @@ UNIT_MAIN(
     test_what_is_ready_is_written_before_resumed_links_go_on,
     test_full_send_queue_says_when_it_drained,
     test_sender_without_restraint_loses_the_link_not_the_memory,
+    test_sender_to_a_peer_that_reads_nothing_loses_the_link_not_the_memory,
     test_garbage_closes_the_link_as_corrupt,
     test_flipped_bit_closes_the_link_behind_the_good_frames,
     test_huge_announced_size_is_refused_before_memory_is_taken,
