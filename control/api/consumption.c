@@ -1,6 +1,9 @@
 /*
  * consumption.c - what projects have used, by the hour, the day or the month (control/act/meter.h,
  * control/plan/usage.h). What each metric means here stands in docs/api.md.
+ *
+ * The loop gathers the figures, a worker makes the answer of them: a week of many branches in hours
+ * is a long text.
  */
 #include <stdio.h>
 
@@ -27,7 +30,6 @@ struct question {
     const char *branch_ids;  /* the same */
     const char *metrics;     /* the same */
     unsigned asked;          /* IN_V1, IN_V2 or IN_BRANCHES */
-    struct usage_row *frames;
 };
 
 /* ---- the metrics ---- */
@@ -99,7 +101,7 @@ static err_t read_time(
     return ERR_OK;
 }
 
-/* False: it was answered. Otherwise its frames are the caller's to free. */
+/* False: it was answered. */
 static bool read_question(
     const struct api *api, struct http_request *request, unsigned asked, struct question *ret)
 {
@@ -120,7 +122,6 @@ static bool read_question(
         return false;
     }
     *ret = question;
-    ret->frames = MEM_ARRAY(struct usage_row, USAGE_ROWS_MAX);
     return true;
 }
 
@@ -150,71 +151,175 @@ static bool is_shown(const struct question *question, const struct metric *metri
     return (metric->in & question->asked) != 0 && (is_named || by_default);
 }
 
-static struct doc *view_frame(const struct question *question, const struct usage_row *row)
+/* A period of a target, with all metrics, shown or not. */
+struct frame {
+    wall_us_t begin;
+    int64_t values[ARRAY_LEN(metrics)];
+};
+
+/* A project or a branch; of an account one without names. */
+struct target {
+    row_id_t project_id, branch_id;
+    wall_us_t created_at;
+    size_t frame_count;
+};
+
+struct report {
+    struct http_request *request;
+    struct job job;
+    enum usage_granularity granularity;
+    unsigned asked;
+    bool is_shown[ARRAY_LEN(metrics)];
+    struct target *targets;
+    size_t target_count;
+    struct frame *frames; /* of all targets, one after the other */
+    size_t frame_count, frame_capacity;
+    const char *key; /* of the list; NULL: it is one of an account */
+    uint64_t cursor; /* 0: the last page */
+    struct buf text;
+};
+
+/* On a worker: it has all that it needs. */
+static struct doc *view_frame(const struct report *report, const struct frame *frame)
 {
     struct doc *doc = doc_object(), *list = doc_array();
-    doc_set_time(doc, "timeframe_start", row->begin);
-    doc_set_time(doc, "timeframe_end", usage_end(question->granularity, row->begin));
+    doc_set_time(doc, "timeframe_start", frame->begin);
+    doc_set_time(doc, "timeframe_end", usage_end(report->granularity, frame->begin));
     for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
-        if (!is_shown(question, &metrics[i])) {
-            continue;
-        }
-        int64_t value = (int64_t)value_of(&metrics[i], row);
-        if (question->asked == IN_V1) {
-            doc_set_int(doc, metrics[i].name, value);
-        } else {
+        if (report->is_shown[i] && report->asked == IN_V1) {
+            doc_set_int(doc, metrics[i].name, frame->values[i]);
+        } else if (report->is_shown[i]) {
             struct doc *metric = doc_set_str(doc_object(), "metric_name", metrics[i].name);
-            doc_push(list, doc_set_int(metric, "value", value));
+            doc_push(list, doc_set_int(metric, "value", frame->values[i]));
         }
     }
-    if (question->asked != IN_V1) {
+    if (report->asked != IN_V1) {
         doc_set(doc, "metrics", doc_ref(list));
     }
     doc_unref(list);
     return doc;
 }
 
-static struct doc *periods_of(wall_us_t begin, struct doc *frames)
+static struct doc *view_target(
+    const struct report *report, const struct target *target, const struct frame *frames)
 {
+    struct doc *doc = doc_object(), *list = doc_array();
     struct doc *period = doc_set_str(doc_object(), "period_id", PERIOD_ID);
+    for (size_t i = 0; i < target->frame_count; i++) {
+        doc_push(list, view_frame(report, &frames[i]));
+    }
     doc_set_str(period, "period_plan", PERIOD_PLAN);
-    doc_set_time(period, "period_start", begin);
-    return doc_push(doc_array(), doc_set(period, "consumption", frames));
+    doc_set_time(period, "period_start", target->created_at);
+    doc_set(period, "consumption", list);
+    if (target->project_id[0] != '\0') {
+        doc_set_str(doc, "project_id", target->project_id);
+    }
+    if (target->branch_id[0] != '\0') {
+        doc_set_str(doc, "branch_id", target->branch_id);
+    }
+    return doc_set(doc, "periods", doc_push(doc_array(), period));
 }
 
-static size_t find_frames(const struct question *question, const struct list *usages, wall_us_t now)
+static err_t run_report(struct job *job)
+{
+    struct report *report = CONTAINER_OF(job, struct report, job);
+    struct doc *array = doc_array();
+    const struct frame *frames = report->frames;
+    for (size_t i = 0; i < report->target_count; i++) {
+        doc_push(array, view_target(report, &report->targets[i], frames));
+        frames += report->targets[i].frame_count;
+    }
+    struct doc *answer = report->key == NULL ? doc_ref(doc_at(array, 0)) : doc_object();
+    if (report->key != NULL) {
+        doc_set(answer, report->key, doc_ref(array));
+    }
+    if (report->cursor != 0) {
+        set_cursor(answer, "cursor", report->cursor);
+    }
+    doc_print(answer, false, &report->text);
+    doc_unref(array);
+    doc_unref(answer);
+    return ERR_OK;
+}
+
+static void on_report(struct job *job)
+{
+    struct report *report = CONTAINER_OF(job, struct report, job);
+    http_respond_buf(report->request, 200, "application/json", &report->text);
+    buf_deinit(&report->text);
+    mem_free(report->targets);
+    mem_free(report->frames);
+    mem_free(report);
+}
+
+/* Of at most so many targets; report_answer() ends it. */
+static struct report *report_create(
+    struct http_request *request, const struct question *question, size_t targets_max)
+{
+    struct report *report = MEM_NEW(struct report);
+    *report = (struct report){
+        .request = request,
+        .job = {.run = run_report, .done = on_report},
+        .granularity = question->granularity,
+        .asked = question->asked,
+        .targets = MEM_ARRAY(struct target, targets_max),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
+        report->is_shown[i] = is_shown(question, &metrics[i]);
+    }
+    return report;
+}
+
+static void report_answer(struct report *report, const struct api *api)
+{
+    executor_submit(api->executor, &report->job);
+}
+
+static struct target *add_target(struct report *report, wall_us_t created_at)
+{
+    struct target *target = &report->targets[report->target_count++];
+    target->created_at = created_at;
+    return target;
+}
+
+/* Of the last target. */
+static void add_frame(struct report *report, const struct usage_row *row)
+{
+    if (report->frame_count == report->frame_capacity) {
+        report->frame_capacity = MAX_OF(2 * report->frame_capacity, (size_t)USAGE_ROWS_MAX);
+        report->frames =
+            mem_realloc(report->frames, report->frame_capacity * sizeof report->frames[0]);
+    }
+    struct frame *frame = &report->frames[report->frame_count++];
+    frame->begin = row->begin;
+    for (size_t i = 0; i < ARRAY_LEN(metrics); i++) {
+        frame->values[i] = (int64_t)value_of(&metrics[i], row);
+    }
+    report->targets[report->target_count - 1].frame_count++;
+}
+
+static size_t find_frames(
+    const struct question *question,
+    const struct list *usages,
+    wall_us_t now,
+    struct usage_row rows[USAGE_ROWS_MAX])
 {
     return usage_frames(
-        usages, question->granularity, question->from, question->to, now, question->frames,
-        USAGE_ROWS_MAX);
+        usages, question->granularity, question->from, question->to, now, rows, USAGE_ROWS_MAX);
 }
 
-static struct doc *frames_of(const struct question *question, const struct list *usages)
+static void add_frames(
+    struct report *report, const struct question *question, const struct list *usages)
 {
-    struct doc *frames = doc_array();
-    size_t count = find_frames(question, usages, question->now);
+    struct usage_row *rows = MEM_ARRAY(struct usage_row, USAGE_ROWS_MAX);
+    size_t count = find_frames(question, usages, question->now, rows);
     for (size_t i = 0; i < count; i++) {
-        doc_push(frames, view_frame(question, &question->frames[i]));
+        add_frame(report, &rows[i]);
     }
-    return frames;
+    mem_free(rows);
 }
 
-static struct doc *view_project(const struct question *question, const struct project *project)
-{
-    struct doc *doc = doc_set_str(doc_object(), "project_id", project->row.id);
-    struct doc *frames = frames_of(question, &project->usages);
-    return doc_set(doc, "periods", periods_of(project->row.created_at, frames));
-}
-
-static struct doc *view_branch(
-    const struct question *question, const struct branch *branch, size_t *frame_count)
-{
-    struct doc *doc = doc_set_str(doc_object(), "project_id", branch->row.project_id);
-    struct doc *frames = frames_of(question, &branch->usages);
-    *frame_count += doc_count(frames);
-    doc_set_str(doc, "branch_id", branch->row.id);
-    return doc_set(doc, "periods", periods_of(branch->row.created_at, frames));
-}
+/* ---- projects ---- */
 
 static void answer_projects(
     struct http_context *context, struct http_request *request, unsigned asked)
@@ -232,22 +337,19 @@ static void answer_projects(
     }
     question.project_ids = request_query_list(request, "project_ids");
     question.metrics = request_query_list(request, "metrics");
-    struct doc *array = doc_array();
-    uint64_t last = 0;
+    struct report *report = report_create(request, &question, page.limit);
+    report->key = "projects";
     FOR_EACH_PROJECT(api->model, project)
     {
-        if (project->row.seq > page.after && doc_count(array) < page.limit &&
+        if (project->row.seq > page.after && report->target_count < page.limit &&
             project_is_shown(project) && is_in_list(question.project_ids, project->row.id)) {
-            doc_push(array, view_project(&question, project));
-            last = project->row.seq;
+            struct target *target = add_target(report, project->row.created_at);
+            memcpy(target->project_id, project->row.id, sizeof target->project_id);
+            add_frames(report, &question, &project->usages);
+            report->cursor = project->row.seq;
         }
     }
-    struct doc *doc = doc_set(doc_object(), "projects", array);
-    if (last != 0) {
-        set_cursor(doc, "cursor", last);
-    }
-    mem_free(question.frames);
-    http_respond_json(request, 200, doc);
+    report_answer(report, api);
 }
 
 static void get_projects(struct http_context *context, struct http_request *request)
@@ -324,17 +426,18 @@ static void get_branches(struct http_context *context, struct http_request *requ
     question.metrics = request_query_list(request, "metrics");
     struct selection *selection = MEM_NEW(struct selection);
     select_branches(selection, &question, &page, api_of(context)->model);
-    struct doc *array = doc_array(), *doc = doc_set(doc_object(), "branches", array);
-    size_t shown = 0, frame_count = 0;
-    while (shown < selection->count && frame_count < FRAMES_MAX) {
-        doc_push(array, view_branch(&question, selection->branches[shown++], &frame_count));
-    }
-    if (shown > 0) {
-        set_cursor(doc, "cursor", selection->branches[shown - 1]->row.seq);
+    struct report *report = report_create(request, &question, page.limit);
+    report->key = "branches";
+    for (size_t i = 0; i < selection->count && report->frame_count < FRAMES_MAX; i++) {
+        const struct branch *branch = selection->branches[i];
+        struct target *target = add_target(report, branch->row.created_at);
+        memcpy(target->project_id, branch->row.project_id, sizeof target->project_id);
+        memcpy(target->branch_id, branch->row.id, sizeof target->branch_id);
+        add_frames(report, &question, &branch->usages);
+        report->cursor = branch->row.seq;
     }
     mem_free(selection);
-    mem_free(question.frames);
-    http_respond_json(request, 200, doc);
+    report_answer(report, api_of(context));
 }
 
 /* ---- all of them together ---- */
@@ -376,25 +479,24 @@ static void get_account(struct http_context *context, struct http_request *reque
         return;
     }
     struct sums *sums = MEM_NEW(struct sums);
+    struct usage_row *rows = MEM_ARRAY(struct usage_row, USAGE_ROWS_MAX);
     FOR_EACH_PROJECT(api->model, project)
     {
         bool is_gone = project->row.state != PROJECT_ACTIVE; /* nothing is stored since then */
-        size_t count = find_frames(
-            &question, &project->usages,
-            is_gone ? MIN_OF(project->row.updated_at, question.now) : question.now);
+        wall_us_t until = is_gone ? MIN_OF(project->row.updated_at, question.now) : question.now;
+        size_t count = find_frames(&question, &project->usages, until, rows);
         for (size_t i = 0, at = 0; i < count; i++) {
-            at = add_usage(sums, at, &question.frames[i]);
+            at = add_usage(sums, at, &rows[i]);
         }
     }
-    struct doc *frames = doc_array();
+    struct report *report = report_create(request, &question, 1);
+    add_target(report, api->model->image.created_at);
     for (size_t i = 0; i < sums->count; i++) {
-        doc_push(frames, view_frame(&question, &sums->rows[i]));
+        add_frame(report, &sums->rows[i]);
     }
+    mem_free(rows);
     mem_free(sums);
-    mem_free(question.frames);
-    http_respond_json(
-        request, 200,
-        doc_set(doc_object(), "periods", periods_of(api->model->image.created_at, frames)));
+    report_answer(report, api);
 }
 
 #define HISTORY "/api/v2/consumption_history"
