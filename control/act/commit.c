@@ -246,12 +246,13 @@ static bool branch_has_steps(const struct branch *branch)
     return running;
 }
 
-/* The safekeepers that hold it now have held it, for ever. */
+/* The safekeepers that hold it now, or did since the last commit, have held it, for ever. */
 static void confirm_safekeepers(const struct branch *branch, struct branch_row *row)
 {
     for (size_t i = 0; i < row->safekeepers.count; i++) {
         uint64_t id = row->safekeepers.ids[i];
-        if (branch->on_safekeeper[i] == SEEN_PRESENT && !node_set_has(&row->confirmed, id)) {
+        bool held = branch->on_safekeeper[i] == SEEN_PRESENT || branch->held[i];
+        if (held && !node_set_has(&row->confirmed, id)) {
             row->confirmed.ids[row->confirmed.count++] = id;
         }
     }

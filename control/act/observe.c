@@ -174,6 +174,8 @@ static void note_presence(const struct listing *listing, struct branch *branch, 
     if (slot > 0) {
         /* Once may be a poll that is older than the creation. */
         uint8_t *missed = &branch->missed[slot - 1];
+        bool *held = &branch->held[slot - 1];
+        *held = listed || (*held && branch->row.state == BRANCH_READY); /* before, nobody writes */
         *missed = listed ? 0 : (uint8_t)MIN_OF(*missed + 1, 2);
     }
 }

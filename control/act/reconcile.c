@@ -346,6 +346,7 @@ void view_branch(const struct branch *branch, struct plan_branch_view *ret)
     };
     for (size_t i = 0; i < ret->safekeeper_count; i++) {
         ret->on_safekeeper[i] = branch->on_safekeeper[i];
+        ret->held[i] = branch->held[i];
         ret->confirmed[i] = node_set_has(&branch->row.confirmed, branch->row.safekeepers.ids[i]);
     }
     view_members(branch, ret);

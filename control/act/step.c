@@ -408,7 +408,10 @@ static void take_answer(struct step *step)
             work_branch(reconciler, branch->parent);
         }
         break;
-    case PLAN_CREATE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT; break;
+    case PLAN_CREATE_ON_SAFEKEEPER:
+        branch->on_safekeeper[step->safekeeper] = SEEN_PRESENT;
+        branch->held[step->safekeeper] = true;
+        break;
     case PLAN_DELETE_ON_SAFEKEEPER: branch->on_safekeeper[step->safekeeper] = SEEN_ABSENT; break;
     case PLAN_JOIN_SAFEKEEPER:
     case PLAN_TELL_SAFEKEEPER: take_report(step); break;

@@ -120,6 +120,7 @@ static err_t change_timeline(
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         branch->on_safekeeper[i] = SEEN_UNKNOWN;
         branch->missed[i] = 0;
+        branch->held[i] = false;
     }
     return ERR_OK;
 }
@@ -144,6 +145,7 @@ static void change_members(struct branch *branch, const struct branch_row *row)
     for (size_t i = 0; i < SAFEKEEPERS_MAX; i++) {
         branch->on_safekeeper[i] = SEEN_UNKNOWN;
         branch->missed[i] = 0;
+        branch->held[i] = false;
     }
 }
 

@@ -99,6 +99,7 @@ struct branch {
     uint64_t stored_poll;            /* number of the poll that said that it does not yet */
     uint64_t deleted_poll;           /* ... of the last one that may be older than the deletion */
     uint8_t missed[SAFEKEEPERS_MAX]; /* polls in a row that did not list it */
+    bool held[SAFEKEEPERS_MAX];      /* it was seen there, whether the row has that yet or not */
     lsn_t cutoff_lsn;                /* where its history began when it was measured; 0: unknown */
     lsn_t last_lsn, metered_lsn; /* on the pageserver, and up to where it was counted; 0: unknown */
     bool is_timeline_new; /* it began with the row that we have; a restore leaves an old one */

@@ -85,13 +85,13 @@ static void plan_safekeepers(const struct plan_branch_view *view, struct plan *p
 {
     bool more = false;
     for (size_t i = 0; i < view->safekeeper_count; i++) {
-        if (view->on_safekeeper[i] == SEEN_PRESENT) {
-            more = more || !view->confirmed[i];
-        } else if (!view->confirmed[i]) {
+        bool present = view->on_safekeeper[i] == SEEN_PRESENT;
+        if (!present && !view->confirmed[i] && !view->held[i]) {
             add_for_safekeeper(plan, PLAN_CREATE_ON_SAFEKEEPER, i);
-        } else if (view->on_safekeeper[i] == SEEN_ABSENT) {
-            plan->lost++;
+            continue;
         }
+        more = more || !view->confirmed[i];
+        plan->lost += view->on_safekeeper[i] == SEEN_ABSENT;
     }
     if (more && view->state == BRANCH_READY) {
         add(plan, PLAN_CONFIRM);

@@ -76,6 +76,7 @@ struct plan_branch_view {
     bool may_come_back; /* when the pageserver's disk is lost: the object store still has it */
     enum seen on_safekeeper[SAFEKEEPERS_MAX];
     bool confirmed[SAFEKEEPERS_MAX]; /* it has held the timeline: durable knowledge */
+    bool held[SAFEKEEPERS_MAX];      /* ... that is not durable yet, as long as no store answers */
     size_t safekeeper_count;
     size_t children_left; /* rows of children, in any state, that may be on the pageserver */
     /* The newest membership: joint while `is_changing`. */

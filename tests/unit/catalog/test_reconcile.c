@@ -73,8 +73,10 @@ static void delete_compute(struct http_context *unused, struct http_request *req
 
 /* ---- and the pageserver: its generations of the tenant of p, and of br-1 ---- */
 
-static char own_pageserver[64]; /* where it is, for nodes_options */
+static char own_address[64]; /* where it is, for nodes_options */
 static uint64_t held_generation, held_membership;
+static unsigned timelines_put;
+static bool holds_at_put; /* the catalog's disk hangs when the first one has come */
 static unsigned polls_in_vain;
 static bool was_lost;
 
@@ -88,6 +90,9 @@ static void put_tenant(struct http_context *unused, struct http_request *request
 static void put_timeline(struct http_context *unused, struct http_request *request)
 {
     (void)unused;
+    if (timelines_put++ == 0 && holds_at_put) {
+        hold_the_disk();
+    }
     held_membership = model_branch(store_model(store), "br-1")->row.membership_generation;
     http_respond_json(request, 200, doc_object());
 }
@@ -233,8 +238,7 @@ static void begin_with(
         http_server_open(loop, "127.0.0.1", 0, &(struct http_options){0}, &agent, &msg), &msg);
     http_server_add_routes(agent, routes, ARRAY_LEN(routes), &context);
     (void)snprintf(agents, sizeof agents, "1@127.0.0.1:%u", http_server_port(agent));
-    (void)snprintf(
-        own_pageserver, sizeof own_pageserver, "1@127.0.0.1:1/%u", http_server_port(agent));
+    (void)snprintf(own_address, sizeof own_address, "1@127.0.0.1:1/%u", http_server_port(agent));
     user =
         (struct reconcile_user){.on_operation_ended = on_ended, .on_endpoint_changed = on_changed};
     only_agent.agents = agents_or_none == NULL ? agents : agents_or_none;
@@ -602,8 +606,65 @@ START_TEST(test_a_pageserver_with_older_generations_than_it_was_told_is_told_aga
 {
     held_generation = held_membership = 1;
     begin_with("", 60000, prepare_held, on_tick_held);
-    only_agent.pageservers = own_pageserver;
+    only_agent.pageservers = own_address;
     loop_run(loop);
+    end();
+}
+END_TEST
+
+/* ---- a safekeeper that loses its disk before the catalog has that it held the timeline ---- */
+
+static err_t prepare_young(struct change *to, struct errmsg *why)
+{
+    (void)why;
+    struct image_row image = {.id = "pg17"};
+    struct project_row project = {
+        .id = "p", .name = "p", .system_id = "1", .tenant = name_tenant()};
+    struct branch_row branch = {
+        .id = "br-1",
+        .project_id = "p",
+        .name = "b",
+        .timeline = name_timeline(),
+        .start_lsn = 8,
+        .state = BRANCH_READY,
+        .safekeepers = {.ids = {1}, .count = 1},
+        .membership_generation = 1};
+    store_put(store, to, ROW_IMAGE, &image);
+    store_put(store, to, ROW_PROJECT, &project);
+    store_put(store, to, ROW_BRANCH, &branch);
+    return ERR_OK;
+}
+
+/* It got it once, and then the disks hang: the catalog's, and its own is lost. */
+static void on_tick_young(struct timer *unused)
+{
+    (void)unused;
+    const struct branch *branch = model_branch(store_model(store), "br-1");
+    bool is_recorded = node_set_has(&branch->row.confirmed, 1);
+    ticks += ticks > 0 || branch->on_safekeeper[0] == SEEN_PRESENT;
+    if (ticks > 0) {
+        hear(
+            nodes_find(nodes, NODE_SAFEKEEPER, 1), doc_set(doc_object(), "timelines", doc_array()));
+    }
+    if (ticks == TICKS_OF_A_POLL) {
+        ck_assert(!is_recorded);
+        ck_assert_int_eq(sem_post(&may_go_on), 0);
+    } else if (is_recorded && ticks > 2 * TICKS_OF_A_POLL) {
+        loop_stop(loop);
+        return;
+    }
+    timer_start(loop, &timer, 1);
+}
+
+/* It may have voted: filled again, it would vote once more. */
+START_TEST(test_a_safekeeper_that_was_seen_to_hold_a_timeline_gets_it_once)
+{
+    only_agent.pageservers = "";
+    holds_at_put = true;
+    begin_with("", 60000, prepare_young, on_tick_young);
+    only_agent.safekeepers = own_address;
+    loop_run(loop);
+    ck_assert_uint_eq(timelines_put, 1);
     end();
 }
 END_TEST
@@ -611,6 +672,7 @@ END_TEST
 UNIT_MAIN(
     "reconcile",
     test_a_pageserver_with_older_generations_than_it_was_told_is_told_again,
+    test_a_safekeeper_that_was_seen_to_hold_a_timeline_gets_it_once,
     test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline,
     test_no_step_begins_for_what_the_commit_under_way_takes_away,
     test_a_compute_that_is_seen_to_run_is_told,

@@ -147,6 +147,12 @@ START_TEST(test_safekeeper_that_missed_the_creation_gets_it)
     view.on_safekeeper[1] = SEEN_PRESENT;
     plan_branch(&view, &plan);
     ck_assert(has(PLAN_CONFIRM)); /* from now on its loss is a loss */
+    view.held[1] = true;
+    view.on_safekeeper[1] = SEEN_ABSENT; /* before the row says so */
+    plan_branch(&view, &plan);
+    ck_assert_uint_eq(count_of(PLAN_CREATE_ON_SAFEKEEPER), 0);
+    ck_assert(has(PLAN_CONFIRM));
+    ck_assert_uint_eq(plan.lost, 1);
 }
 END_TEST
 
