@@ -59,6 +59,15 @@ static void on_flushed(struct tenants_user *user, struct tenant *tenant)
     }
 }
 
+static void on_promise(struct tenants_user *user, struct tenant *tenant)
+{
+    (void)user;
+    struct mirror *mirror = mirror_find(tenant);
+    if (mirror != NULL) {
+        mirror_flushed(mirror);
+    }
+}
+
 static void on_rewritten(struct tenants_user *user, struct tenant *tenant)
 {
     (void)user;
@@ -242,6 +251,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .on_timeline_deleted = on_timeline_deleted,
         .on_timeline_durable = on_timeline_durable,
         .on_flushed = on_flushed,
+        .on_promise = on_promise,
         .on_rewritten = on_rewritten,
         .on_tenant = on_tenant,
         .on_tenant_gone = on_tenant_gone,

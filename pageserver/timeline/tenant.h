@@ -39,6 +39,8 @@ struct tenants_user {
     void (*on_timeline_durable)(struct tenants_user *user, struct timeline *tl);
     /* ... of all that had WAL to make durable, and gave memory back. */
     void (*on_flushed)(struct tenants_user *user, struct tenant *tenant);
+    /* What it promises to keep is another, durably: a lease, or its window. May be NULL. */
+    void (*on_promise)(struct tenants_user *user, struct tenant *tenant);
     /* Files were written anew since this was said last: a copy of the store elsewhere holds what is
      * not needed any more. At the end of a round of GC. May be NULL. */
     void (*on_rewritten)(struct tenants_user *user, struct tenant *tenant);

@@ -113,10 +113,20 @@ static err_t drop_lease(struct job *job)
         request->lease.name, &job->msg);
 }
 
+/* A copy of the store elsewhere should hold it soon, and not only when something is written. */
+static void tell_promise(const struct tenant_request *request, const struct job *job)
+{
+    struct tenants_user *user = request->tenants->options.user;
+    if (job->result == ERR_OK && user->on_promise != NULL) {
+        user->on_promise(user, request->tenant);
+    }
+}
+
 static void on_lease_done(struct job *job)
 {
     struct tenant_request *request = CONTAINER_OF(job, struct tenant_request, job);
     request->msg = job->msg;
+    tell_promise(request, job);
     timeline_read_end(request->timeline);
     tenant_request_finish(request, job->result);
 }
@@ -163,10 +173,16 @@ static err_t set_retention(struct job *job)
     return history_set_retention(tenant->history, tenant->store, request->retention, &job->msg);
 }
 
+static void on_retention_set(struct job *job)
+{
+    tell_promise(CONTAINER_OF(job, struct tenant_request, job), job);
+    on_done(job);
+}
+
 void tenant_set_retention(struct tenant *tenant, struct tenant_request *request)
 {
     tenant_request_begin(request, tenant->tenants, tenant);
-    request->job = (struct job){.run = set_retention, .done = on_done};
+    request->job = (struct job){.run = set_retention, .done = on_retention_set};
     lane_submit(&tenant->lane, &request->job);
 }
 

@@ -110,6 +110,7 @@ static void begin(void)
     tenant_written(the_tenant());
     fixture_settle(); /* what was imported is flushed: no round comes that the test did not cause */
     fixture.user.on_flushed = on_flush;
+    fixture.user.on_promise = on_flush;
     fixture.user.on_timeline_deleted = on_deleted;
     (void)snprintf(objects_folder, sizeof(objects_folder), "%s/objects", fixture.folder);
     ck_assert_ok(objstore_open(objects_folder, &objects, &msg), &msg);
@@ -390,8 +391,32 @@ START_TEST(test_nobody_knows_what_an_earlier_process_deleted_before_the_first_in
 }
 END_TEST
 
+/* Nothing is written: a disk that is lost an hour later has it all the same, or has it no more. */
+START_TEST(test_a_lease_that_is_taken_or_dropped_begins_a_round)
+{
+    confirms_at_once = true;
+    begin();
+    uint64_t before = status_now().sequence;
+    struct tenant_request request = {
+        .done = fixture_on_request, .lease = {.name = "report", .lsn = START_LSN}};
+    tenant_put_lease(the_tenant(), &request, find(1));
+    ck_assert_ok(fixture_run(), &request.msg);
+    ck_assert(!is_at_rest());
+    run_until(is_at_rest);
+    ck_assert_uint_eq(status_now().sequence, before + 1);
+    request = (struct tenant_request){.done = fixture_on_request, .lease = {.name = "report"}};
+    tenant_drop_lease(the_tenant(), &request, find(1));
+    ck_assert_ok(fixture_run(), &request.msg);
+    ck_assert(!is_at_rest());
+    run_until(is_at_rest);
+    ck_assert_uint_eq(status_now().sequence, before + 2);
+    end();
+}
+END_TEST
+
 UNIT_MAIN(
     "mirror",
+    test_a_lease_that_is_taken_or_dropped_begins_a_round,
     test_a_deletion_is_told_until_an_index_without_it_is_confirmed,
     test_nobody_knows_what_an_earlier_process_deleted_before_the_first_index,
     test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
