@@ -44,6 +44,23 @@ int str_prefix(const char *text, int max)
     return size;
 }
 
+size_t str_control(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    if (c[0] == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F) { /* U+0080 to U+009F */
+        return 2;
+    }
+    return c[0] != '\0' && (c[0] < ' ' || c[0] == 0x7F) ? 1 : 0;
+}
+
+bool str_has_control(const char *text)
+{
+    while (*text != '\0' && str_control(text) == 0) {
+        text++;
+    }
+    return *text != '\0';
+}
+
 bool str_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

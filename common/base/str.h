@@ -15,5 +15,10 @@ NODISCARD err_t str_format(char *to, size_t to_size, struct errmsg *msg, const c
 /* Bytes of `text`, UTF-8, that are at most `max` and end with a character: for "%.*s". */
 int str_prefix(const char *text, int max);
 
+/* Bytes of the control character, UTF-8, that `text` begins with: a terminal may obey it. 0: none.
+ */
+size_t str_control(const char *text);
+bool str_has_control(const char *text);
+
 bool str_starts_with(const char *text, const char *prefix);
 bool str_ends_with(const char *text, const char *suffix);

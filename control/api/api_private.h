@@ -290,6 +290,10 @@ choose_safekeepers(struct mutation *mutation, struct node_set *ret_set, struct e
 NODISCARD err_t
 check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
+/* People print names in terminals and in files of lines. */
+NODISCARD err_t
+check_one_line(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
+
 NODISCARD err_t check_branch_name_is_free(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
 /* The name is free and there is room for one more. */

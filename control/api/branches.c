@@ -17,6 +17,15 @@
 #define BRANCHES_PER_PROJECT_MAX 200000
 #define SIZES_TIMEOUT_MS         2000
 
+err_t check_one_line(
+    struct mutation *mutation, const char *what, const char *name, struct errmsg *msg)
+{
+    return str_has_control(name) ? mutation_refuse(
+                                       mutation, 400, "NAME_INVALID", msg,
+                                       "%s name: expected no control characters", what)
+                                 : ERR_OK;
+}
+
 err_t check_name(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg)
 {
     if (name[0] == '\0' || strlen(name) >= sizeof(row_text_t)) {
@@ -24,7 +33,7 @@ err_t check_name(struct mutation *mutation, const char *what, const char *name, 
             mutation, 400, "NAME_INVALID", msg, "%s name: expected 1 to %zu bytes", what,
             sizeof(row_text_t) - 1);
     }
-    return ERR_OK;
+    return check_one_line(mutation, what, name, msg);
 }
 
 /* ---- create: the commit ---- */

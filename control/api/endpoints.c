@@ -84,6 +84,7 @@ static err_t fill_endpoint(
     const char *name = "";
     const struct node *agent = place_on(mutation->api->model, mutation->api->nodes, NODE_AGENT);
     TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(check_one_line(mutation, "endpoint", name, msg));
     if (agent == NULL) {
         return mutation_refuse(
             mutation, 503, "NO_COMPUTE_HOST", msg,
@@ -338,6 +339,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     const char *name = row.name;
     const struct doc *settings = doc_get(wish, "settings");
     TRY(doc_opt_str(wish, "name", &name, msg));
+    TRY(check_one_line(mutation, "endpoint", name, msg));
     if (strlen(name) >= sizeof row.name) {
         return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "name: too long");
     }

@@ -64,6 +64,7 @@ static err_t fill_key(struct mutation *mutation, struct key_row *row, struct err
         return mutation_refuse(
             mutation, 400, "NAME_INVALID", msg, "key_name: expected 1 to %d bytes", KEY_NAME_MAX);
     }
+    TRY(check_one_line(mutation, "key", name, msg));
     if (mutation->api->model->keys.count >= KEYS_MAX) {
         return mutation_refuse(
             mutation, 422, "KEYS_LIMIT_EXCEEDED", msg, "there are at most %d keys", KEYS_MAX);

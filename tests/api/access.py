@@ -9,6 +9,7 @@ bytes do that no client sends (malformed.py), that bodies are as our OpenAPI fil
 Prints `ok NAME` or `FAILED NAME`.
 """
 import argparse
+import http.server
 import json
 import pathlib
 import re
@@ -130,8 +131,8 @@ def outcome(control, method, path, token):
 
 
 class Test:
-    def __init__(self, control):
-        self.control = control
+    def __init__(self, control, build):
+        self.control, self.build = control, pathlib.Path(build)
         project = [control.ok("POST", "/api/v2/projects", {"project": {"name": n}}) for n in ("own", "other")]
         self.own, self.other = (p["project"]["id"] for p in project)
         self.branch = project[0]["branch"]["id"]
@@ -264,6 +265,36 @@ class Test:
             thread.join()
         assert sorted(answers) == [201] + 7 * [422], answers
 
+    def test_names_give_no_orders_to_terminals(self):
+        made = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "printed"}})
+        project, branch = made["project"]["id"], made["branch"]["id"]
+        base, name = f"/api/v2/projects/{project}", "a\x1b]0;title\x07\nrow"
+        for method, path, body in (("POST", "/api/v2/projects", {"project": {"name": name}}),
+                                   ("PATCH", base, {"project": {"name": "\u009b31m"}}),
+                                   ("PATCH", f"{base}/branches/{branch}", {"branch": {"name": "a\x7f"}}),
+                                   ("PATCH", f"{base}/endpoints/{made['endpoints'][0]['id']}", {"endpoint": {"name": name}}),
+                                   ("POST", "/api/v2/api_keys", {"key_name": name})):
+            status, answer = self.control.call(method, path, body)
+            assert (status, answer["code"]) == (400, "NAME_INVALID"), (path, status, answer)
+
+        class Elsewhere(http.server.BaseHTTPRequestHandler): # one that takes such names
+            def do_GET(self):
+                body = json.dumps({"projects": [{"id": "p-1", "name": name}]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            said = subprocess.run([self.build / "tools/anabranch/anabranch", "projects", "list", "--api-url",
+                                   f"http://127.0.0.1:{server.server_port}"], stdout=subprocess.PIPE, check=True).stdout
+            server.shutdown()
+        assert b"a?]0;title??row" in said and b"\x1b" not in said, said
+
     def test_a_revoked_key_changes_nothing_more(self):
         """Its headers had come, and its body takes its time."""
         key = self.key("revoked in between")
@@ -381,7 +412,7 @@ def run_all(build):
     with tempfile.TemporaryDirectory(prefix="anabranch-access-") as folder:
         control = Control(build, folder, "--key_requests_per_s=0")
         try:
-            test = Test(control)
+            test = Test(control, build)
             for name in [n for n in dir(test) if n.startswith("test_")]:
                 yield f"access: {name[5:].replace('_', ' ')}", getattr(test, name)
         finally:

@@ -6,6 +6,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/base/str.h"
 
 static bool yaml;
 
@@ -62,12 +63,22 @@ void output_json(const struct doc *doc)
     buf_deinit(&text);
 }
 
+/* Other people choose names: what a terminal would obey, and the end of a line, is shown as `?`. */
+static void print_text(const char *text, struct buf *to)
+{
+    while (*text != '\0') {
+        size_t control = str_control(text);
+        buf_append(to, control > 0 ? "?" : text, 1);
+        text += control > 0 ? control : 1;
+    }
+}
+
 /* The member as a text; "" when it is absent. */
 static void print_value(const struct doc *value, struct buf *to)
 {
     const char *text = doc_value_str(value);
     if (text != NULL) {
-        buf_printf(to, "%s", text);
+        print_text(text, to);
     } else if (value != NULL && !doc_is_null(value)) {
         doc_print(value, false, to);
     }

@@ -125,11 +125,28 @@ START_TEST(test_random_numbers_repeat_from_their_seed)
 }
 END_TEST
 
+START_TEST(test_control_characters_are_found)
+{
+    ck_assert(!str_has_control(""));
+    ck_assert(!str_has_control("a b \xC3\xA4 \xC2\xA0 \xF0\x9F\x98\x80"));
+    ck_assert(str_has_control("a\nb"));
+    ck_assert(str_has_control("\x1B[31m"));
+    ck_assert(str_has_control("a\x7F"));
+    ck_assert(str_has_control("a\xC2\x9B"
+                              "31m"));
+    ck_assert_uint_eq(str_control("\xC2\x85"), 2);
+    ck_assert_uint_eq(str_control("\t"), 1);
+    ck_assert_uint_eq(str_control("\xC2"), 0);
+    ck_assert_uint_eq(str_control(""), 0);
+}
+END_TEST
+
 UNIT_MAIN(
     "small",
     test_list_keeps_order_and_allows_removal_while_walking,
     test_text_that_does_not_fit_is_refused_whole,
     test_a_prefix_ends_with_a_character,
+    test_control_characters_are_found,
     test_marks_count_by_name,
     test_metrics_print_as_prometheus_reads_them,
     test_random_numbers_repeat_from_their_seed);
