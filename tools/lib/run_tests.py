@@ -9,10 +9,12 @@ The last line is `N passed, N failed`; the exit code is 1 when anything failed.
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -49,7 +51,10 @@ def run_meson(tally, build, suite):
                "--num-processes", "2"]
     # The limits are against hangs: sanitizers and a busy machine are slower, and no failure.
     command += ["--timeout-multiplier", "6" if build.name == "build-asan" else "3"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with tempfile.TemporaryDirectory(prefix="suite-") as temp: # what is killed leaves its files there
+        os.chmod(temp, 0o755)
+        result = subprocess.run(command, env={**os.environ, "TMPDIR": temp}, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
     if not logs.exists():
         if "No suitable tests" in result.stdout:
             print(f"   {suite}: no tests in {build.name}")

@@ -459,9 +459,7 @@ static bool run(uint64_t seed, size_t branches_max, size_t rounds)
     model_init(&churn.model);
     churn.next_rel = 1000;
     churn.next_prepared = 1;
-    (void)snprintf(
-        churn.folder, sizeof(churn.folder), "%s/store_churn.XXXXXX",
-        file_exists("/dev/shm") ? "/dev/shm" : "/tmp");
+    (void)snprintf(churn.folder, sizeof(churn.folder), "%s/store_churn.XXXXXX", subject_base());
     ASSERT(mkdtemp(churn.folder) != NULL);
     subject_open(churn.folder);
     subject_add(&churn.model, 0);

@@ -15,6 +15,7 @@
 #include "common/base/str.h"
 #include "common/io/file.h"
 #include "tests/model/store/episode_private.h"
+#include "tests/model/store/subject.h"
 
 struct episode *episode;
 struct model *model;
@@ -154,10 +155,7 @@ static bool is_survivable(int status)
 static void make_folder(void)
 {
     struct errmsg msg;
-    /* In memory where there is such a place: nothing here depends on what a sync costs. */
-    const char *base = lossy.mountpoint != NULL  ? lossy.mountpoint
-                       : file_exists("/dev/shm") ? "/dev/shm"
-                                                 : "/tmp";
+    const char *base = lossy.mountpoint != NULL ? lossy.mountpoint : subject_base();
     (void)snprintf(episode->folder, sizeof(episode->folder), "%s/store_model.XXXXXX", base);
     ASSERT(mkdtemp(episode->folder) != NULL);
     ASSERT(lossy.mountpoint == NULL || file_sync_dir(base, &msg) == ERR_OK);

@@ -8,7 +8,7 @@ libraries, and the program that must notice runs until it does. Text that is not
 is a failure too: the plant has to follow the code. Old and new may be lists of texts. WORDs choose plants whose text contains them.
 Numbers are those of the list of planted bugs that the whole project is measured by.
 """
-import argparse, concurrent.futures, json, pathlib, re, shlex, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, json, os, pathlib, re, shlex, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 MODEL = "tests/model/store/store_model"
@@ -238,11 +238,13 @@ def try_plant(args, entry):
         if binary is None:
             return entry[0], "FAILED", time.monotonic() - begin, said
         flags = entry[5] if len(entry) > 5 else ["--steps", str(args.steps)] if entry[4] == MODEL else []
-        for _ in range(TRIES):
-            result = subprocess.run([str(binary), *flags], cwd=temp, stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT, text=True, timeout=600)
-            if result.returncode != 0:
-                break
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as memory:
+            env = {**os.environ, "TMPDIR": temp, "STORE_MODEL_DIR": memory} # what a plant kills leaves its files
+            for _ in range(TRIES):
+                result = subprocess.run([str(binary), *flags], cwd=temp, env=env, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, timeout=600)
+                if result.returncode != 0:
+                    break
     noticed = [line for line in result.stdout.splitlines() if line.strip()]
     said = next((line for line in noticed if "seed" in line or ":E:" in line or ":F:" in line), "")
     return entry[0], "ok" if result.returncode != 0 else "FAILED", time.monotonic() - begin, said

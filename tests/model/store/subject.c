@@ -3,10 +3,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/io/file.h"
 #include "pageserver/timeline/history.h"
 #include "tests/lib/page_batch.h"
 
@@ -34,6 +36,12 @@ static void must(err_t err)
         (void)fflush(stdout);
         _exit(1);
     }
+}
+
+const char *subject_base(void)
+{
+    const char *chosen = getenv("STORE_MODEL_DIR");
+    return chosen != NULL ? chosen : file_exists("/dev/shm") ? "/dev/shm" : "/tmp";
 }
 
 void subject_open(const char *folder)

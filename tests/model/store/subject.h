@@ -7,6 +7,11 @@
 #include "pageserver/store/page_store.h"
 #include "tests/model/store/model.h"
 
+/*
+ * Where a store's folder is made: in memory where there is such a place, because nothing here
+ * depends on what a sync costs; or STORE_MODEL_DIR, of who removes what a killed process leaves.
+ */
+const char *subject_base(void);
 void subject_open(const char *folder); /* then add all timelines, parents first, then start */
 void subject_start(void);
 void subject_close(void);

@@ -14,7 +14,7 @@
 #define SEGMENT "pg_wal/000000010000000000000001"
 
 static struct errmsg msg;
-static char folder[] = "/tmp/anabranch-files-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 static char dir[PATH_SIZE];
 static struct agent_conf conf;
 static struct run_as user;
@@ -40,8 +40,7 @@ static void open_folder(const char *settings)
     ck_assert_ok(compute_spec_parse(body, &spec, &msg), &msg);
     doc_unref(body);
     buf_deinit(&text);
-    (void)snprintf(folder, sizeof(folder), "/tmp/anabranch-files-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-files");
     ck_assert_ok(str_format(dir, sizeof(dir), &msg, "%s/computes/ep-1", folder), &msg);
     files = (struct compute_files){
         .spec = spec,
@@ -231,7 +230,6 @@ START_TEST(test_names_that_leave_the_folder_are_refused)
 {
     static const char *const bad[] = {"../evil", "/tmp/evil", "base/../../evil", "base/.."};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        (void)strcpy(folder + strlen(folder) - 6, "XXXXXX");
         open_folder("{}");
         add(bad[i], AE_IFREG, "x");
         expect_refused("is not allowed");

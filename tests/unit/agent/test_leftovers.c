@@ -15,7 +15,7 @@
 
 static struct errmsg msg;
 static const struct cage_host no_cages;
-static char folder[] = "/tmp/anabranch-left-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 static char dir[PATH_SIZE];
 static char pids[PATH_SIZE];
 
@@ -43,7 +43,7 @@ static pid_t sleeper(void)
 
 static void open_folder(void)
 {
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-left");
     ck_assert_ok(str_format(dir, sizeof(dir), &msg, "%s/ep-1", folder), &msg);
     ck_assert_ok(dir_create(dir, &msg), &msg);
     ck_assert_ok(str_format(pids, sizeof(pids), &msg, "%s/pids", dir), &msg);

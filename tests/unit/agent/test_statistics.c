@@ -15,7 +15,7 @@
 #define END_LSN        (CHECKPOINT_LSN + 120)
 
 static struct errmsg msg;
-static char dir[] = "/tmp/anabranch-stats-XXXXXX";
+static char dir[UNIT_FOLDER_SIZE];
 static const struct timeline_id timeline = {{7}};
 static const struct timeline_id other_timeline = {{8}};
 
@@ -37,7 +37,7 @@ static void make_folders(void)
 {
     static const char *const names[] = {
         "pgdata.old", "pgdata.old/pg_stat", "pgdata.old/global", "pgdata", "pgdata/pg_stat"};
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    unit_folder(dir, sizeof(dir), "anabranch-stats");
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         char path[PATH_SIZE];
         ck_assert_ok(str_format(path, sizeof(path), &msg, "%s/%s", dir, names[i]), &msg);

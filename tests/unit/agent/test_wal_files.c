@@ -25,8 +25,7 @@ static struct buf text;
 
 static void setup(void)
 {
-    (void)snprintf(dir, sizeof(dir), "/tmp/anabranch-wal-files-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    unit_folder(dir, sizeof(dir), "anabranch-wal-files");
     const char *const folders[] = {"pgdata/pg_wal", "pgdata/pg_logical/mappings"};
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         char path[PATH_SIZE];

@@ -22,8 +22,7 @@ static inline void api_begin(void)
 {
     const struct catalog_options catalog = {.path = folder};
     log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(folder, sizeof folder, "/tmp/test_api.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "test_api");
     ck_assert_ok(loop_create(&api.loop, &msg), &msg);
     ck_assert_ok(executor_create(api.loop, 1, &executor, &msg), &msg);
     ck_assert_ok(store_open(api.loop, executor, &catalog, &api.store, &msg), &msg);

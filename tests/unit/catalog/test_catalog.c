@@ -19,8 +19,7 @@ static void open_catalog(void)
 
 static void new_catalog(void)
 {
-    (void)snprintf(path, sizeof path, "/tmp/test_catalog.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    unit_folder(path, sizeof(path), "test_catalog");
     open_catalog();
 }
 

@@ -32,8 +32,7 @@ PRINTF_LIKE(1, 2) static void run(const char *format, ...)
 static void begin(void)
 {
     log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(folder, sizeof folder, "/tmp/test_changelog.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "test_changelog");
     (void)snprintf(disk, sizeof disk, "%s/catalog", folder);
     (void)snprintf(store_path, sizeof store_path, "%s/objects", folder);
     (void)snprintf(store_url, sizeof store_url, "dir:%s", store_path);

@@ -76,8 +76,7 @@ static void end(void)
 static void new_folder(void)
 {
     log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(path, sizeof path, "/tmp/test_hosts.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    unit_folder(path, sizeof(path), "test_hosts");
 }
 
 static void remove_folder(void)

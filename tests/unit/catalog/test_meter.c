@@ -213,8 +213,7 @@ static void begin_with(unsigned branches)
     root_end = LSN(20);
     written_on_child = 80;
     log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(path, sizeof path, "/tmp/test_meter.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    unit_folder(path, sizeof(path), "test_meter");
     ck_assert_ok(loop_create(&loop, &msg), &msg);
     ck_assert_ok(executor_create(loop, 1, &executor, &msg), &msg);
     ck_assert_ok(http_client_create(loop, &client, &msg), &msg);

@@ -227,8 +227,7 @@ static void begin_with(
     static char agents[64];
     options = (struct reconcile_options){.operation_timeout_ms = operation_timeout_ms};
     log_init("test", LOG_LEVEL_ERROR);
-    (void)snprintf(path, sizeof path, "/tmp/test_reconcile.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    unit_folder(path, sizeof(path), "test_reconcile");
     ck_assert_int_eq(sem_init(&may_go_on, 0, 0), 0);
     ck_assert_ok(loop_create(&loop, &msg), &msg);
     ck_assert_ok(executor_create(loop, 1, &executor, &msg), &msg);

@@ -24,7 +24,7 @@ static const struct conf_setting settings[] = {TEST_SETTINGS(CONF_ROW)};
 static struct test_conf conf;
 static struct http_context context;
 static struct errmsg msg;
-static char folder[] = "/tmp/anabranch-app-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 static char config_path[PATH_SIZE];
 static char output_path[PATH_SIZE];
 static bool reloaded;
@@ -89,8 +89,8 @@ static const struct app_spec spec = {
 
 static void open_folder(void)
 {
-    if (strstr(folder, "XXXXXX") != NULL) {
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+    if (folder[0] == '\0') {
+        unit_folder(folder, sizeof(folder), "anabranch-app");
         ck_assert_ok(str_format(config_path, PATH_SIZE, &msg, "%s/conf", folder), &msg);
         ck_assert_ok(str_format(output_path, PATH_SIZE, &msg, "%s/output", folder), &msg);
     }

@@ -56,9 +56,8 @@ END_TEST
 
 static err_t load(const char *text)
 {
-    char path[] = "/tmp/anabranch-conf-XXXXXX";
-    int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
+    char path[UNIT_FOLDER_SIZE];
+    int fd = unit_file(path, sizeof(path), "anabranch-conf");
     ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     (void)close(fd);
     err_t err = conf_load_file(&conf, settings, COUNT, path, &msg);

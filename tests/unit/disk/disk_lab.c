@@ -11,6 +11,7 @@
 #include "common/base/prng.h"
 #include "common/io/file.h"
 #include "common/pg/wal_reader.h"
+#include "tests/unit/unit.h"
 
 char lab_dir[PATH_SIZE];
 lsn_t lab_begin_lsn;
@@ -23,9 +24,7 @@ static void remove_dir(void)
 
 void lab_make_dir(void)
 {
-    const char *base = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
-    (void)snprintf(lab_dir, sizeof(lab_dir), "%s/disk-XXXXXX", base);
-    ASSERT(mkdtemp(lab_dir) != NULL);
+    unit_folder(lab_dir, sizeof(lab_dir), "disk");
     (void)atexit(remove_dir);
 }
 

@@ -15,7 +15,7 @@ static struct loop *loop;
 static struct errmsg msg;
 static int exits, exits_wanted = 1;
 static int last_status, last_signal;
-static char folder[] = "/tmp/anabranch-child-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 
 static void on_exit_of_child(struct child_user *user, int exit_status, int number)
 {
@@ -32,7 +32,7 @@ static struct child_user user = {.on_exit = on_exit_of_child};
 static void start(const struct child_options *options)
 {
     ck_assert_ok(loop_create(&loop, &msg), &msg);
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-child");
     ck_assert_ok(child_start(loop, options, &user, &msg), &msg);
 }
 
@@ -73,7 +73,7 @@ START_TEST(test_limits_hold_for_the_child)
     char path[PATH_SIZE];
     struct buf text = {0};
     const char *const argv[] = {"/bin/sh", "-c", "ulimit -d; ulimit -f", NULL};
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-child");
     ck_assert_ok(loop_create(&loop, &msg), &msg);
     (void)snprintf(path, sizeof(path), "%s/out", folder);
     struct child_options options = {
@@ -141,7 +141,7 @@ START_TEST(test_output_environment_and_folder_are_as_asked)
     char out[PATH_SIZE];
     char log[PATH_SIZE];
     ck_assert_ok(loop_create(&loop, &msg), &msg);
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-child");
     ck_assert_ok(str_format(out, sizeof(out), &msg, "%s/out", folder), &msg);
     ck_assert_ok(str_format(log, sizeof(log), &msg, "%s/log", folder), &msg);
     ck_assert_int_eq(setenv("COLOR", "red", 1), 0);
@@ -174,7 +174,7 @@ START_TEST(test_child_runs_as_the_given_user)
     }
     char out[PATH_SIZE];
     ck_assert_ok(loop_create(&loop, &msg), &msg);
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-child");
     ck_assert_ok(str_format(out, sizeof(out), &msg, "%s/out", folder), &msg);
     const char *const argv[] = {"/usr/bin/id", "-un", NULL};
     struct child_options options = {

@@ -9,13 +9,13 @@
 #include "tests/unit/unit.h"
 
 static struct errmsg msg;
-static char folder[] = "/tmp/anabranch-file-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 static char path[PATH_SIZE];
 
 static const char *in_folder(const char *name)
 {
-    if (strstr(folder, "XXXXXX") != NULL) {
-        ck_assert_ptr_nonnull(mkdtemp(folder));
+    if (folder[0] == '\0') {
+        unit_folder(folder, sizeof(folder), "anabranch-file");
     }
     ck_assert_ok(str_format(path, sizeof(path), &msg, "%s/%s", folder, name), &msg);
     return path;

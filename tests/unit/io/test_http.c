@@ -380,9 +380,8 @@ END_TEST
 START_TEST(test_body_is_saved_to_a_file_only_on_success)
 {
     open_all(NULL);
-    char path[] = "/tmp/anabranch-http-XXXXXX";
-    int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
+    char path[UNIT_FOLDER_SIZE];
+    int fd = unit_file(path, sizeof(path), "anabranch-http");
     (void)close(fd);
     ck_assert_ok(file_remove(path, &msg), &msg);
     struct http_call call = {.save_path = path};

@@ -48,8 +48,7 @@ static const struct http_route routes[] = {
 
 static void make_certificates(void)
 {
-    (void)snprintf(folder, sizeof(folder), "/tmp/test_https.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "test_https");
     (void)snprintf(certificate, sizeof(certificate), "%s/a.crt", folder);
     (void)snprintf(key, sizeof(key), "%s/a.key", folder);
     (void)snprintf(other_certificate, sizeof(other_certificate), "%s/b.crt", folder);

@@ -12,7 +12,7 @@
 static struct errmsg msg;
 static struct loop *loop;
 static struct sync_queue *queue;
-static char folder[] = "/tmp/anabranch-sync-XXXXXX";
+static char folder[UNIT_FOLDER_SIZE];
 static char path[PATH_SIZE];
 static struct sync_request requests[REQUESTS];
 static err_t results[REQUESTS];
@@ -30,7 +30,7 @@ static void on_synced(struct sync_request *request, err_t result, const struct e
 static void open_queue(unsigned requests_max)
 {
     done_count = 0;
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "anabranch-sync");
     ck_assert_ok(str_format(path, sizeof(path), &msg, "%s/a", folder), &msg);
     ck_assert_ok(loop_create(&loop, &msg), &msg);
     ck_assert_ok(sync_queue_create(loop, requests_max, &queue, &msg), &msg);
@@ -41,7 +41,6 @@ static void close_queue(void)
     sync_queue_destroy(queue);
     loop_destroy(loop);
     ck_assert_ok(dir_remove(folder, &msg), &msg);
-    memcpy(strrchr(folder, '-'), "-XXXXXX", sizeof("-XXXXXX"));
 }
 
 static bool start(unsigned i, int first, int second)

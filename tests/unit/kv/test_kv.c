@@ -24,8 +24,7 @@ static struct kv *open_store(void)
 
 static void make_folder(void)
 {
-    (void)snprintf(path, sizeof(path), "/tmp/test_kv.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(path));
+    unit_folder(path, sizeof(path), "test_kv");
 }
 
 static void setup(void)

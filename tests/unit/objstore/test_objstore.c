@@ -23,8 +23,7 @@ static void open_store(void)
     uint64_t unique;
     const char *head = getenv("OBJSTORE_URL_HEAD");
     const char *tail = getenv("OBJSTORE_URL_TAIL");
-    (void)snprintf(root, sizeof(root), "/tmp/test_objstore.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
+    unit_folder(root, sizeof(root), "test_objstore");
     prng_secure(&unique, sizeof(unique));
     if (head != NULL && tail != NULL) {
         (void)snprintf(url, sizeof(url), "%s%016" PRIx64 "%s", head, unique, tail);

@@ -19,8 +19,7 @@ static struct errmsg msg;
 static void open_store(void)
 {
     char url[80];
-    (void)snprintf(root, sizeof(root), "/tmp/test_objstore_dir.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
+    unit_folder(root, sizeof(root), "test_objstore_dir");
     (void)snprintf(url, sizeof(url), "dir:%s/store", root);
     (void)snprintf(object, sizeof(object), "%s/store/a", root);
     (void)snprintf(temp, sizeof(temp), "%s/store/.tmp", root);

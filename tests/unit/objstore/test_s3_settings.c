@@ -115,9 +115,8 @@ END_TEST
 
 static err_t load_text(const char *text, mode_t mode)
 {
-    char path[] = "/tmp/test_s3_settings.XXXXXX";
-    int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
+    char path[UNIT_FOLDER_SIZE];
+    int fd = unit_file(path, sizeof(path), "test_s3_settings");
     ck_assert_ok(file_write_at(fd, path, bytes_of_str(text), 0, &msg), &msg);
     ck_assert_int_eq(fchmod(fd, mode), 0);
     err_t err = s3_keys_load(path, &keys, &msg);

@@ -17,8 +17,7 @@ static struct errmsg msg;
 
 static void open_all(uint64_t interval_ms)
 {
-    (void)snprintf(root, sizeof(root), "/tmp/test_sweeper.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
+    unit_folder(root, sizeof(root), "test_sweeper");
     (void)snprintf(leftover, sizeof(leftover), "%s/.tmp/left", root);
     ck_assert_ok(objstore_open(root, &store, &msg), &msg);
     ck_assert_ok(loop_create(&loop, &msg), &msg);

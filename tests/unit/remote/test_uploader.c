@@ -33,8 +33,7 @@ static void path_of(const char *name, char to[PATH_SIZE])
 static void begin(void)
 {
     char path[PATH_SIZE];
-    (void)snprintf(root, sizeof(root), "/tmp/test_uploader.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
+    unit_folder(root, sizeof(root), "test_uploader");
     path_of("objects", path);
     ck_assert_ok(objstore_open(path, &objects, &msg), &msg);
 }

@@ -49,8 +49,7 @@ static inline struct page_path *child_path(lsn_t branch_lsn)
 
 static inline void make_folder(void)
 {
-    (void)snprintf(folder, sizeof(folder), "/tmp/test_page_store.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "test_page_store");
 }
 
 static inline struct page_store *open_in_folder(void)

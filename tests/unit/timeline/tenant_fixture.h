@@ -86,8 +86,7 @@ static inline void fixture_open_tenants(void)
 
 static inline void fixture_begin(void)
 {
-    (void)snprintf(fixture.folder, sizeof(fixture.folder), "/tmp/test_tenant.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(fixture.folder));
+    unit_folder(fixture.folder, sizeof(fixture.folder), "test_tenant");
     ck_assert_ok(loop_create(&fixture.loop, &msg), &msg);
     ck_assert_ok(executor_create(fixture.loop, 2, &fixture.executor, &msg), &msg);
     ck_assert_ok(executor_create(fixture.loop, 1, &fixture.rows, &msg), &msg);

@@ -237,8 +237,7 @@ START_TEST(test_nothing_that_may_be_read_goes_while_it_is_read)
     struct errmsg msg;
     struct prng prng;
     pthread_t threads[READERS + 2];
-    (void)snprintf(folder, sizeof(folder), "/tmp/test_history_threads.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    unit_folder(folder, sizeof(folder), "test_history_threads");
     history = history_create((struct history_retention){0});
     struct page_store_options options = {.gc = history_gc_source(history)};
     ck_assert_ok(page_store_open(folder, &options, &store, &msg), &msg);
