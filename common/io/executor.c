@@ -18,6 +18,7 @@ struct executor {
     pthread_t *threads;
     unsigned thread_count;
     size_t outstanding; /* submitted, done() not yet called; loop only */
+    bool delivering;    /* calls done() of jobs that it has taken off `finished`; loop only */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t work_arrived;
@@ -116,6 +117,7 @@ static void deliver(struct executor *executor)
         list_push_back(&jobs, link);
     }
     (void)pthread_mutex_unlock(&executor->lock);
+    executor->delivering = true;
     for (struct list_link *link = list_pop_front(&jobs); link != NULL;
          link = list_pop_front(&jobs)) {
         struct job *job = CONTAINER_OF(link, struct job, link);
@@ -127,6 +129,7 @@ static void deliver(struct executor *executor)
         }
         job->done(job); /* may free the job, or submit it again */
     }
+    executor->delivering = false;
 }
 
 static void on_deliver(struct loop_task *task)
@@ -190,6 +193,7 @@ void executor_destroy(struct executor *executor)
     if (executor == NULL) {
         return;
     }
+    ASSERT(!executor->delivering); /* or it would wait for jobs that deliver() has yet to end */
     while (executor->outstanding > 0) {
         (void)pthread_mutex_lock(&executor->lock);
         while (list_is_empty(&executor->finished)) {

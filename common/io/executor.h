@@ -1,5 +1,7 @@
 /*
  * executor.h - worker threads for blocking work (files, RocksDB, redo), and ordered lanes on them.
+ *
+ * Threads: loop only; a job's run() is on a worker, its done() on the loop.
  */
 #pragma once
 
@@ -10,7 +12,11 @@ struct executor;
 
 NODISCARD err_t executor_create(
     struct loop *loop, unsigned threads, struct executor **ret_executor, struct errmsg *msg);
-void executor_destroy(struct executor *executor); /* waits for running jobs; drops none */
+/*
+ * Waits for all jobs, also those that their done() submits, and calls done() of each from inside:
+ * none is dropped. Never from inside a done() of its own. NULL is fine.
+ */
+void executor_destroy(struct executor *executor);
 
 /* job->run on a worker, then job->done on the loop; never from inside this call. */
 void executor_submit(struct executor *executor, struct job *job);

@@ -56,7 +56,8 @@ struct agent {
     struct registration *registration;
     struct list members, waits;
     size_t count, wait_count;
-    bool stopping;
+    bool stopping, at_rest; /* at_rest: and nothing is left to wait for */
+    struct loop_task finish_stop;
 };
 
 #define CONF_OWNER struct agent_conf
@@ -123,9 +124,18 @@ static void on_wait_over(struct timer *timer)
     answer_wait(CONTAINER_OF(timer, struct wait, timer));
 }
 
+/* On its own: what came to rest last may be a job of these sessions, whose end is just told. */
+static void on_finish_stop(struct loop_task *task)
+{
+    (void)task;
+    executor_destroy(agent.host.sessions); /* no Postgres is left: what still waits ends now */
+    agent.host.sessions = NULL;
+    app_stopped(agent.app);
+}
+
 static void check_stopped(void)
 {
-    if (!agent.stopping || bootstrap_maker_is_busy(agent.maker)) {
+    if (!agent.stopping || agent.at_rest || bootstrap_maker_is_busy(agent.maker)) {
         return;
     }
     LIST_FOR_EACH(&agent.members, link)
@@ -134,9 +144,8 @@ static void check_stopped(void)
             return;
         }
     }
-    executor_destroy(agent.host.sessions); /* no Postgres is left: what still waits ends now */
-    agent.host.sessions = NULL;
-    app_stopped(agent.app);
+    agent.at_rest = true;
+    loop_post(agent.host.loop, &agent.finish_stop);
 }
 
 static void on_change(struct compute_host *host, struct compute *compute)
@@ -599,6 +608,7 @@ static err_t start(struct app *app, struct errmsg *msg)
     agent.host.on_deleted = on_deleted;
     list_init(&agent.members);
     list_init(&agent.waits);
+    agent.finish_stop.run = on_finish_stop;
     TRY(run_as_find(&conf, &agent.host.user, msg));
     TRY(check_tls(msg));
     TRY(find_programs(msg));

@@ -1,6 +1,10 @@
 /* The loop, its timers, and the hand-over of work to threads and back. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -338,6 +342,32 @@ START_TEST(test_destroying_the_executor_drops_no_job)
 }
 END_TEST
 
+static void destroy_from_inside(struct job *job)
+{
+    (void)job;
+    executor_destroy(executor);
+}
+
+/* The jobs that end in the same moment would never be told: it would wait for them for ever. */
+START_TEST(test_destroying_the_executor_from_inside_a_done_is_our_mistake)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+        (void)alarm(5);
+        open_executor();
+        jobs[0].job.done = destroy_from_inside;
+        executor_submit(executor, &jobs[0].job);
+        loop_run(loop);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+}
+END_TEST
+
 UNIT_MAIN(
     "loop",
     test_tasks_of_another_thread_run_on_the_loop_in_order,
@@ -349,4 +379,5 @@ UNIT_MAIN(
     test_a_pair_runs_at_once_and_is_done_in_order,
     test_job_runs_on_a_worker_and_is_done_on_the_loop,
     test_lane_runs_its_jobs_one_by_one_in_order,
-    test_destroying_the_executor_drops_no_job);
+    test_destroying_the_executor_drops_no_job,
+    test_destroying_the_executor_from_inside_a_done_is_our_mistake);
