@@ -353,6 +353,15 @@ struct names {
     size_t count, capacity;
 };
 
+static void names_add(struct names *names, const char *name)
+{
+    if (names->count == names->capacity) {
+        names->capacity = MAX_OF(names->capacity * 2, 16);
+        names->items = mem_realloc(names->items, names->capacity * sizeof(names->items[0]));
+    }
+    names->items[names->count++] = mem_strdup(name);
+}
+
 static void names_deinit(struct names *names)
 {
     for (size_t i = 0; i < names->count; i++) {
@@ -376,11 +385,7 @@ static err_t read_names(const char *path, struct names *names, struct errmsg *ms
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
-        if (names->count == names->capacity) {
-            names->capacity = MAX_OF(names->capacity * 2, 16);
-            names->items = mem_realloc(names->items, names->capacity * sizeof(names->items[0]));
-        }
-        names->items[names->count++] = mem_strdup(entry->d_name);
+        names_add(names, entry->d_name);
     }
     err_t err =
         errno == 0 ? ERR_OK : err_set(msg, err_from_errno(errno), "list folder %s: %m", path);
@@ -420,13 +425,7 @@ static err_t visit_entry(struct walk *walk, const char *path, struct errmsg *msg
         return errno == ENOENT ? ERR_OK : err_set(msg, err_from_errno(errno), "stat %s: %m", path);
     }
     if (S_ISDIR(status.st_mode)) {
-        struct names *folders = &walk->folders;
-        if (folders->count == folders->capacity) {
-            folders->capacity = MAX_OF(folders->capacity * 2, 16);
-            folders->items =
-                mem_realloc(folders->items, folders->capacity * sizeof(folders->items[0]));
-        }
-        folders->items[folders->count++] = mem_strdup(path);
+        names_add(&walk->folders, path);
         return ERR_OK;
     }
     walk->bytes += (uint64_t)status.st_blocks * 512;
