@@ -49,7 +49,8 @@ struct call_state {
     int save_fd;
     uint64_t saved;
     char *save_path;
-    bool too_large, save_failed;
+    bool too_large;
+    err_t save_result; /* of writing to `save_path` */
     struct errmsg save_msg;
     char curl_text[CURL_ERROR_SIZE];
 };
@@ -93,8 +94,8 @@ static size_t on_body(char *data, size_t item_size, size_t count, void *context)
     (void)curl_easy_getinfo(state->easy, CURLINFO_RESPONSE_CODE, &status);
     size_t limit = call->response_max > 0 ? call->response_max : RESPONSE_MAX;
     if (state->save_path != NULL && status >= 200 && status < 300) {
-        state->save_failed = save_piece(state, bytes_of(data, size)) != ERR_OK;
-        return state->save_failed ? 0 : size;
+        state->save_result = save_piece(state, bytes_of(data, size));
+        return state->save_result == ERR_OK ? size : 0;
     }
     if (call->response.size + size > limit) {
         state->too_large = true;
@@ -192,9 +193,9 @@ static void set_up(struct call_state *state)
 static err_t result_of(struct call_state *state, CURLcode code, struct errmsg *msg)
 {
     const struct http_call *call = state->call;
-    if (state->save_failed) {
+    if (state->save_result != ERR_OK) {
         *msg = state->save_msg;
-        return ERR_IO;
+        return state->save_result;
     }
     if (state->too_large) {
         return err_set(

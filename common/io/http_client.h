@@ -1,5 +1,8 @@
 /*
  * http_client.h - HTTP calls (libcurl multi inside the loop). One struct a call; embed it.
+ *
+ * To our own daemons: JSON both ways, no redirects, no proxies, 5 s to connect. What is not ours is
+ * talked to through http_session.h. Threads: loop only, but for http_call_blocking().
  */
 #pragma once
 
@@ -30,13 +33,19 @@ struct http_call {
     struct bytes body;       /* sent as application/json when not empty */
     const char *token;       /* bearer token, may be NULL */
     const char *authorities; /* of a blocking call, as of http_client_trust; may be NULL */
-    uint64_t timeout_ms;
-    size_t response_max;    /* bytes; 0: 64 MiB */
-    const char *save_path;  /* when set, a 2xx body goes to this file instead of `response` */
+    uint64_t timeout_ms;     /* for all of it, and told to the server; 0: 60000, and not told */
+    size_t response_max;     /* bytes; 0: 64 MiB; a longer body is ERR_FULL */
+    /*
+     * When set, a 2xx body goes to this file instead of `response`: of any size, replaced, not
+     * synced; after an error a part of it may be there. An error of the file is the result.
+     */
+    const char *save_path;
     http_call_done_fn done; /* once, never from inside start; then the call is the caller's */
 
     /* answer */
-    err_t result; /* ERR_OK: an HTTP answer with any status; else no answer (msg says why) */
+    /* ERR_OK: an HTTP answer with any status. Else there is none, and msg says why: ERR_TIMEOUT,
+     * ERR_CANCELED, ERR_FULL, ERR_INVALID (the URL), ERR_IO. */
+    err_t result;
     struct errmsg msg;
     unsigned status;
     struct buf response; /* http_call_deinit frees */
@@ -56,6 +65,7 @@ NODISCARD err_t
 http_call_json(const struct http_call *call, struct doc **ret_body, struct errmsg *msg);
 
 /*
- * The same call, blocking, for command line tools and tests: start, wait, return. No loop needed.
+ * The same call, blocking, for command line tools and tests: start, wait, return its result. No
+ * loop needed. [any]
  */
 NODISCARD err_t http_call_blocking(struct http_call *call, struct errmsg *msg);

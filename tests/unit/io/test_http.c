@@ -399,6 +399,10 @@ START_TEST(test_body_is_saved_to_a_file_only_on_success)
     ck_assert(bytes_equal(buf_view(&data), call.body));
     buf_deinit(&data);
     ck_assert_ok(file_remove(path, &msg), &msg);
+    call.save_path = "/tmp/anabranch-no-such-folder/backup.tar";
+    begin_call(&call, "POST", "/v1/echo");
+    loop_run(loop);
+    ck_assert_int_eq(call.result, ERR_NOT_FOUND); /* what went wrong with the file, not just that */
     http_call_deinit(&call);
     close_all();
 }
