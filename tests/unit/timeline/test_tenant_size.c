@@ -5,8 +5,10 @@
 
 static const struct page_key table = {.spc = 1663, .db = 5, .rel = 16384};
 
+/* Durable when the tenant is idle; while an earlier flush is at work no other one begins. */
 static void grow_until(struct timeline *tl, lsn_t lsn, uint32_t blocks)
 {
+    fixture_settle();
     struct page_batch *batch = page_batch_create();
     page_batch_put_rel_size(batch, timeline_number(tl), table, lsn, true, blocks);
     ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
