@@ -1,6 +1,7 @@
 #include "pageserver/read/digest.h"
 
 #include "common/base/checksum.h"
+#include "common/base/fault.h"
 #include "pageserver/read/reconstruct.h"
 
 struct digester {
@@ -65,6 +66,10 @@ err_t digest_at(
     struct errmsg *msg)
 {
     struct digester digester = {.digest = {0}};
+    err_t fault = FAULT("digest.work");
+    if (fault != ERR_OK) {
+        return err_set(msg, fault, "failpoint digest.work");
+    }
     reconstruct_init(&digester.work, store, path, lsn);
     err_t err = scope != DIGEST_ALL ? add_forks(&digester, scope, key, msg)
                                     : page_reader_relations(

@@ -66,6 +66,7 @@ static struct doc *relation_doc(const struct diff_relation *relation)
 static void on_compared(struct job *job)
 {
     struct diff_call *call = CONTAINER_OF(job, struct diff_call, job);
+    walk_ended(call->server);
     if (job->result != ERR_OK) {
         diff_fail(call, job->result, &job->msg);
         return;
@@ -136,7 +137,10 @@ static void on_reached(struct lsn_wait *wait, err_t result)
         return;
     }
     call->job = (struct job){.run = compare, .done = on_compared};
-    executor_submit(call->server->options.executor, &call->job);
+    err = walk_submit(call->server, &call->job, &msg);
+    if (err != ERR_OK) {
+        diff_fail(call, err, &msg);
+    }
 }
 
 static void wait_for_side(struct diff_call *call)

@@ -6,6 +6,24 @@
 
 #include "pageserver/serve/management_private.h"
 
+#define WALKS_MAX 16 /* that run or wait */
+
+err_t walk_submit(struct server *server, struct job *job, struct errmsg *msg)
+{
+    if (server->walk_count >= WALKS_MAX) {
+        return err_set(
+            msg, ERR_BUSY, "%d digests and differences are being made, try again", WALKS_MAX);
+    }
+    server->walk_count++;
+    executor_submit(server->walks, job);
+    return ERR_OK;
+}
+
+void walk_ended(struct server *server)
+{
+    server->walk_count--;
+}
+
 static err_t compute(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
@@ -17,6 +35,7 @@ static err_t compute(struct job *job)
 static void on_computed(struct job *job)
 {
     struct call *call = CONTAINER_OF(job, struct call, job);
+    walk_ended(call->server);
     if (job->result != ERR_OK) {
         call_fail(call, job->result, &job->msg);
         return;
@@ -63,6 +82,7 @@ void handle_get_digest(struct http_context *context, struct http_request *http)
     struct call *call =
         management_start_at_lsn(context, http, (struct job){.run = compute, .done = on_computed});
     if (call != NULL) {
+        call->is_walk = true;
         call->digest_scope = scope;
         call->key = key;
     }

@@ -41,10 +41,19 @@ struct call {
     struct tenant_read tenant_read;
     struct page_key key; /* has_key: the block that is asked about */
     bool has_key;
+    bool is_walk; /* the job looks at all pages, maybe */
     lsn_t version_lsn;
     size_t left_out;
     struct doc *answer; /* made by a job; NULL: none */
 };
+
+/*
+ * What may look at all pages of a timeline takes as long as it takes, and who asks for it may ask
+ * again: it has a thread of its own, so that no read of anybody waits for it, and few may wait for
+ * that. `done` of the job calls walk_ended().
+ */
+NODISCARD err_t walk_submit(struct server *server, struct job *job, struct errmsg *msg);
+void walk_ended(struct server *server);
 
 struct server *management_server(struct http_context *context);
 struct call *call_create(struct server *server, struct http_request *http);

@@ -54,7 +54,14 @@ static void on_lsn_reached(struct lsn_wait *wait, err_t result)
     if (call->lsn == timeline_last_lsn(tl)) {
         call->prev_record_lsn = timeline_prev_record_lsn(tl);
     }
-    executor_submit(call->server->options.executor, &call->job);
+    if (!call->is_walk) {
+        executor_submit(call->server->options.executor, &call->job);
+        return;
+    }
+    result = walk_submit(call->server, &call->job, &msg);
+    if (result != ERR_OK) {
+        call_fail(call, result, &msg);
+    }
 }
 
 struct call *management_start_at_lsn(

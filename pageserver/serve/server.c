@@ -290,6 +290,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
     TRY(executor_create(options->loop, ROW_THREADS, &server->rows, msg));
     TRY(executor_create(options->loop, 1, &server->copier, msg));
+    TRY(executor_create(options->loop, 1, &server->walks, msg));
     TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
     TRY(http_client_create(options->loop, &server->http_client, msg));
     http_client_trust(server->http_client, options->tls_authorities);
@@ -332,6 +333,7 @@ static void on_stop_timer(struct timer *timer)
     executor_destroy(server->background);
     executor_destroy(server->rows);
     executor_destroy(server->copier);
+    executor_destroy(server->walks);
     turns_destroy(server->turns);
     page_cache_destroy(server->cache);
     memory_guess_destroy(server->reads.guess);

@@ -48,6 +48,8 @@ struct server {
     struct executor *rows;          /* rows of timelines: a branch waits for nobody's ingest */
     struct executor *copier;        /* one thread: bootstrap images, CREATE DATABASE by file copy */
     struct executor *uploads;       /* rounds of the mirrors: they wait for the object store */
+    struct executor *walks;         /* one thread: digests and differences, of all pages maybe */
+    size_t walk_count;              /* that run or wait */
     struct objstore *objects;
     struct http_client *http_client;
     struct mirrors *mirrors;

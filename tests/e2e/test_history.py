@@ -1,4 +1,6 @@
 """How much history is kept: the window, leases, what GC frees, deleted parents."""
+import threading
+
 from cluster import ApiError, http, wait_for
 
 
@@ -198,3 +200,30 @@ def test_a_deleted_parent_stays_for_its_branch_and_goes_with_it(fresh_cluster):
         metrics = http("GET", f"{cluster.pageserver.http_url}/metrics", raw=True).decode()
         return "pageserver_timelines 0" in metrics
     wait_for("the parent to go with its last child", is_empty)
+
+
+def test_walks_over_all_pages_keep_no_read_waiting(cluster):
+    """Who asks for a hash of everything, again and again, has others wait for hashes, but not for pages."""
+    url, answered = storage(cluster, cluster.create_project("walks").main()), []
+
+    def walk():
+        try:
+            http("GET", f"{url}/digest")
+            answered.append(200)
+        except ApiError as error:
+            answered.append(error.status)
+
+    http("GET", f"{url}/digest") # it is there
+    cluster.pageserver.arm("digest.work=pause:3000")
+    threads = [threading.Thread(target=walk) for _ in range(20)]
+    try:
+        for thread in threads:
+            thread.start()
+        wait_for("those beyond the limit are refused", lambda: answered.count(503) == 4, 30)
+        http("GET", f"{url}/page?spc=1664&db=0&rel=1262&block=0", raw=True)
+        assert answered == [503] * 4, answered
+    finally:
+        cluster.pageserver.arm("")
+        for thread in threads:
+            thread.join()
+    assert answered.count(200) == 16, answered
