@@ -18,6 +18,7 @@ METRIC_GAUGE(
 
 enum mirror_state {
     MIRROR_IDLE,
+    MIRROR_CLAIM,   /* control: may this disk upload at all? Once a process */
     MIRROR_ROUND,   /* worker: checkpoint, uploads, index */
     MIRROR_CONFIRM, /* control: is the generation the newest? */
     MIRROR_DELETE,  /* worker: doomed objects */
@@ -42,6 +43,7 @@ struct mirror {
     /* Deleted since the last confirmed index: `deleted_in_round` of them before its round began. */
     struct timeline_id *deleted;
     size_t deleted_count, deleted_capacity, deleted_in_round;
+    bool is_admitted;           /* control has said so since this process began */
     bool is_confirmed;          /* an index of this process is */
     struct mirror_scrub *scrub; /* what the job under way is; NULL: a round of our own */
     struct job job;
@@ -152,7 +154,7 @@ static void submit(struct mirror *mirror, enum mirror_state state, err_t (*run)(
     executor_submit(mirror->mirrors->options.executor, &mirror->job);
 }
 
-static void start_round(struct mirror *mirror)
+static void upload(struct mirror *mirror)
 {
     mirror->dirty = false;
     mirror->rounds_wanted -= mirror->rounds_wanted > 0 ? 1 : 0;
@@ -234,7 +236,7 @@ static void on_confirmed(struct http_call *call)
     advance(mirror, err, &msg);
 }
 
-static void ask_control(struct mirror *mirror)
+static void ask_control(struct mirror *mirror, enum mirror_state state)
 {
     const struct mirrors_options *options = &mirror->mirrors->options;
     struct doc *claim = doc_set_tenant(doc_object(), "tenant", tenant_id(mirror->tenant));
@@ -252,8 +254,22 @@ static void ask_control(struct mirror *mirror)
         .timeout_ms = CONFIRM_TIMEOUT_MS,
         .done = on_confirmed,
     };
-    mirror->state = MIRROR_CONFIRM;
+    mirror->state = state;
     http_call_start(options->http, &mirror->call);
+}
+
+/*
+ * A disk may come back after its tenant was deleted, by another one in its place: what it put up
+ * there before anybody said no would stay for ever.
+ */
+static void start_round(struct mirror *mirror)
+{
+    mirror->generation = tenant_generation(mirror->tenant);
+    if (mirror->url[0] != '\0' && !mirror->is_admitted) {
+        ask_control(mirror, MIRROR_CLAIM);
+    } else {
+        upload(mirror);
+    }
 }
 
 static err_t run_delete(struct job *job)
@@ -317,7 +333,9 @@ static void note_failure(struct mirror *mirror, err_t result, const struct errms
     err_ignore(str_copy(mirror->error, sizeof(mirror->error), msg->text, NULL), "same size");
     mirror->dirty = true;
     mirror->failures++;
-    mirror->replaced = result == ERR_STALE;
+    /* A newer one may have been attached while this one was asked about. */
+    mirror->replaced =
+        result == ERR_STALE && tenant_generation(mirror->tenant) == mirror->generation;
 }
 
 static void finish_scrub(struct mirror *mirror, err_t result, const struct errmsg *msg)
@@ -330,7 +348,8 @@ static void finish_scrub(struct mirror *mirror, err_t result, const struct errms
 
 static void advance(struct mirror *mirror, err_t result, const struct errmsg *msg)
 {
-    if (mirror->state == MIRROR_ROUND && mirror->scrub != NULL) {
+    bool is_refused = mirror->state == MIRROR_CLAIM && result != ERR_OK;
+    if ((mirror->state == MIRROR_ROUND || is_refused) && mirror->scrub != NULL) {
         finish_scrub(mirror, result, msg);
     }
     count_doomed(mirror);
@@ -342,6 +361,10 @@ static void advance(struct mirror *mirror, err_t result, const struct errmsg *ms
     mirror->failures = 0;
     mirror->error[0] = '\0';
     switch (mirror->state) {
+    case MIRROR_CLAIM:
+        mirror->is_admitted = true;
+        upload(mirror);
+        break;
     case MIRROR_ROUND:
         mirror->sequence = mirror->round.sequence;
         if (mirror->url[0] == '\0') {
@@ -350,7 +373,7 @@ static void advance(struct mirror *mirror, err_t result, const struct errmsg *ms
         } else if (mirror->stopping) {
             rest(mirror);
         } else {
-            ask_control(mirror);
+            ask_control(mirror, MIRROR_CONFIRM);
         }
         break;
     case MIRROR_CONFIRM:
@@ -474,7 +497,7 @@ void mirror_stop(struct mirror *mirror)
     timer_stop(&mirror->timer);
     if (mirror->state == MIRROR_IDLE) {
         rest(mirror);
-    } else if (mirror->state == MIRROR_CONFIRM) {
+    } else if (mirror->state == MIRROR_CLAIM || mirror->state == MIRROR_CONFIRM) {
         http_call_cancel(&mirror->call);
     }
 }

@@ -3,12 +3,13 @@
  * control has allowed, scrubbing.
  *
  * One mirror a tenant, made when the tenant is there, quiet while nothing is flushed. A round
- * begins `interval_ms` after the flush that made it necessary, or after files were rewritten. When
- * its index is put, control is asked whether the generation is still the newest. Only then
- * remote_lsn of the tenant's timelines moves (timeline_set_remote_lsn), the user is told, and the
- * doomed objects are deleted. A store or control that does not answer is asked again, with growing
- * pauses; nothing is lost meanwhile. ERR_STALE, another owner, ends the rounds until a newer
- * generation is attached.
+ * begins `interval_ms` after the flush that made it necessary, or after files were rewritten.
+ * Before the first one of a process control is asked whether it may upload at all: its disk may
+ * have been away while the tenant was deleted, or had another owner. When its index is put, control
+ * is asked whether the generation is still the newest. Only then remote_lsn of the tenant's
+ * timelines moves (timeline_set_remote_lsn), the user is told, and the doomed objects are deleted.
+ * A store or control that does not answer is asked again, with growing pauses; nothing is lost
+ * meanwhile. ERR_STALE, another owner, ends the rounds until a newer generation is attached.
  *
  * Threads: loop only; the rounds run on `executor`, one at a time for a tenant.
  */

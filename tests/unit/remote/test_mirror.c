@@ -177,6 +177,11 @@ static bool has_index(uint64_t sequence)
     return exists;
 }
 
+static bool is_refused(void)
+{
+    return status_now().error != NULL;
+}
+
 /* A third index makes the first one superfluous: control is asked. */
 static void upload_until_asked(void)
 {
@@ -202,6 +207,53 @@ START_TEST(test_what_is_superfluous_goes_once_control_has_confirmed_the_generati
     ck_assert(has_index(2));
     ck_assert(has_index(3));
     ck_assert_uint_eq(status_now().doomed, 0);
+    end();
+}
+END_TEST
+
+/* The tenant was deleted, or has another owner, while this disk was away. */
+START_TEST(test_a_disk_that_comes_back_uploads_nothing_before_control_says_that_it_may)
+{
+    begin();
+    mirror_stop(mirror_find(the_tenant()));
+    run_until(mirrors_rest);
+    uint64_t last = 1;
+    while (has_index(last + 1)) {
+        last++;
+    }
+    confirms_nothing = true;
+    mirror_start(mirrors, the_tenant());
+    run_until(is_asked_or_at_rest);
+    ck_assert_ptr_nonnull(question);
+    ck_assert(!has_index(last + 1));
+    answer(false);
+    run_until(is_at_rest);
+    ck_assert(!has_index(last + 1));
+    ck_assert_ptr_nonnull(status_now().error);
+    end();
+}
+END_TEST
+
+static err_t attach_again(generation_t generation)
+{
+    struct tenant_request request = {.done = fixture_on_request};
+    tenant_attach(fixture.tenants, &request, tenant_number(1), generation);
+    return fixture_run();
+}
+
+START_TEST(test_who_is_attached_anew_while_its_old_generation_is_refused_goes_on)
+{
+    begin();
+    mirror_stop(mirror_find(the_tenant()));
+    run_until(mirrors_rest);
+    confirms_nothing = true;
+    mirror_start(mirrors, the_tenant());
+    run_until(is_asked_or_at_rest);
+    ck_assert_int_eq(attach_again(tenant_generation(the_tenant()) + 1), ERR_OK);
+    mirror_start(mirrors, the_tenant());
+    answer(false);
+    run_until(is_refused);
+    ck_assert(status_now().waiting); /* to ask again, with the new one */
     end();
 }
 END_TEST
@@ -417,6 +469,8 @@ END_TEST
 UNIT_MAIN(
     "mirror",
     test_a_lease_that_is_taken_or_dropped_begins_a_round,
+    test_who_is_attached_anew_while_its_old_generation_is_refused_goes_on,
+    test_a_disk_that_comes_back_uploads_nothing_before_control_says_that_it_may,
     test_a_deletion_is_told_until_an_index_without_it_is_confirmed,
     test_nobody_knows_what_an_earlier_process_deleted_before_the_first_index,
     test_what_is_superfluous_goes_once_control_has_confirmed_the_generation,
