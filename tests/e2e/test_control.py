@@ -241,7 +241,7 @@ def everything(project):
     nodes = http("GET", cluster.control.http_url + "/v1/nodes")["nodes"]
     return {
         "project": {k: v for k, v in project.api("GET", "")["project"].items() if "seconds" not in k and "bytes" not in k
-                    and k not in ("updated_at", "compute_last_active_at")},
+                    and k not in ("updated_at", "compute_last_active_at", "active_time", "cpu_used_sec", "synthetic_storage_size")},
         "branches": {b["id"]: (b["name"], b.get("parent_id"), b.get("parent_lsn"), b["default"], b["protected"],
                                b.get("expires_at")) for b in project.branches()},
         "endpoints": {e["id"]: (e["branch_id"], e["type"], e["settings"])
