@@ -1,6 +1,7 @@
 /* operations.c - operations: list, get, and wait until one has ended. */
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 
 #define WAIT_MAX_MS 55000 /* clients give up after a minute */
@@ -9,6 +10,7 @@
 struct waiter {
     struct list_link in_operation;
     struct timer timer;
+    const struct api *api;
     struct operation *operation;
     struct http_request *request;
 };
@@ -23,7 +25,12 @@ static void finish_waiter(struct waiter *waiter)
 {
     timer_stop(&waiter->timer);
     list_remove(&waiter->in_operation);
-    respond(waiter->request, waiter->operation);
+    if (request_key_is_gone(waiter->api, waiter->request)) {
+        http_respond_problem(
+            waiter->request, 401, "UNAUTHORIZED", "the API key was revoked meanwhile");
+    } else {
+        respond(waiter->request, waiter->operation);
+    }
     mem_free(waiter);
 }
 
@@ -89,6 +96,7 @@ static void get_operation(struct http_context *context, struct http_request *req
         return;
     }
     struct waiter *waiter = MEM_NEW(struct waiter);
+    waiter->api = api;
     waiter->operation = operation;
     waiter->request = request;
     waiter->timer.on_fire = on_time_up;

@@ -130,6 +130,12 @@ def outcome(control, method, path, token):
     return 404 if status == 404 and hidden else "in"
 
 
+def wait_until_used(control, ident):
+    deadline = time.monotonic() + 30
+    while not next(k for k in control.ok("GET", "/api/v2/api_keys") if k["id"] == ident)["last_used_at"]:
+        assert time.monotonic() < deadline, "nobody has used it"
+
+
 class Test:
     def __init__(self, control, build):
         self.control, self.build = control, pathlib.Path(build)
@@ -307,6 +313,16 @@ class Test:
             self.control.ok("DELETE", f"/api/v2/api_keys/{key['id']}")
             raw.sendall(body)
             assert raw.recv(100).startswith(b"HTTP/1.1 401 ")
+        made, key = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "revoked for"}}), self.key("waits")
+        path = f"/api/v2/projects/{made['project']['id']}/operations/{made['operations'][0]['id']}?wait=1"
+        with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
+            ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key['key']}\r\n\r\n".encode()
+            raw.sendall(ask)
+            wait_until_used(self.control, key["id"])
+            self.control.ok("DELETE", f"/api/v2/api_keys/{key['id']}")
+            assert raw.recv(10000).startswith(b"HTTP/1.1 401 "), "what it waited for is for others"
+            raw.sendall(ask)
+            assert raw.recv(10000).startswith(b"HTTP/1.1 401 "), "the same connection"
         assert "of the revoked" not in [k["name"] for k in self.control.ok("GET", "/api/v2/api_keys")]
 
     def test_malformed_bytes(self):
