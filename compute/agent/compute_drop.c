@@ -100,15 +100,50 @@ static err_t end_sessions(PGconn *conn, const char *name, struct errmsg *msg)
     return ERR_OK;
 }
 
-static err_t rename_database(PGconn *conn, const char *from, const char *to, struct errmsg *msg)
+/* It would hold off the new name, and only a session in the database can end it. */
+static err_t check_prepared(PGconn *conn, const char *name, struct errmsg *msg)
+{
+    bool there = false;
+    TRY(exists(
+        conn, "SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE database = $1", name, &there, msg));
+    return there ? err_set(msg, ERR_BUSY, "it has prepared transactions") : ERR_OK;
+}
+
+static err_t rename_closed(PGconn *conn, const char *from, const char *to, struct errmsg *msg)
 {
     struct buf tail = {0};
-    TRY(run_on(conn, "ALTER DATABASE", from, " ALLOW_CONNECTIONS false", msg));
     TRY(end_sessions(conn, from, msg));
     buf_printf(&tail, " RENAME TO ");
     append_identifier(conn, to, &tail);
     err_t err = run_on(conn, "ALTER DATABASE", from, buf_cstr(&tail), msg);
     buf_deinit(&tail);
+    return err;
+}
+
+/* Also after a death in between: then it may have its new name, and is still closed. */
+static err_t open_database(PGconn *conn, const char *name, struct errmsg *msg)
+{
+    bool closed = false;
+    TRY(exists(
+        conn, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1 AND NOT datallowconn", name,
+        &closed, msg));
+    return closed ? run_on(conn, "ALTER DATABASE", name, " ALLOW_CONNECTIONS true", msg) : ERR_OK;
+}
+
+/* One that cannot be renamed is open as it was: who is to end what is in the way has to come in. */
+static err_t rename_database(PGconn *conn, const char *from, const char *to, struct errmsg *msg)
+{
+    struct errmsg unused;
+    err_t err = check_prepared(conn, from, msg);
+    if (err == ERR_OK) {
+        err = run_on(conn, "ALTER DATABASE", from, " ALLOW_CONNECTIONS false", msg);
+    }
+    if (err == ERR_OK) {
+        err = rename_closed(conn, from, to, msg);
+    }
+    if (err != ERR_OK) {
+        err_ignore(open_database(conn, from, &unused), "the first error counts");
+    }
     return err;
 }
 
@@ -120,16 +155,6 @@ static err_t give_database(PGconn *conn, const char *name, const char *owner, st
     err_t err = run_on(conn, "ALTER DATABASE", name, buf_cstr(&tail), msg);
     buf_deinit(&tail);
     return err;
-}
-
-/* Also after a death in between: then it has its name and is still closed. */
-static err_t open_database(PGconn *conn, const char *name, struct errmsg *msg)
-{
-    bool closed = false;
-    TRY(exists(
-        conn, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1 AND NOT datallowconn", name,
-        &closed, msg));
-    return closed ? run_on(conn, "ALTER DATABASE", name, " ALLOW_CONNECTIONS true", msg) : ERR_OK;
 }
 
 /* An owner that is not there: made later, and asked for again then, or deleted since. */

@@ -283,6 +283,26 @@ SUBTRANSACTIONS = """
     END $$"""
 
 
+def test_database_with_a_prepared_transaction_stays_open_and_is_renamed_afterwards(cluster):
+    """Only a session in the database can end the transaction, which holds off the new name."""
+    own = cluster.create_project("renamed")
+    main = own.main()
+    uri = main.uri()
+    with main.connect() as db:
+        db.query("CREATE TABLE kept (n int)")
+        db.query("BEGIN; INSERT INTO kept VALUES (1); PREPARE TRANSACTION 'half'")
+    answer = own.api("PATCH", f"/branches/{main.id}/databases/app", {"database": {"name": "later"}})
+    before = main.compute()["pids"]["postgres"]
+    os.kill(before, signal.SIGKILL)
+    running = lambda c: c["state"] == "running" and c["pids"]["postgres"] != before # noqa: E731
+    wait_for("it starts in spite of it", lambda: running(main.compute()))
+    with wait_for("it lets us in", lambda: pq.connect(uri)) as db:
+        db.query("COMMIT PREPARED 'half'")
+    own.wait_operations(answer)
+    with pq.connect(uri.replace("/app?", "/later?")) as db:
+        assert db.value("SELECT count(*) FROM kept") == "1"
+
+
 def test_killed_compute_has_all_kinds_of_transactions_back(cluster):
     main = project(cluster).main()
     with main.connect() as db, main.connect() as other:
