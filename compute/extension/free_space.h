@@ -5,10 +5,9 @@
  * and both end with it. A worker that sleeps until the server is shut down then
  * writes them into the WAL as page images, before the shutdown checkpoint.
  */
-#ifndef ANABRANCH_FREE_SPACE_H
-#define ANABRANCH_FREE_SPACE_H
+#pragma once
+
+#include "postgres.h"
 
 extern void free_space_register_worker(void);
 extern PGDLLEXPORT void free_space_worker_main(Datum argument);
-
-#endif

@@ -9,6 +9,10 @@
  * An interrupt may end a wait at any byte: what has been received stays in the
  * buffer of the connection, a reply that nobody waits for any more is
  * recognised by its id and thrown away.
+ *
+ * Whatever waits ends with an ERROR when the time is up, when the pageserver
+ * refuses for good, and by an interrupt: no lock may be held that an ERROR would
+ * not release. page_client_try_read() and page_client_ahead() never ERROR.
  */
 #pragma once
 
@@ -66,6 +70,7 @@ extern bool page_client_rel_size(const RelFileLocator *rlocator, ForkNumber fork
 /* Until the pageserver has ingested `lsn`, which the quorum has acknowledged. */
 extern void page_client_await(XLogRecPtr lsn);
 
+/* In bytes, of what the pageserver has of it. */
 extern int64 page_client_database_size(Oid tablespace, Oid database, XLogRecPtr since);
 
 /* Keep this list for the next compute of the timeline or of a branch of it. */

@@ -7,8 +7,9 @@
  * for good when the agent's session, which has disabled the subscriptions of
  * the parent, says SET anabranch.quarantine = off.
  */
-#ifndef ANABRANCH_QUARANTINE_H
-#define ANABRANCH_QUARANTINE_H
+#pragma once
+
+#include "postgres.h"
 
 extern void quarantine_define_setting(void);
 extern void quarantine_install(void);
@@ -20,5 +21,3 @@ extern void quarantine_shmem_init(void);
  * the launcher of logical replication waits here for the end.
  */
 extern void quarantine_hold_launcher(void);
-
-#endif

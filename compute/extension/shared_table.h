@@ -10,8 +10,7 @@
  *
  * A full table has SHARED_TABLE_CHAIN entries in a chain.
  */
-#ifndef ANABRANCH_SHARED_TABLE_H
-#define ANABRANCH_SHARED_TABLE_H
+#pragma once
 
 #include "postgres.h"
 
@@ -35,5 +34,3 @@ extern Size shared_table_size(long limit, Size entry_size);
  */
 extern HTAB *shared_table_init(SharedTable table, const char *name, long limit,
 							   const HASHCTL *control);
-
-#endif

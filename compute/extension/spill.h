@@ -27,8 +27,11 @@
 extern Size spill_shmem_size(int limit_mb);
 extern void spill_shmem_init(int limit_mb, LWLockPadded *partition_locks);
 
+/* ERROR when there is no room at all, or the file failed: the page stays in its buffer then. */
 extern void spill_put(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 					  const void *page, const PageVerdict *verdict);
+
+/* false: it is not here */
 extern bool spill_get(const RelFileLocator *rlocator, ForkNumber fork, BlockNumber block,
 					  void *page);
 
