@@ -1,25 +1,10 @@
 #include "compute/agent/compute_drop.h"
 
-#include <stdio.h>
+#include "compute/agent/compute_sql_private.h"
 
 #define SESSION_END_MS "5000"
 #define ROLE_QUERY     "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1"
 #define DATABASES_MAX  1000 /* of a compute; a role in more of them is not dropped */
-
-static err_t failed(const char *what, const PGconn *conn, struct errmsg *msg)
-{
-    char line[300];
-    (void)snprintf(line, sizeof line, "%s", PQerrorMessage(conn));
-    line[strcspn(line, "\n")] = '\0';
-    return err_set(msg, ERR_IO, "%s: %s", what, line);
-}
-
-static void append_identifier(PGconn *conn, const char *name, struct buf *to)
-{
-    char *quoted = PQescapeIdentifier(conn, name, strlen(name));
-    buf_printf(to, "%s", quoted != NULL ? quoted : "\"\"");
-    PQfreemem(quoted);
-}
 
 /* "VERB IDENTIFIER TAIL" */
 static err_t run_on(
@@ -28,11 +13,11 @@ static err_t run_on(
     struct buf statement = {0};
     err_t err = ERR_OK;
     buf_printf(&statement, "%s ", verb);
-    append_identifier(conn, name, &statement);
+    compute_sql_append_identifier(conn, name, &statement);
     buf_printf(&statement, "%s", tail);
     PGresult *result = PQexec(conn, buf_cstr(&statement));
     if (PQresultStatus(result) != PGRES_COMMAND_OK) {
-        err = failed(verb, conn, msg);
+        err = compute_sql_failed(verb, conn, msg);
     }
     PQclear(result);
     buf_deinit(&statement);
@@ -56,7 +41,7 @@ static err_t exists(
 {
     PGresult *result = ask(conn, query, name);
     if (result == NULL) {
-        return failed("read the catalog", conn, msg);
+        return compute_sql_failed("read the catalog", conn, msg);
     }
     *ret = PQntuples(result) > 0;
     PQclear(result);
@@ -94,7 +79,7 @@ static err_t end_sessions(PGconn *conn, const char *name, struct errmsg *msg)
         ") FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()";
     PGresult *result = ask(conn, query, name);
     if (result == NULL) {
-        return failed("end the sessions", conn, msg);
+        return compute_sql_failed("end the sessions", conn, msg);
     }
     PQclear(result);
     return ERR_OK;
@@ -114,7 +99,7 @@ static err_t rename_closed(PGconn *conn, const char *from, const char *to, struc
     struct buf tail = {0};
     TRY(end_sessions(conn, from, msg));
     buf_printf(&tail, " RENAME TO ");
-    append_identifier(conn, to, &tail);
+    compute_sql_append_identifier(conn, to, &tail);
     err_t err = run_on(conn, "ALTER DATABASE", from, buf_cstr(&tail), msg);
     buf_deinit(&tail);
     return err;
@@ -151,7 +136,7 @@ static err_t give_database(PGconn *conn, const char *name, const char *owner, st
 {
     struct buf tail = {0};
     buf_printf(&tail, " OWNER TO ");
-    append_identifier(conn, owner, &tail);
+    compute_sql_append_identifier(conn, owner, &tail);
     err_t err = run_on(conn, "ALTER DATABASE", name, buf_cstr(&tail), msg);
     buf_deinit(&tail);
     return err;
@@ -202,12 +187,12 @@ static err_t give_away(PGconn *conn, const char *role, struct errmsg *msg)
     PGresult *result = ask(conn, query, NULL);
     if (result == NULL || PQntuples(result) != 1) {
         PQclear(result);
-        return failed("read the catalog", conn, msg);
+        return compute_sql_failed("read the catalog", conn, msg);
     }
     struct buf tail = {0};
     buf_printf(&tail, " TO ");
     const char *owner = PQgetvalue(result, 0, 0);
-    append_identifier(conn, strcmp(owner, role) == 0 ? "postgres" : owner, &tail);
+    compute_sql_append_identifier(conn, strcmp(owner, role) == 0 ? "postgres" : owner, &tail);
     PQclear(result);
     err_t err = run_on(conn, "REASSIGN OWNED BY", role, buf_cstr(&tail), msg);
     buf_deinit(&tail);
@@ -222,8 +207,8 @@ static err_t give_away_in(
     struct errmsg *msg)
 {
     PGconn *conn = connect(sql, database);
-    err_t err =
-        PQstatus(conn) == CONNECTION_OK ? give_away(conn, role, msg) : failed("connect", conn, msg);
+    err_t err = PQstatus(conn) == CONNECTION_OK ? give_away(conn, role, msg)
+                                                : compute_sql_failed("connect", conn, msg);
     PQfinish(conn);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "database %s", database);
 }
@@ -238,7 +223,7 @@ static err_t drop_role(
     PGresult *databases =
         ask(conn, "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn", NULL);
     if (databases == NULL) {
-        return failed("list the databases", conn, msg);
+        return compute_sql_failed("list the databases", conn, msg);
     }
     err_t err = ERR_OK;
     if (PQntuples(databases) > DATABASES_MAX) {

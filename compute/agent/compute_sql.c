@@ -6,6 +6,7 @@
 #include "common/auth/scram.h"
 #include "common/base/log.h"
 #include "compute/agent/compute_drop.h"
+#include "compute/agent/compute_sql_private.h"
 #include "compute/agent/quarantine.h"
 
 #define CONNECT_TIMEOUT_S "10"
@@ -30,6 +31,18 @@ static err_t failed(const char *what, const char *text, struct errmsg *msg)
     return err_set(msg, ERR_IO, "%s: %s", what, line);
 }
 
+err_t compute_sql_failed(const char *what, const PGconn *conn, struct errmsg *msg)
+{
+    return failed(what, PQerrorMessage(conn), msg);
+}
+
+void compute_sql_append_identifier(PGconn *conn, const char *name, struct buf *to)
+{
+    char *quoted = PQescapeIdentifier(conn, name, strlen(name));
+    buf_printf(to, "%s", quoted != NULL ? quoted : "\"\"");
+    PQfreemem(quoted);
+}
+
 /* `what` is for people; the statement itself may hold a password verifier. */
 static err_t run(PGconn *conn, const char *statement, const char *what, struct errmsg *msg)
 {
@@ -37,17 +50,10 @@ static err_t run(PGconn *conn, const char *statement, const char *what, struct e
     ExecStatusType status = PQresultStatus(result);
     err_t err = ERR_OK;
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
-        err = failed(what, PQerrorMessage(conn), msg);
+        err = compute_sql_failed(what, conn, msg);
     }
     PQclear(result);
     return err;
-}
-
-static void append_identifier(PGconn *conn, const char *name, struct buf *to)
-{
-    char *quoted = PQescapeIdentifier(conn, name, strlen(name));
-    buf_printf(to, "%s", quoted != NULL ? quoted : "\"\"");
-    PQfreemem(quoted);
 }
 
 static void append_literal(PGconn *conn, const char *text, struct buf *to)
@@ -72,7 +78,7 @@ static err_t look_up(
     append_literal(conn, name, &statement);
     PGresult *result = PQexec(conn, buf_cstr(&statement));
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        err = failed("read the catalog", PQerrorMessage(conn), msg);
+        err = compute_sql_failed("read the catalog", conn, msg);
     } else {
         *ret_there = PQntuples(result) > 0;
         if (*ret_there) {
@@ -90,7 +96,7 @@ static err_t append_password(
 {
     char *verifier = PQencryptPasswordConn(conn, password, name, "scram-sha-256");
     if (verifier == NULL) {
-        return failed("hash a password", PQerrorMessage(conn), msg);
+        return compute_sql_failed("hash a password", conn, msg);
     }
     buf_printf(to, " PASSWORD ");
     append_literal(conn, verifier, to);
@@ -102,7 +108,7 @@ static err_t set_password(PGconn *conn, const char *name, const char *password, 
 {
     struct buf statement = {0};
     buf_printf(&statement, "ALTER ROLE ");
-    append_identifier(conn, name, &statement);
+    compute_sql_append_identifier(conn, name, &statement);
     err_t err = append_password(conn, name, password, &statement, msg);
     if (err == ERR_OK) {
         err = run(conn, buf_cstr(&statement), "set the password of a role", msg);
@@ -115,7 +121,7 @@ static err_t create_role(PGconn *conn, const char *name, const char *password, s
 {
     struct buf statement = {0};
     buf_printf(&statement, "CREATE ROLE ");
-    append_identifier(conn, name, &statement);
+    compute_sql_append_identifier(conn, name, &statement);
     buf_printf(
         &statement, " LOGIN CREATEDB CREATEROLE BYPASSRLS"
                     " IN ROLE pg_monitor, pg_signal_backend, pg_checkpoint, pg_maintain");
@@ -165,10 +171,10 @@ static err_t create_database(PGconn *conn, const char *name, const char *owner, 
 {
     struct buf statement = {0};
     buf_printf(&statement, "CREATE DATABASE ");
-    append_identifier(conn, name, &statement);
+    compute_sql_append_identifier(conn, name, &statement);
     if (owner != NULL) {
         buf_printf(&statement, " OWNER ");
-        append_identifier(conn, owner, &statement);
+        compute_sql_append_identifier(conn, owner, &statement);
     }
     err_t err = run(conn, buf_cstr(&statement), "create", msg);
     buf_deinit(&statement);
@@ -228,7 +234,7 @@ static PGconn *open_database(const void *context, const char *database, struct e
 {
     PGconn *conn = connect_to(context, database);
     if (PQstatus(conn) != CONNECTION_OK) {
-        err_ignore(failed("connect", PQerrorMessage(conn), msg), "the caller sees NULL");
+        err_ignore(compute_sql_failed("connect", conn, msg), "the caller sees NULL");
         PQfinish(conn);
         conn = NULL;
     }
@@ -333,7 +339,7 @@ err_t compute_sql_drop(const struct compute_sql *sql, struct errmsg *msg)
     }
     PGconn *conn = connect_to(sql, MAIN_DATABASE);
     err_t err = PQstatus(conn) == CONNECTION_OK ? drop_all(sql, conn, msg)
-                                                : failed("connect", PQerrorMessage(conn), msg);
+                                                : compute_sql_failed("connect", conn, msg);
     PQfinish(conn);
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "drop");
 }
@@ -346,7 +352,7 @@ err_t compute_sql_verifier(
     bool there = false;
     PGconn *conn = connect_to(sql, MAIN_DATABASE);
     err_t err = PQstatus(conn) == CONNECTION_OK ? look_up(conn, query, role, &there, verifier, msg)
-                                                : failed("connect", PQerrorMessage(conn), msg);
+                                                : compute_sql_failed("connect", conn, msg);
     PQfinish(conn);
     return err;
 }
@@ -361,7 +367,7 @@ err_t compute_sql_lines(
     PGresult *result = PQexec(conn, query);
     err_t err = ERR_OK;
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        err = failed("ask Postgres", PQerrorMessage(conn), msg);
+        err = compute_sql_failed("ask Postgres", conn, msg);
     }
     for (int i = 0; err == ERR_OK && i < PQntuples(result); i++) {
         buf_printf(to, "%s\n", PQgetvalue(result, i, 0));
@@ -390,12 +396,12 @@ err_t compute_sql_value(
     PGconn *conn = connect_to(sql, database);
     if (PQstatus(conn) != CONNECTION_OK) {
         err = is_absent(conn) ? err_set(msg, ERR_NOT_FOUND, "there is no database \"%s\"", database)
-                              : failed("connect", PQerrorMessage(conn), msg);
+                              : compute_sql_failed("connect", conn, msg);
         goto out;
     }
     result = PQexec(conn, statements);
     if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1) {
-        err = failed("ask Postgres", PQerrorMessage(conn), msg);
+        err = compute_sql_failed("ask Postgres", conn, msg);
         goto out;
     }
     buf_append(to, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
