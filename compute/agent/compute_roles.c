@@ -11,7 +11,7 @@
 
 /* -- at a start -- */
 
-/* What cannot be renamed or dropped keeps no compute from starting; who wants it is told. */
+/* What cannot be dropped keeps no compute from starting; the one who wants it gone is told. */
 static err_t run_roles(struct job *job)
 {
     struct compute *compute = CONTAINER_OF(job, struct compute, roles_job);
@@ -22,7 +22,6 @@ static err_t run_roles(struct job *job)
         .socket_dir = compute_path(compute, path, "s"),
         .port = compute->port,
         .quarantine = compute->spec->quarantine,
-        .keeps_names = true,
         .ret_verifiers = &compute->verifiers};
     TRY(compute_sql_try_settings(&sql, &job->msg));
     TRY(compute_sql_apply(&sql, &job->msg));

@@ -198,15 +198,10 @@ static err_t apply_database(PGconn *conn, const struct doc *database, struct err
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "database %s", name);
 }
 
-static err_t create_all(const struct compute_sql *sql, PGconn *conn, struct errmsg *msg)
+static err_t create_all(const struct compute_spec *spec, PGconn *conn, struct errmsg *msg)
 {
-    const struct compute_spec *spec = sql->spec;
     TRY(apply_roles(spec, conn, msg));
-    err_t err = compute_change_databases(conn, doc_get(spec->dropped, "changed"), msg);
-    if (err != ERR_OK && sql->keeps_names) {
-        return ERR_OK; /* compute_sql_drop() says it again */
-    }
-    TRY(err);
+    TRY(compute_change_databases(conn, doc_get(spec->dropped, "changed"), msg));
     for (size_t i = 0; i < doc_count(spec->databases); i++) {
         TRY(apply_database(conn, doc_at(spec->databases, i), msg));
     }
@@ -314,7 +309,7 @@ err_t compute_sql_apply(const struct compute_sql *sql, struct errmsg *msg)
         log_info(NULL, "%s: %zu subscriptions were disabled", sql->socket_dir, subscriptions);
     }
     if (err == ERR_OK) {
-        err = create_all(sql, conn, msg);
+        err = create_all(sql->spec, conn, msg);
     }
     if (err == ERR_OK && sql->ret_verifiers != NULL) {
         *sql->ret_verifiers = read_verifiers(conn);

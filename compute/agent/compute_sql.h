@@ -13,8 +13,6 @@ struct compute_sql {
     const char *socket_dir;
     uint16_t port;
     bool quarantine; /* first cut what the branch inherited: quarantine.h */
-    /* What cannot get its new name keeps the old one, and no database is created: not an error. */
-    bool keeps_names;
     /* Not NULL: filled in by compute_sql_apply, {role: what compute_sql_verifier() would say}. */
     struct doc **ret_verifiers;
 };
