@@ -3,6 +3,7 @@
  *
  * Order: nothing is touched on disk before the settings are valid; the lock is held before anything
  * else in the data folder is read or written; ports.json is written last, when everything listens.
+ * What has started is stopped before it is torn down, also when ports.json cannot be written.
  */
 #include "common/app/app_private.h"
 
@@ -40,7 +41,7 @@ struct app {
     const char *config_path;
     char **argv;
     int argc;
-    bool faults, stopping, stopped;
+    bool faults, runs, stopping, stopped;
     struct loop *loop;
     struct executor *executor;
     struct http_server *http;
@@ -469,11 +470,21 @@ static err_t start(struct app *app, struct errmsg *msg)
         app->loop, conf->http_host, (uint16_t)conf->http_port, &options, &app->http, msg));
     http_server_add_routes(app->http, app_routes, ARRAY_LEN(app_routes), &app->routes);
     TRY(app->spec->start(app, msg));
+    app->runs = true;
     TRY(write_ports(app, msg));
     log_info(
         NULL, "listens: HTTP %s:%u, frames on port %u", conf->http_host,
         http_server_port(app->http), app->listen_port);
     return ERR_OK;
+}
+
+/* It did not say its ports, but all else runs, and ends as it always does. */
+static void end_in_order(struct app *app)
+{
+    app->stopping = true;
+    timer_start(app->loop, &app->stop_timer, STOP_MS);
+    app->spec->stop(app);
+    loop_run(app->loop);
 }
 
 static void tear_down(struct app *app)
@@ -595,6 +606,8 @@ int app_main(int argc, char **argv, const struct app_spec *spec)
         loop_run(app->loop);
         log_info(NULL, "stopped");
         status = EXIT_SUCCESS;
+    } else if (app->runs) {
+        end_in_order(app);
     }
     tear_down(app);
 out:

@@ -315,6 +315,10 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     }
     if (safekeeper->last_error.text[0] == '\0' && reason != ERR_OK) {
         safekeeper->last_error = *msg;
+    } else if (safekeeper->last_error.text[0] == '\0') {
+        err_ignore(
+            err_set(&safekeeper->last_error, ERR_IO, "closed by the safekeeper"),
+            "said in the status");
     }
     if (safekeeper->attempts < 2 || safekeeper->attempts % 64 == 2) {
         log_warn(

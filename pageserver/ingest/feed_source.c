@@ -371,9 +371,10 @@ static void on_closed(struct link_user *user, err_t reason, const struct errmsg 
     buf_deinit(&source->unknown);
     if (!by_us && reason != ERR_OK) {
         source->error = *msg;
-    } else if (!by_us && source->error.text[0] == '\0') {
+    } else if (source->error.text[0] == '\0') {
         err_ignore(
-            err_set(&source->error, ERR_IO, "closed by the safekeeper"), "said in the status");
+            err_set(&source->error, ERR_IO, "closed by %s", by_us ? "us" : "the safekeeper"),
+            "said in the status");
     }
     if (was_ready) {
         log_warn(NULL, "safekeeper %" PRIu64 ": %s", source->address.id, source->error.text);

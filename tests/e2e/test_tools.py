@@ -94,6 +94,25 @@ def test_settings_files_are_current_and_every_daemon_starts_with_its_own(cluster
                 assert process.wait(20) == 0, process.stderr.read()
 
 
+def test_a_daemon_that_cannot_say_its_ports_ends_in_order(cluster):
+    """A disk without room, when everything runs already: it says so, and is no crash."""
+    import tempfile
+    seeker = ["--tenant=" + "1" * 32, "--timeline=" + "2" * 32, "--generation=1", "--safekeepers=1@127.0.0.1:1",
+              "--sync=true"]
+    daemons = {"safekeeper/serve/safekeeper": ["--node_id=1", "--listen_port=0"],
+               "pageserver/serve/pageserver": ["--node_id=1", "--listen_port=0", "--object_store={}/objects"],
+               "control/control": [], "control/gateway/gateway": ["--listen_port=0"],
+               "compute/walproposer/walproposer": seeker}
+    for binary, settings in daemons.items():
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "data/ports.json.new").mkdir(parents=True)
+            done = subprocess.run([cluster.build / binary, f"--data_dir={folder}/data", "--http_port=0",
+                                   *(s.format(folder) for s in settings)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, timeout=60)
+            assert done.returncode == 1 and "does not start: " in done.stdout, (binary, done.returncode, done.stdout)
+            assert "ports.json.new" in done.stdout.splitlines()[-1], done.stdout
+
+
 def test_unknown_setting_is_refused_by_name(cluster):
     for binary in ("safekeeper/serve/safekeeper", "control/control"):
         done = subprocess.run([cluster.build / binary, "--no_such_setting=1"], stdout=subprocess.PIPE,
