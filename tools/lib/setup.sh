@@ -4,7 +4,7 @@
 # Sourced by bash; sets nothing but functions and ROOT, BUILD. Works as root and as a user with sudo.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-BUILD=${ANABRANCH_BUILD:-$ROOT/build}
+BUILD=$(realpath -m "${ANABRANCH_BUILD:-$ROOT/build}") # absolute: make goes into other folders
 
 # What a fresh Debian 12 lacks. One line a purpose.
 PACKAGES_UNIT=(
