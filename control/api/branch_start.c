@@ -20,6 +20,7 @@ enum branch_start_state {
 struct branch_start {
     enum branch_start_state state;
     struct mutation *mutation;
+    const struct branch_start_keys *keys; /* as the caller named them, for what is refused */
     struct head_query head;
     struct timer timer;
     mono_ns_t began;
@@ -79,9 +80,8 @@ static void submit(struct branch_start *start, const struct branch *parent, lsn_
         }
         REFUSE(
             start, 400, "LSN_NOT_RETAINED",
-            "parent_lsn " LSN_FMT
-            " is older than the history of the project, which begins at " LSN_FMT,
-            LSN_ARGS(lsn), LSN_ARGS(root->row.start_lsn));
+            "%s " LSN_FMT " is older than the history of the project, which begins at " LSN_FMT,
+            start->keys->lsn, LSN_ARGS(lsn), LSN_ARGS(root->row.start_lsn));
         return;
     }
     memcpy(mutation->parent_id, source->row.id, sizeof mutation->parent_id);
@@ -131,7 +131,8 @@ static void on_head(struct head_query *query, err_t result)
     if (result != ERR_OK) {
         bool is_range = result == ERR_RANGE;
         if (is_range) {
-            err_ignore(err_wrap(&query->msg, result, "parent_timestamp"), "only its text is used");
+            err_ignore(
+                err_wrap(&query->msg, result, "%s", start->keys->time), "only its text is used");
         }
         refuse(
             start, is_range ? 400 : 503, is_range ? "TIME_NOT_RETAINED" : "TRY_AGAIN", &query->msg);
@@ -140,7 +141,7 @@ static void on_head(struct head_query *query, err_t result)
     if (start->wanted_lsn > query->head) {
         REFUSE(
             start, 400, "LSN_AHEAD_OF_PARENT",
-            "parent_lsn " LSN_FMT " is ahead of the parent, whose head is " LSN_FMT,
+            "%s " LSN_FMT " is ahead of the branch, whose head is " LSN_FMT, start->keys->lsn,
             LSN_ARGS(start->wanted_lsn), LSN_ARGS(query->head));
         return;
     }
@@ -201,19 +202,19 @@ static void advance(struct branch_start *start)
 static err_t read_time(
     struct branch_start *start, const struct project *project, const char *text, struct errmsg *msg)
 {
+    const char *name = start->keys->time;
     if (parse_time(text, &start->wanted_time, msg) != ERR_OK) {
-        return err_wrap(msg, ERR_INVALID, "parent_timestamp");
+        return err_wrap(msg, ERR_INVALID, "%s", name);
     }
     if (start->wanted_time > clock_wall()) {
         return mutation_refuse(
-            start->mutation, 400, "TIME_IN_FUTURE", msg, "parent_timestamp %s lies in the future",
-            text);
+            start->mutation, 400, "TIME_IN_FUTURE", msg, "%s %s lies in the future", name, text);
     }
     if (start->wanted_time < project->row.created_at) {
         return mutation_refuse(
             start->mutation, 400, "TIME_NOT_RETAINED", msg,
-            "parent_timestamp %s is older than the history of the project, which begins at %s",
-            text, time_text(project->row.created_at).text);
+            "%s %s is older than the history of the project, which begins at %s", name, text,
+            time_text(project->row.created_at).text);
     }
     return ERR_OK;
 }
@@ -271,6 +272,7 @@ void branch_start_find(struct mutation *mutation, const struct branch_start_keys
     struct branch_start *start = MEM_NEW(struct branch_start);
     struct errmsg msg = {0};
     start->mutation = mutation;
+    start->keys = keys;
     start->began = clock_mono();
     start->state = START_WAIT_PARENT;
     err_t err = read_wish(start, keys, &msg);

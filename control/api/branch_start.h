@@ -16,7 +16,8 @@ struct branch_start_keys {
  * mutation; or fails it.
  *
  * Without a parent the default branch. Without an LSN or time the head. An LSN before the parent's
- * begin lies in an ancestor's history: the ancestor that covers it becomes the parent.
+ * begin lies in an ancestor's history: the ancestor that covers it becomes the parent. `keys` are
+ * named in what is refused, and outlive the request.
  */
 void branch_start_find(struct mutation *mutation, const struct branch_start_keys *keys);
 

@@ -260,7 +260,7 @@ def check_moments(client, branch):
                 assert then.value("SELECT what FROM past") == "after"
                 then.close()
         assert len(moments()) == count + 1, moments()
-    wrong = {"lsn=F/0": "is ahead of the parent", "timestamp=2001-01-01T00:00:00Z": "is older than the history",
+    wrong = {"lsn=F/0": "is ahead of the branch", "timestamp=2001-01-01T00:00:00Z": "is older than the history",
              "timestamp=2101-01-01T00:00:00Z": "lies in the future", "lsn=0": "LSN"}
     for option, why in wrong.items():
         said = client.refused(swap={client.host: branch.id + ".db.test"}, options=urllib.parse.quote(option))

@@ -41,6 +41,38 @@ def test_cli_walks_through_a_project(cluster):
     assert unknown.returncode != 0 and "no-such-1" in unknown.stdout
 
 
+def test_a_wrong_command_line_says_which_part_of_it(cluster):
+    """Before anything is asked or made."""
+    nowhere = f"/tmp/anabranch-none-{os.getpid()}"
+    for words, said in (("local up --port-base many", "--port-base"), ("local up --safekeepers 1", "--safekeepers"),
+                        (f"local up --data {nowhere} --object-store ftp://host/x", "--object-store ftp://host/x"),
+                        (f"local up --data {nowhere} --postgres /", "no bin/postgres"),
+                        ("local status now", '"now"'), ("branches frob main", "branches frob"),
+                        ("branches delete my branch", '"branch"'), ("branch up my branch", '"branch"'),
+                        ("branch up b --ttl 90m", "30min")):
+        done = cluster.cli(*words.split(), check=False)
+        assert done.returncode in (1, 2) and said in done.stdout, (words, done.returncode, done.stdout)
+    assert not pathlib.Path(nowhere, "cluster.json").exists()
+    assert "anabranch local up" in cluster.cli("help").stdout
+
+
+def test_a_project_from_the_environment_and_names_with_blanks(cluster):
+    project, role, database = cluster.create_project("named"), "dev & ops", "a db/1"
+    here = {"ANABRANCH_PROJECT": project.id}
+    main = f"/branches/{project.main().id}"
+    project.wait_operations(project.api("POST", f"{main}/roles", {"role": {"name": role}}))
+    project.wait_operations(project.api("POST", f"{main}/databases", {"database": {"name": database, "owner_name": role}}))
+    uri = cluster.cli("connection-string", "main", "--role", role, "--database", database, env=here).stdout
+    assert "dev%20%26%20ops" in uri and "a%20db%2F1" in uri, uri
+    other = cluster.cli("branches", "list", check=False, env={"ANABRANCH_PROJECT": "no/such"})
+    assert other.returncode == 1 and "no/such" in other.stdout, other.stdout
+    for moment, said in ((("--time", "2100-01-01T00:00:00Z"), "source_timestamp 2100"), (("--lsn", "F/0"), "source_lsn F/0 is ahead"),
+                         (("--lsn", "0/8"), "source_lsn 0/8 is older")):
+        wrong = cluster.cli("branches", "restore", "main", *moment, "--preserve", "old", check=False, env=here)
+        assert wrong.returncode != 0 and said in wrong.stdout, wrong.stdout
+    project.delete()
+
+
 def test_nobody_else_sees_the_key_of_a_command(cluster):
     """Its command line is what everybody on the machine can read."""
     binary = cluster.build / "tools/anabranch/anabranch"

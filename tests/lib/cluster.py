@@ -153,9 +153,9 @@ class Cluster:
         self.keep = keep is not None
         self.run_as = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
-    def cli(self, *args, check=True, timeout=180):
+    def cli(self, *args, check=True, timeout=180, env=None):
         command = [str(self.build / "tools/anabranch/anabranch"), *args]
-        env = {**os.environ, "ANABRANCH_DATA": str(self.data)}
+        env = {**os.environ, "ANABRANCH_DATA": str(self.data), **(env or {})}
         result = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 timeout=timeout)
         if check and result.returncode != 0:

@@ -122,6 +122,13 @@ const char *args_word(const struct args *args, size_t index)
     return index < args->word_count ? args->words[index] : NULL;
 }
 
+err_t args_check_words(const struct args *args, size_t count_max, struct errmsg *msg)
+{
+    return args->word_count <= count_max
+               ? ERR_OK
+               : err_set(msg, ERR_INVALID, "\"%s\" is one word too many", args->words[count_max]);
+}
+
 err_t args_check_used(const struct args *args, struct errmsg *msg)
 {
     for (size_t i = 0; i < args->flag_count; i++) {

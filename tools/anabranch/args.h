@@ -33,5 +33,7 @@ NODISCARD err_t
 args_take_secret(struct args *args, const char *name, char *to, size_t size, struct errmsg *msg);
 bool args_has(struct args *args, const char *name);
 const char *args_word(const struct args *args, size_t index);
+/* ERR_INVALID when there are more words: a name with a blank that was not quoted, say. */
+NODISCARD err_t args_check_words(const struct args *args, size_t count_max, struct errmsg *msg);
 /* ERR_INVALID when a flag was given that the command did not look at. */
 NODISCARD err_t args_check_used(const struct args *args, struct errmsg *msg);

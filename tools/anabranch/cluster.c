@@ -156,20 +156,27 @@ static bool can_bind(uint16_t port)
     return free_port;
 }
 
-static bool is_free(struct cluster *cluster, uint16_t base)
+/* The first port that somebody has; 0: all are free. */
+static uint16_t taken_port(struct cluster *cluster, uint16_t base)
 {
-    bool all_free = true;
     cluster->port_base = base;
     lay_out(cluster);
-    for (size_t i = 0; i < cluster->process_count && all_free; i++) {
+    for (size_t i = 0; i < cluster->process_count; i++) {
         const struct process *process = &cluster->processes[i];
-        all_free = can_bind(process->http_port) &&
-                   (process->listen_port == 0 || can_bind(process->listen_port));
+        if (!can_bind(process->http_port)) {
+            return process->http_port;
+        }
+        if (process->listen_port != 0 && !can_bind(process->listen_port)) {
+            return process->listen_port;
+        }
     }
-    for (unsigned i = 0; i < 20 && all_free; i++) { /* the first computes */
-        all_free = can_bind((uint16_t)(base + PORT_COMPUTES + i));
+    for (unsigned i = 0; i < 20; i++) { /* the first computes */
+        uint16_t port = (uint16_t)(base + PORT_COMPUTES + i);
+        if (!can_bind(port)) {
+            return port;
+        }
     }
-    return all_free;
+    return 0;
 }
 
 static err_t find_ports(struct cluster *cluster, struct errmsg *msg)
@@ -179,7 +186,7 @@ static err_t find_ports(struct cluster *cluster, struct errmsg *msg)
         prng_secure(&random, sizeof random);
         uint32_t windows = (PORT_SEARCH_LAST - PORT_SEARCH_FIRST) / (PORT_COMPUTES + COMPUTES_MAX);
         uint32_t base = PORT_SEARCH_FIRST + random % windows * (PORT_COMPUTES + COMPUTES_MAX);
-        if (is_free(cluster, (uint16_t)base)) {
+        if (taken_port(cluster, (uint16_t)base) == 0) {
             return ERR_OK;
         }
     }
@@ -201,10 +208,14 @@ err_t cluster_create(
         return err_set(
             msg, ERR_INVALID, "--port-base %u: at most %d", (unsigned)port_base,
             UINT16_MAX - PORT_COMPUTES - COMPUTES_MAX);
-    } else if (!is_free(cluster, port_base)) {
-        return err_set(
-            msg, ERR_BUSY, "--port-base %u: a port of %u to %u is in use", (unsigned)port_base,
-            (unsigned)port_base, (unsigned)port_base + PORT_COMPUTES);
+    } else {
+        uint16_t taken = taken_port(cluster, port_base);
+        if (taken != 0) {
+            return err_set(
+                msg, ERR_BUSY, "--port-base %u: port %u is in use, and %u to %u are wanted",
+                (unsigned)port_base, (unsigned)taken, (unsigned)port_base,
+                (unsigned)port_base + PORT_COMPUTES + COMPUTES_MAX - 1);
+        }
     }
     return cluster_set_paths(cluster, msg);
 }

@@ -19,9 +19,35 @@ static const struct {
     {"snapshots", "list create get delete restore"},
     {"operations", "list get"},
     {"connection-string", ""},
+    {"catalog", "rebuild"},
     {"chaos", "run"},
     {"completion", "bash zsh fish"},
+    {"help", ""},
 };
+
+const char *completion_verbs(const char *word)
+{
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcmp(words[i].word, word) == 0) {
+            return words[i].verbs;
+        }
+    }
+    return NULL;
+}
+
+bool completion_has_verb(const char *word, const char *verb)
+{
+    const char *verbs = completion_verbs(word);
+    size_t size = strlen(verb);
+    for (const char *at = verbs; at != NULL && *at != '\0'; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " ");
+        if (length == size && strncmp(at, verb, size) == 0) {
+            return true;
+        }
+        at += length;
+    }
+    return false;
+}
 
 static void print_words(void)
 {

@@ -91,6 +91,15 @@ err_t context_init(struct context *context, struct args *args, struct errmsg *ms
     return context_data_dir(args, context->data_dir, msg);
 }
 
+void context_escape(struct buf *to, const char *text)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        bool plain = (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') ||
+                     (*at >= 'A' && *at <= 'Z') || strchr("-_.~", *at) != NULL;
+        buf_printf(to, plain ? "%c" : "%%%02X", (unsigned char)*at);
+    }
+}
+
 static err_t url_of_local_cluster(struct context *context, struct errmsg *msg)
 {
     char path[PATH_SIZE];

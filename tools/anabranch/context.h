@@ -5,7 +5,8 @@
  * ANABRANCH_DATA or the default folder. The key: --api-key-file (-: standard input), --api-key
  * (blanked at once in the command line, which everybody on the machine sees), or ANABRANCH_API_KEY.
  * Who signs the certificate of an https:// URL: --api-ca or ANABRANCH_API_CA, else whom the system
- * trusts.
+ * trusts. The project of branches, endpoints, operations and snapshots: --project or
+ * ANABRANCH_PROJECT.
  */
 #pragma once
 
@@ -32,6 +33,8 @@ NODISCARD err_t context_init(struct context *context, struct args *args, struct 
 /* The folder of the local cluster; also when nothing is there yet. */
 NODISCARD err_t context_data_dir(struct args *args, char ret_path[PATH_SIZE], struct errmsg *msg);
 NODISCARD err_t context_need_api(struct context *context, struct errmsg *msg);
+/* For a path, or what is behind its `?`: all but letters, digits and -_.~ as %XX. */
+void context_escape(struct buf *to, const char *text);
 
 /* A call below /api/v2; `body` is taken over and may be NULL. */
 NODISCARD err_t context_call(

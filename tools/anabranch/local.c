@@ -130,11 +130,23 @@ static err_t find_folders(struct context *context, struct cluster *cluster, stru
         TRY(default_binaries(cluster->binaries, msg));
     }
     if (postgres != NULL) {
+        char server[PATH_SIZE];
         TRY(absolute(postgres, cluster->postgres, msg));
+        TRY(str_format(server, sizeof server, msg, "%.900s/bin/postgres", cluster->postgres));
+        if (!file_exists(server)) {
+            return err_set(
+                msg, ERR_NOT_FOUND, "--postgres %s: there is no bin/postgres in it", postgres);
+        }
     } else if (cluster->postgres[0] == '\0') {
         TRY(default_postgres(cluster->postgres, msg));
     }
     return ERR_OK;
+}
+
+/* As objstore_open takes it, which only the daemons call. */
+static bool is_object_store(const char *url)
+{
+    return url[0] == '/' || str_starts_with(url, "dir:/") || str_starts_with(url, "s3://");
 }
 
 /* What is in it stays there: another store would be without the objects of the old one. */
@@ -146,9 +158,16 @@ static err_t find_object_store(struct context *context, struct cluster *cluster,
     }
     if (cluster_exists(cluster)) {
         return err_set(
-            msg, ERR_INVALID, "the cluster in %s has its objects in %s, they stay there",
+            msg, ERR_INVALID,
+            "the cluster in %s has its objects in %s, they stay there (`anabranch local down "
+            "--delete` ends it with all that it has)",
             cluster->data_dir,
             cluster->object_store[0] == '\0' ? "a folder of its own" : cluster->object_store);
+    }
+    if (!is_object_store(wanted)) {
+        return err_set(
+            msg, ERR_INVALID, "--object-store %s: expected dir:/path or s3://bucket/prefix",
+            wanted);
     }
     if (strpbrk(wanted, "\"\n") != NULL) {
         return err_set(msg, ERR_INVALID, "--object-store: a quote or line break is not possible");
@@ -172,6 +191,18 @@ static err_t find_gateway(struct context *context, struct cluster *cluster, stru
     return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--gateway");
 }
 
+static err_t number(
+    const char *flag,
+    const char *text,
+    uint64_t least,
+    uint64_t most,
+    uint64_t *ret_number,
+    struct errmsg *msg)
+{
+    err_t err = parse_u64(text, least, most, ret_number, msg);
+    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--%s", flag);
+}
+
 /* May change from one start to the next. */
 static err_t find_local_cache(struct context *context, struct cluster *cluster, struct errmsg *msg)
 {
@@ -180,11 +211,9 @@ static err_t find_local_cache(struct context *context, struct cluster *cluster, 
     if (wanted == NULL) {
         return ERR_OK;
     }
-    err_t err = parse_u64(wanted, 0, CLUSTER_LOCAL_CACHE_MB_MAX, &mb, msg);
-    if (err == ERR_OK) {
-        cluster->local_cache_mb = (unsigned)mb;
-    }
-    return err == ERR_OK ? ERR_OK : err_wrap(msg, err, "--local-cache-mb");
+    TRY(number("local-cache-mb", wanted, 0, CLUSTER_LOCAL_CACHE_MB_MAX, &mb, msg));
+    cluster->local_cache_mb = (unsigned)mb;
+    return ERR_OK;
 }
 
 static err_t prepare(struct context *context, struct cluster *cluster, struct errmsg *msg)
@@ -193,11 +222,12 @@ static err_t prepare(struct context *context, struct cluster *cluster, struct er
     const char *safekeepers_text = args_flag(context->args, "safekeepers");
     uint64_t port_base = 0, safekeepers = CLUSTER_SAFEKEEPERS_MIN;
     if (safekeepers_text != NULL) {
-        TRY(parse_u64(
-            safekeepers_text, CLUSTER_SAFEKEEPERS_MIN, CLUSTER_SAFEKEEPERS_MAX, &safekeepers, msg));
+        TRY(number(
+            "safekeepers", safekeepers_text, CLUSTER_SAFEKEEPERS_MIN, CLUSTER_SAFEKEEPERS_MAX,
+            &safekeepers, msg));
     }
     if (port_text != NULL) {
-        TRY(parse_u64(port_text, 1024, 65000, &port_base, msg));
+        TRY(number("port-base", port_text, 1024, 65000, &port_base, msg));
     }
     if (cluster_exists(cluster)) {
         TRY(cluster_load(cluster, msg));
@@ -255,7 +285,13 @@ static err_t up(struct context *context, struct cluster *cluster, struct errmsg 
     }
     for (size_t i = 0; i < cluster->process_count; i++) {
         struct process *process = &cluster->processes[i];
-        TRY(process_wait_ready(cluster, process, ready_timeout_ms(process), msg));
+        err_t err = process_wait_ready(cluster, process, ready_timeout_ms(process), msg);
+        if (err != ERR_OK) {
+            fprintf(
+                stderr, "what has started runs on: `anabranch local up` goes on from here, "
+                        "`anabranch local down` stops it\n");
+            return err;
+        }
     }
     if (context->json) {
         struct doc *doc = cluster_doc(cluster);
@@ -380,7 +416,11 @@ static err_t status(struct context *context, struct cluster *cluster, struct err
     struct doc *doc = cluster_doc(cluster);
     struct doc *rows = doc_get(doc, "processes");
     for (size_t i = 0; i < doc_count(rows); i++) {
-        doc_set_str(doc_at(rows, i), "state", state_of(cluster, &cluster->processes[i]));
+        const char *state = state_of(cluster, &cluster->processes[i]);
+        doc_set_str(doc_at(rows, i), "state", state);
+        if (strcmp(state, "stopped") == 0) {
+            doc_set(doc_at(rows, i), "pid", doc_null());
+        }
     }
     if (context->json) {
         output_json(doc);
@@ -463,15 +503,17 @@ err_t local_command(struct context *context, struct errmsg *msg)
     static const struct {
         const char *verb;
         err_t (*run)(struct context *context, struct cluster *cluster, struct errmsg *msg);
-        bool locked;
-    } verbs[] = {{"up", up, true},          {"down", down, true},       {"status", status, false},
-                 {"url", print_url, false}, {"restart", restart, true}, {"kill", kill_one, false}};
+        bool locked, named; /* named: behind it is which process */
+    } verbs[] = {{"up", up, true, false},          {"down", down, true, false},
+                 {"status", status, false, false}, {"url", print_url, false, false},
+                 {"restart", restart, true, true}, {"kill", kill_one, false, true}};
     const char *verb = args_word(context->args, 1);
     struct cluster cluster = {.lock_fd = -1};
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (verb == NULL || strcmp(verbs[i].verb, verb) != 0) {
             continue;
         }
+        TRY(args_check_words(context->args, verbs[i].named ? 3 : 2, msg));
         if (verbs[i].locked) {
             TRY(cluster_lock(&cluster, context->data_dir, msg));
         } else {

@@ -57,9 +57,11 @@ static const char help[] =
     "  anabranch chaos run [--seed S] [--minutes M] ...   kill and cut, then prove nothing is "
     "lost\n"
     "\n"
-    "B is a branch's id or name. Commands on branches, endpoints and operations take --project ID\n"
-    "(not needed when there is only one); creating and deleting waits for the operations unless\n"
-    "--no-wait. All take -o json|yaml|table, --api-url URL (ANABRANCH_API_URL; default: the local\n"
+    "B is a branch's id or name. Commands on branches, endpoints, operations and snapshots take\n"
+    "--project ID (ANABRANCH_PROJECT; not needed when there is only one). Creating and deleting "
+    "waits\n"
+    "for the operations unless --no-wait. All take -o json|yaml|table, --api-url URL "
+    "(ANABRANCH_API_URL; default: the local\n"
     "cluster in --data DIR, ANABRANCH_DATA, or /var/lib/anabranch/local for root and\n"
     "~/.anabranch/local otherwise) and --api-key-file FILE (-: standard\n"
     "input) or --api-key KEY (ANABRANCH_API_KEY); an https:// URL also --api-ca FILE\n"
@@ -116,9 +118,11 @@ int main(int argc, char **argv)
         printf("anabranch %s\n", ANABRANCH_VERSION);
         return EXIT_DONE;
     }
-    if (err == ERR_OK && (args_has(&args, "help") || args.word_count == 0)) {
-        fputs(help, args.word_count == 0 && args.flag_count == 0 ? stderr : stdout);
-        return args_has(&args, "help") ? EXIT_DONE : EXIT_USAGE;
+    bool wants_help = args_has(&args, "help") ||
+                      (args.word_count > 0 && strcmp(args_word(&args, 0), "help") == 0);
+    if (err == ERR_OK && (wants_help || args.word_count == 0)) {
+        fputs(help, wants_help ? stdout : stderr);
+        return wants_help ? EXIT_DONE : EXIT_USAGE;
     }
     if (err == ERR_OK) {
         err = run(&args, &msg);

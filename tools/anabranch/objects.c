@@ -1,8 +1,10 @@
 #include "tools/anabranch/objects.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/parse.h"
+#include "tools/anabranch/completion.h"
 #include "tools/anabranch/output.h"
 #include "tools/anabranch/preview.h"
 #include "tools/anabranch/snapshots.h"
@@ -76,12 +78,25 @@ bool objects_knows(const char *word)
 
 /* ---- which project, which branch ---- */
 
-/* --project, or the only one there is. */
+/* As it stands in a path. */
+static err_t escaped(const char *id, char ret_id[ID_MAX], struct errmsg *msg)
+{
+    struct buf text = {0};
+    context_escape(&text, id);
+    err_t err = str_copy(ret_id, ID_MAX, buf_cstr(&text), msg);
+    buf_deinit(&text);
+    return err;
+}
+
+/* --project, ANABRANCH_PROJECT, or the only one there is. */
 err_t objects_find_project(struct context *context, char ret_id[ID_MAX], struct errmsg *msg)
 {
     const char *given = args_flag(context->args, "project");
-    if (given != NULL) {
-        return str_copy(ret_id, ID_MAX, given, msg);
+    if (given == NULL) {
+        given = getenv("ANABRANCH_PROJECT"); // NOLINT(concurrency-mt-unsafe)
+    }
+    if (given != NULL && given[0] != '\0') {
+        return escaped(given, ret_id, msg);
     }
     struct doc *answer = NULL;
     TRY(context_call(context, "GET", "/projects?limit=2", NULL, &answer, msg));
@@ -657,10 +672,12 @@ static err_t connection_string(struct context *context, struct errmsg *msg)
     TRY(objects_find_branch(context, project, args_word(context->args, 1), branch, msg));
     buf_printf(&path, "/projects/%s/connection_uri?branch_id=%s", project, branch);
     if (role != NULL) {
-        buf_printf(&path, "&role_name=%s", role);
+        buf_printf(&path, "&role_name=");
+        context_escape(&path, role);
     }
     if (database != NULL) {
-        buf_printf(&path, "&database_name=%s", database);
+        buf_printf(&path, "&database_name=");
+        context_escape(&path, database);
     }
     err_t err = context_call(context, "GET", buf_cstr(&path), NULL, &answer, msg);
     if (err == ERR_OK) {
@@ -697,9 +714,10 @@ static err_t path_of_one(
         bool recovers = strcmp(args_word(context->args, 1), "recover") == 0;
         TRY(recovers ? find_deleted_branch(context, project, id, branch_id, msg)
                      : objects_find_branch(context, project, id, branch_id, msg));
-        id = branch_id;
+    } else {
+        TRY(escaped(id, branch_id, msg));
     }
-    return str_format(ret_path, 512, msg, "%s/%s", base, id);
+    return str_format(ret_path, 512, msg, "%s/%s", base, branch_id);
 }
 
 err_t objects_command(struct context *context, struct errmsg *msg)
@@ -708,11 +726,19 @@ err_t objects_command(struct context *context, struct errmsg *msg)
     const char *verb = args_word(context->args, 1);
     const struct kind *kind = kind_of(word);
     char base[256] = "/projects", project[ID_MAX] = "", path[512];
+    bool is_preview = kind == &kinds[1] && preview_knows(verb);
+    if (kind != NULL && verb != NULL && !is_preview && !completion_has_verb(kind->plural, verb)) {
+        return err_set(
+            msg, ERR_INVALID, "unknown command: anabranch %s %s; %s has %s", word, verb,
+            kind->plural, completion_verbs(kind->plural));
+    }
+    bool names_one = verb != NULL && strcmp(verb, "list") != 0 && strcmp(verb, "create") != 0;
+    TRY(args_check_words(context->args, kind != NULL && names_one ? 3 : 2, msg));
     TRY(context_need_api(context, msg));
     if (kind == NULL) {
         return connection_string(context, msg);
     }
-    if (kind == &kinds[1] && preview_knows(verb)) {
+    if (is_preview) {
         return preview_command(context, msg);
     }
     if (kind != &kinds[0]) {

@@ -11,7 +11,7 @@ NODISCARD err_t objects_command(struct context *context, struct errmsg *msg);
 bool objects_knows(const char *word);
 
 #define OBJECTS_ID_SIZE 64
-/* --project, or the only one there is. */
+/* --project, ANABRANCH_PROJECT, or the only one there is; as it stands in a path. */
 NODISCARD err_t
 objects_find_project(struct context *context, char ret_id[OBJECTS_ID_SIZE], struct errmsg *msg);
 /* An id, a name, or NULL for the default branch. */

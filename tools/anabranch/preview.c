@@ -263,7 +263,8 @@ err_t preview_command(struct context *context, struct errmsg *msg)
         err_t err = parse_duration(ttl, &preview.ttl_ms, msg);
         if (err != ERR_OK || preview.ttl_ms == 0 || preview.ttl_ms > TTL_MAX_MS || !is_up) {
             return err_set(
-                msg, ERR_INVALID, "--ttl of `branch up`: expected 1h, 3d, .., got %s", ttl);
+                msg, ERR_INVALID,
+                "--ttl of `branch up`: expected 30min, 12h, .. up to 366d, got %s", ttl);
         }
     }
     TRY(objects_find_project(context, preview.project, msg));

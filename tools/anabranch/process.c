@@ -140,6 +140,21 @@ err_t process_start(struct process *process, struct errmsg *msg)
     return err;
 }
 
+/* From the line on with which the program began, or the first whole one. */
+static const char *last_start(const char *tail)
+{
+    const char *found = strchr(tail, '\n');
+    found = found == NULL || strlen(tail) < LOG_TAIL ? tail : found + 1;
+    for (const char *at = strstr(found, " starts in "); at != NULL;
+         at = strstr(at + 1, " starts in ")) {
+        found = at;
+    }
+    while (found > tail && found[-1] != '\n') {
+        found--;
+    }
+    return found;
+}
+
 static err_t tell_end(const struct process *process, struct errmsg *msg)
 {
     char tail[LOG_TAIL + 1] = "";
@@ -150,7 +165,7 @@ static err_t tell_end(const struct process *process, struct errmsg *msg)
         tail[got > 0 ? got : 0] = '\0';
         close(fd);
     }
-    fprintf(stderr, "--- end of %s\n%s---\n", process->log, tail);
+    fprintf(stderr, "--- end of %s\n%s---\n", process->log, last_start(tail));
     return err_set(msg, ERR_FAILED, "%s has ended: see %s", process->name, process->log);
 }
 

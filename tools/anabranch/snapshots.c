@@ -6,15 +6,6 @@
 #include "tools/anabranch/objects.h"
 #include "tools/anabranch/output.h"
 
-static void append_escaped(struct buf *to, const char *text)
-{
-    for (const char *at = text; *at != '\0'; at++) {
-        bool plain = (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') ||
-                     (*at >= 'A' && *at <= 'Z') || strchr("-_.~", *at) != NULL;
-        buf_printf(to, plain ? "%c" : "%%%02X", (unsigned char)*at);
-    }
-}
-
 /* This one route says all that it wants behind the `?`. */
 err_t snapshots_create(struct context *context, const char *project, struct errmsg *msg)
 {
@@ -30,7 +21,7 @@ err_t snapshots_create(struct context *context, const char *project, struct errm
         const char *value = args_flag(context->args, flags[i][0]);
         if (value != NULL) {
             buf_printf(&path, "%s%s=", first ? "?" : "&", flags[i][1]);
-            append_escaped(&path, value);
+            context_escape(&path, value);
             first = false;
         }
     }
