@@ -74,7 +74,7 @@ void
 page_client_define_address(void)
 {
 	DefineCustomStringVariable("anabranch.pageserver_host",
-							   "PageAddress of the pageserver that serves this timeline.",
+							   "Address of the pageserver that serves this timeline.",
 							   NULL, &host_setting, "", PGC_SIGHUP, 0,
 							   check_host, assign_host, NULL);
 	DefineCustomIntVariable("anabranch.pageserver_port",
