@@ -294,9 +294,13 @@ check_name(struct mutation *mutation, const char *what, const char *name, struct
 NODISCARD err_t
 check_one_line(struct mutation *mutation, const char *what, const char *name, struct errmsg *msg);
 
+/* One that is there already may be older than the rules for names: only a new one is checked. */
 NODISCARD err_t check_branch_name_is_free(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
-/* The name is free and there is room for one more. */
+/* The name may be given to a branch, and is free. */
+NODISCARD err_t check_branch_name(
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
+/* And there is room for one more. */
 NODISCARD err_t check_new_branch(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg);
 

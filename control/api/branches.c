@@ -41,7 +41,6 @@ err_t check_name(struct mutation *mutation, const char *what, const char *name, 
 err_t check_branch_name_is_free(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
-    TRY(check_name(mutation, "branch", name, msg));
     if (project_branch_named(project, name) != NULL) {
         return mutation_refuse(
             mutation, 409, "BRANCH_ALREADY_EXISTS", msg, "branch \"%s\" already exists", name);
@@ -49,10 +48,17 @@ err_t check_branch_name_is_free(
     return ERR_OK;
 }
 
+err_t check_branch_name(
+    struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
+{
+    TRY(check_name(mutation, "branch", name, msg));
+    return check_branch_name_is_free(mutation, project, name, msg);
+}
+
 err_t check_new_branch(
     struct mutation *mutation, const struct project *project, const char *name, struct errmsg *msg)
 {
-    TRY(check_branch_name_is_free(mutation, project, name, msg));
+    TRY(check_branch_name(mutation, project, name, msg));
     TRY(check_branch_quota(mutation, msg));
     if (project->branch_count >= BRANCHES_PER_PROJECT_MAX) {
         return mutation_refuse(
@@ -257,7 +263,7 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     TRY(doc_opt_bool(wish, "protected", &row.is_protected, msg));
     TRY(update_expiry(wish, &row, msg));
     if (strcmp(name, branch->row.name) != 0) {
-        TRY(check_branch_name_is_free(mutation, branch->project, name, msg));
+        TRY(check_branch_name(mutation, branch->project, name, msg));
         snprintf(row.name, sizeof row.name, "%s", name);
     }
     mutation_put(mutation, ROW_BRANCH, &row);

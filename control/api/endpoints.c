@@ -336,14 +336,16 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     TRY(find_endpoint(mutation->api, mutation->project_id, mutation->endpoint_id, &endpoint, msg));
     TRY(check_if_match(mutation, HEAD_OF(endpoint), msg));
     struct endpoint_row row = endpoint->row;
-    const char *name = row.name;
+    const char *name = endpoint->row.name;
     const struct doc *settings = doc_get(wish, "settings");
     TRY(doc_opt_str(wish, "name", &name, msg));
-    TRY(check_one_line(mutation, "endpoint", name, msg));
-    if (strlen(name) >= sizeof row.name) {
-        return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "name: too long");
+    if (strcmp(name, endpoint->row.name) != 0) { /* it may be older than the rules for names */
+        TRY(check_one_line(mutation, "endpoint", name, msg));
+        if (strlen(name) >= sizeof row.name) {
+            return mutation_refuse(mutation, 400, "BAD_REQUEST", msg, "name: too long");
+        }
+        memcpy(row.name, name, strlen(name) + 1);
     }
-    memmove(row.name, name, strlen(name) + 1);
     TRY(read_suspend_timeout(mutation, wish, &row, msg));
     TRY(read_size(mutation, wish, &row, msg));
     if (doc_is_object(doc_get(settings, "pg_settings"))) {

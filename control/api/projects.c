@@ -221,12 +221,14 @@ static err_t decide_update(struct mutation *mutation, struct errmsg *msg)
     TRY(find_project(mutation->api, mutation->project_id, &project, msg));
     TRY(check_if_match(mutation, HEAD_OF(project), msg));
     struct project_row row = project->row;
-    const char *name = row.name;
+    const char *name = project->row.name;
     TRY(doc_opt_str(wish, "name", &name, msg));
     TRY(doc_opt_u64(wish, "history_retention_seconds", &row.history_retention_seconds, msg));
     TRY(check_retention(mutation, &row, msg));
-    TRY(check_name(mutation, "project", name, msg));
-    memmove(row.name, name, strlen(name) + 1);
+    if (strcmp(name, project->row.name) != 0) { /* it may be older than the rules for names */
+        TRY(check_name(mutation, "project", name, msg));
+        snprintf(row.name, sizeof row.name, "%s", name);
+    }
     if (doc_get(wish, "settings") != NULL) {
         TRY(check_settings(mutation, doc_get(wish, "settings"), msg));
         row.settings = doc_get(wish, "settings");

@@ -28,7 +28,7 @@ static err_t choose_old_name(
             target->row.name, compact_time(api_now(mutation->api)).text);
         wanted = old->name;
     }
-    TRY(check_branch_name_is_free(mutation, target->project, wanted, msg));
+    TRY(check_branch_name(mutation, target->project, wanted, msg));
     if (wanted != old->name) {
         snprintf(old->name, sizeof old->name, "%s", wanted);
     }
