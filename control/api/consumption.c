@@ -456,7 +456,7 @@ static size_t add_usage(struct sums *sums, size_t at, const struct usage_row *ro
     }
     if (at == sums->count || sums->rows[at].begin != row->begin) {
         if (sums->count == USAGE_ROWS_MAX) {
-            return at; /* a project has no more periods than that */
+            return at; /* no more periods than that are shown */
         }
         memmove(&sums->rows[at + 1], &sums->rows[at], (sums->count - at) * sizeof sums->rows[0]);
         sums->rows[at] = (struct usage_row){.begin = row->begin, .granularity = row->granularity};
@@ -486,7 +486,9 @@ static void get_account(struct http_context *context, struct http_request *reque
         wall_us_t until = is_gone ? MIN_OF(project->row.updated_at, question.now) : question.now;
         size_t count = find_frames(&question, &project->usages, until, rows);
         for (size_t i = 0, at = 0; i < count; i++) {
-            at = add_usage(sums, at, &rows[i]);
+            if (!usage_is_too_old(&rows[i], question.now)) { /* those of what is gone may be */
+                at = add_usage(sums, at, &rows[i]);
+            }
         }
     }
     struct report *report = report_create(request, &question, 1);

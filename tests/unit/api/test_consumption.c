@@ -179,6 +179,27 @@ START_TEST(test_a_project_that_is_gone_stores_nothing_more)
 }
 END_TEST
 
+/* Its deletion may take days, while a store is away: the periods of others are not to suffer. */
+START_TEST(test_what_is_gone_shows_no_older_periods_than_others)
+{
+    begin();
+    put_project("gone", PROJECT_DELETING, now - 100 * HOUR);
+    put_project("p", PROJECT_ACTIVE, now);
+    put_usage("gone", "", 1000);
+    put_usage("p", "", 1000);
+    struct doc *answer = ask("/account" WEEK);
+    const struct doc *frames = frames_of(answer);
+    ck_assert_uint_eq(doc_count(frames), USAGE_HOURS);
+    for (size_t i = 0; i < USAGE_HOURS; i++) {
+        ck_assert_int_eq(
+            number_of(doc_at(frames, i), "synthetic_storage_size_bytes"),
+            i < USAGE_HOURS - 100 ? 2 * SIZE : SIZE);
+    }
+    doc_unref(answer);
+    end();
+}
+END_TEST
+
 /* ---- metrics ---- */
 
 static struct doc *second_frame(const char *path, struct doc **answer)
@@ -244,5 +265,6 @@ UNIT_MAIN(
     "api_consumption",
     test_a_page_of_many_frames_ends_early_and_the_next_has_the_rest,
     test_a_project_that_is_gone_stores_nothing_more,
+    test_what_is_gone_shows_no_older_periods_than_others,
     test_v1_has_its_four_and_what_is_named,
     test_v2_has_what_is_named_and_is_measured);
