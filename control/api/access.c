@@ -100,6 +100,15 @@ bool request_key_is_gone(const struct api *api, const struct http_request *reque
            request_key(api, request) == NULL;
 }
 
+bool request_refuse_if_key_is_gone(const struct api *api, struct http_request *request)
+{
+    bool is_gone = request_key_is_gone(api, request);
+    if (is_gone) {
+        http_respond_problem(request, 401, "UNAUTHORIZED", "the API key was revoked meanwhile");
+    }
+    return is_gone;
+}
+
 static bool refuse(
     struct http_request *request, unsigned status, const char *code, const char *text)
 {

@@ -43,3 +43,5 @@ struct api_key *request_key(const struct api *api, const struct http_request *re
  * what was asked of a node first.
  */
 bool request_key_is_gone(const struct api *api, const struct http_request *request);
+/* Whoever answers later than in its handler asks for this first. True: and that was answered. */
+bool request_refuse_if_key_is_gone(const struct api *api, struct http_request *request);

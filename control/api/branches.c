@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 #include "control/api/branch_start.h"
 #include "control/model/name.h"
@@ -191,7 +192,9 @@ static void answer_branch_get(const struct branch_get *get, const struct doc *ti
 static void on_sizes(struct node_call *call)
 {
     struct branch_get *get = CONTAINER_OF(call, struct branch_get, call);
-    answer_branch_get(get, call->status == 200 ? call->body : NULL);
+    if (!request_refuse_if_key_is_gone(get->api, get->request)) {
+        answer_branch_get(get, call->status == 200 ? call->body : NULL);
+    }
     mem_free(get);
 }
 

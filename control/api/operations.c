@@ -25,10 +25,7 @@ static void finish_waiter(struct waiter *waiter)
 {
     timer_stop(&waiter->timer);
     list_remove(&waiter->in_operation);
-    if (request_key_is_gone(waiter->api, waiter->request)) {
-        http_respond_problem(
-            waiter->request, 401, "UNAUTHORIZED", "the API key was revoked meanwhile");
-    } else {
+    if (!request_refuse_if_key_is_gone(waiter->api, waiter->request)) {
         respond(waiter->request, waiter->operation);
     }
     mem_free(waiter);

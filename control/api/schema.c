@@ -14,6 +14,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 #include "control/api/compute_wait.h"
 #include "control/api/text_diff.h"
@@ -129,6 +130,10 @@ static void on_compared(struct job *job)
 
 static void answer(struct schema *schema)
 {
+    if (request_refuse_if_key_is_gone(schema->api, schema->request)) {
+        schema_free(schema);
+        return;
+    }
     if (schema->count == 1) {
         http_respond_buf(schema->request, 200, "application/json", &schema->answers[0]);
         schema_free(schema);

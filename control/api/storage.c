@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/parse.h"
+#include "control/api/access.h"
 #include "control/api/api_private.h"
 
 #define ASK_TIMEOUT_MS 50000 /* clients wait for a minute */
@@ -54,6 +55,10 @@ static void name_timelines(const struct storage_call *call, struct doc *answer)
 static void on_answer(struct node_call *node_call)
 {
     struct storage_call *call = CONTAINER_OF(node_call, struct storage_call, call);
+    if (request_refuse_if_key_is_gone(call->api, call->request)) {
+        mem_free(call);
+        return;
+    }
     if (node_call->status / 100 == 2) {
         struct doc *answer = doc_copy(node_call->body);
         name_timelines(call, answer);

@@ -314,12 +314,14 @@ class Test:
             raw.sendall(body)
             assert raw.recv(100).startswith(b"HTTP/1.1 401 ")
         made, key = self.control.ok("POST", "/api/v2/projects", {"project": {"name": "revoked for"}}), self.key("waits")
-        path = f"/api/v2/projects/{made['project']['id']}/operations/{made['operations'][0]['id']}?wait=1"
+        base = f"/api/v2/projects/{made['project']['id']}"
+        start = next(o["id"] for o in made["operations"] if o["action"] == "start_compute")
         with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
-            ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key['key']}\r\n\r\n".encode()
+            ask = f"GET {base}/operations/{start}?wait=50s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key['key']}\r\n\r\n".encode()
             raw.sendall(ask)
             wait_until_used(self.control, key["id"])
             self.control.ok("DELETE", f"/api/v2/api_keys/{key['id']}")
+            self.control.ok("POST", f"{base}/endpoints/{made['endpoints'][0]['id']}/suspend") # which ends the start
             assert raw.recv(10000).startswith(b"HTTP/1.1 401 "), "what it waited for is for others"
             raw.sendall(ask)
             assert raw.recv(10000).startswith(b"HTTP/1.1 401 "), "the same connection"
@@ -446,7 +448,7 @@ def run_all(build):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=str(ROOT / "build"))
-    args = parser.parse_args()
+    args, failed = parser.parse_args(), 0
     for name, function in run_all(args.build):
         try:
             function()
@@ -454,7 +456,9 @@ def main():
         except Exception: # noqa: BLE001 - any failure is a failed test
             print(f"FAILED {name}")
             traceback.print_exc(file=sys.stdout)
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
