@@ -11,7 +11,8 @@
 #define OBSERVE_MS 1000
 #define STOP_MS    10
 
-#define ROW_THREADS 2 /* they wait for fdatasync most of the time */
+#define ELSEWHERE_THREADS 2
+#define ROW_THREADS       2 /* they wait for fdatasync most of the time */
 
 /* Reads that wait in front of a worker: enough to keep it busy while the loop does something else.
  */
@@ -263,6 +264,7 @@ static err_t open_stores(struct server *server, struct errmsg *msg)
         .loop = options->loop,
         .executor = server->background,
         .rows = server->rows,
+        .elsewhere = server->elsewhere,
         .data_dir = options->data_dir,
         .store =
             {
@@ -289,6 +291,7 @@ err_t server_start(struct server *server, const struct server_options *options, 
     list_init(&server->giving_ups);
     TRY(executor_create(options->loop, options->background_threads, &server->background, msg));
     TRY(executor_create(options->loop, ROW_THREADS, &server->rows, msg));
+    TRY(executor_create(options->loop, ELSEWHERE_THREADS, &server->elsewhere, msg));
     TRY(executor_create(options->loop, 1, &server->copier, msg));
     TRY(executor_create(options->loop, 1, &server->walks, msg));
     TRY(executor_create(options->loop, options->upload_threads, &server->uploads, msg));
@@ -332,6 +335,7 @@ static void on_stop_timer(struct timer *timer)
     executor_destroy(server->uploads);
     executor_destroy(server->background);
     executor_destroy(server->rows);
+    executor_destroy(server->elsewhere);
     executor_destroy(server->copier);
     executor_destroy(server->walks);
     turns_destroy(server->turns);

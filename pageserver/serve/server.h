@@ -46,6 +46,7 @@ struct server {
     char incarnation[ID_TEXT_SIZE]; /* random, made when the folder was empty */
     struct executor *background;    /* ingest, flushes: they never keep a request waiting */
     struct executor *rows;          /* rows of timelines: a branch waits for nobody's ingest */
+    struct executor *elsewhere;     /* tenants that come from the object store, or leave it */
     struct executor *copier;        /* one thread: bootstrap images, CREATE DATABASE by file copy */
     struct executor *uploads;       /* rounds of the mirrors: they wait for the object store */
     struct executor *walks;         /* one thread: digests and differences, of all pages maybe */

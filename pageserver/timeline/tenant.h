@@ -71,6 +71,9 @@ struct tenants_options {
     struct loop *loop;
     struct executor *executor;
     struct executor *rows; /* rows never wait for ingest and flushes; NULL: the same */
+    /* Its workers may wait for minutes for what is kept elsewhere, and nobody else for them:
+     * restore, is_elsewhere and erase of the user; NULL: the same. */
+    struct executor *elsewhere;
     const char *data_dir;
     struct page_store_options store;
     uint64_t flush_bytes;  /* flush a tenant when so much was written ... */

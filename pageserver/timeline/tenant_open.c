@@ -420,11 +420,15 @@ err_t tenants_open(
 {
     struct tenants *tenants = MEM_NEW(struct tenants);
     tenants->options = *options;
+    if (options->elsewhere == NULL) {
+        tenants->options.elsewhere = options->executor;
+    }
     list_init(&tenants->list);
     list_init(&tenants->requests);
     list_init(&tenants->shut);
     doomed_tenants_init(
-        &tenants->doomed, options->loop, options->executor, options->user, tenants->folder);
+        &tenants->doomed, options->loop, tenants->options.elsewhere, options->user,
+        tenants->folder);
     err_t err =
         str_format(tenants->folder, sizeof(tenants->folder), msg, "%s/tenants", options->data_dir);
     if (err == ERR_OK) {
@@ -628,7 +632,9 @@ void tenant_attach(
             request, err_set(&request->msg, ERR_BUSY, "limit of %d tenants", TENANTS_MAX));
     } else if (tenant == NULL) {
         request->job = (struct job){.run = attach_new, .done = on_attached_new};
-        executor_submit(tenants->options.executor, &request->job);
+        executor_submit(
+            request->is_on_disk ? tenants->options.executor : tenants->options.elsewhere,
+            &request->job);
     } else if (generation < tenant->generation) {
         tenant_request_answer(
             request,

@@ -124,7 +124,9 @@ static void begin_absent_removal(struct tenant_request *request, bool is_being_c
         request->job = (struct job){
             .run = request->is_given_up ? remove_outdated : remove_absent,
             .done = on_absent_removed};
-        executor_submit(tenants->options.executor, &request->job);
+        executor_submit(
+            request->is_on_disk ? tenants->options.executor : tenants->options.elsewhere,
+            &request->job);
     }
 }
 

@@ -17,7 +17,7 @@
 static struct {
     char folder[64];
     struct loop *loop;
-    struct executor *executor, *rows;
+    struct executor *executor, *rows, *elsewhere;
     struct tenants *tenants;
     struct tenants_user user;
     unsigned timelines_seen, timelines_gone, rewritten;
@@ -72,6 +72,7 @@ static inline void fixture_open_tenants(void)
         .loop = fixture.loop,
         .executor = fixture.executor,
         .rows = fixture.rows,
+        .elsewhere = fixture.elsewhere,
         .data_dir = fixture.folder,
         .flush_bytes = fixture_flush_bytes,
         .flush_age_ms = 3600 * 1000,
@@ -90,6 +91,7 @@ static inline void fixture_begin(void)
     ck_assert_ok(loop_create(&fixture.loop, &msg), &msg);
     ck_assert_ok(executor_create(fixture.loop, 2, &fixture.executor, &msg), &msg);
     ck_assert_ok(executor_create(fixture.loop, 1, &fixture.rows, &msg), &msg);
+    ck_assert_ok(executor_create(fixture.loop, 2, &fixture.elsewhere, &msg), &msg);
     fixture_open_tenants();
 }
 
@@ -128,6 +130,7 @@ static inline void fixture_end(void)
     tenants_close(fixture.tenants);
     executor_destroy(fixture.executor);
     executor_destroy(fixture.rows);
+    executor_destroy(fixture.elsewhere);
     loop_destroy(fixture.loop);
     ck_assert_ok(dir_remove(fixture.folder, &msg), &msg);
 }
@@ -245,6 +248,27 @@ static inline void ingest_until(struct timeline *tl, lsn_t lsn)
     page_batch_destroy(batch);
     timeline_advance(tl, position);
     tenant_written(timeline_tenant(tl));
+}
+
+static inline void fill_layer(struct tenant *tenant, size_t bytes)
+{
+    static const uint8_t page[PAGE_SIZE];
+    struct timeline *tl = tenant_first_timeline(tenant);
+    struct page_batch *batch = page_batch_create();
+    for (uint32_t block = 0; block * PAGE_SIZE < bytes; block++) {
+        struct page_key key = {.spc = 1663, .db = 5, .rel = 100, .block = block};
+        page_batch_put(
+            batch, timeline_number(tl), key, START_LSN + 8, VALUE_IMAGE, 0,
+            bytes_of(page, sizeof(page)));
+    }
+    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
+    page_batch_destroy(batch);
+    tenant_written(tenant);
+}
+
+static inline uint64_t open_bytes(struct tenant *tenant)
+{
+    return page_store_open_bytes(timeline_store(tenant_first_timeline(tenant)));
 }
 
 static inline void fixture_begin_with_root(void)

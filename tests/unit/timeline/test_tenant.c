@@ -365,27 +365,6 @@ START_TEST(test_no_branch_is_made_of_what_is_being_deleted)
 }
 END_TEST
 
-static void fill_layer(struct tenant *tenant, size_t bytes)
-{
-    static const uint8_t page[PAGE_SIZE];
-    struct timeline *tl = tenant_first_timeline(tenant);
-    struct page_batch *batch = page_batch_create();
-    for (uint32_t block = 0; block * PAGE_SIZE < bytes; block++) {
-        struct page_key key = {.spc = 1663, .db = 5, .rel = 100, .block = block};
-        page_batch_put(
-            batch, timeline_number(tl), key, START_LSN + 8, VALUE_IMAGE, 0,
-            bytes_of(page, sizeof(page)));
-    }
-    ck_assert_ok(page_store_write(timeline_store(tl), batch, &msg), &msg);
-    page_batch_destroy(batch);
-    tenant_written(tenant);
-}
-
-static uint64_t open_bytes(struct tenant *tenant)
-{
-    return page_store_open_bytes(timeline_store(tenant_first_timeline(tenant)));
-}
-
 /* Neither is due by itself: the memory of both together is what decides. */
 START_TEST(test_largest_tenant_is_flushed_when_layers_take_too_much)
 {
