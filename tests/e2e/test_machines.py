@@ -147,3 +147,12 @@ def test_a_cluster_on_several_machines(build):
         raise
     finally:
         machines.down()
+
+
+def test_a_unit_takes_over_no_folder_but_its_own():
+    """systemd gives the folder, with all that is in it, to the unit's user: on a shared machine those are several."""
+    units = {"compute-agent": "anabranch-compute-agent.service"}
+    for daemon in sorted({name.rsplit("-", 1)[0] for name in MACHINES}):
+        unit = (ROOT / "configs/systemd" / units.get(daemon, "anabranch@.service")).read_text()
+        folder = re.search("^StateDirectory=(.*)$", unit, re.M).group(1).replace("%i", daemon)
+        assert f'data_dir = "/var/lib/{folder}"' in (ROOT / f"configs/cluster/{daemon}.conf").read_text(), (daemon, folder)
