@@ -5,7 +5,8 @@
 
 A plant is a replacement of text in one source file: it is compiled alone, linked in front of the
 libraries, and the program that must notice runs until it does. Text that is not there exactly once
-is a failure too: the plant has to follow the code. Old and new may be lists of texts. WORDs choose plants whose text contains them.
+is a failure too: the plant has to follow the code (`--texts` looks for that alone, with the lint suite). Old and new may be
+lists of texts. WORDs choose plants whose text contains them.
 Numbers are those of the list of planted bugs that the whole project is measured by.
 """
 import argparse, concurrent.futures, json, os, pathlib, re, shlex, subprocess, sys, tempfile, time
@@ -137,12 +138,12 @@ PLANTS = [
       "    TRY(dir_list(uploader->checkpoint, gather_entry, gathering, msg));"],
      "tests/unit/remote/test_uploader"),
     ("44: objects are deleted, and control is not asked", "pageserver/remote/mirror.c",
-     "            ask_control(mirror);\n", "            submit(mirror, MIRROR_DELETE, run_delete);\n",
+     "            ask_control(mirror, MIRROR_CONFIRM);\n", "            submit(mirror, MIRROR_DELETE, run_delete);\n",
      "tests/unit/remote/test_mirror"),
     ("44: objects are deleted before control is asked", "pageserver/remote/mirror.c",
-     "            ask_control(mirror);\n",
+     "            ask_control(mirror, MIRROR_CONFIRM);\n",
      "            err_ignore(uploader_delete(mirror->uploader, NULL), \"\");\n"
-     "            ask_control(mirror);\n", "tests/unit/remote/test_mirror"),
+     "            ask_control(mirror, MIRROR_CONFIRM);\n", "tests/unit/remote/test_mirror"),
     ("44: what control answers does not matter", "pageserver/remote/mirror.c",
      "    if (err == ERR_OK && !valid) {", "    if (err == ERR_OK && !valid && false) {",
      "tests/unit/remote/test_mirror"),
@@ -193,8 +194,8 @@ def commands_of(build, program):
     return compiles, lines[-1]
 
 
-def plant(build, folder, what, path, old, new, program):
-    """A program with the plant in it, or what went wrong."""
+def planted(path, old, new):
+    """The source with the plant in it, or what went wrong."""
     text = (ROOT / path).read_text()
     if isinstance(old, str):
         old, new = [old], [new]
@@ -202,6 +203,14 @@ def plant(build, folder, what, path, old, new, program):
         if text.count(before) != 1:
             return None, f"its text is {text.count(before)} times in {path}"
         text = text.replace(before, after)
+    return text, ""
+
+
+def plant(build, folder, what, path, old, new, program):
+    """A program with the plant in it, or what went wrong."""
+    text, said = planted(path, old, new)
+    if text is None:
+        return None, said
     compiles, link = commands_of(build, program)
     if path not in compiles:
         return None, f"{path} is no part of {program}"
@@ -255,10 +264,15 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--steps", type=int, default=300000)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--texts", action="store_true", help="only look whether each still has its place in the source")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     args.build = args.build.resolve()
     entries = [e for e in PLANTS if all(w in e[0] for w in args.words)]
+    if args.texts:
+        lost = [(e[0], said) for e in entries for text, said in [planted(*e[1:4])] if text is None]
+        print("".join(f"FAILED {what}: {said}\n" for what, said in lost), end="")
+        return 1 if lost else 0
     subprocess.run(["ninja", "-C", str(args.build), "--quiet", *sorted({e[4] for e in entries})], check=True)
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
