@@ -23,6 +23,7 @@
 #define ASK_AGAIN_MS      200  /* when it did not wait */
 #define TELL_AGAIN_MS     100  /* a new member that still copies */
 #define ERASED_AGAIN_MS   500  /* a tenant of which something is left in the object store */
+#define ERASED_DOUBLINGS  5    /* which may be away for hours: asked ever more rarely */
 #define WAL_SEGMENT_SIZE  (16 * MIB)
 #define COMPUTE_STOP_MODE "fast"
 #define UNIT_MEMORY_MB    4096 /* of a compute unit, which is one processor */
@@ -325,6 +326,19 @@ static void forget_timelines(struct reconciler *reconciler, struct project *proj
     }
 }
 
+static void take_erasure(struct step *step)
+{
+    struct project *project = step->target.project;
+    project->is_erased = step->call.status == 404;
+    if (project->is_erased) {
+        project->erasures_asked = 0;
+        return;
+    }
+    uint64_t pause_ms = (uint64_t)ERASED_AGAIN_MS << project->erasures_asked;
+    project->erasures_asked = (uint8_t)MIN_OF(project->erasures_asked + 1, ERASED_DOUBLINGS);
+    step->attempt->next = clock_mono() + pause_ms * NS_PER_MS;
+}
+
 static err_t read_report(const struct doc *body, struct change_report *ret, struct errmsg *msg)
 {
     const struct doc *report = doc_get(body, "report");
@@ -389,10 +403,7 @@ static void take_answer(struct step *step)
         break;
     case PLAN_DETACH_TENANT:
         project->on_pageserver = SEEN_ABSENT;
-        project->is_erased = step->call.status == 404;
-        if (!project->is_erased) {
-            step->attempt->next = clock_mono() + ERASED_AGAIN_MS * NS_PER_MS;
-        }
+        take_erasure(step);
         forget_timelines(reconciler, project);
         break;
     case PLAN_CREATE_ON_PAGESERVER:

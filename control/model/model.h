@@ -70,6 +70,7 @@ struct project {
     bool seen_outdated;      /* and then another window or an older generation than its row */
     uint64_t deletions_poll; /* number of the poll that said which deletions are not stored yet */
     bool is_erased; /* deleted, and the pageserver says that nothing is left of it anywhere */
+    uint8_t erasures_asked;  /* in a row: it is going, said the pageserver */
     size_t erasures_running; /* deletions of timelines on the pageserver */
     struct attempt attempt;
     struct list_link in_work, in_retry, in_commit, in_purge;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/io/http_server.h"
 #include "control/model/name.h"
@@ -97,7 +98,22 @@ static void put_timeline(struct http_context *unused, struct http_request *reque
     http_respond_json(request, 200, doc_object());
 }
 
+static unsigned erasures; /* asked for */
+static bool is_erased;
+
+static void delete_tenant(struct http_context *unused, struct http_request *request)
+{
+    (void)unused;
+    erasures++;
+    if (is_erased) {
+        http_respond_problem(request, 404, "NOT_FOUND", "nothing is left of it");
+    } else {
+        http_respond_json(request, 200, doc_object());
+    }
+}
+
 static const struct http_route routes[] = {
+    HTTP_ROUTE("DELETE", "/v1/tenants/{tenant}", delete_tenant, "", true),
     HTTP_ROUTE("DELETE", "/v1/computes/{id}", delete_compute, "", true),
     HTTP_ROUTE("PUT", "/v1/tenants/{tenant}", put_tenant, "", true),
     HTTP_ROUTE("PUT", "/v1/tenants/{tenant}/timelines/{timeline}", put_timeline, "", true)};
@@ -538,6 +554,56 @@ START_TEST(test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_hav
 }
 END_TEST
 
+/* ---- a deleted project of which something is left, as long as the object store is away ---- */
+
+#define ERASURES_IN_VAIN 6
+
+static uint64_t pauses[ERASURES_IN_VAIN]; /* after an answer, in ns */
+
+static err_t prepare_erasing(struct change *to, struct errmsg *why)
+{
+    (void)why;
+    struct project_row project = {
+        .id = "p",
+        .name = "p",
+        .system_id = "1",
+        .tenant = name_tenant(),
+        .pageserver = 1,
+        .state = PROJECT_DELETED};
+    store_put(store, to, ROW_PROJECT, &project);
+    return ERR_OK;
+}
+
+/* No pause is waited for. */
+static void on_tick_erasing(struct timer *unused)
+{
+    (void)unused;
+    struct project *project = model_project(store_model(store), "p");
+    struct node *pageserver = nodes_find(nodes, NODE_PAGESERVER, 1);
+    if (erasures == 0) {
+        pageserver->answered = pageserver->reachable = true;
+        hear(pageserver, doc_set(doc_object(), "tenants", doc_array()));
+    } else if (project != NULL && !project->attempt.running && ticks < erasures) {
+        mono_ns_t now = clock_mono(), next = project->attempt.next;
+        pauses[ticks++] = next > now ? next - now : 0;
+        is_erased = ticks == ERASURES_IN_VAIN;
+        project->attempt.next = 0;
+    }
+    timer_start(loop, &timer, 1);
+}
+
+START_TEST(test_what_is_left_of_deleted_projects_is_asked_for_ever_more_rarely)
+{
+    begin_with("", 60000, prepare_erasing, on_tick_erasing);
+    only_agent.pageservers = own_address;
+    loop_run(loop); /* until its row goes */
+    ck_assert_uint_eq(erasures, ERASURES_IN_VAIN + 1);
+    ck_assert_uint_gt(pauses[0], 0);
+    ck_assert_uint_gt(pauses[ERASURES_IN_VAIN - 1], 10 * NS_PER_S);
+    end();
+}
+END_TEST
+
 /* ---- what a pageserver holds under older generations than it was told ---- */
 
 #define GENERATION 3
@@ -670,6 +736,7 @@ END_TEST
 
 UNIT_MAIN(
     "reconcile",
+    test_what_is_left_of_deleted_projects_is_asked_for_ever_more_rarely,
     test_a_pageserver_with_older_generations_than_it_was_told_is_told_again,
     test_a_safekeeper_that_was_seen_to_hold_a_timeline_gets_it_once,
     test_the_row_of_a_deleted_branch_stays_while_the_object_store_may_have_its_timeline,
