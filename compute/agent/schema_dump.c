@@ -19,11 +19,10 @@
 struct dump {
     struct child_user child;
     struct timer timer;
-    struct loop *loop;
+    struct compute_host *host;
     struct http_request *request;
     mono_ns_t deadline;
     bool too_large, too_slow;
-    struct executor *sessions;
     struct job quote;
     struct buf answer;
     char sql[PATH_SIZE], errors[PATH_SIZE];
@@ -94,7 +93,7 @@ static void on_exit_of_child(struct child_user *user, int exit_status, int signa
     timer_stop(&dump->timer);
     if (dump->too_large) {
         respond_too_large(dump);
-    } else if (dump->too_slow) {
+    } else if (dump->too_slow || dump->host->sessions == NULL) { /* NULL: we have stopped */
         http_respond_problem(
             dump->request, 503, "SCHEMA_NOT_READ", "the schema was not read in time");
     } else if (exit_status != 0) {
@@ -105,7 +104,7 @@ static void on_exit_of_child(struct child_user *user, int exit_status, int signa
             msg.text);
     } else {
         dump->quote = (struct job){.run = run_quote, .done = on_quoted};
-        executor_submit(dump->sessions, &dump->quote);
+        executor_submit(dump->host->sessions, &dump->quote);
         return;
     }
     end(dump);
@@ -127,7 +126,7 @@ static void on_look(struct timer *timer)
     if (dump->too_large || dump->too_slow) {
         child_signal_group(dump->child.child, SIGKILL); /* on_exit follows */
     } else {
-        timer_start(dump->loop, timer, LOOK_MS);
+        timer_start(dump->host->loop, timer, LOOK_MS);
     }
 }
 
@@ -191,8 +190,7 @@ void schema_dump_answer(
         return;
     }
     struct dump *dump = MEM_NEW(struct dump);
-    dump->loop = host->loop;
-    dump->sessions = host->sessions;
+    dump->host = host;
     dump->request = request;
     dump->deadline = clock_mono() + TIME_MS * NS_PER_MS;
     dump->child.on_exit = on_exit_of_child;
