@@ -169,7 +169,7 @@ START_TEST(test_what_goes_without_a_word_is_missed_when_the_time_is_up)
 {
     begin();
     when_waiting = take_away_soon;
-    connect_for(50);
+    connect_for(500);
     expect_all(404, "ENDPOINT_NOT_FOUND");
     end();
 }
