@@ -42,6 +42,7 @@ static const char *const forced_settings[] = {
     "ssl_cert_file",
     "ssl_crl_dir",
     "ssl_crl_file",
+    "ssl_dh_params_file",
     "ssl_key_file",
     "ssl_passphrase_command",
     "summarize_wal",
@@ -98,10 +99,13 @@ err_t compute_id_check(const char *id, struct errmsg *msg)
     return ERR_OK;
 }
 
-/* A library of the host is loaded into the server, whatever it is: only those that belong to it. */
+/*
+ * A library of the host is loaded into the server, whatever it is: only those that belong to it.
+ * Also as an output plugin, which everybody names who may make a slot.
+ */
 static bool is_library_elsewhere(const char *name, const char *text)
 {
-    return str_ends_with(name, "_preload_libraries") && text != NULL && strchr(text, '/') != NULL;
+    return str_ends_with(name, "_libraries") && text != NULL && strchr(text, '/') != NULL;
 }
 
 err_t compute_setting_check(const char *name, const struct doc *value, struct errmsg *msg)

@@ -87,6 +87,7 @@ START_TEST(test_settings_of_the_storage_are_refused)
         "log_destination",
         "jit_provider",
         "krb_server_keyfile",
+        "ssl_dh_params_file",
     };
     struct doc *value = doc_str("on");
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -110,7 +111,8 @@ END_TEST
 START_TEST(test_libraries_come_from_the_installation)
 {
     static const char *const names[] = {
-        "shared_preload_libraries", "session_preload_libraries", "local_preload_libraries"};
+        "shared_preload_libraries", "session_preload_libraries", "local_preload_libraries",
+        "output_plugin_libraries"};
     struct doc *good = doc_str("auto_explain, \"pg_stat_statements\"");
     struct doc *elsewhere = doc_str("auto_explain,/tmp/x.so");
     struct doc *above = doc_str("../x");
