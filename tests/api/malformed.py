@@ -5,6 +5,7 @@ connection of ours left and has written no secret. No case may end in a 5xx: wha
 """
 import contextlib
 import pathlib
+import resource
 import socket
 import urllib.parse
 
@@ -164,9 +165,11 @@ class Catalogue:
 
     def run_all_places(self):
         """More slow ones than there are places, with a request that anybody may make: they go, for one who asks."""
-        waiting = []
+        waiting, count = [], 1100
+        files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, min(2 * count, most)), most)) # a login shell has 1,024
         try:
-            for i in range(1100):
+            for i in range(count):
                 raw = socket.create_connection(self.address, timeout=40)
                 with contextlib.suppress(OSError):
                     raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" if i % 2 else b"GET /healthz")
