@@ -162,7 +162,6 @@ static err_t collect_name(const struct objstore_entry *entry, void *context, str
     return ERR_OK;
 }
 
-/* Every object of a deleted tenant. */
 static err_t note_object(const struct objstore_entry *entry, void *context, struct errmsg *msg)
 {
     (void)entry;
@@ -181,6 +180,7 @@ static err_t has_objects(
     return objstore_list(server->objects, &query, note_object, ret_has, msg);
 }
 
+/* Every object of a deleted tenant. */
 static err_t erase_objects(struct tenants_user *user, struct tenant_id id, struct errmsg *msg)
 {
     struct server *server = CONTAINER_OF(user, struct server, tenants_user);

@@ -237,7 +237,6 @@ static inline void import_root(uint8_t id)
     ck_assert_int_eq(fixture_run(), ERR_OK);
 }
 
-/* One tenant with one imported root, timeline 1. */
 /* As if WAL up to `lsn` had been ingested. */
 static inline void ingest_until(struct timeline *tl, lsn_t lsn)
 {
@@ -271,6 +270,7 @@ static inline uint64_t open_bytes(struct tenant *tenant)
     return page_store_open_bytes(timeline_store(tenant_first_timeline(tenant)));
 }
 
+/* One tenant with one imported root, timeline 1. */
 static inline void fixture_begin_with_root(void)
 {
     fixture_begin();
