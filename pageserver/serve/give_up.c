@@ -150,12 +150,12 @@ static void on_looked(struct job *job)
     tenant_give_up(server->tenants, &giving_up->request, giving_up->tenant);
 }
 
-static bool is_under_way(const struct server *server, const struct tenant *tenant)
+static bool is_under_way(const struct server *server, struct tenant_id tenant)
 {
     LIST_FOR_EACH(&server->giving_ups, link)
     {
         const struct giving_up *other = CONTAINER_OF(link, struct giving_up, link);
-        if (tenant_id_equal(other->tenant, tenant_id(tenant))) {
+        if (tenant_id_equal(other->tenant, tenant)) {
             return true;
         }
     }
@@ -165,7 +165,7 @@ static bool is_under_way(const struct server *server, const struct tenant *tenan
 void give_up_begin(struct server *server, const struct timeline *tl)
 {
     struct tenant *tenant = timeline_tenant(tl);
-    if (is_under_way(server, tenant)) {
+    if (is_under_way(server, tenant_id(tenant))) {
         return;
     }
     struct giving_up *giving_up = MEM_NEW(struct giving_up);
@@ -215,6 +215,29 @@ static void on_looked_for_owner(struct job *job)
     tenant_give_up(giving_up->server->tenants, &giving_up->request, giving_up->tenant);
 }
 
+static void look_if_later(struct giving_up *giving_up)
+{
+    struct server *server = giving_up->server;
+    const struct tenant *tenant = tenants_find(server->tenants, giving_up->tenant);
+    if (tenant == NULL || giving_up->generation <= tenant_generation(tenant)) {
+        attach_for_caller(giving_up);
+        return;
+    }
+    giving_up->generation_here = tenant_generation(tenant);
+    giving_up->job = (struct job){.run = look_for_owner, .done = on_looked_for_owner};
+    executor_submit(server->uploads, &giving_up->job);
+}
+
+static void on_opened(struct tenant_request *request, err_t result)
+{
+    struct giving_up *giving_up = CONTAINER_OF(request, struct giving_up, request);
+    if (result != ERR_OK || giving_up->server->stopping) {
+        answer(giving_up, result == ERR_OK ? ERR_CANCELED : result, &request->msg);
+    } else {
+        look_if_later(giving_up);
+    }
+}
+
 err_t give_up_or_attach(
     struct server *server,
     struct tenant_request *request,
@@ -222,22 +245,28 @@ err_t give_up_or_attach(
     generation_t generation,
     struct errmsg *msg)
 {
+    struct errmsg unused;
     const struct tenant *tenant = tenants_find(server->tenants, id);
-    if (tenant == NULL || generation <= tenant_generation(tenant)) {
+    bool is_shut =
+        tenant == NULL && tenants_why_missing(server->tenants, id, &unused) != ERR_NOT_FOUND;
+    if (!is_shut && (tenant == NULL || generation <= tenant_generation(tenant))) {
         tenant_attach(server->tenants, request, id, generation);
         return ERR_OK;
     }
-    if (is_under_way(server, tenant)) {
+    if (is_under_way(server, id)) {
         return err_set(msg, ERR_BUSY, "the tenant is being restored");
     }
     struct giving_up *giving_up = MEM_NEW(struct giving_up);
     giving_up->server = server;
     giving_up->tenant = id;
     giving_up->generation = generation;
-    giving_up->generation_here = tenant_generation(tenant);
     giving_up->attach = request;
     list_push_back(&server->giving_ups, &giving_up->link);
-    giving_up->job = (struct job){.run = look_for_owner, .done = on_looked_for_owner};
-    executor_submit(server->uploads, &giving_up->job);
+    if (is_shut) { /* it says of which generation it is when it is open */
+        giving_up->request = (struct tenant_request){.done = on_opened};
+        tenant_attach(server->tenants, &giving_up->request, id, 0);
+    } else {
+        look_if_later(giving_up);
+    }
     return ERR_OK;
 }

@@ -191,7 +191,10 @@ struct tenant_request {
     struct list_link link, new_link;
 };
 
-/* Create the folder when missing. ERR_STALE: a newer generation was here. */
+/*
+ * Create the folder when missing. ERR_STALE: a newer generation was here. Generation 0: of one that
+ * this disk has and could not open, under the generation that it has.
+ */
 void tenant_attach(
     struct tenants *tenants,
     struct tenant_request *request,

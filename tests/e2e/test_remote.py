@@ -121,7 +121,12 @@ def test_an_empty_disk_is_filled_from_the_object_store(fresh_cluster):
     pageserver.kill()
     shutil.rmtree(pageserver.folder)
     aside.rename(pageserver.folder)
-    pageserver.start()
+    current, = (pageserver.folder / "tenants").glob("*/CURRENT") # it cannot be opened at first
+    whole = current.read_bytes()
+    current.write_bytes(b"MANIFEST-999999\n")
+    pageserver.start(ready=False)
+    assert not http("GET", pageserver.http_url + "/v1/status")["tenants"]
+    current.write_bytes(whole)
     wait_for("its successor's index is taken", lambda: metric(
         pageserver.http_url, "pageserver_disks_given_up_total") == 1, 60)
     wait_for("it uploads again, without the deleted branch",
