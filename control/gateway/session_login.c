@@ -27,14 +27,17 @@ void session_start_route(struct session *session)
     route_ask_start(session->sessions->routes, ask);
 }
 
-/* Sessions with a connection of their own; those in pools are counted by the pools. */
+/*
+ * Sessions with a connection of their own, that have logged in: the others would keep everybody out
+ * without a password. Those in pools are counted by the pools.
+ */
 static void count_sessions(const struct session *session, size_t *ret_endpoint, size_t *ret_role)
 {
     *ret_endpoint = *ret_role = 0;
     LIST_FOR_EACH(&session->sessions->list, link)
     {
         const struct session *other = CONTAINER_OF(link, struct session, link);
-        bool counts = other->state >= SESSION_LOGIN && other->state <= SESSION_RELAY &&
+        bool counts = other->state >= SESSION_CONNECT && other->state <= SESSION_RELAY &&
                       other->pooled == NULL &&
                       strcmp(other->ask.route.endpoint_id, session->ask.route.endpoint_id) == 0;
         *ret_endpoint += counts;
@@ -222,6 +225,9 @@ bool session_take_login(struct session *session)
     session->serve.verifier = session->verifier;
     if (session->pooled != NULL) {
         session_start_pooled(session);
+        return false;
+    }
+    if (session_refuse_too_many(session)) { /* others have logged in meanwhile */
         return false;
     }
     session->state = SESSION_CONNECT;

@@ -3,7 +3,10 @@
 They run against a gateway of their own beside the cluster's (a gateway keeps nothing): with few connections and short
 times, so that what limits do is seen.
 """
+import base64
 import contextlib
+import hashlib
+import hmac
 import http.server as http_server
 import json
 import os
@@ -422,15 +425,47 @@ def check_strangers_go_first(cluster, branch):
                 one.close()
 
 
+def send_password_message(raw, body):
+    raw.sendall(b"p" + struct.pack("!I", len(body) + 4) + body)
+
+
+def come_to_the_proof(gateway, endpoint, role):
+    """-> the connection, and what it was told: as far as one comes without a password."""
+    raw = socket.create_connection(("127.0.0.1", gateway.ports["listen_port"]), timeout=60)
+    raw.sendall(startup(user=role, database="app", options=f"endpoint={endpoint}"))
+    assert raw.recv(4096)[:1] == b"R"
+    first = b"n,,n=,r=abc"
+    send_password_message(raw, b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first)
+    return raw, raw.recv(4096)[9:]
+
+
+def prove(raw, told, password):
+    nonce, salt = re.fullmatch(rb"r=([^,]+),s=([^,]+),i=4096", told).groups()
+    final = b"c=biws,r=" + nonce
+    client = hmac.digest(hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), 4096), b"Client Key", "sha256")
+    signed = hmac.digest(hashlib.sha256(client).digest(), b"n=,r=abc," + told + b"," + final, "sha256")
+    send_password_message(raw, final + b",p=" + base64.b64encode(bytes(a ^ b for a, b in zip(client, signed))))
+
+
 def salt_of(gateway, endpoint, role):
     """What a client sees before it proves anything."""
-    with socket.create_connection(("127.0.0.1", gateway.ports["listen_port"]), timeout=60) as raw:
-        raw.sendall(startup(user=role, database="app", options=f"endpoint={endpoint}"))
-        assert raw.recv(4096)[:1] == b"R"
-        first = b"n,,n=,r=abc"
-        body = b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first
-        raw.sendall(b"p" + struct.pack("!I", len(body) + 4) + body)
-        return re.search(rb",s=([^,]+),i=4096", raw.recv(4096))[1]
+    raw, told = come_to_the_proof(gateway, endpoint, role)
+    raw.close()
+    return re.search(rb",s=([^,]+),i=4096", told)[1]
+
+
+def check_strangers_take_no_place_of_an_endpoint(cluster, branch):
+    """Who knows its name and that of a role only keeps nobody out; whoever proves it later finds the place taken."""
+    with Gateway(cluster, tls_required="false", connections_per_role_max=1, login_timeout_ms="120s") as gateway:
+        client = Pooled(gateway, branch)
+        direct = {"host": f"{client.name}.db.test"}
+        raw, told = come_to_the_proof(gateway, client.name, "app")
+        with raw, client.connect(**direct) as db:
+            assert db.value("SELECT 1") == "1"
+            assert "too many connections of this role" in client.refused(**direct)
+            prove(raw, told, client.parts.password)
+            assert b"too many connections of this role" in until_closed(raw)
+            assert db.value("SELECT 1") == "1"
 
 
 def check_unknown_roles_look_like_others(cluster, branch):
@@ -562,6 +597,7 @@ def check_tls_to_compute(cluster, branch):
 def check_pools(cluster, branch):
     check_exhaustion(cluster, branch)
     check_strangers_go_first(cluster, branch)
+    check_strangers_take_no_place_of_an_endpoint(cluster, branch)
     check_unknown_roles_look_like_others(cluster, branch)
     check_tls_to_compute(cluster, branch)
     with Gateway(cluster, pool_size_max=8) as gateway:
