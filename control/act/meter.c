@@ -42,6 +42,7 @@ struct meter {
 
     struct change change;
     bool recording, more;
+    uint64_t pass;      /* a minute's commits: each is recorded once, or those of many had no end */
     bool sweeping;      /* what is too old goes, also of those of which there is nothing new ... */
     wall_us_t swept_at; /* ... once in an hour, which this is */
     struct recorded recorded[TARGETS_MAX];
@@ -218,6 +219,9 @@ static size_t drop_old(struct meter *meter, const struct list *usages, bool only
 static bool put_target(struct meter *meter, const struct target_used *target)
 {
     bool has_new = !is_nothing(target->used) || target->measured->is_due;
+    if (target->measured->pass == meter->pass) {
+        return true;
+    }
     if (!has_new && !(meter->sweeping && drop_old(meter, target->usages, true) > 0)) {
         return true;
     }
@@ -234,6 +238,7 @@ static bool put_target(struct meter *meter, const struct target_used *target)
     }
     target->measured->recorded = target->measured->stored;
     target->measured->is_due = false;
+    target->measured->pass = meter->pass;
     meter->row_count += drop_old(meter, target->usages, false);
     return true;
 }
@@ -317,6 +322,7 @@ void meter_record(struct meter *meter)
     meter->sweeping |= hour != meter->swept_at;
     meter->swept_at = hour;
     sizes_look(meter->sizes, now);
+    meter->pass += meter->recording ? 0 : 1;
     record(meter);
 }
 

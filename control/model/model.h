@@ -46,6 +46,7 @@ struct measured {
     bool is_due;            /* it is another size than on record */
     struct stored stored;   /* as it was measured last */
     struct stored recorded; /* as it was recorded last */
+    uint64_t pass;          /* number of the one of the meter in which it was recorded last */
 };
 
 struct project {

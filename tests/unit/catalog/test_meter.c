@@ -39,6 +39,7 @@ static bool is_broken;
 static lsn_t root_end; /* of br-0, which began at LSN(0) and keeps all; others are its children */
 static uint64_t written_on_child;
 static size_t rows_now, rows_max;
+static bool is_busy; /* all write again while a commit is under way */
 static struct loop_task counted;
 static bool (*is_over)(void);
 
@@ -122,6 +123,10 @@ static void on_counted(struct loop_task *unused)
     (void)unused;
     rows_max = MAX_OF(rows_max, rows_now);
     rows_now = 0;
+    FOR_EACH_BRANCH(the_project(), branch)
+    {
+        branch->used.written_bytes += is_busy ? 7 : 0;
+    }
 }
 
 static void count_rows(void)
@@ -209,7 +214,7 @@ static void begin_with(unsigned branches)
     branch_count = branches;
     asked = 0;
     rows_max = 0;
-    is_broken = false;
+    is_broken = is_busy = false;
     root_end = LSN(20);
     written_on_child = 80;
     log_init("test", LOG_LEVEL_ERROR);
@@ -290,6 +295,35 @@ START_TEST(test_a_minute_is_recorded_in_commits_of_so_many_rows)
         }
         ck_assert_uint_eq(count, USAGE_GRANULARITIES);
     }
+    end();
+}
+END_TEST
+
+static bool has_everybody_a_row(void)
+{
+    FOR_EACH_BRANCH(the_project(), branch)
+    {
+        if (list_is_empty(&branch->usages)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The first would be recorded again and again, and the last never. */
+START_TEST(test_who_writes_while_a_minute_is_recorded_is_recorded_once_in_it)
+{
+    begin_with(BRANCHES);
+    is_busy = true;
+    FOR_EACH_BRANCH(the_project(), branch)
+    {
+        branch->used.written_bytes = 7;
+    }
+    meter_record(meter);
+    run_until(has_everybody_a_row);
+    is_busy = false;
+    meter_record(meter);
+    run_until(all_is_recorded);
     end();
 }
 END_TEST
@@ -483,6 +517,7 @@ END_TEST
 UNIT_MAIN(
     "meter",
     test_a_minute_is_recorded_in_commits_of_so_many_rows,
+    test_who_writes_while_a_minute_is_recorded_is_recorded_once_in_it,
     test_what_is_stored_is_asked_for_and_recorded,
     test_only_what_has_changed_is_asked_for_again_and_seldom,
     test_a_fresh_branch_has_no_rows,
