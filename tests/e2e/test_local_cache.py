@@ -11,7 +11,6 @@ import threading
 
 import pq
 from cluster import ROOT, wait_for
-from test_last_written import arm
 
 TINY = {"shared_buffers": "1MB", "anabranch.local_cache_mb": "2", "autovacuum": "off", "max_wal_size": "64MB"}
 EVICT = "SELECT count(*) FILTER (WHERE pg_buffercache_evict(bufferid)) FROM pg_buffercache WHERE relfilenode IS NOT NULL"
@@ -283,7 +282,7 @@ def test_a_late_answer_is_not_cached(cluster):
             late.query(ask)
         resize(0)
         resize(16)
-        arm(cluster.pageserver, "wal_ingest.piece=pause:1500")
+        cluster.pageserver.arm("wal_ingest.piece=pause:1500")
         os.kill(cluster.pageserver.pid, signal.SIGSTOP)
         asking = threading.Thread(target=late.query, args=(ask,))
         try:
@@ -295,7 +294,7 @@ def test_a_late_answer_is_not_cached(cluster):
         finally:
             os.kill(cluster.pageserver.pid, signal.SIGCONT)
             asking.join()
-            arm(cluster.pageserver, "")
+            cluster.pageserver.arm("")
     compute.check(0)
 
 

@@ -2,8 +2,9 @@
 """A suite whose test fails exits with 1, also when nobody adds up its lines: by hand, or in somebody else's CI.
 
 Each runner is loaded in a process of its own with one test that is good or fails, in place of its tests and clusters.
-`test_runners.py` prints `ok RUNNER` or `FAILED RUNNER`.
+`test_runners.py` prints `ok RUNNER` or `FAILED RUNNER`; the same for the modules of tests/e2e, which must be loadable.
 """
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -92,6 +93,18 @@ def exit_code(name, test):
     return int(ended.group(1)) if ended else None, done.stdout
 
 
+def modules_that_cannot_be_loaded():
+    """A name that is taken from a module where it is not any more ends a run only after minutes. -> what was wrong"""
+    sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("lib", "chaos", "e2e")]
+    wrong = []
+    for path in sorted((ROOT / "tests/e2e").glob("*.py")):
+        try:
+            importlib.import_module(path.stem)
+        except ImportError as error:
+            wrong.append(f"{path.name}: {error}")
+    return wrong
+
+
 def main():
     if len(sys.argv) > 1:
         code = RUNNERS[sys.argv[1]](passes if sys.argv[2] == "passes" else fails)
@@ -104,7 +117,9 @@ def main():
         good = [code for code, _ in said] == [0, 1]
         bad += not good
         print(f"{'ok' if good else 'FAILED'} {name}" + "".join(f"\n{code}: {text}" for code, text in said if not good), flush=True)
-    return 1 if bad else 0
+    wrong = modules_that_cannot_be_loaded()
+    print(f"{'FAILED' if wrong else 'ok'} modules of tests/e2e" + "".join("\n" + text for text in wrong))
+    return 1 if bad or wrong else 0
 
 
 if __name__ == "__main__":
