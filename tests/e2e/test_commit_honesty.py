@@ -85,6 +85,6 @@ def test_a_compute_without_a_quorum_stops_reading_in_time_and_comes_back(fresh_c
                 except pq.Error:
                     return True
             wait_for("it reads no more", refused, 30)
-            wait_for("the agent says why", lambda: "stale_reads_max" in main.compute().get("error", ""), 30)
+            wait_for("the agent says why", lambda: "stale_reads_max" in (main.compute().get("error") or ""), 30)
     assert main.value("SELECT n FROM kept") == "1" # by itself, as soon as there is a quorum
     main.sql("INSERT INTO kept VALUES (2)")
