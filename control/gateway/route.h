@@ -5,7 +5,12 @@
  * An answer counts for one client's address: the project may have a list of those that it lets in.
  * What is remembered only saves the question: a session that finds it wrong (nobody listens there,
  * the password does not fit) forgets it and asks once more. So computes that run can be reached
- * while control is away. Threads: loop only.
+ * while control is away.
+ *
+ * A question lasts for as long as the compute takes to wake. Who asks the same meanwhile gets the
+ * same answer, and of those that differ (in role or address) only so many are put at once for one
+ * address of an endpoint, and for all: the rest waits, so that a compute that never comes up takes
+ * neither all of control's connections nor all of ours. Threads: loop only.
  */
 #pragma once
 
@@ -58,8 +63,12 @@ struct route_ask {
     struct routes *routes; /* private */
     struct http_call call;
     struct timer soon;
-    bool calling;
+    bool calling, waits;
+    mono_ns_t put_at;
     uint64_t forgotten; /* of the routes, when it was asked */
+    struct list_link
+        in_asks;           /* those that are put, that wait for a turn, or for another's answer */
+    struct list followers; /* of one that is put: they want the same answer */
 };
 
 void route_ask_start(struct routes *routes, struct route_ask *ask);
