@@ -583,7 +583,9 @@ static void on_tick_erasing(struct timer *unused)
     if (erasures == 0) {
         pageserver->answered = pageserver->reachable = true;
         hear(pageserver, doc_set(doc_object(), "tenants", doc_array()));
-    } else if (project != NULL && !project->attempt.running && ticks < erasures) {
+    } else if (
+        project != NULL && !project->attempt.running &&
+        ticks < MIN_OF(erasures, ERASURES_IN_VAIN)) {
         mono_ns_t now = clock_mono(), next = project->attempt.next;
         pauses[ticks++] = next > now ? next - now : 0;
         is_erased = ticks == ERASURES_IN_VAIN;
