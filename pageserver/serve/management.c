@@ -372,7 +372,10 @@ void call_answer_done(struct tenant_request *request, err_t result)
     call_free(call);
 }
 
-void handle_delete_tenant(struct http_context *context, struct http_request *http)
+void call_for_tenant(
+    struct http_context *context,
+    struct http_request *http,
+    void (*start)(struct tenants *tenants, struct tenant_request *request, struct tenant_id id))
 {
     struct server *server = management_server(context);
     struct errmsg msg;
@@ -384,7 +387,12 @@ void handle_delete_tenant(struct http_context *context, struct http_request *htt
     }
     struct call *call = call_create(server, http);
     call->tenant_request.done = call_answer_done;
-    tenant_delete(server->tenants, &call->tenant_request, id);
+    start(server->tenants, &call->tenant_request, id);
+}
+
+void handle_delete_tenant(struct http_context *context, struct http_request *http)
+{
+    call_for_tenant(context, http, tenant_delete);
 }
 
 /* -- timelines -- */

@@ -65,6 +65,11 @@ void call_free(struct call *call);
 void call_fail(struct call *call, err_t err, const struct errmsg *msg);
 /* `done` of tenant requests whose answer is an empty object. */
 void call_answer_done(struct tenant_request *request, err_t result);
+/* A request about the tenant that the path names, also of one that is not here; answered so. */
+void call_for_tenant(
+    struct http_context *context,
+    struct http_request *http,
+    void (*start)(struct tenants *tenants, struct tenant_request *request, struct tenant_id id));
 
 NODISCARD err_t management_find_tenant(
     struct server *server,

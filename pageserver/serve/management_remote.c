@@ -61,17 +61,7 @@ void handle_get_remote(struct http_context *context, struct http_request *http)
 /* Control attaches it again as soon as it misses it. */
 void handle_post_restore(struct http_context *context, struct http_request *http)
 {
-    struct server *server = management_server(context);
-    struct errmsg msg;
-    struct tenant_id id;
-    err_t err = tenant_id_parse(http_request_param(http, "tenant"), &id, &msg);
-    if (err != ERR_OK) {
-        http_respond_error(http, err, &msg);
-        return;
-    }
-    struct call *call = call_create(server, http);
-    call->tenant_request.done = call_answer_done;
-    tenant_give_up(server->tenants, &call->tenant_request, id);
+    call_for_tenant(context, http, tenant_give_up);
 }
 
 struct scrub_call {
