@@ -296,6 +296,32 @@ START_TEST(test_another_one_asks_when_the_first_has_gone)
 }
 END_TEST
 
+static bool two_are_held(void)
+{
+    return held_count == 2;
+}
+
+static bool two_are_done(void)
+{
+    return done_count == 2;
+}
+
+/* An answer that may be older than a change that is known is nobody's who asks after it. */
+START_TEST(test_who_asks_after_a_change_asks_anew)
+{
+    begin();
+    begin_ask(&crowd[0], "sleeping-a", 0);
+    run_until(one_is_held);
+    routes_forget_endpoint(routes, "sleeping-a");
+    begin_ask(&crowd[1], "sleeping-a", 0);
+    run_until(two_are_held);
+    answer_held();
+    run_until(two_are_done);
+    ck_assert_uint_eq(asked, 2);
+    end();
+}
+END_TEST
+
 static bool answers_until_all_are_done(void)
 {
     ck_assert_uint_le(held_count, ROUTE_ASKS_OF_ONE_MAX);
@@ -364,6 +390,7 @@ UNIT_MAIN(
     "gateway_route",
     test_who_asks_the_same_gets_the_same_answer,
     test_another_one_asks_when_the_first_has_gone,
+    test_who_asks_after_a_change_asks_anew,
     test_questions_about_one_name_have_a_share_of_control,
     test_names_take_turns_when_control_has_enough,
     test_only_the_endpoint_that_changed_is_forgotten,

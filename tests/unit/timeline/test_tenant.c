@@ -1,6 +1,7 @@
 #include "pageserver/timeline/tenant.h"
 
 #include <semaphore.h>
+#include <stdatomic.h>
 
 #include "common/base/fault.h"
 #include "common/base/metric.h"
@@ -643,6 +644,18 @@ START_TEST(test_damaged_tenant_can_be_deleted)
 }
 END_TEST
 
+static atomic_bool is_erased_elsewhere;
+
+static err_t note_erasure(struct tenants_user *user, struct tenant_id id, struct errmsg *why)
+{
+    (void)user;
+    (void)id;
+    (void)why;
+    is_erased_elsewhere = true;
+    return ERR_OK;
+}
+
+/* On this disk, and nowhere else. */
 START_TEST(test_damaged_tenant_can_be_given_up)
 {
     struct tenant_request request = {.done = fixture_on_request};
@@ -654,9 +667,12 @@ START_TEST(test_damaged_tenant_can_be_given_up)
     tenants_close(fixture.tenants);
     write_current(2, bytes_of_str("MANIFEST-999999\n"));
     fixture_open_tenants();
+    fixture.user.erase = note_erasure;
     request = (struct tenant_request){.done = fixture_on_request};
     tenant_give_up(fixture.tenants, &request, tenant_number(2));
     ck_assert_int_eq(fixture_run(), ERR_OK);
+    fixture_settle();
+    ck_assert(!is_erased_elsewhere);
     ck_assert_int_eq(tenants_why_missing(fixture.tenants, tenant_number(2), &msg), ERR_NOT_FOUND);
     ck_assert_int_eq(attach(2, 4), ERR_OK); /* nothing is left that knows of generation 5 */
     fixture_end();
